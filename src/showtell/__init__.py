@@ -1,0 +1,17 @@
+"""Showtell: photographs in, captions out. `Captioner.load(folder).caption(images)` is the whole of it at run time."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from showtell.captioner import Captioner
+
+__all__ = ["Captioner"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: importing torch takes seconds, and `import showtell` must not.
+    if name == "Captioner":
+        from showtell.captioner import Captioner
+
+        return Captioner
+    raise AttributeError(f"module 'showtell' has no attribute {name!r}")

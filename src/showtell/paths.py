@@ -1,0 +1,41 @@
+"""Where every artefact lives, relative to the repository's root, which is the current directory of every stage."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+# download
+CAPTIONS_RAW = Path("data/raw/captions.json")
+OBJECTS = Path("data/raw/objects.json")
+IMAGES_RAW = Path("data/raw/images")
+
+# vocab
+CAPTIONS = Path("data/captions")
+VOCAB = Path("data/vocab.json")
+
+# resize, features
+IMAGES = Path("data/images")
+FEATURES = Path("data/features")
+
+# features (the encoder as it was used), train, finetune
+ENCODER = Path("data/models/encoder")
+TRAIN_MODEL = Path("data/models/train")
+FINETUNE_MODEL = Path("data/models/finetune")
+
+# evaluate
+HYPOTHESES = Path("data/hypotheses/test.json")
+METRICS = Path("metrics")
+
+SPLITS = ("train", "val", "test")
+
+
+def split_json(split: str) -> Path:
+    return CAPTIONS / f"{split}.json"
+
+
+def split_images(split: str) -> Path:
+    return IMAGES / f"{split}.h5"
+
+
+def split_features(split: str) -> Path:
+    return FEATURES / f"{split}.h5"
