@@ -24,7 +24,7 @@ class RowWriter:
         self.part, self.name, self.capacity = Path(part), name, capacity
         self.row_shape, self.dtype = tuple(row_shape), np.dtype(dtype)
         self.row_bytes = int(np.prod(row_shape)) * self.dtype.itemsize
-        self._count_path = self.part.with_suffix(".count")
+        self._count_path = self.part.with_name(f"{self.part.name}.count")
         if not self._resume():
             self._create()
 
@@ -75,7 +75,7 @@ class RowWriter:
 
     def _set_done(self, done: int) -> None:
         self.done = done
-        temporary = self._count_path.with_suffix(".count.part")
+        temporary = self._count_path.with_name(f"{self._count_path.name}.part")
         temporary.write_text(str(done))
         os.replace(temporary, self._count_path)
 
