@@ -1,0 +1,84 @@
+"""BLEU-1..4 as the COCO scorer computes it, and as NLTK's `corpus_bleu` does.
+
+Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of Machine Translation", section 2. Both sum clipped
+n-gram matches over the corpus and divide once; the reference length is the closest one, ties to the shorter; neither
+smooths. They differ in corners: the COCO scorer adds tiny constants against division by zero, NLTK counts a caption
+of fewer than n words as having one n-gram, and gives 0 when no word matches.
+
+Because corpus BLEU is not the mean of image scores, everything goes through sufficient statistics that add up.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from showtell.metrics.ngrams import ORDER, Counts, References, group, lookup, prepared, total
+
+_SMALL, _TINY = 1e-9, 1e-15  # the COCO scorer's guards against division by zero; part of its definition
+LENGTH, CLOSEST = 0, 1  # columns of the statistics; then ORDER guesses, then ORDER matches
+
+
+class Bleu:
+    """BLEU-1..4 against fixed references {image_id: [tokenised caption]}, whose n-grams are counted once."""
+
+    def __init__(self, references: Mapping[Hashable, Sequence[str]] | References) -> None:
+        self.references = prepared(references)
+        self._largest = []
+        for counts in self.references.counts:
+            image, ngram, count = group(self.references.image, counts)
+            self._largest.append(Counts(image, ngram, count))
+
+    def statistics(self, hypotheses: Mapping[Hashable, str]) -> np.ndarray:
+        """Per image: words, closest reference length, n-grams of each order, matched n-grams of each order.
+
+        float64 (image, 2 + 2 * ORDER), in the references' order; rows add up to a corpus.
+        """
+        counts, lengths = self.references.count(self.references.in_order(hypotheses))
+        result = np.zeros((len(lengths), 2 + 2 * ORDER))
+        result[:, LENGTH] = lengths
+        result[:, CLOSEST] = self._closest(lengths)
+        for order in range(ORDER):
+            found, largest = counts[order], self._largest[order]
+            clipped = np.minimum(found.count, lookup(largest, largest.count, found.caption, found.ngram))
+            result[:, 2 + order] = np.maximum(lengths - order, 0)
+            result[:, 2 + ORDER + order] = total(found.caption, clipped, len(lengths))
+        return result
+
+    def score(self, hypotheses: Mapping[Hashable, str]) -> tuple[np.ndarray, np.ndarray]:
+        """Corpus BLEU-1..4 (order) and per-image BLEU-1..4 (order, image), fractions."""
+        statistics = self.statistics(hypotheses)
+        return bleu(statistics.sum(axis=0)), bleu(statistics).T
+
+    def _closest(self, lengths: np.ndarray) -> np.ndarray:
+        image = self.references.image
+        candidates = self.references.lengths
+        order = np.lexsort((candidates, np.abs(candidates - lengths[image]), image))
+        starts = np.cumsum(self.references.number) - self.references.number
+        return candidates[order][starts]
+
+
+def bleu(statistics: np.ndarray) -> np.ndarray:
+    """BLEU-1..4 (..., order) of summed statistics (..., 2 + 2 * ORDER), the COCO scorer's way."""
+    guessed, matched = statistics[..., 2 : 2 + ORDER], statistics[..., 2 + ORDER :]
+    precisions = np.cumprod((matched + _TINY) / (guessed + _SMALL), axis=-1)
+    ratio = (statistics[..., LENGTH] + _TINY) / (statistics[..., CLOSEST] + _SMALL)
+    brevity = np.where(ratio < 1, np.exp(np.minimum(1 - 1 / ratio, 0)), 1)
+    return precisions ** (1 / np.arange(1, ORDER + 1)) * brevity[..., None]
+
+
+def nltk_statistics(statistics: np.ndarray) -> np.ndarray:
+    """Per-image statistics as NLTK counts them: a caption shorter than n words has one n-gram, unmatched."""
+    statistics = statistics.copy()
+    statistics[:, 2 : 2 + ORDER] = np.maximum(statistics[:, 2 : 2 + ORDER], 1)
+    return statistics
+
+
+def nltk_bleu(statistics: np.ndarray) -> np.ndarray:
+    """BLEU-1..4 (..., order) of summed `nltk_statistics`, equal to NLTK's `corpus_bleu` with weights 1/n."""
+    guessed, matched = statistics[..., 2 : 2 + ORDER], statistics[..., 2 + ORDER :]
+    # NLTK puts the smallest positive float where nothing matched
+    logs = np.log(np.where(matched > 0, matched / np.maximum(guessed, 1), np.finfo(float).tiny))
+    means = np.cumsum(logs, axis=-1) / np.arange(1, ORDER + 1)
+    length, closest = statistics[..., LENGTH], statistics[..., CLOSEST]
+    shortfall = np.where(length > closest, 0, 1 - closest / np.maximum(length, 1))
+    return np.where(matched[..., :1] > 0, np.exp(means + shortfall[..., None]), 0)

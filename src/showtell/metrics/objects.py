@@ -1,0 +1,131 @@
+"""What captions say about things whose presence, place and colour are known: CHAIR, pointing, statements of colour.
+
+CHAIR: Rohrbach et al. 2018, "Object Hallucination in Image Captioning", section 3: the share of mentioned things that
+are not in the picture, per mention (CHAIR_i) and the share of captions with at least one such mention (CHAIR_s).
+Truth comes from `data/raw/objects.json`: a table of names {kind: [phrases]} and for each image its objects, each with
+`kind`, `colour` (or null) and `box` [left, top, right, bottom] in pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from showtell.errors import UserError
+
+
+class Mention(NamedTuple):
+    """A thing named in a caption: its kind, and the first and last word of the phrase."""
+
+    kind: str
+    first: int
+    last: int
+
+
+class Names:
+    """Finds the things that captions mention, by the longest phrase that fits, plurals as the table lists them."""
+
+    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+        self.kinds = list(names)
+        self._phrases: dict[tuple[str, ...], str] = {}
+        for kind, phrases in names.items():
+            for phrase in phrases:
+                words = tuple(phrase.lower().split())
+                if not words:
+                    raise UserError(f"objects.json: names: {kind!r} has an empty phrase")
+                if self._phrases.setdefault(words, kind) != kind:
+                    raise UserError(f"objects.json: names: {phrase!r} means both {self._phrases[words]!r} and {kind!r}")
+        longest: dict[str, int] = {}
+        for phrase in self._phrases:
+            longest[phrase[0]] = max(longest.get(phrase[0], 0), len(phrase))
+        self._longest = longest
+
+    def mentions(self, words: Sequence[str]) -> list[Mention]:
+        """Every mention in order, none overlapping; "hot dog" is one mention and never also a dog."""
+        words = [word.lower() for word in words]
+        found: list[Mention] = []
+        place = 0
+        while place < len(words):
+            for length in range(min(self._longest.get(words[place], 0), len(words) - place), 0, -1):
+                kind = self._phrases.get(tuple(words[place : place + length]))
+                if kind is not None:
+                    found.append(Mention(kind, place, place + length - 1))
+                    place += length
+                    break
+            else:
+                place += 1
+        return found
+
+
+def chair(mentions: Sequence[Sequence[Mention]], kinds: Sequence[set[str]]) -> dict[str, float | int]:
+    """CHAIR over captions: `mentions` of each, against the `kinds` present in its picture. Fractions.
+
+    `chair_i` per mention, `chair_s` per caption, `mentions` their number, and `recall`: of all kinds present, the
+    share that the captions mention (a caption that names nothing has a perfect CHAIR, so look at both).
+    """
+    named = wrong = bad = present = seen = 0
+    for found, truth in zip(mentions, kinds, strict=True):
+        absent = sum(mention.kind not in truth for mention in found)
+        named, wrong, bad = named + len(found), wrong + absent, bad + (absent > 0)
+        present += len(truth)
+        seen += len(truth & {mention.kind for mention in found})
+    return {
+        "chair_i": wrong / named if named else 0.0,
+        "chair_s": bad / len(mentions) if len(mentions) else 0.0,
+        "recall": seen / present if present else 0.0,
+        "mentions": named,
+    }
+
+
+def kinds(objects: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The kinds present among an image's objects."""
+    return {item["kind"] for item in objects}
+
+
+class Pointing(NamedTuple):
+    """Mentions whose attention was looked up, how many of them hit, and what a random cell would hit on average."""
+
+    mentions: int
+    hits: int
+    chance: float  # expected number of hits of uniformly random cells
+
+    def __add__(self, other: "Pointing") -> "Pointing":  # type: ignore[override]
+        return Pointing(self.mentions + other.mentions, self.hits + other.hits, self.chance + other.chance)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """`pointing` and `pointing_chance`, fractions of all mentions."""
+        number = max(self.mentions, 1)
+        return {"pointing": self.hits / number, "pointing_chance": self.chance / number}
+
+
+def pointing(
+    mentions: Sequence[Mention],
+    attention: np.ndarray,
+    grid: tuple[int, int],
+    objects: Sequence[Mapping[str, Any]],
+    size: tuple[int, int],
+) -> Pointing:
+    """How often attention peaks inside the box of the thing being named.
+
+    `attention` (step, cell), step = word of the caption, cells row by row over `grid` (rows, columns); `size` is the
+    original picture's (width, height) in pixels, the space of the boxes. Pictures are stretched to a square on
+    their way in, so cell centres map back by plain scaling. A mention hits if the centre of its best cell, at the
+    phrase's last word, lies inside any box of that kind; a mention of a kind that is absent is a miss.
+    """
+    rows, columns = grid
+    x = (np.arange(columns) + 0.5) * size[0] / columns  # (column)
+    y = (np.arange(rows) + 0.5) * size[1] / rows  # (row)
+    hits, chance, counted = 0, 0.0, 0
+    for mention in mentions:
+        if mention.last >= len(attention):
+            continue  # the caption was cut before this word
+        inside = np.zeros((rows, columns), bool)
+        for item in objects:
+            if item["kind"] == mention.kind:
+                left, top, right, bottom = item["box"]
+                inside |= ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))[None, :]
+        counted += 1
+        hits += int(inside.flat[int(np.argmax(attention[mention.last]))])
+        chance += float(inside.mean())
+    return Pointing(counted, hits, chance)
