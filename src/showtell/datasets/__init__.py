@@ -1,0 +1,1 @@
+"""Where pictures and captions come from; every source ends in the same Karpathy-style records."""

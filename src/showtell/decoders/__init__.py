@@ -1,0 +1,15 @@
+"""The decoders by name. Adding one means one file and one entry here."""
+
+from showtell.decoders.attention import AttentionDecoder
+from showtell.decoders.interface import Decoded, Decoder, State
+from showtell.decoders.params import DecoderParams
+
+DECODERS: dict[str, type[Decoder]] = {"attention": AttentionDecoder}
+
+
+def build_decoder(params: DecoderParams, channels: int, words: int) -> Decoder:
+    """The decoder of params.yaml for features of `channels` channels and a vocabulary of `words`."""
+    return DECODERS[params.kind](params, channels, words)
+
+
+__all__ = ["DECODERS", "Decoded", "Decoder", "DecoderParams", "State", "build_decoder"]

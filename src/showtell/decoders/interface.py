@@ -1,0 +1,50 @@
+"""What every decoder offers: training, search, reports and serving use this and nothing else.
+
+Shapes: an image has several captions (training) or several beams (search); both are the second dimension.
+tokens, inputs (image, caption, step) ints; mask the same shape, True where an input is real;
+logits (..., word) before softmax; attention (image, caption, step, cell), each step summing to 1 over cells.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class State(NamedTuple):
+    """What a decoder carries from step to step, split by what it belongs to so that search can reorder it."""
+
+    image: tuple[Tensor, ...]  # each (image, ...): computed once, the same for every caption of an image
+    beam: tuple[Tensor, ...]  # each (image, caption, ...): one for every caption or beam
+
+    def select(self, beams: Tensor) -> "State":
+        """For each image keep these beams, in this order (they may repeat). `beams` (image, kept) ints."""
+        rows = [x.flatten(2) if x.dim() > 2 else x.unsqueeze(2) for x in self.beam]  # (image, beam, anything)
+        picked = [x.gather(1, beams.unsqueeze(2).expand(-1, -1, x.shape[2])) for x in rows]
+        return State(self.image, tuple(p.reshape(*beams.shape, *x.shape[2:]) for p, x in zip(picked, self.beam)))
+
+    def keep_images(self, images: Tensor) -> "State":
+        """Only these images (indices)."""
+        return State(tuple(x[images] for x in self.image), tuple(x[images] for x in self.beam))
+
+
+class Decoded(NamedTuple):
+    """What teacher forcing gives."""
+
+    logits: Tensor  # (real position, word): the positions where `mask` is True, in its order
+    attention: Tensor | None  # (image, caption, step, cell); None for decoders that do not attend
+
+
+class Decoder(nn.Module):
+    """Features in, words out. A new decoder implements these three and gets one entry in `decoders/__init__.py`."""
+
+    def start(self, features: Tensor) -> State:
+        """The state before the first word, one beam for each image."""
+        raise NotImplementedError
+
+    def step(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        """One word on. `tokens` (image, beam) -> logits (image, beam, word) of the next word, and the new state."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
+        """Teacher forcing: the logits after each real input, as `step` would give them one by one."""
+        raise NotImplementedError

@@ -1,0 +1,218 @@
+"""Any torchvision classification network as an encoder of images.
+
+Shapes: images uint8 (image, 3, height, width), 0-255, RGB. Features are `grid` (image, cell, channel), cells row by row
+from the top left, or one vector an image, `pooled` and `hidden` (image, channel).
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torchvision
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from showtell.errors import UserError
+from showtell.params import Section
+from showtell.precision import Precision
+
+# Normalisation when the weights do not bring their own: the statistics of ImageNet, as nearly every published weight has.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class EncoderParams(Section):
+    """Which network looks at the images, and which of its activations the decoder sees."""
+
+    name: str = Field(description="a classification model of torchvision.models")
+    weights: str = Field(description="DEFAULT, a named torchvision weight, none, or a path to a state dict")
+    output: Literal["grid", "pooled", "hidden"] = Field(description="what the decoder gets of an image")
+    node: str | None = Field(description="layer whose output is the grid; null: the last map before the classifier")
+    precision: Precision = Field(description="arithmetic of the frozen encoder")
+
+
+class Encoder(nn.Module):
+    """The network up to one of its nodes, from uint8 images to features.
+
+    `config` is all that rebuilds it (name, node, output, image size, mean, std); weights travel in the state dict.
+    """
+
+    def __init__(self, config: dict[str, Any], network: nn.Module | None = None):
+        super().__init__()
+        self.config = dict(config)
+        network = network if network is not None else _network(config["name"])
+        probe = torch.zeros(1, 3, config["size"], config["size"])
+        if config["node"] is None:
+            self.config["node"] = _find_node(network, probe, config["output"])
+        try:
+            self.backbone = create_feature_extractor(
+                network, {self.config["node"]: "features"}, suppress_diff_warning=True
+            )
+        except ValueError:
+            raise UserError(f"{config['name']} has no layer {config['node']!r} (encoder.node)") from None
+        self.backbone.to(memory_format=torch.channels_last)
+        scale = 255.0  # images are 0-255, the networks' statistics 0-1
+        shape = (1, 3, 1, 1)
+        self.register_buffer("mean", torch.tensor(config["mean"]).mul(scale).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).mul(scale).view(shape), persistent=False)
+        self._frozen: list[nn.Module] = []
+        self.freeze()
+        with torch.no_grad():
+            features = self.eval()(probe)
+        self.channels: int = features.shape[-1]
+        self.cells: int = features.shape[1] if features.dim() == 3 else 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (image, 3, height, width) -> (image, cell, channel), or (image, channel) when pooled or hidden."""
+        x = (images.float() - self.mean) / self.std
+        x = self.backbone(x.contiguous(memory_format=torch.channels_last))["features"]
+        if self.config["output"] == "hidden":
+            return x  # (image, channel)
+        grid = _as_grid(x)  # (image, cell, channel)
+        return grid if self.config["output"] == "grid" else grid.mean(dim=1)
+
+    def freeze(self) -> None:
+        """Nothing learns: no gradients, and batch-norm statistics stay as they are."""
+        self.train_from(None)
+
+    def train_from(self, block: str | None) -> None:
+        """Let `block` and everything after it learn; what comes before is frozen, batch norm included. None: all frozen."""
+        modules = dict(self.backbone.named_modules())
+        order = {name: position for position, name in enumerate(name for name in modules if name)}
+        if block is not None and block not in order:
+            blocks = ", ".join(name for name in order if "." not in name)
+            raise UserError(f"{self.config['name']} has no block {block!r} to learn from; its blocks are {blocks}")
+        first = len(order) if block is None else order[block]
+        for name, parameter in self.backbone.named_parameters():
+            owner = name.rpartition(".")[0]
+            parameter.requires_grad_(order.get(owner, 0) >= first)
+        # Only leaves: a block that is split has frozen children before and learning children after the cut.
+        self._frozen = [modules[name] for name in order if order[name] < first and not list(modules[name].children())]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Parameters and statistics of the blocks that learn; the rest never changes."""
+        still = {id(buffer) for module in self._frozen for buffer in module.buffers()}
+        return {
+            name: tensor
+            for name, tensor in self.state_dict(keep_vars=True).items()
+            if (tensor.requires_grad if isinstance(tensor, nn.Parameter) else id(tensor) not in still)
+        }
+
+    def hash(self) -> str:
+        """Hex digest of what it computes: configuration and every weight."""
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def build_encoder(params: EncoderParams, size: int) -> Encoder:
+    """The encoder of params.yaml for square images of `size` pixels, weights loaded, frozen, in eval mode."""
+    network, mean, std = _weighted_network(params)
+    config = {
+        "name": params.name,
+        "output": params.output,
+        "node": params.node,
+        "size": size,
+        "mean": list(mean),
+        "std": list(std),
+    }
+    return Encoder(config, network).eval()
+
+
+def _network(name: str, weights: Any = None) -> nn.Module:
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models")
+    arguments: dict[str, Any] = {"weights": weights}
+    if name in ("googlenet", "inception_v3"):
+        # Their weight initialisation takes minutes and is overwritten or, untrained, not needed.
+        arguments["init_weights"] = False
+    return torchvision.models.get_model(name, **arguments)
+
+
+def _weighted_network(params: EncoderParams) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The whole classification network with the weights asked for, and the normalisation that goes with them."""
+    if params.weights == "none":
+        return _network(params.name), IMAGENET_MEAN, IMAGENET_STD
+    if Path(params.weights).suffix in (".pth", ".pt", ".safetensors"):
+        network = _network(params.name)
+        _load_state(network, Path(params.weights), params.name)
+        return network, IMAGENET_MEAN, IMAGENET_STD
+    try:
+        weights = torchvision.models.get_model_weights(params.name)[params.weights]
+    except KeyError:
+        known = ", ".join(w.name for w in torchvision.models.get_model_weights(params.name))
+        raise UserError(
+            f"encoder.weights = {params.weights!r}: {params.name} knows DEFAULT, {known}, none, or a .pth or .safetensors file"
+        ) from None
+    except ValueError:
+        raise UserError(f"encoder.name = {params.name!r} is not a classification model of torchvision.models") from None
+    try:
+        network = _network(params.name, weights)
+    except OSError as error:
+        raise UserError(
+            f"cannot download {weights.url} ({error}); bring the file and set encoder.weights to its path"
+        ) from None
+    transform = weights.transforms()
+    return network, tuple(transform.mean), tuple(transform.std)
+
+
+def _load_state(network: nn.Module, path: Path, name: str) -> None:
+    """Load a state dict without running anything that a file could carry (no pickle code)."""
+    if not path.is_file():
+        raise UserError(f"encoder.weights = {str(path)!r}: no such file")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"encoder.weights = {str(path)!r} does not hold a state dict of {name}: {reason}") from None
+
+
+def _find_node(network: nn.Module, probe: Tensor, output: str) -> str:
+    """The node that holds what `output` asks for, found by running the network once and looking at the shapes."""
+    _, nodes = get_graph_node_names(network, suppress_diff_warning=True)
+    with torch.no_grad():
+        outputs = create_feature_extractor(network.eval(), nodes, suppress_diff_warning=True)(probe)
+    if output == "hidden":
+        return nodes[_last_linear(network, nodes) - 1]
+    for node in reversed(nodes):
+        if isinstance(outputs[node], Tensor) and _is_map(outputs[node]):
+            return node
+    raise UserError("at this image size the encoder has no map of more than one cell; raise resize.size")
+
+
+def _last_linear(network: nn.Module, nodes: list[str]) -> int:
+    modules = dict(network.named_modules())
+    for position in range(len(nodes) - 1, 0, -1):
+        if isinstance(modules.get(nodes[position]), nn.Linear):
+            return position
+    raise UserError("the encoder has no linear classifier, so no hidden features; use grid or pooled (encoder.output)")
+
+
+def _is_map(x: Tensor) -> bool:
+    """A convolution's map (1, channel, row, column), or a transformer's sequence (1, token, channel).
+
+    Images are square, so maps are; that also tells (channel, row, column) from (row, column, channel).
+    """
+    return (x.dim() == 4 and x.shape[2] == x.shape[3] > 1) or (x.dim() == 3 and x.shape[1] > 1)
+
+
+def _as_grid(x: Tensor) -> Tensor:
+    """(image, cell, channel) from a map (image, channel, row, column) or a sequence (image, token, channel)."""
+    if x.dim() == 4:
+        return x.flatten(2).transpose(1, 2)
+    tokens = x.shape[1]
+    side = int((tokens - 1) ** 0.5)
+    return x[:, 1:] if side * side == tokens - 1 else x  # vision transformers put a class token in front
