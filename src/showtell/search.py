@@ -61,8 +61,7 @@ class Hypothesis:
 def beam_search(
     step: Step,
     state: AnyState,
-    images: int,
-    start: int,
+    start: Tensor,
     end: int,
     width: int,
     max_length: int,
@@ -73,12 +72,13 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The `n_best` best-scoring hypotheses of each image, best first.
 
+    `start` (image,) holds the tokens to begin with; `end` is the token that finishes.
     `step(state, tokens (image, beam)) -> (logits (image, beam, word), state)`. A beam that finishes leaves its place
     empty, as in the tutorials' one-image loop (Xu et al. 2015 code and its descendants), so `width` beams finish at
     most. Finished hypotheses come before unfinished ones; an image none of whose beams finishes within `max_length`
     tokens gets its best unfinished ones. The score is logprob / length ** length_penalty, the end counted in length.
     """
-    beams = _Beams(images, start, width, max_length, tokens_device(state))
+    beams = _Beams(start, width, max_length)
     for length in range(1, max_length + 1):
         logits, state = step(state, beams.tokens[:, :, -1])
         logprobs = torch.log_softmax(logits.float(), dim=-1)  # (image, beam, word)
@@ -97,10 +97,6 @@ def beam_search(
     return beams.best(length_penalty, n_best)
 
 
-def tokens_device(state: Any) -> torch.device:
-    return state.beam[0].device if hasattr(state, "beam") else torch.device("cpu")
-
-
 def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
     """Which next words would complete an n-gram of `size` that the beam already holds: bool (image, beam, word)."""
     images, beams, length = tokens.shape
@@ -116,9 +112,10 @@ def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
 class _Beams:
     """The living and the finished beams of all images, as tensors."""
 
-    def __init__(self, images: int, start: int, width: int, max_length: int, device: torch.device):
+    def __init__(self, start: Tensor, width: int, max_length: int):
+        images, device = len(start), start.device
         self.width, self.max_length = width, max_length
-        self.tokens = torch.full((images, 1, 1), start, device=device)  # (image, beam, step), start included
+        self.tokens = start.view(images, 1, 1)  # (image, beam, step), start included
         self.logprob = torch.zeros(images, 1, device=device)  # (image, beam); -inf: an empty place
         self.vacant = torch.full((images,), width, device=device)  # (image,) beams that may still live or finish
         # One place more than can finish: what is not to be kept is written there.

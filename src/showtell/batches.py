@@ -1,0 +1,94 @@
+"""Images with all their captions, as padded batches.
+
+An image and all its captions stay together: its features are read, projected and attended once for all of them.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from showtell.errors import UserError
+from showtell.files import read_json
+from showtell.store import RowReader
+from showtell.vocabulary import PAD
+
+
+class Batch(NamedTuple):
+    """`images`: rows of the store, uint8 pictures or float16 features (image, ...); token tensors (image, caption, step)."""
+
+    images: Tensor
+    inputs: Tensor  # tokens without the last
+    targets: Tensor  # tokens without the first
+    mask: Tensor  # True where the input is real; False throughout for a caption that an image does not have
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class CaptionedImages(Dataset):
+    """The images of one split that the store holds, with their captions."""
+
+    def __init__(self, captions: Path, store: RowReader):
+        entries = {str(entry["image_id"]): entry for entry in read_json(captions)}
+        missing = next((image_id for image_id in store.ids if image_id not in entries), None)
+        if missing is not None:
+            raise UserError(f"{store.path} holds image {missing}, {captions} does not; run `dvc repro`")
+        self.store = store
+        self.entries: list[dict[str, Any]] = [entries[image_id] for image_id in store.ids]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        images = torch.from_numpy(self.store.rows(indices))
+        return Batch(images, *pad([self.entries[index]["tokens"] for index in indices]))
+
+
+def pad(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and mask (image, caption, step) of each image's token sequences (start and end included)."""
+    most = max(len(sequences) for sequences in captions)
+    longest = max(len(tokens) for sequences in captions for tokens in sequences)
+    padded = np.full((len(captions), most, longest), PAD, dtype=np.int64)
+    lengths = np.zeros((len(captions), most), dtype=np.int64)
+    for image, sequences in enumerate(captions):
+        for caption, tokens in enumerate(sequences):
+            padded[image, caption, : len(tokens)] = tokens
+            lengths[image, caption] = len(tokens)
+    mask = np.arange(longest - 1) < (lengths - 1)[..., None]
+    return torch.from_numpy(padded[..., :-1].copy()), torch.from_numpy(padded[..., 1:].copy()), torch.from_numpy(mask)
+
+
+def shuffled(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch: a function of seed and epoch alone, so that a resumed run meets the same ones."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+    return [order[start : start + size] for start in range(0, count, size)]
+
+
+def in_order(count: int, size: int) -> list[list[int]]:
+    """Every index once, in order."""
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
+    """Iterate over `batches` (lists of indices).
+
+    Reading is light next to the networks, so it happens in this process; SHOWTELL_WORKERS=n moves it to n others.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=_whole,
+        num_workers=int(os.environ.get("SHOWTELL_WORKERS", "0")),
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
+    )
+
+
+def _whole(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,191 @@
+"""Encoder, decoder, vocabulary and transform as one bundle: all that is needed to caption a picture, in one folder.
+
+`config.json` (what to build), `vocab.json` and `model.safetensors` (the weights): no pickle, no params.yaml, no DVC.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from showtell.decoders import Decoder, DecoderParams, build_decoder
+from showtell.encoders import Encoder
+from showtell.errors import UserError
+from showtell.files import atomic, read_json, write_json
+from showtell.images import Transform, load_image
+from showtell.precision import Precision, autocast, device
+from showtell.search import Hypothesis, beam_search
+from showtell.vocabulary import END, PAD, START, UNK, Vocabulary
+
+FORMAT = 1  # of the folder; raised when older code could not read it
+BATCH = 32  # images decoded side by side; bounds memory, changes no result
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One generated caption. `words` are those of `text`; `attention` (word, cell) where each word was looked for."""
+
+    text: str
+    words: list[str]
+    logprob: float  # natural log, the end of the caption included when `finished`
+    score: float  # logprob / length ** penalty: what ranks the beams
+    finished: bool
+    attention: np.ndarray | None
+
+
+class Captioner:
+    """Describes images. `Captioner.load(folder).caption([path, ...])`."""
+
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, params: DecoderParams, vocabulary: Vocabulary, transform: Transform,
+        precision: Precision,
+    ):  # fmt: skip
+        self.encoder, self.decoder = encoder.eval().to(device()), decoder.eval().to(device())
+        self.params, self.vocabulary, self.transform, self.precision = params, vocabulary, transform, precision
+
+    def caption(
+        self, images: Iterable[Path | str | bytes | Image.Image | np.ndarray | Tensor], beam: int = 5, **search: Any
+    ) -> list[Caption]:
+        """The best caption of each image (paths, encoded bytes, Pillow images, uint8 arrays (height, width, 3) or
+        tensors (3, height, width))."""
+        return [best[0] for best in self.n_best(images, beam, n_best=1, **search)]
+
+    def n_best(self, images: Iterable[Any], beam: int = 5, n_best: int = 5, **search: Any) -> list[list[Caption]]:
+        """The `n_best` best captions of each image, best first. `search` as in `generate`."""
+        squares = [self.transform(load_image(_array(image))) for image in images]
+        if not squares:
+            return []
+        captions = []
+        for start in range(0, len(squares), BATCH):
+            pixels = torch.from_numpy(np.stack(squares[start : start + BATCH]))
+            captions += self.generate(pixels, beam, n_best=n_best, **search)
+        return captions
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """uint8 (image, 3, height, width) -> features, in the precision of the frozen encoder, as float32."""
+        with autocast(self.precision):
+            return self.encoder(pixels.to(device())).float()
+
+    def generate(self, pixels: Tensor, beam: int, n_best: int = 1, **search: Any) -> list[list[Caption]]:
+        """Captions of transformed images uint8 (image, 3, height, width)."""
+        return self.decode(self.encode(pixels), beam, n_best=n_best, **search)
+
+    @torch.inference_mode()
+    def decode(
+        self, features: Tensor, beam: int, max_length: int = 50, length_penalty: float = 0.0, block_ngrams: int = 0,
+        allow_unknown: bool = False, n_best: int = 1, attention: bool = True,
+    ) -> list[list[Caption]]:  # fmt: skip
+        """Captions of encoded images; the arguments of `beam_search` in the words of params.yaml."""
+        found = search_captions(
+            self.decoder, features, beam, max_length, length_penalty, block_ngrams, allow_unknown, n_best
+        )
+        maps = attention_of(self.decoder, features, found) if attention else None
+        return [
+            [self._caption(h, maps[image][rank] if maps is not None else None) for rank, h in enumerate(hypotheses)]
+            for image, hypotheses in enumerate(found)
+        ]
+
+    def _caption(self, hypothesis: Hypothesis, attention: np.ndarray | None) -> Caption:
+        words = self.vocabulary.decode(hypothesis.tokens)
+        text = self.vocabulary.caption(hypothesis.tokens)
+        return Caption(text, words, hypothesis.logprob, hypothesis.score, hypothesis.finished, attention)
+
+    def save(self, folder: Path, notes: dict[str, Any]) -> None:
+        """Write the bundle; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
+        config = {
+            "format": FORMAT,
+            "encoder": self.encoder.config,
+            "decoder": self.params.model_dump(),
+            "transform": self.transform.to_dict(),
+            "precision": self.precision,
+            "vocabulary": self.vocabulary.hash,
+            "notes": notes,
+        }
+        weights = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
+        weights |= {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with atomic(Path(folder) / "model.safetensors") as temporary:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+        self.vocabulary.save(Path(folder) / "vocab.json")
+        write_json(Path(folder) / "config.json", config)  # last: a folder that has it is whole
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Captioner":
+        """The bundle in `folder`; `UserError` naming both sides when its parts do not belong together."""
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} holds no model (no config.json); train one with `dvc repro`")
+        config, vocabulary = read_json(folder / "config.json"), Vocabulary.load(folder / "vocab.json")
+        try:
+            if config["format"] != FORMAT:
+                raise UserError(f"{folder} is of format {config['format']}, this version reads {FORMAT}")
+            if config["vocabulary"] != vocabulary.hash:
+                raise UserError(
+                    f"{folder}: the model was trained with vocabulary {config['vocabulary']}, vocab.json is {vocabulary.hash}"
+                )
+            params = DecoderParams.model_validate(config["decoder"])
+            encoder = Encoder(config["encoder"])
+            decoder = build_decoder(params, encoder.channels, len(vocabulary))
+            transform, precision = Transform.from_dict(config["transform"]), config["precision"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder}/config.json is not a model's configuration: {error}") from None
+        _load_weights(folder / "model.safetensors", encoder, decoder)
+        return cls(encoder, decoder, params, vocabulary, transform, precision)
+
+
+def _load_weights(path: Path, encoder: Encoder, decoder: Decoder) -> None:
+    try:
+        weights = load_file(path)
+        for prefix, module in (("encoder.", encoder), ("decoder.", decoder)):
+            part = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+            module.load_state_dict(part)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} does not hold the weights that config.json describes: {reason}") from None
+
+
+def search_captions(
+    decoder: Decoder, features: Tensor, beam: int, max_length: int, length_penalty: float = 0.0, block_ngrams: int = 0,
+    allow_unknown: bool = False, n_best: int = 1,
+) -> list[list[Hypothesis]]:  # fmt: skip
+    """Beam search over a decoder, all images of `features` side by side."""
+    start = torch.full((len(features),), START, device=features.device)
+    never = (PAD, START) if allow_unknown else (PAD, START, UNK)
+    return beam_search(
+        decoder.step, decoder.start(features), start, END, beam, max_length, length_penalty, block_ngrams, never, n_best
+    )  # fmt: skip
+
+
+def attention_of(
+    decoder: Decoder, features: Tensor, found: Sequence[Sequence[Hypothesis]]
+) -> list[list[np.ndarray]] | None:
+    """Attention (word, cell) of each hypothesis, by reading it to the decoder again; None if it does not attend.
+
+    Reading again costs one pass without a vocabulary layer's worth of search, and spares the search every map it drops.
+    """
+    most = max(len(hypotheses) for hypotheses in found)
+    longest = max(len(h.tokens) for hypotheses in found for h in hypotheses)
+    inputs = torch.full((len(found), most, max(longest, 1)), PAD, device=features.device)
+    inputs[:, :, 0] = START
+    for image, hypotheses in enumerate(found):
+        for rank, hypothesis in enumerate(hypotheses):
+            inputs[image, rank, 1 : len(hypothesis.tokens)] = torch.tensor(hypothesis.tokens[:-1])
+    no_logits = torch.zeros_like(inputs, dtype=torch.bool)
+    attention = decoder(features, inputs, no_logits).attention
+    if attention is None:
+        return None
+    maps = attention.float().cpu().numpy()
+    return [[maps[i, r, : len(h.tokens)] for r, h in enumerate(hypotheses)] for i, hypotheses in enumerate(found)]
+
+
+def _array(image: Any) -> Any:
+    """A tensor (3, height, width) as an array (height, width, 3); anything else as it is."""
+    return image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) else image

@@ -1,0 +1,54 @@
+"""How good the network is now: captions of val generated the way users will see them, and the loss on the given ones."""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from showtell.batches import CaptionedImages, in_order, load_batches
+from showtell.captioner import search_captions
+from showtell.losses import top_accuracy
+from showtell.metrics.bleu import Bleu
+from showtell.metrics.cider import CiderD
+from showtell.metrics.ptb import tokenize_all
+from showtell.precision import autocast, device
+from showtell.training import CaptionNetwork, LearningParams
+from showtell.vocabulary import Vocabulary
+
+BATCH = 64  # images decoded side by side; bounds memory, changes no result
+
+
+def validation(
+    network: CaptionNetwork, dataset: CaptionedImages, vocabulary: Vocabulary, params: LearningParams, max_length: int
+) -> Callable[[], dict[str, float]]:
+    """A function that scores `network` on the val images: CIDEr-D (unscaled) and BLEU-4 (fraction) of generated
+    captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions."""
+    references = {
+        entry["image_id"]: tokenize_all(entry["references"]) for entry in dataset.entries
+    }
+    cider, bleu = CiderD(references), Bleu(references)
+
+    @torch.inference_mode()
+    def validate() -> dict[str, float]:
+        network.eval()
+        captions, loss, right, positions = [], 0.0, 0, 0
+        for batch in load_batches(dataset, in_order(len(dataset), BATCH)):
+            batch = batch.to(device())
+            with autocast(params.precision):
+                features = network.features(batch.images)
+            decoded, targets = network.decoder(features, batch.inputs, batch.mask), batch.targets[batch.mask]
+            loss += float(torch.nn.functional.cross_entropy(decoded.logits, targets, reduction="sum"))
+            right += int(top_accuracy(decoded.logits, targets, among=5))
+            positions += len(targets)
+            found = search_captions(network.decoder, features, params.validation_beam, max_length)
+            captions += [vocabulary.caption(best.tokens) for best, *_ in found]
+        tokens = tokenize_all(captions)
+        hypotheses = {entry["image_id"]: caption for entry, caption in zip(dataset.entries, tokens, strict=True)}
+        return {
+            "val_loss": loss / max(positions, 1),
+            "val_top5": right / max(positions, 1),
+            "cider": float(cider.score(hypotheses)[0]),
+            "bleu4": float(bleu.score(hypotheses)[0][3]),
+        }
+
+    return validate
