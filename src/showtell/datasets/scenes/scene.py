@@ -10,7 +10,7 @@ class Backdrop:
     setting: str
     time: str  # day | dull | sunset | night
     horizon: float  # where sky (or wall) meets ground (or floor, or water)
-    shore: float  # beach: where water meets sand; elsewhere equal to horizon
+    shore: float  # where sand begins (beach), the road (street, city), the rug's middle (room); else the horizon
     sun: float  # the sun's or moon's x; may lie outside the picture
     clouds: int
     feature: str  # what stands out behind: hills, mountains, palms, window, picture, ... or ""
