@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and the hashes that name their content."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,3 +62,19 @@ def fingerprint(*parts: Any) -> str:
     """16 hex digits that name these JSON-able parts; equal parts give equal names on any machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def move(source: Path, target: Path) -> None:
+    """Put a finished file or folder in its place, instead of what was there; also across file systems."""
+    source, target = Path(source), Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        shutil.move(source, temporary)
+        os.replace(temporary, target)

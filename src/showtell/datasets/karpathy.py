@@ -40,14 +40,18 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def read(path: Path) -> list[Record]:
-    """The records of a Karpathy JSON in file order; `UserError` names the first entry that is wrong."""
+def read(path: Path, strict: bool = True) -> list[Record]:
+    """The records of a Karpathy JSON in file order; `UserError` names the first entry that is wrong.
+
+    `strict=False` accepts images without captions and repeated images, for a file that is yet to be cleaned.
+    """
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
         raise UserError(f"{path}: not in Karpathy's format (no list `images`)")
     records = [_record(path, position, image) for position, image in enumerate(images)]
-    check(records, str(path))
+    if strict:
+        check(records, str(path))
     return records
 
 

@@ -1,0 +1,152 @@
+"""Bytes of pictures by name, from archives and linked folders as they lie on the disk: nothing is ever unpacked.
+
+`data/raw/images` may hold zip and tar archives, loose pictures, and link files. A link file is a small JSON that names
+a folder or an archive elsewhere on this machine, so that nobody stores COCO twice.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from showtell.datasets.archives import ARCHIVES, open_archive
+from showtell.errors import UserError
+from showtell.files import fingerprint, read_json, write_json
+
+LINK_SUFFIX = ".link.json"
+
+
+class Container(Protocol):
+    """An archive or a folder."""
+
+    names: list[str]
+
+    def stamp(self) -> str: ...  # changes when the content does
+
+    def read(self, name: str) -> bytes: ...
+
+
+@dataclass
+class Folder:
+    """Every file below `root`, links followed: what a user put into an own folder is meant to be there."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        self.names, visited = [], set()
+        for folder, below, files in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in visited:  # a link that leads back up
+                below.clear()
+                continue
+            visited.add(real)
+            below.sort()
+            inside = PurePosixPath(os.path.relpath(folder, self.root))
+            self.names += [str(inside / name) for name in sorted(files) if not name.startswith(".")]
+
+    def state(self) -> str:
+        """Names and sizes; times of change are left out, since a copy or a mount elsewhere has others."""
+        return fingerprint([(name, (self.root / name).stat().st_size) for name in self.names])
+
+    def stamp(self) -> str:
+        return fingerprint(self.state(), [(self.root / name).stat().st_mtime_ns for name in self.names])
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {self.root / name}: {error.strerror}") from None
+
+
+class Pictures:
+    """`read(file)` gives the bytes of a picture. Keeps no file open, so threads and processes may share it (it pickles)."""
+
+    def __init__(self, containers: dict[str, Container]):
+        self.containers = containers
+        self._exact: dict[str, tuple[str, str]] = {}
+        self._by_name: dict[str, list[tuple[str, str]]] = {}
+        for label, container in containers.items():
+            for name in container.names:
+                self._exact.setdefault(name, (label, name))
+                self._by_name.setdefault(name.rpartition("/")[2], []).append((label, name))
+
+    @classmethod
+    def open(cls, path: Path, scratch: Path | None = None) -> "Pictures":
+        """Pictures of a folder (with archives and link files in it), of one archive, or of one link file.
+
+        A compressed tar can only be read from its beginning: its content is laid down once in the folder `scratch`
+        (default `work/`) as a plain tar, and found there the next time.
+        """
+        path, scratch = Path(path), Path(scratch or "work")
+        if not path.exists():
+            raise UserError(f"{path} does not exist; run `dvc repro download`")
+        if path.is_file():
+            return cls({path.name: _open_file(path, scratch)})
+        containers: dict[str, Container] = {}
+        for child in sorted(path.iterdir()):
+            if child.is_file() and (child.name.endswith((*ARCHIVES, LINK_SUFFIX))):
+                containers[child.name] = _open_file(child, scratch)
+        loose = Folder(path)
+        loose.names = [name for name in loose.names if name not in containers]
+        return cls({**containers, "": loose})
+
+    def find(self, file: str) -> tuple[str, str] | None:
+        """Container and name of `file`: the exact path, else the one whose path ends so, else the one of that name."""
+        file = str(PurePosixPath(file))
+        if file in self._exact:
+            return self._exact[file]
+        candidates = self._by_name.get(file.rpartition("/")[2], [])
+        if len(candidates) > 1:
+            candidates = [c for c in candidates if c[1].endswith(f"/{file}")] or candidates
+        if len(candidates) > 1:
+            places = ", ".join(f"{label}:{name}" if label else name for label, name in candidates[:3])
+            raise UserError(f"{file} could be any of {len(candidates)} pictures ({places}); give its path in the captions")
+        return candidates[0] if candidates else None
+
+    def __contains__(self, file: str) -> bool:
+        return self.find(file) is not None
+
+    def read(self, file: str) -> bytes:
+        """Bytes of the picture `file`; `UserError` when there is none, or two that could be meant."""
+        found = self.find(file)
+        if found is None:
+            raise UserError(f"there is no picture {file} in {', '.join(filter(None, self.containers)) or 'the folder'}")
+        label, name = found
+        return self.containers[label].read(name)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name what there is: archives, names, sizes, times of change."""
+        return fingerprint({label: container.stamp() for label, container in self.containers.items()})
+
+    def files(self) -> list[str]:
+        """Names of everything there is, container by container."""
+        return [name for container in self.containers.values() for name in container.names]
+
+
+def write_link(path: Path, target: Path) -> None:
+    """Write a link file at `path` (ending in `.link.json`) that stands for the folder or archive `target`."""
+    target = Path(target).resolve()
+    write_json(path, {"link": str(target), **_state(target)})
+
+
+def _state(target: Path) -> dict[str, Any]:
+    """What is remembered of a link's target, to notice that it changed: names and sizes."""
+    if target.is_file():
+        return {"files": 1, "bytes": target.stat().st_size}
+    folder = Folder(target)
+    return {"files": len(folder.names), "state": folder.state()}
+
+
+def _open_file(path: Path, scratch: Path) -> Container:
+    if not path.name.endswith(LINK_SUFFIX):
+        return open_archive(path, scratch)
+    link = read_json(path)
+    if not isinstance(link, dict) or not isinstance(link.get("link"), str):
+        raise UserError(f"{path} is not a link file")
+    target = Path(link["link"])
+    if not target.exists():
+        raise UserError(f"{path} stands for {target}, which is not there; bring it back or run `dvc repro -f download`")
+    if {"link": link["link"], **_state(target)} != link:
+        raise UserError(f"{target} has changed since it was linked; run `dvc repro -f download` to take it as it is now")
+    return Folder(target) if target.is_dir() else open_archive(target, scratch)
