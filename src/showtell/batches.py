@@ -4,7 +4,7 @@ An image and all its captions stay together: its features are read, projected an
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from showtell.errors import UserError
-from showtell.files import read_json
+from showtell.files import fingerprint, read_json
 from showtell.store import RowReader
 from showtell.vocabulary import PAD
 
@@ -41,6 +41,11 @@ class CaptionedImages(Dataset):
             raise UserError(f"{store.path} holds image {missing}, {captions} does not; run `dvc repro`")
         self.store = store
         self.entries: list[dict[str, Any]] = [entries[image_id] for image_id in store.ids]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the images, what was made of them, and the tokens."""
+        return fingerprint(dict(self.store.attrs), [[e["image_id"], e["tokens"]] for e in self.entries])
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -88,6 +93,11 @@ def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
     )
+
+
+def training_batches(dataset: CaptionedImages, size: int, seed: int) -> Callable[[int], DataLoader]:
+    """The shuffled batches of an epoch, as a function of its number."""
+    return lambda epoch: load_batches(dataset, shuffled(len(dataset), size, seed, epoch))
 
 
 def _whole(batch: Batch) -> Batch:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from showtell.decoders import Decoder, DecoderParams, build_decoder
-from showtell.encoders import Encoder
+from showtell.encoders import Encoder, state_hash
 from showtell.errors import UserError
-from showtell.files import atomic, read_json, write_json
+from showtell.files import atomic, fingerprint, read_json, write_json
 from showtell.images import Transform, load_image
 from showtell.precision import Precision, autocast, device
 from showtell.search import Hypothesis, beam_search
@@ -98,24 +98,29 @@ class Captioner:
         text = self.vocabulary.caption(hypothesis.tokens)
         return Caption(text, words, hypothesis.logprob, hypothesis.score, hypothesis.finished, attention)
 
-    def save(self, folder: Path, notes: dict[str, Any]) -> None:
-        """Write the bundle; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
-        config = {
+    def hash(self) -> str:
+        """Names everything that decides what it says."""
+        return fingerprint(self._config(), state_hash(self.encoder), state_hash(self.decoder))
+
+    def _config(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "encoder": self.encoder.config,
             "decoder": self.params.model_dump(),
             "transform": self.transform.to_dict(),
             "precision": self.precision,
             "vocabulary": self.vocabulary.hash,
-            "notes": notes,
         }
+
+    def save(self, folder: Path, notes: dict[str, Any]) -> None:
+        """Write the bundle; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
         weights = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
         weights |= {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
         Path(folder).mkdir(parents=True, exist_ok=True)
         with atomic(Path(folder) / "model.safetensors") as temporary:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
         self.vocabulary.save(Path(folder) / "vocab.json")
-        write_json(Path(folder) / "config.json", config)  # last: a folder that has it is whole
+        write_json(Path(folder) / "config.json", {**self._config(), "notes": notes})  # last: a folder that has it is whole
 
     @classmethod
     def load(cls, folder: Path | str) -> "Captioner":

@@ -5,7 +5,6 @@ from the top left, or one vector an image, `pooled` and `hidden` (image, channel
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from showtell.errors import UserError
+from showtell.files import fingerprint
 from showtell.params import Section
 from showtell.precision import Precision
 
@@ -93,6 +93,10 @@ class Encoder(nn.Module):
         self._frozen = [modules[name] for name in order if order[name] < first and not list(modules[name].children())]
         self.train(self.training)
 
+    def train_from_start(self) -> None:
+        """Everything learns."""
+        self.train_from(next(name for name, _ in self.backbone.named_modules() if name))
+
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
         for module in self._frozen:
@@ -109,16 +113,22 @@ class Encoder(nn.Module):
         }
 
     def hash(self) -> str:
-        """Hex digest of what it computes: configuration and every weight."""
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Names what it computes: configuration and every weight."""
+        return fingerprint(self.config, state_hash(self))
 
 
-def build_encoder(params: EncoderParams, size: int) -> Encoder:
-    """The encoder of params.yaml for square images of `size` pixels, weights loaded, frozen, in eval mode."""
+def state_hash(module: nn.Module) -> str:
+    """Hex SHA-256 of a module's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
+    """The encoder of params.yaml for square images of `size` pixels, weights loaded (or drawn), frozen, in eval mode."""
+    torch.manual_seed(seed)
     network, mean, std = _weighted_network(params)
     config = {
         "name": params.name,

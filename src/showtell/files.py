@@ -59,8 +59,8 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits that name these JSON-able parts; equal parts give equal names on any machine."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
+    """16 hex digits that name these parts (JSON-able, or parameter sections); equal parts have equal names anywhere."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=lambda section: section.model_dump())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

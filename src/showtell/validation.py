@@ -1,6 +1,5 @@
 """How good the network is now: captions of val generated the way users will see them, and the loss on the given ones."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -12,20 +11,21 @@ from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ptb import tokenize_all
 from showtell.precision import autocast, device
-from showtell.training import CaptionNetwork, LearningParams
+from showtell.captioning import CaptionNetwork, CaptionParams
 from showtell.vocabulary import Vocabulary
 
 BATCH = 64  # images decoded side by side; bounds memory, changes no result
 
 
 def validation(
-    network: CaptionNetwork, dataset: CaptionedImages, vocabulary: Vocabulary, params: LearningParams, max_length: int
+    network: CaptionNetwork, dataset: CaptionedImages, vocabulary: Vocabulary, params: CaptionParams
 ) -> Callable[[], dict[str, float]]:
     """A function that scores `network` on the val images: CIDEr-D (unscaled) and BLEU-4 (fraction) of generated
     captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions."""
     references = {
         entry["image_id"]: tokenize_all(entry["references"]) for entry in dataset.entries
     }
+    longest = max(len(tokens) for entry in dataset.entries for tokens in entry["tokens"])  # nothing longer is learnt
     cider, bleu = CiderD(references), Bleu(references)
 
     @torch.inference_mode()
@@ -40,7 +40,7 @@ def validation(
             loss += float(torch.nn.functional.cross_entropy(decoded.logits, targets, reduction="sum"))
             right += int(top_accuracy(decoded.logits, targets, among=5))
             positions += len(targets)
-            found = search_captions(network.decoder, features, params.validation_beam, max_length)
+            found = search_captions(network.decoder, features, params.validation_beam, longest)
             captions += [vocabulary.caption(best.tokens) for best, *_ in found]
         tokens = tokenize_all(captions)
         hypotheses = {entry["image_id"]: caption for entry, caption in zip(dataset.entries, tokens, strict=True)}

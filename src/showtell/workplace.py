@@ -35,7 +35,7 @@ class Workplace:
 
 @contextmanager
 def workplace(stage: str, *identity: Any) -> Iterator[Workplace]:
-    """Hold the workplace of `stage` for this `identity` (JSON-able: the parameters and hashes of the inputs).
+    """Hold the workplace of `stage` for this `identity` (parameter sections and hashes of the inputs).
 
     Stopping the pipeline can leave a stage running behind it, and the next run would start its twin: the lock makes
     the twin say so and stop. The kernel drops the lock with its process, however that ends.

@@ -1,0 +1,65 @@
+"""What `train` and `finetune` teach: captions, to the decoder alone or to decoder and encoder together."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from showtell.augmentation import mirrored
+from showtell.batches import Batch
+from showtell.decoders import Decoder
+from showtell.encoders import Encoder
+from showtell.losses import caption_loss
+from showtell.precision import autocast
+from showtell.training import Learner, LoopParams
+
+
+class CaptionParams(LoopParams):
+    """What training captions adds to the loop."""
+
+    alpha_c: float = Field(ge=0, description="weight of the doubly stochastic attention penalty")
+    label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
+    select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
+    validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
+
+
+class TrainParams(CaptionParams):
+    """`train`: the decoder, on cached features of the frozen encoder."""
+
+
+class FinetuneParams(CaptionParams):
+    """`finetune`: decoder and encoder, from images."""
+
+    encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
+    trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
+    flip: bool = Field(description="mirror half of the training images")
+
+
+class CaptionNetwork(Learner):
+    """A decoder, with an encoder in front of it when that one learns too."""
+
+    def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
+        super().__init__()
+        self.decoder, self.params, self.encoder = decoder, params, encoder
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the decoder sees: encoded images, or cached features as they are; float32."""
+        return (self.encoder(images) if self.encoder is not None else images).float()
+
+    def loss(self, batch: Batch) -> Tensor:
+        images = mirrored(batch.images) if self.encoder is not None and self.params.flip else batch.images
+        with autocast(self.params.precision):
+            decoded = self.decoder(self.features(images), batch.inputs, batch.mask)
+        return caption_loss(decoded, batch.targets, batch.mask, self.params.alpha_c, self.params.label_smoothing)
+
+    def groups(self) -> list[tuple[nn.Module, float]]:
+        groups: list[tuple[nn.Module, float]] = [(self.decoder, self.params.learning_rate)]
+        if self.encoder is not None:
+            groups.append((self.encoder, self.params.encoder_learning_rate))
+        return groups
+
+    def weights(self) -> dict[str, Tensor]:
+        state = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        if self.encoder is not None:
+            state |= {f"encoder.{name}": tensor for name, tensor in self.encoder.trainable_state().items()}
+        return state

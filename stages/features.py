@@ -1,0 +1,37 @@
+"""features: what the frozen encoder sees in every image, computed once. Without weights, it first learns words."""
+
+from showtell import paths
+from showtell.batches import CaptionedImages
+from showtell.checkpoints import Checkpoints
+from showtell.curves import write_curves
+from showtell.encoders import build_encoder
+from showtell.errors import run
+from showtell.features import encoder_transform, extract, save_encoder
+from showtell.params import load
+from showtell.pretraining import pretrain
+from showtell.store import RowReader
+from showtell.vocabulary import Vocabulary
+from showtell.workplace import workplace
+
+
+def main() -> None:
+    params, pretraining = load("encoder"), load("pretrain")
+    images = {split: RowReader(paths.split_images(split), "images") for split in paths.SPLITS}
+    transform = encoder_transform(images["train"])
+    encoder = build_encoder(params, transform.size, pretraining.seed)
+    vocabulary = Vocabulary.load(paths.VOCAB)
+    contents = [reader.attrs["content"] for reader in images.values()]
+    with workplace("features", params, pretraining, encoder.hash(), contents, vocabulary.hash) as place:
+        history = []
+        if params.weights == "none" and pretraining.enabled:
+            data = {split: CaptionedImages(paths.split_json(split), images[split]) for split in ("train", "val")}
+            history = pretrain(encoder, data, len(vocabulary), pretraining, Checkpoints(place))
+        for split, reader in images.items():
+            extract(encoder, reader, paths.split_features(split), params.precision, place)
+        save_encoder(paths.ENCODER, encoder, transform, params.precision)
+        write_curves("features", history, select="val_f1")
+        place.finish()
+
+
+if __name__ == "__main__":
+    run(main)

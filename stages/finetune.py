@@ -1,0 +1,36 @@
+"""finetune: decoder and encoder learn on together, from images."""
+
+from showtell import paths
+from showtell.batches import CaptionedImages, training_batches
+from showtell.captioner import Captioner
+from showtell.captioning import CaptionNetwork
+from showtell.checkpoints import Checkpoints
+from showtell.curves import best_row, write_curves
+from showtell.errors import run
+from showtell.params import load
+from showtell.store import RowReader
+from showtell.training import fit
+from showtell.validation import validation
+from showtell.workplace import workplace
+
+
+def main() -> None:
+    params = load("finetune")
+    captioner = Captioner.load(paths.TRAIN_MODEL)
+    data = {
+        split: CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
+        for split in ("train", "val")
+    }
+    captioner.encoder.train_from(params.trainable_from)
+    network = CaptionNetwork(captioner.decoder, params, captioner.encoder)
+    with workplace("finetune", params, captioner.hash(), [part.fingerprint for part in data.values()]) as place:
+        validate = validation(network, data["val"], captioner.vocabulary, params)
+        batches = training_batches(data["train"], params.images_per_update, params.seed)
+        history = fit(network, batches, validate, params, params.select, Checkpoints(place))
+        captioner.save(paths.FINETUNE_MODEL, notes=best_row(history, params.select))
+        write_curves("finetune", history, params.select)
+        place.finish()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,42 @@
+"""train: the decoder learns to caption from cached features of the frozen encoder."""
+
+from showtell import paths
+from showtell.batches import CaptionedImages, training_batches
+from showtell.captioner import Captioner
+from showtell.captioning import CaptionNetwork
+from showtell.checkpoints import Checkpoints
+from showtell.curves import best_row, write_curves
+from showtell.decoders import build_decoder
+from showtell.errors import run
+from showtell.features import load_encoder, open_features
+from showtell.params import load
+from showtell.precision import device
+from showtell.training import fit, seed_weights
+from showtell.validation import validation
+from showtell.vocabulary import Vocabulary
+from showtell.workplace import workplace
+
+
+def main() -> None:
+    shape, params = load("decoder"), load("train")
+    encoder, transform, precision = load_encoder(paths.ENCODER)
+    vocabulary = Vocabulary.load(paths.VOCAB)
+    data = {
+        split: CaptionedImages(paths.split_json(split), open_features(paths.split_features(split), encoder, transform))
+        for split in ("train", "val")
+    }
+    seed_weights(params.seed)
+    decoder = build_decoder(shape, encoder.channels, len(vocabulary))
+    network = CaptionNetwork(decoder, params).to(device())
+    with workplace("train", shape, params, vocabulary.hash, [part.fingerprint for part in data.values()]) as place:
+        validate = validation(network, data["val"], vocabulary, params)
+        batches = training_batches(data["train"], params.images_per_update, params.seed)
+        history = fit(network, batches, validate, params, params.select, Checkpoints(place))
+        captioner = Captioner(encoder, decoder, shape, vocabulary, transform, precision)
+        captioner.save(paths.TRAIN_MODEL, notes=best_row(history, params.select))
+        write_curves("train", history, params.select)
+        place.finish()
+
+
+if __name__ == "__main__":
+    run(main)
