@@ -27,6 +27,7 @@ def main() -> None:
             finish_split(split, paths.split_images(split), entries[split], facts[split], transform, place.folder)
         write_json(paths.METRICS / "data.json", summarise(facts, entries, Vocabulary.load(paths.VOCAB)))
         place.finish()
+    pictures.discard_scratch()
 
 
 if __name__ == "__main__":

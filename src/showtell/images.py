@@ -37,7 +37,7 @@ class ImageError(UserError):
 
 
 def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
-    """The decoded picture as the file stores it (mode, size and orientation untouched); `ImageError` if it is not whole."""
+    """The decoded picture as the file stores it (mode, size, orientation untouched); `ImageError` if it is broken."""
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)
     with warnings.catch_warnings():
@@ -55,7 +55,8 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
             raise ImageError("not a picture that can be read", "broken") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
             kind = "truncated" if "truncated" in str(error).lower() else "broken"
-            raise ImageError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}", kind) from None
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"cannot be decoded: {reason}", kind) from None
     return image
 
 
@@ -107,8 +108,9 @@ def load_image(source: bytes | Path | str | BinaryIO | Image.Image | np.ndarray)
     `ImageError` when it is broken, cut short or claims more than `MAX_PIXELS`; `UserError` when there is no such file.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] not in (3, 4)):
-            raise UserError(f"an image array must be uint8 (height, width[, 3 or 4]), not {source.dtype} {source.shape}")
+        if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))):
+            found = f"{source.dtype} {source.shape}"
+            raise UserError(f"an image array must be uint8 (height, width[, 3 or 4]), not {found}")
         return to_rgb(Image.fromarray(np.ascontiguousarray(source)))
     if isinstance(source, Image.Image):
         return to_rgb(source)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -74,19 +74,20 @@ def _in_worker(files: Sequence[str]) -> Chunk:
 
 
 @contextmanager
-def workers(pictures: Pictures, transform: Transform, total: int, count: int | None = None) -> Iterator[Executor | None]:
+def workers(
+    pictures: Pictures, transform: Transform, total: int, count: int | None = None
+) -> Iterator[Executor | None]:
     """A pool of `count` processes (default: one for each core that this process may use); None for little work."""
     count = len(os.sched_getaffinity(0)) if count is None else count
     if count < 2 or total < INLINE:
-        with nullcontext():
-            yield None
+        yield None
         return
     # Spawned, not forked: a fork of a process with threads (a progress bar is one) can hang.
     pool = ProcessPoolExecutor(count, get_context("spawn"), _start_worker, (pictures, transform))
     try:
         yield pool
     except BrokenProcessPool:
-        raise UserError("a worker process died, most likely for want of memory; run the same command again to go on") from None
+        raise UserError("a worker process died (for want of memory?); run the same command again to go on") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -136,7 +137,12 @@ def _line(facts: Facts) -> str:
 
 
 def resize_split(
-    split: str, files: Sequence[str], pictures: Pictures, transform: Transform, place: Path, pool: Executor | None = None
+    split: str,
+    files: Sequence[str],
+    pictures: Pictures,
+    transform: Transform,
+    place: Path,
+    pool: Executor | None = None,
 ) -> list[Facts]:
     """Fill `place/<split>.h5.part` with the rows of `files` that can be used; facts of all, in order."""
     writer = RowWriter(place / f"{split}.h5.part", "images", len(files), (3, transform.size, transform.size), np.uint8)
@@ -179,7 +185,7 @@ def refuse_broken(facts: dict[str, list[Facts]], params: ResizeParams) -> None:
         for f in bad:
             log(f"{f.file}: {f.problem}: {f.reason}")
         names = ", ".join(f.file for f in bad[:3]) + (", ..." if len(bad) > 3 else "")
-        raise UserError(f"{len(bad)} pictures cannot be used ({names}, listed above); mend them or set resize.broken: skip")
+        raise UserError(f"{len(bad)} pictures cannot be used ({names}); mend them or set resize.broken: skip")
     for split, found in facts.items():
         if all(f.problem for f in found):
             raise UserError(f"no picture of split {split} can be used; the first: {found[0].file}: {found[0].reason}")

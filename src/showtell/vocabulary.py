@@ -109,7 +109,10 @@ def training_words(words: Sequence[list[str]], params: VocabParams) -> list[list
     return [w[: params.max_length] for w in kept]
 
 
-def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Vocabulary, dict[str, list[dict[str, Any]]]]:
+Entries = list[dict[str, Any]]
+
+
+def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Vocabulary, dict[str, Entries]]:
     """The vocabulary of the train captions, and per split one entry for each image.
 
     An entry holds `image_id`, `file`, `references` (every caption, raw), `words` (every caption, uncut) and `tokens`
@@ -117,18 +120,23 @@ def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Voca
     """
     words = {id(record): words_of(record, params.tokenizer) for record in records}
     learnt = {id(r): training_words(words[id(r)], params) for r in records if r.split == "train"}
-    vocabulary = Vocabulary.build((w for captions in learnt.values() for w in captions),
-                                  params.min_count, params.max_size)
+    vocabulary = Vocabulary.build(
+        (w for captions in learnt.values() for w in captions), params.min_count, params.max_size
+    )
     if len(vocabulary) == len(SPECIALS):
         raise UserError(f"no word occurs {params.min_count} times in the training captions; lower vocab.min_count")
-    splits: dict[str, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
+    splits: dict[str, Entries] = {"train": [], "val": [], "test": []}
     for record in records:
         sequences = learnt.get(id(record)) or [w[: params.max_length] for w in words[id(record)]]
-        splits[record.split].append({
-            "image_id": record.image_id, "file": record.file, "references": record.captions,
-            "words": words[id(record)],
-            "tokens": [[START, *vocabulary.encode(sequence), END] for sequence in sequences],
-        })
+        splits[record.split].append(
+            {
+                "image_id": record.image_id,
+                "file": record.file,
+                "references": record.captions,
+                "words": words[id(record)],
+                "tokens": [[START, *vocabulary.encode(sequence), END] for sequence in sequences],
+            }
+        )
     for split, entries in splits.items():
         if not entries:
             raise UserError(f"the captions have no image in split {split!r}; the pipeline needs train, val and test")

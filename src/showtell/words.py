@@ -44,7 +44,7 @@ def unicode_words(caption: str) -> list[str]:
         elif current:
             words.append(current)
             current = ""
-    return words + [current] if current else words
+    return [*words, current] if current else words
 
 
 @lru_cache(maxsize=65536)

@@ -100,7 +100,8 @@ class ZipArchive:
             if len(header) < 30 or header[:4] != b"PK\x03\x04":
                 _refuse(self.path, name, "its header is broken")
             # The local header repeats the name and may carry another extra field than the directory does.
-            start = entry.offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+            name_bytes, extra_bytes = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
+            start = entry.offset + 30 + name_bytes + extra_bytes
             data = os.pread(file.fileno(), entry.stored, start)
         if len(data) != entry.stored:
             _refuse(self.path, name, "the archive is cut short")

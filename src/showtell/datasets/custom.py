@@ -11,8 +11,9 @@ from pydantic import Field
 
 from showtell.datasets import karpathy
 from showtell.datasets.karpathy import Record, clean
+from showtell.datasets.pictures import Pictures, link_pictures
 from showtell.errors import UserError
-from showtell.files import read_json
+from showtell.files import read_json, write_json
 from showtell.params import Section
 from showtell.words import unicode_words
 
@@ -61,7 +62,7 @@ def detect(path: Path) -> str:
             return "coco"
         if isinstance(content, dict) and "images" in content:
             return "karpathy"
-        raise UserError(f"{path} is neither in Karpathy's format (`images` with `sentences`) nor in COCO's (`annotations`)")
+        raise UserError(f"{path} is neither in Karpathy's format (`sentences`) nor in COCO's (`annotations`)")
     lines = _lines(path)
     first = lines[0].split("\t")[0] if lines else ""
     return "flickr" if "#" in first and first.rpartition("#")[2].isdigit() else "table"
@@ -166,16 +167,15 @@ def assign_splits(images: Sequence[Captioned], params: CustomParams) -> list[Rec
     or removed moves few others.
     """
     named = {image.split for image in images} - {None}
-    ranked = sorted((i for i in images if i.split in (None, "train")), key=lambda i: _rank(params.split_seed, i.image_id))
+    free = [image for image in images if image.split in (None, "train")]
+    ranked = sorted(free, key=lambda image: _rank(params.split_seed, image.image_id))
     drawn: dict[int, str] = {}
     for split, fraction in (("test", params.test), ("val", params.val)):
         if split not in named:
             count = min(max(1, round(fraction * len(images))), len(ranked))
             drawn.update({id(image): split for image in ranked[:count]})
             ranked = ranked[count:]
-    return [
-        Record(i.image_id, i.file, drawn.get(id(i)) or i.split or "train", i.captions, i.words) for i in images
-    ]
+    return [Record(i.image_id, i.file, drawn.get(id(i)) or i.split or "train", i.captions, i.words) for i in images]
 
 
 def _rank(seed: int, image_id: Any) -> str:
@@ -185,7 +185,7 @@ def _rank(seed: int, image_id: Any) -> str:
 def records(params: CustomParams) -> list[Record]:
     """The records of `params`' captions file, images without captions left out."""
     if params.captions is None or params.images is None:
-        raise UserError("dataset is custom: set custom.images and custom.captions in params.yaml, or run `showtell import`")
+        raise UserError("dataset is custom: set custom.images and custom.captions, or run `showtell import`")
     images = [image for image in read_captions(Path(params.captions), params.format) if image.captions]
     if not images:
         raise UserError(f"{params.captions} holds no captions")
@@ -194,3 +194,16 @@ def records(params: CustomParams) -> list[Record]:
     return found
 
 
+def prepare(folder: Path, params: CustomParams) -> None:
+    """Fill `folder` with captions.json, an empty objects.json and images/ (a link file)."""
+    found = records(params)
+    link_pictures(Path(params.images), folder / "images")
+    pictures = Pictures.open(folder / "images")
+    missing = [record.file for record in found if record.file not in pictures]
+    if missing:
+        raise UserError(
+            f"{params.images} lacks {len(missing)} of the {len(found)} pictures that {params.captions} names: "
+            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
+        )
+    karpathy.write(folder / "captions.json", "custom", found)
+    write_json(folder / "objects.json", {})

@@ -113,8 +113,11 @@ def check(records: Sequence[Record], where: str) -> None:
 def check_counts(records: Sequence[Record], expected: dict[str, int], where: str) -> None:
     """Refuse a file whose splits are not of the sizes that the field reports its results on."""
     found = Counter(record.split for record in records)
-    wrong = [f"{found[split]} {split} images where {count} are expected"
-             for split, count in expected.items() if found[split] != count]
+    wrong = [
+        f"{found[split]} {split} images where {count} are expected"
+        for split, count in expected.items()
+        if found[split] != count
+    ]
     if wrong:
         raise UserError(f"{where}: {'; '.join(wrong)}; the file is incomplete or of another split")
 
@@ -127,8 +130,13 @@ def write(path: Path, dataset: str, records: Sequence[Record]) -> None:
         for caption, words in zip(record.captions, record.words, strict=True):
             sentences.append({"raw": caption, "tokens": words, "sentid": sentid})
             sentid += 1
-        images.append({
-            "imgid": record.image_id, "filename": record.file, "split": record.split,
-            "sentences": sentences, "sentids": [sentence["sentid"] for sentence in sentences],
-        })
+        images.append(
+            {
+                "imgid": record.image_id,
+                "filename": record.file,
+                "split": record.split,
+                "sentences": sentences,
+                "sentids": [sentence["sentid"] for sentence in sentences],
+            }
+        )
     write_json(path, {"dataset": dataset, "images": images}, indent=None)

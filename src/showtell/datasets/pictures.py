@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from showtell.datasets.archives import ARCHIVES, open_archive
+from showtell.datasets.archives import ARCHIVES, TarArchive, open_archive
 from showtell.errors import UserError
 from showtell.files import fingerprint, read_json, write_json
 
@@ -59,7 +59,7 @@ class Folder:
 
 
 class Pictures:
-    """`read(file)` gives the bytes of a picture. Keeps no file open, so threads and processes may share it (it pickles)."""
+    """`read(file)` gives the bytes of a picture. Keeps no file open: threads share it, processes get it pickled."""
 
     def __init__(self, containers: dict[str, Container]):
         self.containers = containers
@@ -84,7 +84,7 @@ class Pictures:
             return cls({path.name: _open_file(path, scratch)})
         containers: dict[str, Container] = {}
         for child in sorted(path.iterdir()):
-            if child.is_file() and (child.name.endswith((*ARCHIVES, LINK_SUFFIX))):
+            if child.is_file() and (child.name.lower().endswith((*ARCHIVES, LINK_SUFFIX))):
                 containers[child.name] = _open_file(child, scratch)
         loose = Folder(path)
         loose.names = [name for name in loose.names if name not in containers]
@@ -100,7 +100,9 @@ class Pictures:
             candidates = [c for c in candidates if c[1].endswith(f"/{file}")] or candidates
         if len(candidates) > 1:
             places = ", ".join(f"{label}:{name}" if label else name for label, name in candidates[:3])
-            raise UserError(f"{file} could be any of {len(candidates)} pictures ({places}); give its path in the captions")
+            raise UserError(
+                f"{file} could be any of {len(candidates)} pictures ({places}); the captions must say which"
+            )
         return candidates[0] if candidates else None
 
     def __contains__(self, file: str) -> bool:
@@ -113,6 +115,12 @@ class Pictures:
             raise UserError(f"there is no picture {file} in {', '.join(filter(None, self.containers)) or 'the folder'}")
         label, name = found
         return self.containers[label].read(name)
+
+    def discard_scratch(self) -> None:
+        """Delete the plain copies of compressed tars that `open` made."""
+        for container in self.containers.values():
+            if isinstance(container, TarArchive) and container.path != container.source:
+                container.path.unlink(missing_ok=True)
 
     @property
     def fingerprint(self) -> str:
@@ -128,6 +136,15 @@ def write_link(path: Path, target: Path) -> None:
     """Write a link file at `path` (ending in `.link.json`) that stands for the folder or archive `target`."""
     target = Path(target).resolve()
     write_json(path, {"link": str(target), **_state(target)})
+
+
+def link_pictures(source: Path, images: Path) -> None:
+    """A link file in the folder `images` that stands for the folder or archive `source`."""
+    if not source.exists():
+        raise UserError(f"{source} does not exist")
+    if source.is_file() and not source.name.lower().endswith(ARCHIVES):
+        raise UserError(f"{source} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+    write_link(images / f"{source.resolve().name or 'pictures'}{LINK_SUFFIX}", source)
 
 
 def _state(target: Path) -> dict[str, Any]:
@@ -148,5 +165,5 @@ def _open_file(path: Path, scratch: Path) -> Container:
     if not target.exists():
         raise UserError(f"{path} stands for {target}, which is not there; bring it back or run `dvc repro -f download`")
     if {"link": link["link"], **_state(target)} != link:
-        raise UserError(f"{target} has changed since it was linked; run `dvc repro -f download` to take it as it is now")
+        raise UserError(f"{target} has changed since it was linked; run `dvc repro -f download`")
     return Folder(target) if target.is_dir() else open_archive(target, scratch)
