@@ -136,7 +136,7 @@ def snow(c: Canvas, drop: Backdrop) -> None:
     haze = sky(c, drop)
     far_land(c, drop, haze)
     white = tinted((236, 242, 250), drop.time)
-    ground(c, drop.horizon, tone(white, -0.04), 0.018)
+    c.gradient(drop.horizon, 1.0, mix(white, haze, 0.25), tone(white, 0.3))
     for _ in range(3):
         y = c.rng.uniform(drop.horizon + 0.05, 0.95)
         c.oval(c.rng.random(), y + 0.06, c.rng.uniform(0.2, 0.5), 0.07, mix(white, (176, 198, 228), 0.2))
@@ -172,7 +172,9 @@ def forest(c: Canvas, drop: Backdrop) -> None:
     haze = mix(sky(c, drop), tinted((150, 180, 140), drop.time), 0.6)
     rng = c.rng
     leaf = tinted(rng.choice(((48, 96, 60), (64, 110, 56), (40, 84, 66))), drop.time)
+    soil = tinted(rng.choice(((118, 124, 70), (126, 106, 72), (98, 122, 70))), drop.time)
     c.box(0, drop.horizon - 0.16, 1, drop.horizon, mix(leaf, haze, 0.5))
+    ground(c, drop.horizon - 0.02, soil, 0.09, 2.0)
     pines = rng.random() < 0.6
     for row, (share, low, high) in enumerate(((0.55, 0.3, 0.45), (0.3, 0.4, 0.6), (0.05, 0.5, 0.75))):
         for step in range(9 - 2 * row):
@@ -183,9 +185,7 @@ def forest(c: Canvas, drop: Backdrop) -> None:
                 c.pine(x, foot, rng.uniform(low, high), shade)
             else:
                 c.crown(x, foot, rng.uniform(low, high) * 0.9, shade)
-    soil = tinted(rng.choice(((118, 124, 70), (126, 106, 72), (98, 122, 70))), drop.time)
-    ground(c, drop.horizon + 0.03, soil, 0.09, 2.0)
-    tufts(c, drop.horizon + 0.06, mix(soil, leaf, 0.5), 40)
+    tufts(c, drop.horizon + 0.05, mix(soil, leaf, 0.5), 40)
 
 
 def desert(c: Canvas, drop: Backdrop) -> None:

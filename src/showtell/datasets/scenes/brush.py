@@ -93,8 +93,8 @@ class Brush:
         """An ellipse about (x, y) with half-axes `across` and `down`, turned by `turn` degrees."""
         cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
         points = []
-        for step in range(28):
-            angle = 2 * math.pi * step / 28
+        for step in range(36):
+            angle = 2 * math.pi * step / 36
             u, v = across * math.cos(angle), down * math.sin(angle)
             points.append((x + u * cos - v * sin, y + u * sin + v * cos))
         self.poly(points, colour, opacity)

@@ -25,6 +25,8 @@ HORIZONS: dict[str, tuple[float, float]] = {
     "lake": (0.32, 0.46), "room": (0.54, 0.66), "city": (0.46, 0.56), "forest": (0.42, 0.56), "desert": (0.34, 0.5),
     "park": (0.4, 0.54),
 }  # fmt: skip
+# How a kind must be drawn in a zone or in a setting.
+POSES_BY_PLACE: dict[tuple[str, str], str] = {("duck", "water"): "swim", ("flower", "room"): "potted"}
 FEATURES: dict[str, tuple[str, ...]] = {
     "beach": ("", "", "hills", "mountains"), "field": ("hills", "mountains", "trees", "fence", ""),
     "snow": ("mountains", "trees", "hills", ""), "sea": ("", "", "island"), "lake": ("mountains", "trees", "hills"),
@@ -71,7 +73,7 @@ def _at_home(kind: str, setting: str) -> bool:
 
 def _pick_setting(rng: Random, forced: Forced | None) -> str:
     if forced is None:
-        return rng.choice(list(SETTINGS))
+        return rng.choices(list(SETTINGS), [0.7 if not place.land else 1.0 for place in SETTINGS.values()])[0]
     kind, _, setting = forced
     return setting or rng.choice([s for s in SETTINGS if _at_home(kind, s) and not unseen_setting(kind, s)])
 
@@ -103,22 +105,29 @@ def _pick_groups(rng: Random, drop: Backdrop, forced: Forced | None) -> list[lis
     used: list[str] = []
     while room and len(groups) < wanted and len(used) < len(allowed):
         first = forced is not None and not groups
-        kind = forced[0] if first and forced else rng.choice([kind for kind in allowed if kind not in used])
+        kind = forced[0] if first and forced else _pick_kind(rng, [kind for kind in allowed if kind not in used])
         count = min(room, rng.choices((1, 2, 3), (0.76, 0.17, 0.07))[0])
         if KINDS[kind].shape[0] > 110 or wanted == 3:  # no rows of buses
             count = min(count, 2 if rng.random() < 0.4 else 1)
         colour = forced[1] if first and forced else None
-        groups.append(_group(rng, kind, zones[kind], len(groups), count, colour))
+        groups.append(_group(rng, kind, zones[kind], drop.setting, len(groups), count, colour))
         used.append(kind)
         room -= count
     return groups
 
 
-def _group(rng: Random, kind: str, zone: str, number: int, count: int, colour: str | None) -> list[Thing]:
+def _pick_kind(rng: Random, kinds: list[str]) -> str:
+    """Kinds that few settings hold are chosen more often there, so that all are about equally common."""
+    homes = {kind: sum(_at_home(kind, setting) for setting in SETTINGS) for kind in kinds}
+    return rng.choices(kinds, [1 / homes[kind] for kind in kinds])[0]
+
+
+def _group(rng: Random, kind: str, zone: str, setting: str, number: int, count: int, colour: str | None) -> list[Thing]:
     colours = [c for c in KINDS[kind].colours if not unseen_colour(kind, c)]
     colour = colour or rng.choice(colours)
     same = rng.random() < 0.6
     pose, flip = rng.choice(KINDS[kind].poses), rng.random() < 0.5
+    pose = POSES_BY_PLACE.get((kind, zone), POSES_BY_PLACE.get((kind, setting), pose))
     things = []
     for member in range(count):
         if member and not same:
@@ -135,7 +144,7 @@ def _place(rng: Random, drop: Backdrop, groups: list[list[Thing]], shrink: float
     placed: list[Thing] = []
     for group in groups:
         host = next((i for i, t in enumerate(placed) if t.kind in SEATS and t.on is None), None)
-        if host is not None and group[0].kind in SITTERS and len(group) == 1 and rng.random() < 0.5:
+        if host is not None and group[0].kind in SITTERS and len(group) == 1 and rng.random() < 0.6:
             placed.append(_seat(rng, group[0], placed[host], host))
             continue
         leader: Thing | None = None

@@ -211,11 +211,12 @@ def rabbit(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
 def duck(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     dark = tone(rgb, -0.25)
     bill = (236, 138, 40) if sum(rgb) < 640 or rng.random() < 0.7 else (240, 170, 60)
-    for x in (36, 46):
-        b.line([(x, 60), (x + 1, 70)], 3, bill)
-        b.line([(x - 1, 71), (x + 7, 71)], 2.8, bill)
+    if pose == "stand":
+        for x in (36, 46):
+            b.line([(x, 60), (x + 1, 70)], 3, bill)
+            b.line([(x - 1, 71), (x + 7, 71)], 2.8, bill)
     b.blob([(4, 34), (20, 38), (40, 36), (56, 36), (64, 48), (56, 62), (34, 66), (14, 56)], rgb)
-    b.blob([(52, 42), (50, 20), (68, 18), (66, 44)], rgb)
+    b.blob([(46, 42), (52, 30), (51, 18), (70, 18), (68, 32), (65, 50)], rgb)
     head = rgb if rng.random() < 0.7 or sum(rgb) > 450 else (44, 110, 84)
     b.oval(61, 17, 13, 12, head)
     b.blob([(71, 15), (83, 19), (82, 23), (70, 24)], bill)

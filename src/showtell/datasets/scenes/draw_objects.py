@@ -11,6 +11,8 @@ STEM: Colour = (70, 138, 66)
 
 def flower(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     bend = rng.uniform(-5, 5)
+    if pose == "potted":
+        b.blob([(30, 80), (12, 70), (6, 54), (22, 62), (30, 76)], tone(STEM, 0.12))
     b.curve([(30, 36), (30 + bend, 62), (30, 99)], 4.2, STEM)
     b.blob([(30, 84), (14, 74), (5, 58), (20, 64), (30, 80)], tone(STEM, 0.12))
     b.blob([(30, 92), (46, 84), (56, 68), (42, 72), (31, 86)], tone(STEM, -0.1))
@@ -18,6 +20,9 @@ def flower(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
         b.blob([(30, 44), (12, 36), (10, 12), (20, 20), (30, 4), (40, 20), (50, 12), (48, 36)], rgb)
         b.blob([(30, 44), (20, 34), (22, 18), (30, 7), (38, 18), (40, 34)], tone(rgb, -0.16))
         return
+    if pose == "potted":
+        b.poly([(13, 74), (47, 74), (42, 99), (18, 99)], (190, 106, 74))
+        b.poly([(10, 70), (50, 70), (49, 77), (11, 77)], (206, 122, 88))
     petals = rng.choice((7, 8, 10))
     heart: Colour = (244, 196, 60) if rgb[2] > 90 or rgb[1] < 110 else (120, 76, 44)
     turn = rng.uniform(0, 1)

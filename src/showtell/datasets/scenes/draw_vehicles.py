@@ -47,7 +47,8 @@ def bus(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     dark = tone(rgb, -0.35)
     if pose == "drive":
         _dust(b, 68)
-    b.blob([(3, 60), (3, 10), (8, 4), (120, 4), (127, 12), (128, 62), (122, 67), (8, 67)], rgb)
+    b.poly([(2, 62), (2, 11), (4, 6), (9, 3), (118, 3), (123, 5), (126, 10), (129, 40), (129, 62), (126, 67), (7, 67)], rgb)
+    b.line([(12, 2.5), (112, 2.5)], 3, tone(rgb, 0.25))
     b.line([(6, 46), (125, 46)], 3, tone(rgb, 0.5) if sum(rgb) < 600 else (90, 130, 190))
     b.line([(6, 63), (124, 63)], 3, dark)
     panes = rng.choice((4, 5))

@@ -8,11 +8,16 @@ from showtell.datasets.scenes.scene import Picture, Thing
 from showtell.datasets.scenes.wording import (
     COLOUR_WORDS,
     COUNTS,
+    DETAILS,
     DOUBLED,
+    FAR_OFF,
+    GRASSY,
     LARGE,
     MOVING,
+    NEAR_US,
     NOUNS,
     ONLY_IF,
+    OPINIONS,
     PLACES,
     SMALL,
     VERBS,
@@ -29,6 +34,9 @@ class Habit:
     place: float = 0.6
     when: float = 0.2
     behind: float = 0.08  # what stands out in the background
+    detail: float = 0.1  # a part of a thing: "with a long tail"
+    opinion: float = 0.06  # "cute"
+    depth: float = 0.05  # "in the distance"
     others: float = 0.75  # mentions a second and a third group
     rare: float = 0.3  # uses a word that is not the commonest
     the: float = 0.1  # says "the dog"
@@ -83,7 +91,8 @@ def noun(rng: Random, group: Group, habit: Habit) -> str:
         needed = ONLY_IF.get(pair.split("/")[0].replace("_", " "))
         if needed is None or needed in looks or not needed:
             fitting.append(pair)
-    pair = rng.choice(fitting[1:]) if len(fitting) > 1 and rng.random() < habit.rare else fitting[0]
+    rare = habit.rare * min(1.0, (len(fitting) - 1) / 3)  # the more other words there are, the likelier one of them
+    pair = rng.choice(fitting[1:]) if rng.random() < rare else fitting[0]
     return pair.split("/")[group.plural].replace("_", " ")
 
 
@@ -106,7 +115,7 @@ def _colour_word(rng: Random, thing: Thing, habit: Habit) -> str:
         word = "gray"
     if thing.kind == "cat" and thing.colour == "orange" and rng.random() < 0.3:
         return "ginger"
-    if thing.colour in ("blue", "green", "brown", "red", "grey") and word == thing.colour and rng.random() < 0.5:
+    if thing.colour in ("blue", "green", "brown", "grey") and word == thing.colour and rng.random() < 0.5:
         if thing.shade > 0.45:
             return f"light {word}"
         if thing.shade < -0.45:
@@ -120,24 +129,27 @@ def describe(rng: Random, group: Group, habit: Habit, the: bool = False) -> str:
     size = _size_word(rng, group) if rng.random() < habit.size * 2 else None
     if size:
         words.append(size)
+    elif rng.random() < habit.opinion:
+        words.append(pick(rng, OPINIONS[group.kind]))
     if _one_colour(group) and rng.random() < habit.colour:
         striped = group.things[0].pose == "striped" and rng.random() < 0.3
         words.append(_colour_word(rng, group.things[0], habit) + (" striped" if striped else ""))
     name = noun(rng, group, habit)
     words.append(name)
     if the:
-        return "the " + " ".join(words) if not group.plural else "the " + " ".join([_number(group), *words])
+        number = [_number(group)] if group.plural and rng.random() < 0.5 else []
+        return " ".join(["the", *number, *words])
     if not group.plural:
         return with_article(" ".join(words))
     phrase = " ".join([pick(rng, COUNTS[len(group.things)]), *words])
     if len(group.things) == 2 and not _one_colour(group) and rng.random() < habit.colour * 0.6:
         one, two = (_colour_word(rng, thing, habit) for thing in group.things)
         if one != two:
-            return f"{with_article(one)} and {with_article(two)} {name_singular(group, name)}"
+            return f"{with_article(one)} and {with_article(two)} {_singular(group, name)}"
     return phrase
 
 
-def name_singular(group: Group, plural: str) -> str:
+def _singular(group: Group, plural: str) -> str:
     for pair in NOUNS[group.kind].split():
         one, many = pair.replace("_", " ").split("/")
         if many == plural:
@@ -149,8 +161,10 @@ def _number(group: Group) -> str:
     return {1: "one", 2: "two", 3: "three"}[len(group.things)]
 
 
-def verb(rng: Random, group: Group) -> str:
+def verb(rng: Random, group: Group, setting: str) -> str:
     thing = group.things[0]
+    if thing.pose == "graze" and setting not in GRASSY:
+        return rng.choice(("=looking down", "stand"))
     for key in (f"{thing.kind} {thing.pose}", f"{thing.kind} {thing.zone}", thing.kind):
         if key in VERBS:
             return rng.choice(VERBS[key].split()).replace("_", " ")
@@ -179,7 +193,27 @@ def present(word: str, plural: bool) -> str:
         return ("are " if plural else "is ") + word[1:]
     if plural:
         return word
+    if word.endswith("y"):
+        return word[:-1] + "ies"
     return word + ("es" if word.endswith(("sh", "ss", "ch")) else "s")
+
+
+def detail(rng: Random, group: Group) -> str:
+    """A part of a single thing that anybody can see: "with a long tail"; often empty."""
+    thing = group.things[0]
+    found = DETAILS.get(f"{thing.kind} {thing.pose}", DETAILS.get(thing.kind))
+    return pick(rng, found) if found and not group.plural else ""
+
+
+def depth(rng: Random, picture: Picture, group: Group) -> str:
+    """"in the foreground" or "in the distance" when everything in the group is there; else empty."""
+    if group.things[0].zone == "air":
+        return ""
+    feet = [box[3] / group.size for box in group.boxes]
+    if min(feet) > 0.86:
+        return pick(rng, NEAR_US)
+    far = max(feet) < picture.scene.backdrop.horizon + 0.17 and picture.scene.backdrop.setting != "room"
+    return pick(rng, FAR_OFF) if far else ""
 
 
 def place(rng: Random, picture: Picture, group: Group, doing: str | None) -> str:

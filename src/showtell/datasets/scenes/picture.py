@@ -22,6 +22,7 @@ DRAWINGS = {
     "lamp": draw_objects.lamp, "umbrella": draw_objects.umbrella, "tent": draw_objects.tent,
 }  # fmt: skip
 QUALITY = 92
+DRAUGHT = 0.1  # the share of what floats that is under water
 HIDDEN = 0.5  # a thing must show at least this share of itself
 LIGHTS: dict[str, tuple[Colour, float]] = {  # what the light does to things: a colour and its share
     "day": ((255, 255, 255), 0.0), "dull": ((150, 158, 168), 0.14), "sunset": ((232, 130, 86), 0.17),
@@ -87,9 +88,16 @@ def _layer(thing: Thing, scene: Scene, size: int, light: float, rng: Random) -> 
     DRAWINGS[thing.kind](brush, rgb, thing.pose, rng)
     wide, high = brush.image.size
     layer = brush.finish(light, noise(wide, high, rng))
+    if thing.zone == "water":
+        _sink(layer, round((kind.shape[1] * (1 - DRAUGHT) + brush.margin) * unit))
     left = thing.x * size - (kind.shape[0] / 2 + brush.margin) * unit
     top = thing.y * size - (kind.shape[1] + brush.margin) * unit
     return layer, (round(left), round(top))
+
+
+def _sink(layer: Image.Image, waterline: int) -> None:
+    """Make what lies under the waterline (a row of the layer) invisible."""
+    layer.paste((0, 0, 0, 0), (0, waterline, layer.width, layer.height))
 
 
 def _ground_it(image: Image.Image, layer: Image.Image, corner: tuple[int, int], thing: Thing, light: float) -> None:
@@ -131,9 +139,9 @@ def _developed(image: Image.Image, scene: Scene, rng: Random) -> Image.Image:
     """Uneven light, darker corners and the grain of a camera."""
     size = image.width
     span = np.linspace(-1, 1, size, dtype=np.float32)
-    corners = 1 - 0.09 * (span[:, None] ** 2 + span[None, :] ** 2) ** 1.5
+    corners = 1 - 0.06 * (span[:, None] ** 2 + span[None, :] ** 2) ** 1.5
     lean = 1 + 0.05 * np.float32(scene.backdrop.sun - 0.5) * span[None, :]
     grain = noise(size, size, rng) * rng.uniform(1.5, 4.5)
-    exposure = rng.uniform(0.93, 1.07)
+    exposure = rng.uniform(0.97, 1.12)
     pixels = np.asarray(image, np.float32) * (corners * lean * exposure)[..., None] + grain[..., None]
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
