@@ -115,7 +115,7 @@ class Ngrams:
 class References(Ngrams):
     """Reference captions {image_id: [tokenised caption]} with their n-grams, prepared once for any number of scorings.
 
-    `image_ids` in the mapping's order; `image` (caption) is each reference's row in it; `number` (image) counts references.
+    `image_ids` in the mapping's order; `image` (caption) is each reference's row in it; `number` (image) counts them.
     """
 
     def __init__(self, references: Mapping[Hashable, Sequence[str]]) -> None:

@@ -1,22 +1,108 @@
-"""Penn Treebank tokenisation of captions as the COCO scorer does it (first version)."""
+"""Penn Treebank tokenisation of captions, as the COCO scorer does it before it counts anything.
+
+The scorer runs Stanford's PTB tokeniser (CoreNLP 3.4.1, options -preserveLines -lowerCase) over a file with one
+caption per line, then drops a fixed list of punctuation tokens. This module gives the same tokens without Java:
+contractions are split ("do n't", "dog 's"), abbreviations keep their period, hyphenated words stay whole, brackets
+become "-lrb-" and "-rrb-" (which, being lower case by then, escape the scorer's list and stay in; so they do here).
+
+One trait of that tool is kept on purpose: it sees the beginning of the next line. In "plan B." the period goes or
+stays depending on how the next caption begins, so `tokenize_all` gives the official tokens of captions in that order.
+"""
 
 import re
 from collections.abc import Iterable
+from functools import cache
+
+from showtell.metrics import ptb_patterns, ptb_rules
 
 PUNCTUATION = frozenset(
     ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
 )
-_TOKEN = re.compile(
-    r"\.\.\.|--+|[a-z]+(?=n't\b)|n't|'(?:s|re|ve|ll|d|m)\b|(?:[a-z0-9]+(?:[-./,'_](?=[a-z0-9]))?)+?"
-    r"(?=n't|'(?:s|re|ve|ll|d|m)\b)|[a-z0-9]+(?:[-./,_][a-z0-9]+)*|\S"
-)
+# Line ends inside a caption would shift every later line of the Java tool, so they become spaces first
+_LINE_ENDS = re.compile(r"[\r\n\v\f\u0085\u2028\u2029]")
+_SPACES = re.compile(f"(?:{ptb_patterns.ANY_SPACE}|&(?i:nbsp);)*")
+_SPLIT = frozenset(("cannot", "gonna", "gotta", "lemme", "gimme", "wanna"))
+# Most captions are plain words with commas and a last period, where no rule but the simplest can apply
+_NOT_PLAIN = re.compile(r"[^A-Za-z ,.]|,(?! )|\.(?! *$)")
+_PLAIN_WORD = re.compile(r"([A-Za-z]+)(?:,? )")
+_AHEAD = 40  # characters of what follows a caption that can still matter
 
 
 def tokenize(caption: str) -> list[str]:
-    """The caption's words, lower case, without punctuation."""
-    return [token for token in _TOKEN.findall(" ".join(caption.lower().split())) if token not in PUNCTUATION]
+    """The caption's words: lower case, punctuation dropped."""
+    return tokenize_all([caption])[0].split()
 
 
 def tokenize_all(captions: Iterable[str]) -> list[str]:
-    """Each caption's words joined by single spaces."""
-    return [" ".join(tokenize(caption)) for caption in captions]
+    """Each caption's words joined by single spaces, equal to what the Java tool gives for these captions in order."""
+    lines = [_LINE_ENDS.sub(" ", caption) for caption in captions]
+    result = []
+    for number, line in enumerate(lines):
+        words = _plain(line)
+        if words is None:
+            tokens = _scan(line + _following(lines, number), len(line))
+            words = [token for token in tokens if token not in PUNCTUATION]
+        result.append(" ".join(words))
+    return result
+
+
+def _plain(line: str) -> list[str] | None:
+    """The words of a plain caption, in one go; None when it takes the rules."""
+    if _NOT_PLAIN.search(line):
+        return None
+    words = line.lower().replace(",", " ").replace(".", " ").split()
+    if not _SPLIT.isdisjoint(words):
+        return None
+    if words and "." in line and (len(words[-1]) == 1 or words[-1] in ptb_patterns.ABBREVIATIONS):
+        return None
+    return words
+
+
+def _following(lines: list[str], number: int) -> str:
+    """The line end and as much of the following lines as a rule may look at."""
+    ahead = ""
+    for line in lines[number + 1 :]:
+        ahead += "\n" + line[:_AHEAD]
+        if len(ahead) > _AHEAD:
+            break
+    return ahead
+
+
+def _scan(text: str, end: int) -> list[str]:
+    """All tokens, punctuation included, that begin before `end`."""
+    tokens: list[str] = []
+    place = _SPACES.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
+    while place < end:
+        word = _PLAIN_WORD.match(text, place)
+        if word and word[1].lower() not in _SPLIT:
+            tokens.append(word[1].lower())
+            place = word.end(1)
+        else:
+            place = _longest(text, place, tokens)
+        place = _SPACES.match(text, place).end()  # type: ignore[union-attr]
+    return tokens
+
+
+def _longest(text: str, place: int, tokens: list[str]) -> int:
+    """Add the token of the longest rule that matches at `place`; return where it ends."""
+    length, best, head = 0, None, 0
+    for rule in _rules(_kind(text[place])):
+        match = rule.match(text, place)
+        if match and match.end() - place > length:
+            length, best, head = match.end() - place, rule, match.end(1)
+    if best is None:
+        return place + 1  # a character that the tokeniser does not know, and drops
+    head -= best.back
+    tokens.append(best.token(text[place:head]).lower())
+    return head
+
+
+def _kind(character: str) -> str:
+    if not character.isascii():
+        return "other"
+    return "letter" if character.isalpha() else "digit" if character.isdigit() else "sign"
+
+
+@cache
+def _rules(kind: str) -> list[ptb_rules.Rule]:
+    return [rule for rule in ptb_rules.rules() if kind == "other" or kind in rule.begins]

@@ -1,57 +1,161 @@
-"""The token rules behind `showtell.metrics.ptb`, as regular expressions.
+"""The token rules behind `showtell.metrics.ptb`.
 
 Each rule is a head, what must follow it (its tail), and how the matched text becomes a token. At every place the rule
-with the longest match (tail included) wins, the earlier rule on ties; only the head is consumed. That is how the
-scanner behind the COCO scorer works, so rules are kept apart instead of being folded into one expression: Python's
-alternation takes the first branch that fits, not the longest.
-
-Letters in literal strings match both cases, letters in character classes only themselves; `_any` spells the former.
+with the longest match (tail included) wins, the earlier rule on ties, and only the head is consumed. Rules are kept
+apart instead of being folded into one expression because Python's alternation takes the first branch that fits, not
+the longest one.
 """
 
 import re
-import sys
-import unicodedata
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
+
+from showtell.metrics import ptb_patterns as p
 
 
 class Rule(NamedTuple):
-    """`match` matches head and tail, with the head in group 1; `token` makes the token of the head's text."""
+    """`match(text, place)` matches head and tail, with the head in group 1; `token` turns the head into a token."""
 
-    name: str
     match: Callable[[str, int], "re.Match[str] | None"]
     token: Callable[[str], str]
-    split: int = 0  # how many characters of the head are given back to be scanned again
+    back: int  # how many characters of the head are given back to be scanned again ("can|not")
+    begins: str  # with what it can begin: ASCII letter, digit, sign; any other character is tried with every rule
 
 
-def _any(words: str) -> str:
-    """`words` separated by blanks, as an expression that matches any of them in either case, longest first."""
-    ordered = sorted(words.split(), key=len, reverse=True)
-    return "(?:" + "|".join(f"(?i:{re.escape(word)})" for word in ordered) + ")"
+_QUOTE_SIGNS = str.maketrans(
+    {"\u0091": "`", "‘": "`", "‛": "`", "‹": "`", "\u0092": "'", "’": "'", "›": "'", "\u0093": "``", "“": "``",
+     "«": "``", "\u0094": "''", "”": "''", "»": "''"}
+)  # fmt: skip
+_MONEY = {"\u00a2": "cents", "\u00a3": "#", "\u0080": "$", "\u00a4": "$", "\u20a0": "$", "\u20ac": "$"}
+_FRACTIONS = {"\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3"}
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 
 
-def _class(test: Callable[[str], bool]) -> str:
-    """The inside of a character class of the basic multilingual plane's characters that pass `test`."""
-    ranges: list[list[int]] = []
-    for code in range(0x80, 0x10000):
-        if test(chr(code)):
-            if ranges and ranges[-1][1] == code - 1:
-                ranges[-1][1] = code
-            else:
-                ranges.append([code, code])
-    return "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in ranges)
+def _plain(text: str) -> str:
+    return text
 
 
-# Marks and signs inside words of many scripts that count as letters besides Unicode's own
-_MARKS = (
-    "\u00ad\u0237-\u024f\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02ff\u0300-\u036f\u0370-\u037d\u0384\u0385\u03cf\u03f6"
-    "\u03fc-\u03ff\u0483-\u0487\u04cf\u04f6-\u04ff\u0510-\u0525\u055a-\u055f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4"
-    "\u05c5\u05c7\u0615-\u061a\u063b-\u063f\u064b-\u065e\u0670\u06d6-\u06ef\u06fa-\u06ff\u070f\u0711\u0730-\u074f"
-    "\u0750-\u077f\u07a6-\u07b1\u07ca-\u07f5\u07fa\u0900-\u0903\u093c\u093e-\u094e\u0951-\u0955\u0962\u0963"
-    "\u0981-\u0983\u09bc-\u09c4\u09c7\u09c8\u09cb-\u09cd\u09d7\u09e2\u09e3\u0a01-\u0a03\u0a3c\u0a3e-\u0a4f"
-    "\u0a81-\u0a83\u0abc-\u0acf\u0b82\u0bbe-\u0bc2\u0bc6-\u0bc8\u0bca-\u0bcd\u0c01-\u0c03\u0c3e-\u0c56"
-    "\u0d3e-\u0d44\u0d46-\u0d48\u0e30-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ecd"
-)
-SPACE = r"[ \t\u00a0\u2000-\u200a\u3000]"
-BREAK = r"[ \t\u00a0\u2000-\u200a\u3000\r\n\u2028\u2029\v\f\u0085]"
+def _soft(text: str) -> str:
+    return text.replace("\u00ad", "")
+
+
+def _quotes(text: str) -> str:
+    return re.sub("(?i)&apos;", "'", text).translate(_QUOTE_SIGNS)
+
+
+def _ampersand(text: str) -> str:
+    return re.sub("(?i)&amp;", "&", text)
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\u00a0")
+
+
+def _brackets(text: str) -> str:
+    return _unbroken(text.replace("(", "-lrb-").replace(")", "-rrb-"))
+
+
+def _rule(
+    head: str, token: Callable[[str], str] = _plain, tail: str = "", back: int = 0, begins: str = "letter digit sign"
+) -> Rule:
+    return Rule(re.compile(f"({head})(?:{tail})" if tail else f"({head})").match, token, back, begins)
+
+
+def rules() -> list[Rule]:
+    """All rules, in order of precedence among matches of equal length."""
+    return [*_splits(), *_words(), *_numbers(), *_abbreviations(), *_signs()]
+
+
+def _splits() -> list[Rule]:
+    return [
+        _rule(r"(?i:c)\+\+|(?i:[cf])#", begins="letter"),
+        _rule("(?i:cannot)", back=3, begins="letter"),
+        _rule("(?i:gonna|gotta|lemme|gimme|wanna)", back=2, begins="letter"),
+        _rule("(?i:'tis)", back=2, begins="sign"),
+        _rule("(?i:'twas)", back=3, begins="sign"),
+        _rule(p.SGML, _unbroken, begins="sign"),
+        _rule(r"&(?i:md|mdash|ndash);|[\u0096\u0097\u2013-\u2015]", lambda text: "--", begins="sign"),
+        _rule("&(?i:amp);", _ampersand, begins="sign"),
+        _rule("&(?:(?i:ht|tl|ur|lr|qc|ql|qr|odq|cdq)|#[0-9]+);", begins="sign"),
+    ]
+
+
+def _words() -> list[Rule]:
+    letter, sign = "letter", "sign"
+    return [
+        _rule(p.WORD, _soft, p.CLITIC, begins="letter sign"),  # &eacute; is a letter
+        _rule(p.BEFORE_NOT, _soft, p.NOT, begins=letter),
+        _rule(p.WORD, _soft, begins="letter sign"),
+        *(_rule(pattern, begins=sign) for pattern in p.CLIPPED),
+        *(_rule(pattern, begins="letter sign") for pattern in p.APOSTROPHE_WORDS),
+        _rule(rf"(?i:y){p.APOS}", tail=p.LETTER, begins=letter),
+        _rule(p.URL, begins=letter),
+        _rule(p.LIKELY_URL, tail=r"[^A-Za-z]"),
+        _rule(p.EMAIL),
+        _rule(rf"@[a-zA-Z_][a-zA-Z_0-9]*|#{p.LETTER}+", begins=sign),
+        _rule(p.CLITIC, _quotes, r"[^A-Za-z]", begins=sign),
+        _rule(p.NOT, _quotes, r"[^A-Za-z]", begins=letter),
+    ]
+
+
+def _numbers() -> list[Rule]:
+    number = "digit sign"
+    return [
+        _rule(p.DATE, begins="digit"),
+        _rule(p.NUMBER, _soft, begins=number),
+        _rule(p.SUPERSCRIPT, begins=""),
+        _rule(p.FRACTION, _unbroken, begins="digit"),
+        _rule(r"[\u00bc-\u00be\u2153-\u215e]", lambda text: _FRACTIONS.get(text, text), begins=""),
+        _rule(r"-(?i:rrb|lrb|rcb|lcb|rsb|lsb)-", begins="sign"),
+        _rule(r"(?i:c\.d\.s|pro-|anti-)|(?i:s)&(?i:amp;)?(?i:p-500|ls)", _ampersand, begins="letter"),
+        _rule(rf"(?i:cap){p.APOS}(?i:n)|(?i:c){p.APOS}(?i:est)", _quotes, begins="letter"),
+        _rule(p.SLASHED, begins="letter digit"),
+        _rule(r"[A-Z]*\$|#", begins="letter sign"),
+        _rule(p.CURRENCY, lambda text: _MONEY.get(text, text), begins=""),
+    ]
+
+
+def _abbreviations() -> list[Rule]:
+    letter = "letter"
+    return [
+        _rule(p.BEFORE_NUMBER, tail=rf"{p.ANY_SPACE}?\d", begins=letter),
+        _rule(r"(?i:pt)[eyEY]\.|(?i:co)\.", tail=rf"{p.SPACE}(?i:ltd|lim)", begins=letter),
+        _rule(p.ABBREVIATION, tail=p.SENTENCE_END, begins=letter),
+        _rule(p.ABBREVIATION, tail=r"[\s\S]{2}", begins=letter),
+        _rule(p.ABBREVIATION, begins=letter),
+        _rule(r"[A-Za-z]\.", tail=rf"{p.ANY_SPACE}+(?:{p.STARTER}{p.ANY_SPACE}|{p.SGML})", back=1, begins=letter),
+        _rule(rf"{p.TITLE}\.", begins=letter),
+        _rule(p.TITLE, tail=p.SPACE, begins=letter),
+        _rule(p.ACRONYM, tail=p.ANY_SPACE, begins=letter),
+        _rule(rf"{p.APOS}[0-9][0-9]", tail=p.ANY_SPACE, begins="sign"),
+        _rule(p.FILE, tail=rf"{p.ANY_SPACE}|[.?!,]"),
+        _rule(rf"{p.WORD}\.", _soft, r"[,;:\u3001]", begins="letter sign"),
+        _rule(p.PHONE, _brackets, begins="digit sign"),
+        _rule(p.DOTTED_PHONE, begins="digit sign"),
+    ]
+
+
+def _signs() -> list[Rule]:
+    sign, word, insert = "sign", "letter digit", r"[,;:\u3001]"
+    return [
+        _rule('"|&(?i:quot);', lambda text: "''", begins=sign),
+        _rule(p.SMILEY, _brackets, r"[^A-Za-z0-9]", begins=sign),
+        _rule(p.FACE, _brackets, begins="letter sign"),
+        _rule(r"&(?i:lt);", lambda text: "<", begins=sign),
+        _rule(r"&(?i:gt);", lambda text: ">", begins=sign),
+        _rule(r"[(){}\[\]]", _BRACKETS.__getitem__, begins=sign),
+        _rule("-+", lambda text: "--" if 3 <= len(text) <= 4 else text, begins=sign),
+        _rule(r"\.{3,5}|(?:\.[ \u00a0]){2,4}\.|[\u0085\u2026]", lambda text: "...", begins=sign),
+        _rule(r"@+|#+|_+|=|\*+|(?:\\\*){1,3}|[?!]+|<<|>>", begins=sign),
+        _rule(r"[,;:\u3001.\u00a1\u00bf\u037e\u0589\u061f\u06d4\u0700-\u0702\u07fa\u3002/<>]", begins=sign),
+        _rule(p.HYPHENATED, _soft, begins=word),
+        _rule(rf"{p.HYPHENATED}\.", _soft, insert, begins=word),
+        _rule(rf"{p.COMPOUND}\.", tail=insert, begins=word),
+        _rule(p.COMPOUND, begins=word),
+        _rule(rf"{p.WITH_AMPERSAND}\.", _ampersand, insert, begins="letter"),
+        _rule(p.WITH_AMPERSAND, _ampersand, begins="letter"),
+        _rule("'", tail=f"{p.LETTER}{p.NO_SPACE}", begins=sign),
+        _rule(p.QUOTES, _quotes, begins=sign),
+        _rule(p.CLITIC, _quotes, begins=sign),
+        _rule(p.SYMBOL, begins=sign),
+    ]
