@@ -41,7 +41,7 @@ def tokenize_all(captions: Iterable[str]) -> list[str]:
         words = _plain(line)
         if words is None:
             tokens = _scan(line + _following(lines, number), len(line))
-            words = [token for token in tokens if token not in PUNCTUATION]
+            words = [token for token in tokens if token and token not in PUNCTUATION]
         result.append(" ".join(words))
     return result
 
