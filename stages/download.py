@@ -1,7 +1,7 @@
 """download: the chosen dataset's captions, objects and pictures, in the same form whatever the choice."""
 
 from showtell import paths
-from showtell.datasets.source import PREPARE
+from showtell.datasets.source import prepare
 from showtell.errors import run
 from showtell.files import move
 from showtell.params import load
@@ -12,7 +12,7 @@ def main() -> None:
     dataset, params = load("dataset"), load("download")
     own = {"scenes": load("scenes"), "custom": load("custom")}.get(dataset)
     with workplace("download", dataset, own and own.model_dump()) as place:
-        PREPARE[dataset](place.folder, params, own)
+        prepare(dataset, place.folder, params, own)
         move(place / "captions.json", paths.CAPTIONS_RAW)
         move(place / "objects.json", paths.OBJECTS)
         move(place / "images", paths.IMAGES_RAW)

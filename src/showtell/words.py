@@ -37,7 +37,7 @@ def unicode_words(caption: str) -> list[str]:
             words.append(character)
         elif kind == "mark" and not current and words and position and _kind(text[position - 1]) in ("alone", "mark"):
             words[-1] += character
-        elif kind in ("letter", "mark"):
+        elif kind == "letter" or (kind == "mark" and current):
             current += character
         elif kind == "inside" and current and _kind(text[position + 1 : position + 2]) == "letter":
             current += "'" if character in APOSTROPHES else character

@@ -1,5 +1,8 @@
 """Zip and tar archives read in place, by offset, and distrusted: a hostile entry is refused by its name."""
 
+import bz2
+import gzip
+import lzma
 import os
 import shutil
 import stat
@@ -11,6 +14,7 @@ from typing import NamedTuple
 
 from showtell.errors import UserError
 from showtell.files import atomic, fingerprint
+from showtell.progress import log
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
@@ -36,9 +40,11 @@ def open_archive(path: Path, scratch: Path) -> "ZipArchive | TarArchive":
         if path.name.lower().endswith(".zip"):
             return ZipArchive(path)
         return TarArchive(_plain(path, scratch), path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path} is not a whole archive: {error}") from None
     except OSError as error:
+        if error.errno is None:  # how gzip and bz2 complain about content
+            raise UserError(f"{path} is not a whole archive: {error}") from None
         raise UserError(f"cannot read the archive {path}: {error.strerror or error}") from None
 
 
@@ -75,6 +81,9 @@ class ZipArchive:
             for info in archive.infolist():
                 self._add(info)
         self.names = list(self.entries)
+
+    def stamp(self) -> str:
+        return fingerprint(list(self.entries.items()))
 
     def _add(self, info: zipfile.ZipInfo) -> None:
         name = info.filename
@@ -166,18 +175,15 @@ def _plain(path: Path, scratch: Path) -> Path:
     if not path.name.lower().endswith(COMPRESSED_TARS):
         return path
     state = path.stat()
-    plain = Path(scratch) / f"inflated-{fingerprint(str(path.resolve()), state.st_size, state.st_mtime_ns)}.tar"
+    plain = Path(scratch) / f"inflated-{fingerprint(path.name, state.st_size, state.st_mtime_ns)}.tar"
     if not plain.exists():
+        log(f"expanding {path} once, to read pictures from its middle")
         with _decompressed(path) as source, atomic(plain) as temporary, open(temporary, "wb") as target:
             _copy_bounded(path, source, target, state.st_size)
     return plain
 
 
 def _decompressed(path: Path):
-    import bz2
-    import gzip
-    import lzma
-
     name = path.name.lower()
     return (bz2 if name.endswith("bz2") else lzma if name.endswith("xz") else gzip).open(path, "rb")
 

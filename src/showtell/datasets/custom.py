@@ -11,7 +11,7 @@ from pydantic import Field
 
 from showtell.datasets import karpathy
 from showtell.datasets.karpathy import Record, clean
-from showtell.datasets.pictures import Pictures, link_pictures
+from showtell.datasets.pictures import Pictures, check_pictures, link_pictures
 from showtell.errors import UserError
 from showtell.files import read_json, write_json
 from showtell.params import Section
@@ -197,13 +197,14 @@ def records(params: CustomParams) -> list[Record]:
 def prepare(folder: Path, params: CustomParams) -> None:
     """Fill `folder` with captions.json, an empty objects.json and images/ (a link file)."""
     found = records(params)
-    link_pictures(Path(params.images), folder / "images")
-    pictures = Pictures.open(folder / "images")
+    check_pictures(Path(params.images))
+    pictures = Pictures.of([Path(params.images)])
     missing = [record.file for record in found if record.file not in pictures]
     if missing:
         raise UserError(
             f"{params.images} lacks {len(missing)} of the {len(found)} pictures that {params.captions} names: "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
         )
+    link_pictures(Path(params.images), folder / "images")
     karpathy.write(folder / "captions.json", "custom", found)
     write_json(folder / "objects.json", {})

@@ -45,18 +45,21 @@ def read(path: Path, strict: bool = True) -> list[Record]:
 
     `strict=False` accepts images without captions and repeated images, for a file that is yet to be cleaned.
     """
-    content = read_json(path)
+    return parse(read_json(path), str(path), strict)
+
+
+def parse(content: Any, where: str, strict: bool = True) -> list[Record]:
+    """`read` for a JSON that is parsed already; `where` names it in errors."""
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
-        raise UserError(f"{path}: not in Karpathy's format (no list `images`)")
-    records = [_record(path, position, image) for position, image in enumerate(images)]
+        raise UserError(f"{where}: not in Karpathy's format (no list `images`)")
+    records = [_record(f"{where}: images[{position}]", image) for position, image in enumerate(images)]
     if strict:
-        check(records, str(path))
+        check(records, where)
     return records
 
 
-def _record(path: Path, position: int, image: Any) -> Record:
-    where = f"{path}: images[{position}]"
+def _record(where: str, image: Any) -> Record:
     if not isinstance(image, dict):
         raise UserError(f"{where} is not an object")
     name, image_id = image.get("filename"), image.get("cocoid", image.get("imgid"))

@@ -5,6 +5,7 @@ a folder or an archive elsewhere on this machine, so that nobody stores COCO twi
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from showtell.errors import UserError
 from showtell.files import fingerprint, read_json, write_json
 
 LINK_SUFFIX = ".link.json"
+SCRATCH = Path("work")
 
 
 class Container(Protocol):
@@ -71,13 +73,13 @@ class Pictures:
                 self._by_name.setdefault(name.rpartition("/")[2], []).append((label, name))
 
     @classmethod
-    def open(cls, path: Path, scratch: Path | None = None) -> "Pictures":
+    def open(cls, path: Path, scratch: Path = SCRATCH) -> "Pictures":
         """Pictures of a folder (with archives and link files in it), of one archive, or of one link file.
 
         A compressed tar can only be read from its beginning: its content is laid down once in the folder `scratch`
-        (default `work/`) as a plain tar, and found there the next time.
+        as a plain tar, and found there the next time.
         """
-        path, scratch = Path(path), Path(scratch or "work")
+        path = Path(path)
         if not path.exists():
             raise UserError(f"{path} does not exist; run `dvc repro download`")
         if path.is_file():
@@ -89,6 +91,11 @@ class Pictures:
         loose = Folder(path)
         loose.names = [name for name in loose.names if name not in containers]
         return cls({**containers, "": loose})
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], scratch: Path = SCRATCH) -> "Pictures":
+        """Pictures of several folders and archives that lie anywhere."""
+        return cls({str(path): Folder(path) if path.is_dir() else open_archive(path, scratch) for path in paths})
 
     def find(self, file: str) -> tuple[str, str] | None:
         """Container and name of `file`: the exact path, else the one whose path ends so, else the one of that name."""
@@ -140,11 +147,16 @@ def write_link(path: Path, target: Path) -> None:
 
 def link_pictures(source: Path, images: Path) -> None:
     """A link file in the folder `images` that stands for the folder or archive `source`."""
+    check_pictures(source)
+    write_link(images / f"{source.resolve().name or 'pictures'}{LINK_SUFFIX}", source)
+
+
+def check_pictures(source: Path) -> None:
+    """`UserError` unless `source` is a folder or an archive."""
     if not source.exists():
         raise UserError(f"{source} does not exist")
     if source.is_file() and not source.name.lower().endswith(ARCHIVES):
         raise UserError(f"{source} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
-    write_link(images / f"{source.resolve().name or 'pictures'}{LINK_SUFFIX}", source)
 
 
 def _state(target: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The field's own datasets: archives of pictures, and Karpathy's JSON with captions and splits."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from showtell.datasets.karpathy import Record
 from showtell.datasets.pictures import Pictures, link_pictures
 from showtell.datasets.transfer import RemoteFile
 from showtell.errors import UserError
-from showtell.files import write_bytes, write_json
+from showtell.files import write_json
 from showtell.params import Section
 from showtell.progress import log
 
@@ -59,30 +60,28 @@ def prepare(dataset: Published, folder: Path, params: DownloadParams) -> None:
     if source is not None and not source.exists():
         raise UserError(f"download.source = {params.source!r} does not exist")
     records = read_captions(dataset, params, source)
-    images = folder / "images"
-    if source is None:
-        _download_pictures(dataset, params, images)
-    else:
-        for target in local_pictures(dataset, source):
-            link_pictures(target, images)
-    records = check_complete(dataset, records, Pictures.open(images), params.incomplete)
+    archives = _download_pictures(dataset, params) if source is None else local_pictures(dataset, source)
+    records = check_complete(dataset, records, Pictures.of(archives), params.incomplete)
+    for archive in archives:
+        if source is None:
+            place(archive, folder / "images" / archive.name)
+        else:
+            link_pictures(archive, folder / "images")
     objects = dataset.objects(source, records) if dataset.objects and source and source.is_dir() else {}
     karpathy.write(folder / "captions.json", dataset.name, records)
     write_json(folder / "objects.json", objects, indent=None)
 
 
-def _download_pictures(dataset: Published, params: DownloadParams, images: Path) -> None:
+def _download_pictures(dataset: Published, params: DownloadParams) -> list[Path]:
     try:
-        archives = fetch_all(dataset.pictures, DOWNLOADS, params.mirror)
+        return fetch_all(dataset.pictures, DOWNLOADS, params.mirror)
     except UserError as error:
         raise UserError(f"{error}. {dataset.help}") from None
-    images.mkdir(parents=True, exist_ok=True)
-    for archive in archives:
-        place(archive, images / archive.name)
 
 
 def place(downloaded: Path, target: Path) -> None:
     """Give `downloaded` a second name; where the file system has no such links, move it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         os.link(downloaded, target)
@@ -117,12 +116,7 @@ def _records(dataset: Published, path: Path) -> list[Record]:
     inside = [name for name in archive.names if name.rpartition("/")[2] == dataset.captions_json]
     if not inside:
         raise UserError(f"{path} does not hold {dataset.captions_json}")
-    unpacked = DOWNLOADS / dataset.captions_json
-    write_bytes(unpacked, archive.read(inside[0]))
-    try:
-        return karpathy.read(unpacked)
-    finally:
-        unpacked.unlink()
+    return karpathy.parse(json.loads(archive.read(inside[0])), f"{path}: {inside[0]}")
 
 
 def local_pictures(dataset: Published, source: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Which dataset, and how it gets here: whatever the choice, the same three artefacts come out."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,13 @@ from showtell.datasets.published import DownloadParams, Published
 
 DatasetName = Literal["scenes", "coco", "flickr8k", "flickr30k", "custom"]
 
-__all__ = ["PREPARE", "DatasetName", "DownloadParams"]
+__all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare"]
+
+
+def prepare(dataset: DatasetName, folder: Path, download: DownloadParams, own: Any) -> None:
+    """Fill `folder` with captions.json (Karpathy's format), objects.json, images/; `own` is the dataset's section."""
+    shutil.rmtree(folder / "images", ignore_errors=True)  # of a run that ended in the middle
+    PREPARE[dataset](folder, download, own)
 
 
 def prepare_scenes(folder: Path, download: DownloadParams, params: scenes.ScenesParams) -> None:

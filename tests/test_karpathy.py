@@ -1,0 +1,113 @@
+"""Karpathy's format: what comes out of it, and what it refuses."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from showtell.datasets import karpathy
+from showtell.datasets.karpathy import Record, check_counts, clean
+from showtell.errors import UserError
+
+
+def image(number: int, **changes) -> dict:
+    sentences = [{"raw": f"A dog {number}.", "tokens": ["a", "dog", str(number)], "sentid": number}]
+    return {"imgid": number, "filename": f"{number}.jpg", "split": "train", "sentences": sentences} | changes
+
+
+def save(tmp_path, images):
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"dataset": "x", "images": images}))
+    return path
+
+
+def test_coco_layout_gives_coco_ids_and_folders(tmp_path):
+    path = save(tmp_path, [image(0, cocoid=391895, filepath="val2014", split="restval")])
+    assert karpathy.read(path) == [Record(391895, "val2014/0.jpg", "train", ["A dog 0."], [["a", "dog", "0"]])]
+
+
+def test_flickr_layout_has_no_filepath(tmp_path):
+    assert [(r.image_id, r.file) for r in karpathy.read(save(tmp_path, [image(0), image(1)]))] == [
+        (0, "0.jpg"),
+        (1, "1.jpg"),
+    ]
+
+
+def test_captions_without_words_get_words(tmp_path):
+    (record,) = karpathy.read(save(tmp_path, [image(0, sentences=[{"raw": "Two dogs, one ball!"}])]))
+    assert record.words == [["two", "dogs", "one", "ball"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "dev"}, r"images\[1\].*split is 'dev'"),
+        ({"filename": None}, "no `filename`"),
+        ({"imgid": None}, "no `imgid`"),
+        ({"imgid": "0"}, "'0' occurs twice"),
+        ({"filename": "0.jpg"}, "file 0.jpg occurs twice"),
+        ({"filename": "../../etc/passwd"}, "outside the folder"),
+        ({"filename": "/etc/passwd"}, "outside the folder"),
+        ({"sentences": []}, "no captions"),
+        ({"sentences": [{"raw": " \r\n"}]}, "no captions"),
+        ({"sentences": [{}]}, "neither `raw` text nor `tokens`"),
+        ({"sentences": "a dog"}, "no list `sentences`"),
+    ],
+)
+def test_wrong_entries_are_named(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        karpathy.read(save(tmp_path, [image(0), image(1, **change)]))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', "{"])
+def test_other_json_is_refused(tmp_path, text):
+    path = tmp_path / "captions.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"captions\.json"):
+        karpathy.read(path)
+
+
+def test_missing_images_are_counted(tmp_path):
+    records = karpathy.read(save(tmp_path, [image(0), image(1, split="val")]))
+    check_counts(records, {"train": 1, "val": 1, "test": 0}, "x")
+    with pytest.raises(UserError, match="1 train images where 113287 are expected; 0 test images where 5 are"):
+        check_counts(records, {"train": 113287, "val": 1, "test": 5}, "x")
+
+
+def test_line_breaks_of_every_kind_become_spaces():
+    assert clean("a\rb\u2028c\u2029d\x85e\x0bf\u00a0g \x00 h\n") == "a b c d e f g h"
+
+
+def test_unicode_is_composed_and_kept():
+    assert clean("cafe\u0301 猫 नमस्ते") == "café 猫 नमस्ते"
+    assert clean("bad \ud800 half") == "bad ? half"
+
+
+captions = st.text(min_size=1).map(clean).filter(bool)
+records = st.lists(
+    st.builds(
+        lambda split, said: (split, said),
+        st.sampled_from(["train", "val", "test"]),
+        st.lists(st.tuples(captions, st.lists(captions.map(lambda c: c.split()[0]))), min_size=1),
+    ),
+    min_size=1,
+)
+
+
+@settings(max_examples=25)
+@given(records)
+def test_written_records_come_back(tmp_path_factory, drawn):
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    expected = [
+        Record(
+            number if number % 2 else f"id-{number}",
+            f"d/{number}.jpg",
+            split,
+            [c for c, _ in said],
+            [w for _, w in said],
+        )
+        for number, (split, said) in enumerate(drawn)
+    ]
+    karpathy.write(path, "x", expected)
+    assert karpathy.read(path) == expected

@@ -1,0 +1,206 @@
+"""Pictures read in place from archives and folders; hostile archives are refused by the entry's name."""
+
+import io
+import pickle
+import shutil
+import tarfile
+import zipfile
+import zlib
+
+import pytest
+
+from showtell.datasets import archives
+from showtell.datasets.archives import open_archive
+from showtell.datasets.pictures import Pictures, link_pictures, write_link
+from showtell.errors import UserError
+
+
+def make_zip(path, entries, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return path
+
+
+def make_tar(path, entries, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+ENTRIES = {"folder/a.jpg": b"first" * 100, "folder/b.jpg": b"second"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip(tmp_path, method):
+    pictures = Pictures.open(make_zip(tmp_path / "a.zip", ENTRIES, method))
+    assert pictures.read("folder/a.jpg") == pictures.read("a.jpg") == ENTRIES["folder/a.jpg"]
+    assert pickle.loads(pickle.dumps(pictures)).read("b.jpg") == b"second"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.xz", "w:xz")]
+)
+def test_tar(tmp_path, name, mode):
+    scratch = tmp_path / "scratch"
+    pictures = Pictures.open(make_tar(tmp_path / name, ENTRIES, mode), scratch)
+    assert pictures.read("b.jpg") == b"second" and pictures.read("folder/a.jpg") == ENTRIES["folder/a.jpg"]
+    assert scratch.exists() == (name != "a.tar")
+    pictures.discard_scratch()
+    assert not list(scratch.glob("*")) and (tmp_path / name).exists()
+
+
+def test_several_archives_links_and_loose_files_in_one_folder(tmp_path):
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere" / "val2014"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "c.jpg").write_bytes(b"linked")
+    images.mkdir()
+    make_zip(images / "train2014.zip", {"train2014/a.jpg": b"zipped"})
+    link_pictures(elsewhere, images)
+    link_pictures(make_tar(tmp_path / "elsewhere" / "more.tar", {"d.jpg": b"tarred"}), images)
+    (images / "e.jpg").write_bytes(b"loose")
+    pictures = Pictures.open(images)
+    assert pictures.read("train2014/a.jpg") == b"zipped" and pictures.read("val2014/c.jpg") == b"linked"
+    assert pictures.read("d.jpg") == b"tarred" and pictures.read("e.jpg") == b"loose"
+    assert "z.jpg" not in pictures
+    with pytest.raises(UserError, match=r"no picture z\.jpg"):
+        pictures.read("z.jpg")
+
+
+def test_equal_names_in_several_folders_are_told_apart_by_path(tmp_path):
+    pictures = Pictures.open(make_zip(tmp_path / "a.zip", {"x/1/a.jpg": b"one", "x/2/a.jpg": b"two", "a.png": b""}))
+    assert pictures.read("x/2/a.jpg") == pictures.read("2/a.jpg") == b"two"
+    with pytest.raises(UserError, match=r"a\.jpg could be any of 2 pictures \(a\.zip:x/1/a\.jpg"):
+        pictures.read("a.jpg")
+
+
+def test_the_litter_of_archivers_is_no_picture(tmp_path):
+    entries = {"Flicker8k_Dataset/a.jpg": b"picture", "__MACOSX/Flicker8k_Dataset/._a.jpg": b"fork", ".DS_Store": b""}
+    pictures = Pictures.open(make_zip(tmp_path / "a.zip", entries))
+    assert pictures.files() == ["Flicker8k_Dataset/a.jpg"]
+
+
+def test_a_link_notices_that_its_folder_changed(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"1")
+    write_link(tmp_path / "images" / "photos.link.json", folder)
+    assert Pictures.open(tmp_path / "images").read("a.jpg") == b"1"
+    (folder / "b.jpg").write_bytes(b"2")
+    with pytest.raises(UserError, match=r"photos has changed since it was linked"):
+        Pictures.open(tmp_path / "images")
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"which is not there"):
+        Pictures.open(tmp_path / "images")
+
+
+def test_fingerprint_changes_with_what_there_is(tmp_path):
+    one = Pictures.open(make_zip(tmp_path / "a.zip", {"a.jpg": b"1"})).fingerprint
+    assert Pictures.open(make_zip(tmp_path / "a.zip", {"a.jpg": b"1"})).fingerprint == one
+    assert Pictures.open(make_zip(tmp_path / "a.zip", {"a.jpg": b"2"})).fingerprint != one
+
+
+def test_folders_that_link_in_a_circle_end(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"1")
+    (tmp_path / "photos" / "round").symlink_to(tmp_path / "photos")
+    assert Pictures.of([tmp_path / "photos"]).files() == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg"])
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_entries_that_leave_the_archive(tmp_path, name, make):
+    path = make(tmp_path / ("a.zip" if make is make_zip else "a.tar"), {"fine.jpg": b"", name: b"x"})
+    with pytest.raises(UserError, match=r"evil\.jpg.*is refused: its path leaves the archive"):
+        Pictures.open(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_links_in_archives(tmp_path):
+    info = zipfile.ZipInfo("link.jpg")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(UserError, match=r"'link\.jpg' is refused: it is a link"):
+        Pictures.open(tmp_path / "a.zip")
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE):
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            entry = tarfile.TarInfo("link.jpg")
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+        with pytest.raises(UserError, match=r"'link\.jpg' is refused: it is a link or a device"):
+            Pictures.open(tmp_path / "a.tar")
+
+
+def test_absurd_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1000)
+    path = make_zip(tmp_path / "a.zip", {"big.jpg": bytes(1001)})
+    with pytest.raises(UserError, match=r"'big\.jpg' is refused: it claims 1,001 bytes"):
+        Pictures.open(path)
+
+
+def test_absurd_growth(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 1000)
+    path = make_zip(tmp_path / "a.zip", {"bomb.jpg": bytes(1_000_000)}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match=r"'bomb\.jpg' is refused: it claims to grow"):
+        Pictures.open(path)
+    make_tar(tmp_path / "a.tar.gz", {"bomb.jpg": bytes(1_000_000)}, "w:gz")
+    with pytest.raises(UserError, match="expands to more than 200 times"):
+        Pictures.open(tmp_path / "a.tar.gz", tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").glob("*"))
+
+
+def lie(path, declared: int, content: bytes):
+    """A zip whose one entry expands to more than both its headers say (the checksum is that of the lie)."""
+    make_zip(path, {"liar.jpg": content}, zipfile.ZIP_DEFLATED)
+    data = bytearray(path.read_bytes())
+    crc = zlib.crc32(content[:declared]).to_bytes(4, "little")
+    directory = data.index(b"PK\x01\x02")
+    data[22:26] = data[directory + 24 : directory + 28] = declared.to_bytes(4, "little")
+    data[14:18] = data[directory + 16 : directory + 20] = crc
+    path.write_bytes(data)
+    return path
+
+
+def test_an_entry_that_expands_to_more_than_it_says(tmp_path):
+    pictures = Pictures.open(lie(tmp_path / "a.zip", 100, bytes(10_000_000)))
+    with pytest.raises(UserError, match=r"'liar\.jpg' is refused: it expands to more than the 100 bytes"):
+        pictures.read("liar.jpg")
+
+
+def test_an_entry_that_holds_less_than_it_says(tmp_path):
+    pictures = Pictures.open(lie(tmp_path / "a.zip", 200, bytes(150)))
+    with pytest.raises(UserError, match=r"'liar\.jpg' is refused: it holds 150 bytes and declares 200"):
+        pictures.read("liar.jpg")
+
+
+def test_damaged_content_is_noticed(tmp_path):
+    path = make_zip(tmp_path / "a.zip", {"a.jpg": b"content"})
+    path.write_bytes(path.read_bytes().replace(b"content", b"c0ntent"))
+    with pytest.raises(UserError, match=r"'a\.jpg' is refused: its checksum"):
+        Pictures.open(path).read("a.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_files_that_are_no_archives_or_cut_short(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"this is not an archive" * 100)
+    with pytest.raises(UserError, match=r"not a whole archive"):
+        open_archive(path, tmp_path)
+    whole = (
+        make_zip(path, ENTRIES) if name == "a.zip" else make_tar(path, ENTRIES, "w:gz" if name.endswith("gz") else "w")
+    )
+    path.write_bytes(whole.read_bytes()[:600] if name == "a.tar" else whole.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"not a whole archive|cut short"):
+        open_archive(path, tmp_path)
+
+
+def test_only_folders_and_archives_can_be_linked(tmp_path):
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(UserError, match="neither a folder nor an archive"):
+        link_pictures(tmp_path / "a.txt", tmp_path / "images")
+    with pytest.raises(UserError, match="does not exist"):
+        link_pictures(tmp_path / "nothing", tmp_path / "images")

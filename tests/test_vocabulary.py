@@ -1,0 +1,143 @@
+"""Vocabulary and token files: counts from train alone, fixed specials, nothing that changes between runs."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from showtell.datasets.karpathy import Record
+from showtell.errors import UserError
+from showtell.vocabulary import END, PAD, START, UNK, VocabParams, Vocabulary, build_captions, training_words
+
+WORDS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g"]), max_size=6), max_size=8)
+
+
+def params(**changes) -> VocabParams:
+    plain = {
+        "tokenizer": "given",
+        "min_count": 1,
+        "max_size": None,
+        "max_length": 50,
+        "long": "cut",
+        "captions_per_image": None,
+    }
+    return VocabParams(**plain | changes)
+
+
+def record(image_id: int, split: str, *captions: str) -> Record:
+    return Record(image_id, f"{image_id}.jpg", split, list(captions), [caption.split() for caption in captions])
+
+
+RECORDS = [
+    record(1, "train", "a dog runs", "the dog runs fast now"),
+    record(2, "val", "a cat sits"),
+    record(3, "test", "a whale whale whale swims"),
+]
+
+
+def test_specials_have_their_places():
+    vocabulary = Vocabulary(["dog"], [3])
+    assert [vocabulary.words[i] for i in (PAD, START, END, UNK)] == ["<pad>", "<start>", "<end>", "<unk>"]
+    assert vocabulary.encode(["dog"]) == [4] and len(vocabulary) == 5
+
+
+def test_order_is_count_then_word():
+    vocabulary = Vocabulary.build([["b", "c", "a"], ["c"]], 1, None)
+    assert vocabulary.words[4:] == ["c", "a", "b"] and vocabulary.counts[4:] == [2, 1, 1]
+
+
+def test_rare_words_and_words_beyond_the_size_are_unknown():
+    captions = [["a"] * 5 + ["b"] * 3 + ["c"] * 2]
+    assert Vocabulary.build(captions, 3, None).encode("abc") == [4, 5, UNK]
+    assert len(Vocabulary.build(captions, 1, 6)) == 6
+
+
+def test_val_and_test_words_are_not_counted():
+    vocabulary, _ = build_captions(RECORDS, params())
+    assert "dog" in vocabulary and "cat" not in vocabulary and "whale" not in vocabulary
+    changed = [RECORDS[0], RECORDS[1], record(3, "test", "other words altogether")]
+    assert build_captions(changed, params())[0].hash == vocabulary.hash
+
+
+def test_entries_keep_references_and_words_whole():
+    vocabulary, splits = build_captions(RECORDS, params(max_length=2, captions_per_image=1))
+    (train,) = splits["train"]
+    assert train["references"] == ["a dog runs", "the dog runs fast now"]
+    assert train["words"][1] == ["the", "dog", "runs", "fast", "now"]
+    assert [vocabulary.decode(t) for t in train["tokens"]] == [["a", "dog"]]
+    assert train["tokens"][0][0] == START and train["tokens"][0][-1] == END
+    assert splits["val"][0]["tokens"] == [[START, *vocabulary.encode(["a", "cat"]), END]]
+    assert "fast" not in vocabulary  # of captions that are not learnt nothing is counted
+
+
+def test_long_captions_are_cut_or_dropped_but_an_image_stays():
+    words = [["a"] * 9, ["b"] * 4, ["c"] * 2]
+    assert training_words(words, params(max_length=4)) == [["a"] * 4, ["b"] * 4, ["c"] * 2]
+    assert training_words(words, params(max_length=4, long="drop")) == [["b"] * 4, ["c"] * 2]
+    assert training_words(words, params(max_length=1, long="drop")) == [["c"]]
+
+
+def test_tokenizers_are_a_choice():
+    records = [
+        Record(i, f"{i}.jpg", s, ["Dogs don't fly."], [["given"]]) for i, s in enumerate(["train", "val", "test"])
+    ]
+    assert build_captions(records, params())[1]["train"][0]["words"] == [["given"]]
+    assert build_captions(records, params(tokenizer="unicode"))[1]["val"][0]["words"] == [["dogs", "don't", "fly"]]
+    assert build_captions(records, params(tokenizer="nltk"))[1]["test"][0]["words"] == [["dogs", "do", "n't", "fly"]]
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(UserError, match="no image in split 'test'"):
+        build_captions(RECORDS[:2], params())
+
+
+def test_a_vocabulary_without_words_is_refused():
+    with pytest.raises(UserError, match=r"no word occurs 9 times.*min_count"):
+        build_captions(RECORDS, params(min_count=9))
+
+
+def test_spelt_out_specials_are_unknown_words():
+    vocabulary = Vocabulary.build([["<end>", "a"]], 1, None)
+    assert vocabulary.encode(["<start>", "<end>", "a"]) == [UNK, UNK, 4]
+
+
+def test_decode_stops_at_end_and_keeps_unknowns():
+    vocabulary = Vocabulary(["dog", "猫", "犬"], [1, 1, 1])
+    assert vocabulary.decode([START, 4, UNK, PAD, END, 4]) == ["dog", "<unk>"]
+    assert vocabulary.caption([4, 5, 6, END]) == "dog 猫犬"
+
+
+@given(WORDS)
+def test_known_words_come_back(captions):
+    vocabulary = Vocabulary.build(captions, 1, None)
+    for words in captions:
+        assert vocabulary.decode(vocabulary.encode(words)) == words
+
+
+@given(WORDS, st.randoms())
+def test_order_of_captions_does_not_matter(captions, random):
+    shuffled = random.sample(captions, len(captions))
+    assert Vocabulary.build(captions, 1, None).words == Vocabulary.build(shuffled, 1, None).words
+
+
+@given(WORDS)
+def test_saved_vocabulary_loads_and_has_the_same_bytes(tmp_path_factory, captions):
+    path = tmp_path_factory.getbasetemp() / "vocab.json"
+    vocabulary = Vocabulary.build(captions, 1, None)
+    vocabulary.save(path)
+    first = path.read_bytes()
+    loaded = Vocabulary.load(path)
+    loaded.save(path)
+    assert path.read_bytes() == first
+    assert (loaded.words, loaded.counts, loaded.hash) == (vocabulary.words, vocabulary.counts, vocabulary.hash)
+
+
+@pytest.mark.parametrize(
+    "content", [[], {"words": ["a"]}, {"words": ["<pad>", "<start>", "<end>", "<unk>", "a", "a"], "counts": [0] * 6}]
+)
+def test_other_files_are_no_vocabulary(tmp_path, content):
+    path = tmp_path / "vocab.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is not a vocabulary"):
+        Vocabulary.load(path)
