@@ -40,7 +40,7 @@ def tokenize_all(captions: Iterable[str]) -> list[str]:
     for number, line in enumerate(lines):
         words = _plain(line)
         if words is None:
-            tokens = _scan(line + _following(lines, number), len(line))
+            tokens = " ".join(_scan(line + _following(lines, number), len(line))).rstrip().split(" ")
             words = [token for token in tokens if token and token not in PUNCTUATION]
         result.append(" ".join(words))
     return result
