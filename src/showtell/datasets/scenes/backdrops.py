@@ -75,7 +75,7 @@ def ground(c: Canvas, top: float, colour: Colour, rough: float, stretch: float =
     c.grain(top, 1.0, rough, stretch)
 
 
-def tufts(c: Canvas, top: float, colour: Colour, count: int, flowers: bool = False) -> None:
+def tufts(c: Canvas, top: float, colour: Colour, count: int) -> None:
     """Blades of grass, larger when nearer."""
     for _ in range(count):
         near = c.rng.random()
@@ -136,7 +136,7 @@ def snow(c: Canvas, drop: Backdrop) -> None:
     haze = sky(c, drop)
     far_land(c, drop, haze)
     white = tinted((236, 242, 250), drop.time)
-    c.gradient(drop.horizon, 1.0, mix(white, haze, 0.25), tone(white, 0.3))
+    c.gradient(drop.horizon, 1.0, mix(white, haze, 0.25), tone(white, 0.1))
     for _ in range(3):
         y = c.rng.uniform(drop.horizon + 0.05, 0.95)
         c.oval(c.rng.random(), y + 0.06, c.rng.uniform(0.2, 0.5), 0.07, mix(white, (176, 198, 228), 0.2))
@@ -165,7 +165,8 @@ def lake(c: Canvas, drop: Backdrop) -> None:
     for _ in range(c.rng.randint(0, 16)):
         x, side = c.rng.uniform(0, 0.12), c.rng.random() < 0.5
         x = x if side else 1 - x
-        c.line([(x, 1.0), (x + c.rng.uniform(-0.02, 0.02), c.rng.uniform(0.82, 0.92))], 0.007, tone(reed, c.rng.uniform(-0.2, 0.2)))
+        tip = (x + c.rng.uniform(-0.02, 0.02), c.rng.uniform(0.82, 0.92))
+        c.line([(x, 1.0), tip], 0.007, tone(reed, c.rng.uniform(-0.2, 0.2)))
 
 
 def forest(c: Canvas, drop: Backdrop) -> None:
@@ -209,8 +210,8 @@ def _cactus(c: Canvas, x: float, foot: float, tall: float, colour: Colour) -> No
     wide = tall * 0.13
     for side, height in ((-1, 0.5), (1, 0.38)):
         c.line([(x, foot - tall * height), (x + side * wide * 2.4, foot - tall * height)], wide, tone(colour, -0.1))
-        c.line([(x + side * wide * 2.4, foot - tall * (height - 0.06)), (x + side * wide * 2.4, foot - tall * (height + 0.3))],
-               wide, tone(colour, -0.1))
+        arm = x + side * wide * 2.4
+        c.line([(arm, foot - tall * (height - 0.06)), (arm, foot - tall * (height + 0.3))], wide, tone(colour, -0.1))
     c.line([(x, foot), (x, foot - tall)], wide * 1.4, colour)
     c.oval(x, foot - tall, wide * 0.7, wide * 0.7, colour)
 

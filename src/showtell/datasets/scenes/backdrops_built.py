@@ -31,7 +31,9 @@ def _house(c: Canvas, left: float, right: float, top: float, foot: float, wall: 
             c.box(x, y, x + wide * 0.52, y + high * 0.62, colour)
 
 
-def _row_of_houses(c: Canvas, drop: Backdrop, walls: tuple[Colour, ...], heights: tuple[float, float], lit: float) -> None:
+def _row_of_houses(
+    c: Canvas, drop: Backdrop, walls: tuple[Colour, ...], heights: tuple[float, float], lit: float
+) -> None:
     left = -c.rng.uniform(0, 0.1)
     while left < 1:
         right = left + c.rng.uniform(0.14, 0.28)
@@ -119,7 +121,8 @@ def _painting(c: Canvas, x: float, y: float) -> None:
     rng = c.rng
     wide, high = rng.uniform(0.07, 0.1), rng.uniform(0.06, 0.08)
     c.box(x - wide, y - high, x + wide, y + high, rng.choice(((120, 84, 56), (60, 56, 58), (206, 176, 110))))
-    one, two = rng.choice((((150, 190, 220), (90, 140, 96)), ((244, 206, 150), (196, 110, 90)), ((220, 216, 230), (110, 110, 160))))
+    views = (((150, 190, 220), (90, 140, 96)), ((244, 206, 150), (196, 110, 90)), ((220, 216, 230), (110, 110, 160)))
+    one, two = rng.choice(views)
     c.box(x - wide + 0.014, y - high + 0.014, x + wide - 0.014, y + high - 0.014, one)
     c.poly([(x - wide + 0.014, y + high - 0.014), (x - wide * 0.2, y - high * 0.1), (x + wide * 0.3, y + high * 0.4),
             (x + wide * 0.6, y + high * 0.1), (x + wide - 0.014, y + high - 0.014)], two)

@@ -5,6 +5,7 @@ Coordinates: x to the right, y down, in the units of `Kind.shape`. Colours: (red
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -102,7 +103,7 @@ class Brush:
     def line(self, points: Sequence[Point], width: float, colour: Colour, taper: float = 1.0) -> None:
         """A stroke with round ends through straight pieces; its width shrinks to `taper` of itself at the end."""
         last = len(points) - 1
-        for index, (start, end) in enumerate(zip(points, points[1:], strict=False)):
+        for index, (start, end) in enumerate(pairwise(points)):
             one = width / 2 * (1 + (taper - 1) * index / last)
             two = width / 2 * (1 + (taper - 1) * (index + 1) / last)
             long = math.dist(start, end) or 1e-6

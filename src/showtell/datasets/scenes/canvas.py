@@ -82,7 +82,9 @@ class Canvas:
     def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
         self.draw.line(self._scaled(points), fill=eight_bit(colour), width=max(1, round(width * self.side)))
 
-    def ridge(self, base: float, rise: float, colour: Colour, bumps: int, rough: float = 0.0, bottom: float = 1.0) -> None:
+    def ridge(
+        self, base: float, rise: float, colour: Colour, bumps: int, rough: float = 0.0, bottom: float = 1.0
+    ) -> None:
         """A skyline of `bumps` soft (or, with `rough`, jagged) hills above `base`, filled down to `bottom`."""
         rng = self.rng
         heights = [base - rise * rng.uniform(0.15, 1) * (1 if step % 2 else 0.45) for step in range(2 * bumps + 1)]

@@ -142,7 +142,7 @@ def _group(rng: Random, kind: str, zone: str, setting: str, number: int, count: 
 def _place(rng: Random, drop: Backdrop, groups: list[list[Thing]], shrink: float) -> tuple[Thing, ...] | None:
     """Give every thing a place and a size, or None when they would hide each other."""
     placed: list[Thing] = []
-    for group in groups:
+    for group in sorted(groups, key=lambda group: group[0].kind not in SEATS):  # seats first: others may sit on them
         host = next((i for i, t in enumerate(placed) if t.kind in SEATS and t.on is None), None)
         if host is not None and group[0].kind in SITTERS and len(group) == 1 and rng.random() < 0.6:
             placed.append(_seat(rng, group[0], placed[host], host))

@@ -1,6 +1,7 @@
 """Plants, furniture and camping gear, in the coordinates of their `Kind.shape`."""
 
 import math
+from itertools import pairwise
 from random import Random
 
 from showtell.datasets.scenes.brush import Brush, Colour, mix, tone
@@ -101,7 +102,7 @@ def umbrella(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     b.line([(50, 6), (50, 98)], 3.6, rng.choice((WOOD, (226, 222, 214))))
     rims = [2, 21, 40, 60, 79, 98]
     other: Colour = (248, 244, 236) if pose == "striped" else tone(rgb, -0.16)
-    for index, (x, end) in enumerate(zip(rims, rims[1:], strict=False)):
+    for index, (x, end) in enumerate(pairwise(rims)):
         colour = rgb if index % 2 == 0 else other
         arc = [(50 + (end - 50) * math.sin(t), 8 + 42 * (1 - math.cos(t))) for t in (0.4, 0.8, 1.2, math.pi / 2)]
         back = [(50 + (x - 50) * math.sin(t), 8 + 42 * (1 - math.cos(t))) for t in (math.pi / 2, 1.2, 0.8, 0.4)]

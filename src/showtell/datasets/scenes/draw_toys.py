@@ -24,7 +24,7 @@ def ball(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
 
 def kite(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     dark, light = tone(rgb, -0.25), tone(rgb, 0.35)
-    bow = rng.choice([colour for colour in BRIGHT])
+    bow = rng.choice(BRIGHT)
     bend = rng.uniform(-14, 14)
     string = [(36, 68), (34 + bend, 82), (38 - bend, 95), (34 + bend * 0.6, 108)]
     b.curve(string, 1.8, tone(rgb, -0.4))

@@ -1,11 +1,14 @@
-"""Sentence forms. Each takes a speaker and gives a caption in lower case without a full stop; its example is its docstring."""
+"""Sentence forms. Each takes a speaker and gives a caption, in lower case without a full stop.
+
+Their docstrings are examples.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from showtell.datasets.scenes.phrases import participle, pick, present
+from showtell.datasets.scenes.places import OPENINGS, SCENERY, SEEN, SEEN_MANY, THERE, VIEW_FEATURES
 from showtell.datasets.scenes.speaker import Speaker
-from showtell.datasets.scenes.wording import OPENINGS, SCENERY, SEEN, SEEN_MANY, THERE, VIEW_FEATURES
 
 
 def plain(s: Speaker) -> str:
@@ -99,7 +102,8 @@ def front(s: Speaker) -> str:
     """on the beach a dog sits next to a ball"""
     first = s.groups[0]
     word = s.verb(first)
-    said = f"{s.place(first, bare=True)}{',' if s.chance(0.4) else ''} {s.short_name(first)} {present(word, first.plural)}"
+    said = s.place(first, word, bare=True) + ("," if s.chance(0.4) else "")
+    said += f" {s.short_name(first)} {present(word, first.plural)}"
     if len(s.groups) > 1:
         words = s.relation(first, s.groups[1])
         said += f" {words} {s.short_name(s.groups[1])}" if words else f" and {s.clause(s.groups[1], first)}"

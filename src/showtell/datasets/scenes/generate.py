@@ -58,7 +58,8 @@ def generate(folder: Path, params: ScenesParams) -> None:
             archive.writestr(zipfile.ZipInfo(file, ZIP_TIME), picture.jpeg)
             images.append(_record(number, file, split, said))
             objects[str(number)] = _objects(picture)
-    write_json(folder / "objects.json", {"names": {kind: names(kind) for kind in KINDS}, "images": objects}, indent=None)
+    names_of = {kind: names(kind) for kind in KINDS}
+    write_json(folder / "objects.json", {"names": names_of, "images": objects}, indent=None)
     write_json(folder / "captions.json", {"dataset": "scenes", "images": images}, indent=None)
 
 
@@ -80,10 +81,10 @@ def _pictures(jobs: list[tuple[int, str, int, int]]) -> Any:
 def _record(number: int, file: str, split: str, said: list[str]) -> dict[str, Any]:
     """One image in Karpathy's format."""
     sentids = [number * len(said) + i for i in range(len(said))]
-    sentences = [
-        {"tokens": caption.lower().replace(",", "").replace(".", "").split(), "raw": caption, "imgid": number, "sentid": sentid}
-        for caption, sentid in zip(said, sentids, strict=True)
-    ]
+    sentences = []
+    for caption, sentid in zip(said, sentids, strict=True):
+        tokens = caption.lower().replace(",", "").replace(".", "").split()
+        sentences.append({"tokens": tokens, "raw": caption, "imgid": number, "sentid": sentid})
     return {"imgid": number, "filename": file, "split": split, "sentids": sentids, "sentences": sentences}
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
+from showtell.datasets.scenes.places import FAR_OFF, NEAR_US, PLACES
 from showtell.datasets.scenes.relations import groups_of
 from showtell.datasets.scenes.scene import Picture, Thing
 from showtell.datasets.scenes.wording import (
@@ -10,15 +11,12 @@ from showtell.datasets.scenes.wording import (
     COUNTS,
     DETAILS,
     DOUBLED,
-    FAR_OFF,
     GRASSY,
     LARGE,
     MOVING,
-    NEAR_US,
     NOUNS,
     ONLY_IF,
     OPINIONS,
-    PLACES,
     SMALL,
     VERBS,
 )
@@ -81,7 +79,8 @@ def with_article(words: str) -> str:
 
 def names(kind: str) -> list[str]:
     """Every word or phrase, singular and plural, that means this kind."""
-    return [form.replace("_", " ") for pair in NOUNS[kind].split() for form in dict.fromkeys(pair.split("/"))]
+    forms = [form for pair in NOUNS[kind].split() for form in pair.split("/")]
+    return [form.replace("_", " ") for form in dict.fromkeys(forms)]
 
 
 def noun(rng: Random, group: Group, habit: Habit) -> str:

@@ -16,9 +16,10 @@ from showtell.datasets.scenes.phrases import (
     spoken_groups,
     verb,
 )
+from showtell.datasets.scenes.places import CLEAR, CLOUDY, FEATURES, TIMES
 from showtell.datasets.scenes.relations import relation
 from showtell.datasets.scenes.scene import Picture
-from showtell.datasets.scenes.wording import ALONE, CLEAR, CLOUDY, FEATURES, RELATIONS, STILL, TIMES, TOGETHER
+from showtell.datasets.scenes.wording import ALONE, RELATIONS, STILL, TOGETHER
 
 
 class Speaker:
@@ -96,7 +97,8 @@ class Speaker:
         elsewhere = after is not None and after.things[0].zone != group.things[0].zone
         if after is not None and (word in STILL or (elsewhere and self.chance(0.5))):
             words = self.relation(group, after)
-            return f"{said} {words} {'them' if after.plural else 'it'}" if words else f"{said} {self.place(group, word)}"
+            where = f"{words} {'them' if after.plural else 'it'}" if words else self.place(group, word)
+            return f"{said} {where}"
         return said
 
     def relation(self, one: Group, two: Group) -> str | None:
