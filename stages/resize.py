@@ -23,9 +23,9 @@ def main() -> None:
         with workers(pictures, transform, sum(map(len, files.values()))) as pool:
             facts = {s: resize_split(s, files[s], pictures, transform, place.folder, pool) for s in paths.SPLITS}
         refuse_broken(facts, params)
+        write_json(paths.METRICS / "data.json", summarise(facts, entries, Vocabulary.load(paths.VOCAB)))
         for split in paths.SPLITS:
             finish_split(split, paths.split_images(split), entries[split], facts[split], transform, place.folder)
-        write_json(paths.METRICS / "data.json", summarise(facts, entries, Vocabulary.load(paths.VOCAB)))
         place.finish()
     pictures.discard_scratch()
 

@@ -7,6 +7,7 @@ same as without the kill. Reading uses the same offsets, so no HDF5 handle is ev
 """
 
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,9 @@ class RowWriter:
         """Name the rows (dataset `image_id`), add `attrs` and move the file to `path`."""
         if len(ids) != self.done:
             raise ValueError(f"{len(ids)} ids for {self.done} rows")
-        if self.done < self.capacity:
-            self._shrink()
+        if self.done < self.capacity or self._is_named():
+            self._rewrite()
         with h5py.File(self.part, "r+") as file:
-            if "image_id" in file:
-                del file["image_id"]
             file.create_dataset("image_id", data=[str(i) for i in ids], dtype=h5py.string_dtype())
             file.attrs.update(attrs)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +78,13 @@ class RowWriter:
         temporary.write_text(str(done))
         os.replace(temporary, self._count_path)
 
-    def _shrink(self) -> None:
-        """Copy the rows that are there to a file of exactly their number (rows were left out on the way)."""
+    def _is_named(self) -> bool:
+        """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes what that wrote."""
+        with h5py.File(self.part, "r") as file:
+            return "image_id" in file
+
+    def _rewrite(self) -> None:
+        """Copy the rows that are there to a new file of exactly their number."""
         exact = RowWriter(self.part.with_suffix(".exact"), self.name, self.done, self.row_shape, self.dtype)
         block = max(1, (64 << 20) // max(1, self.row_bytes))
         with open(self.part, "rb") as file:
@@ -111,7 +115,7 @@ class RowReader:
             raise UserError(f"{path} does not exist; run `dvc repro`") from None
         except (OSError, KeyError) as error:
             raise UserError(f"{path} is not a store of {name}: {error}; delete it and run `dvc repro`") from None
-        self._file: tuple[int, Any] | None = None  # (process, open file)
+        self._file: tuple[int, int] | None = None  # (process, descriptor)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -139,8 +143,10 @@ class RowReader:
 
     def _descriptor(self) -> int:
         if self._file is None or self._file[0] != os.getpid():
-            self._file = (os.getpid(), open(self.path, "rb", buffering=0))  # noqa: SIM115 (lives as long as the reader)
-        return self._file[1].fileno()
+            descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, descriptor)
+            self._file = (os.getpid(), descriptor)
+        return self._file[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}

@@ -1,0 +1,184 @@
+"""THE transform: any picture in, the same square out in training and in serving."""
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from showtell import images
+from showtell.errors import UserError
+from showtell.images import ImageError, Transform, load_image, open_image, orientation, to_rgb
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def photo(width=60, height=40) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8))
+
+
+def pixel(image: Image.Image, at=(0, 0)):
+    return load_image(image).getpixel(at)
+
+
+def test_rows_are_uint8_channel_first():
+    row = Transform(32, "stretch")(photo())
+    assert (row.shape, row.dtype) == ((3, 32, 32), np.uint8) and row.flags.c_contiguous
+    assert row[0, 0, 0] < 10 and row[0, 0, -1] > 245 and row[1, -1, 0] > 245  # red grows to the right, green downwards
+
+
+def test_file_bytes_image_and_array_give_the_same_row(tmp_path):
+    path = tmp_path / "a.png"
+    content = encoded(photo())
+    path.write_bytes(content)
+    transform = Transform(24, "stretch")
+    rows = [
+        transform(load_image(s)) for s in (path, str(path), content, io.BytesIO(content), photo(), np.asarray(photo()))
+    ]
+    assert all(np.array_equal(rows[0], row) for row in rows)
+
+
+def test_stretch_shows_everything_and_crop_keeps_the_middle():
+    bars = Image.fromarray(np.repeat(np.uint8([255] * 10 + [0] * 20 + [255] * 10)[None, :, None], 20, 0).repeat(3, 2))
+    assert Transform(16, "stretch")(bars)[0, 8, 0] == 255
+    assert Transform(16, "crop")(bars)[:, :, 1:-1].max() == 0  # the filter's edge may see beyond the crop
+
+
+def test_resizing_is_antialiased():
+    lines = Image.fromarray(np.tile(np.uint8([0, 255])[None, :, None], (128, 64, 3)))
+    row = Transform(16, "stretch")(lines).astype(int)
+    assert abs(row[:, 2:-2, 2:-2] - 127.5).max() < 4  # without antialiasing: 0 or 255
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_orientation_is_applied(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    upright = photo()
+    undo = {
+        1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
+    }  # fmt: skip
+    stored = upright
+    for step in undo[turn]:
+        stored = stored.transpose(step)
+    content = encoded(stored, exif=exif)
+    assert orientation(open_image(content)) == turn
+    assert np.array_equal(np.asarray(load_image(content)), np.asarray(upright))
+
+
+def test_broken_metadata_does_not_lose_the_picture():
+    content = encoded(photo(), "JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
+    assert load_image(content).size == (60, 40)
+
+
+def test_transparent_parts_become_white():
+    clear = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
+    half = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
+    assert pixel(clear) == (255, 255, 255) and pixel(half) == (127, 127, 127)
+    assert pixel(Image.new("LA", (4, 4), (0, 0))) == (255, 255, 255)
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([9, 9, 9])
+    assert load_image(encoded(palette, transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_other_colour_models():
+    assert pixel(Image.new("L", (4, 4), 77)) == (77, 77, 77)
+    assert pixel(Image.new("1", (4, 4), 1)) == (255, 255, 255)
+    red = load_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95)).getpixel((4, 4))
+    assert red[0] > 240 and red[1] < 15 and red[2] < 15
+    palette = Image.new("RGB", (4, 4), (10, 200, 30)).quantize(4)
+    assert pixel(palette) == (10, 200, 30)
+
+
+def test_sixteen_bits_and_floats_are_scaled():
+    deep = Image.fromarray(np.full((4, 4), 32896, np.uint16))
+    assert load_image(encoded(deep)).getpixel((0, 0)) == (128, 128, 128)
+    assert pixel(Image.fromarray(np.full((4, 4), 0.5, np.float32))) == (128, 128, 128)
+    assert pixel(Image.fromarray(np.full((4, 4), 200.0, np.float32))) == (200, 200, 200)
+    assert pixel(Image.fromarray(np.full((4, 4), np.nan, np.float32))) == (0, 0, 0)
+
+
+def test_only_the_first_frame_of_a_film():
+    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    assert load_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((0, 0)) == (
+        255,
+        0,
+        0,
+    )
+
+
+def failure(content: bytes) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        load_image(content)
+    return caught.value
+
+
+def test_truncated_and_broken_pictures_are_refused():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    whole = encoded(noise, "JPEG")
+    assert failure(whole[: len(whole) // 2]).kind == "truncated"
+    assert failure(b"").kind == failure(b"<html>not found</html>").kind == "broken"
+    assert failure(whole[:20]).kind in ("broken", "truncated")
+    assert failure(encoded(noise)[:200]).kind in ("broken", "truncated")
+
+
+def test_bombs_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    assert failure(encoded(photo())).kind == "oversized"
+    claim = bytearray(encoded(Image.new("1", (8, 8))))
+    claim[16:24] = (60_000).to_bytes(4, "big") * 2
+    claim[29:33] = zlib.crc32(claim[12:29]).to_bytes(4, "big")
+    assert failure(bytes(claim)).kind == "oversized"
+
+
+def test_a_file_is_named_in_its_error(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ImageError, match=r"a\.jpg: not a picture"):
+        load_image(path)
+    with pytest.raises(UserError, match=r"cannot read .*b\.jpg: No such file"):
+        load_image(tmp_path / "b.jpg")
+    with pytest.raises(UserError, match="cannot read"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 3), np.float32), np.zeros((3, 5, 5), np.uint8), np.zeros(4, np.uint8)]
+)
+def test_other_arrays_are_refused(array):
+    with pytest.raises(UserError, match=r"uint8 \(height, width"):
+        load_image(array)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["stretch", "crop"]))
+def test_any_shape_becomes_the_square(width, height, fit):
+    assert Transform(20, fit)(photo(width, height)).shape == (3, 20, 20)
+
+
+@given(st.integers(0, 255), st.sampled_from(["stretch", "crop"]))
+def test_a_flat_picture_stays_flat(value, fit):
+    assert (Transform(17, fit)(Image.new("RGB", (31, 45), (value,) * 3)) == value).all()
+
+
+def test_transforms_are_told_apart_and_come_back():
+    transform = Transform(64, "crop")
+    assert Transform.from_dict(transform.to_dict()) == transform
+    assert len({Transform(64, "crop").hash, Transform(64, "stretch").hash, Transform(65, "crop").hash}) == 3
+    with pytest.raises(UserError, match="not a transform"):
+        Transform.from_dict({"size": 3})
+
+
+def test_rgb_is_left_alone():
+    image = photo()
+    assert to_rgb(image) is image

@@ -1,0 +1,132 @@
+"""`showtell import`: what it prints, and what it changes in params.yaml."""
+
+import argparse
+
+import pytest
+import yaml
+
+from showtell.commands import import_
+from showtell.commands.import_ import histogram, set_params
+from showtell.errors import UserError
+
+PARAMS = """\
+# A first line.
+dataset: scenes  # one of five
+
+val: 7
+custom:
+  images: null    # folder
+  captions: null
+  format: auto    # format
+  val: 0.1        # fraction
+  test: 0.1
+  split_seed: 0
+
+train:
+  val: 3
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "my photos").mkdir()
+    for i in range(10):
+        (tmp_path / "my photos" / f"{i}.jpg").write_bytes(bytes([i]))
+    rows = "".join(f"{i}.jpg,a dog number {i}\n" for i in range(9))
+    (tmp_path / "c.csv").write_text(f"image,caption\n{rows}9.jpg,\n")
+    return tmp_path
+
+
+def call(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    import_.add_arguments(parser)
+    return import_.run(parser.parse_args(list(arguments)))
+
+
+def test_what_was_found_is_told_and_params_are_set(home, capsys):
+    (home / "my photos" / "more.png").write_bytes(b"x")
+    assert call("my photos", "c.csv", "--val", "0.2", "--split-seed", "3") == 0
+    out = capsys.readouterr().out
+    assert "format            table" in out
+    assert "images            9\n" in out and "captions          9\n" in out
+    assert "splits            train 6, val 2, test 1" in out
+    assert "words             36, 12 distinct, 3 five times or more" in out
+    assert "images without captions  2 (9.jpg, more.png)" in out
+    assert "captions without images  0" in out
+    found = yaml.safe_load((home / "params.yaml").read_text())
+    assert found["dataset"] == "custom" and found["val"] == 7 and found["train"] == {"val": 3}
+    assert found["custom"] == {
+        "images": str(home / "my photos"), "captions": str(home / "c.csv"), "format": "auto", "val": 0.2, "test": 0.1,
+        "split_seed": 3,
+    }  # fmt: skip
+
+
+def test_comments_and_order_stay(home):
+    before = (home / "params.yaml").read_text().splitlines()
+    call("my photos", "c.csv")
+    after = (home / "params.yaml").read_text().splitlines()
+    changed = [(b, a) for b, a in zip(before, after, strict=True) if a != b]
+    assert [b.split(":")[0] for b, _ in changed] == ["dataset", "  images", "  captions"]
+    assert after[1] == "dataset: custom  # one of five" and after[5].endswith("    # folder")
+
+
+def test_setting_twice_is_setting_once(home):
+    call("my photos", "c.csv")
+    once = (home / "params.yaml").read_text()
+    call("my photos", "c.csv")
+    assert (home / "params.yaml").read_text() == once
+
+
+def test_dry_run_changes_nothing(home):
+    call("my photos", "c.csv", "--dry-run")
+    assert (home / "params.yaml").read_text() == PARAMS
+
+
+def test_missing_pictures_stop_it(home, capsys):
+    (home / "my photos" / "4.jpg").unlink()
+    with pytest.raises(UserError, match="1 captioned images have no picture"):
+        call("my photos", "c.csv")
+    assert "captions without images  1 (4.jpg)" in capsys.readouterr().out
+    assert (home / "params.yaml").read_text() == PARAMS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", "c.csv"), "nowhere does not exist"),
+        (("my photos", "nothing.csv"), r"no captions file nothing\.csv"),
+        (("my photos", "c.csv", "--val", "0.7"), r"--val 0\.7: must be between"),
+        (("my photos", "c.csv", "--split-seed", "-1"), "--split-seed -1"),
+    ],
+)
+def test_wrong_arguments(home, arguments, message):
+    with pytest.raises(UserError, match=message):
+        call(*arguments)
+
+
+@pytest.mark.parametrize(
+    "value", ["it's # odd", "yes", "1e3", "null", "a: b", "- x", "C:\\photos", "日本", "", " x", "@a"]
+)
+def test_any_text_survives(tmp_path, value):
+    path = tmp_path / "params.yaml"
+    path.write_text("custom:\n  images: 'old # one'  # note\n")
+    set_params(path, {"custom.images": value})
+    assert yaml.safe_load(path.read_text()) == {"custom": {"images": value}}
+    assert path.read_text().endswith("  # note\n")
+    set_params(path, {"custom.images": None})
+    assert yaml.safe_load(path.read_text()) == {"custom": {"images": None}}
+
+
+def test_a_missing_key_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("custom:\n  images: null\nother:\n  captions: 1\n")
+    with pytest.raises(UserError, match=r"the key 'custom\.captions' is missing"):
+        set_params(path, {"custom.captions": "x"})
+
+
+def test_histogram_counts_everything():
+    lines = list(histogram([1, 2, 2, 30, 11]))
+    assert sum(int(line.split()[1]) for line in lines) == 5 and len(lines) <= 13
+    assert list(histogram([])) == []

@@ -1,0 +1,225 @@
+"""Image stores: right rows in right order on any number of cores, and after any kill."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from showtell import resizing
+from showtell.audit import Facts
+from showtell.datasets.pictures import Pictures
+from showtell.errors import UserError
+from showtell.images import ResizeParams, Transform, load_image
+from showtell.resizing import Journal, finish_split, refuse_broken, resize_split, workers
+from showtell.store import RowReader
+
+TRANSFORM = Transform(16, "stretch")
+
+
+def make(folder: Path, count: int) -> list[str]:
+    """`count` noisy pictures of many shapes, so that no two rows are alike."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        shape = (20 + number % 7, 20 + number % 5, 3)
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / f"{number:03d}.jpg")
+    return [f"{number:03d}.jpg" for number in range(count)][::-1]
+
+
+def entries(files):
+    return [{"image_id": f"id-{file}", "file": file} for file in files]
+
+
+def store(tmp_path, files, folder, pool=None, place="place", out="train.h5"):
+    pictures = Pictures.of([folder])
+    facts = resize_split("train", files, pictures, TRANSFORM, tmp_path / place, pool)
+    finish_split("train", tmp_path / out, entries(files), facts, TRANSFORM, tmp_path / place)
+    return facts, tmp_path / out
+
+
+def test_rows_are_those_of_serving_in_caption_order(tmp_path):
+    files = make(tmp_path / "photos", 40)
+    _, path = store(tmp_path, files, tmp_path / "photos")
+    reader = RowReader(path, "images")
+    assert reader.ids == [f"id-{file}" for file in files]
+    assert json.loads(reader.attrs["transform"]) == {"size": 16, "fit": "stretch"}
+    rows = reader.rows(range(40))
+    for file, row in zip(files, rows, strict=True):
+        assert np.array_equal(row, TRANSFORM(load_image(tmp_path / "photos" / file)))
+
+
+def test_several_processes_give_the_bytes_of_one(tmp_path):
+    files = make(tmp_path / "photos", 70)
+    _, alone = store(tmp_path, files, tmp_path / "photos", place="one", out="one.h5")
+    with workers(Pictures.of([tmp_path / "photos"]), TRANSFORM, len(files), count=2) as pool:
+        assert pool is not None
+        _, shared = store(tmp_path, files, tmp_path / "photos", pool, place="two", out="two.h5")
+    assert alone.read_bytes() == shared.read_bytes()
+
+
+def test_a_broken_picture_is_left_out_everywhere(tmp_path):
+    files = make(tmp_path / "photos", 20)
+    (tmp_path / "photos" / files[3]).write_bytes(b"broken")
+    (tmp_path / "photos" / files[7]).unlink()
+    facts, path = store(tmp_path, files, tmp_path / "photos")
+    reader = RowReader(path, "images")
+    assert len(reader) == 18 and f"id-{files[3]}" not in reader.ids and f"id-{files[7]}" not in reader.ids
+    assert [f.problem for f in facts if f.problem] == ["broken", "missing"]
+    position = reader.ids.index(f"id-{files[8]}")
+    assert np.array_equal(reader.rows([position])[0], TRANSFORM(load_image(tmp_path / "photos" / files[8])))
+
+
+def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):
+    facts = {"train": [Facts(f"{i}.jpg", "", "broken", "no picture", [], "") for i in range(5)] + [good("x.jpg")]}
+    with pytest.raises(UserError, match=r"5 pictures cannot be used .*resize\.broken: skip"):
+        refuse_broken(facts, ResizeParams(size=16, fit="stretch", broken="error"))
+    assert capsys.readouterr().err.splitlines() == [f"{i}.jpg: broken: no picture" for i in range(5)]
+    refuse_broken(facts, ResizeParams(size=16, fit="stretch", broken="skip"))
+
+
+def good(file: str) -> Facts:
+    return Facts(file, "c", "", "", [], "r")
+
+
+def test_a_split_without_any_picture_is_refused():
+    with pytest.raises(UserError, match=r"no picture of split val can be used.*gone"):
+        refuse_broken(
+            {"val": [Facts("a.jpg", "", "missing", "gone", [], "")]}, ResizeParams(size=16, fit="crop", broken="skip")
+        )
+
+
+def test_a_torn_journal_line_is_dropped(tmp_path):
+    journal = Journal(tmp_path / "facts")
+    journal.add([good("a.jpg"), good("b.jpg")])
+    with open(journal.path, "a") as file:
+        file.write('["c.jpg", "x"')
+    assert [f.file for f in Journal(journal.path).facts] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("moment", ["before the journal", "between journal and rows", "between rows and count"])
+def test_stopped_between_any_two_writes_the_next_run_goes_on(tmp_path, monkeypatch, moment):
+    files = make(tmp_path / "photos", 100)
+    (tmp_path / "photos" / files[30]).write_bytes(b"broken")
+    _, whole = store(tmp_path, files, tmp_path / "photos", place="whole", out="whole.h5")
+    kept = stop_at(monkeypatch, moment)
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path, files, tmp_path / "photos")
+    monkeypatch.undo()
+    decoded = count_decodes(monkeypatch)
+    _, path = store(tmp_path, files, tmp_path / "photos")
+    assert path.read_bytes() == whole.read_bytes()
+    assert len(decoded) == 100 - kept
+
+
+def stop_at(monkeypatch, moment: str) -> int:
+    """Raise in the third chunk; returns how many pictures are safe by then."""
+    target, name = {
+        "before the journal": (Journal, "add"),
+        "between journal and rows": (resizing.RowWriter, "append"),
+        "between rows and count": (resizing.RowWriter, "_set_done"),
+    }[moment]
+    original, calls = getattr(target, name), []
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == (4 if name == "_set_done" else 3):  # creating the store sets the count once
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(target, name, stopping)
+    return 2 * resizing.CHUNK
+
+
+def count_decodes(monkeypatch) -> list:
+    calls, original = [], resizing.open_image
+    monkeypatch.setattr(resizing, "open_image", lambda content: calls.append(1) or original(content))
+    return calls
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_resizing import TRANSFORM, Pictures, resize_split, workers
+folder, place = Path(sys.argv[2]), Path(sys.argv[3])
+if __name__ == "__main__":
+    files = [path.name for path in sorted(folder.iterdir(), reverse=True)]
+    pictures = Pictures.of([folder])
+    with workers(pictures, TRANSFORM, len(files), int(sys.argv[4])) as pool:
+        resize_split("train", files, pictures, TRANSFORM, place, pool)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path, processes):
+    files = make(tmp_path / "photos", 400)
+    _, whole = store(tmp_path, files, tmp_path / "photos", place="whole", out="whole.h5")
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    command = [sys.executable, script, Path(__file__).parent, tmp_path / "photos", tmp_path / "place", str(processes)]
+    for reached in (1, 100, 250):
+        with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as child:
+            wait_for_rows(tmp_path / "place" / "train.facts", reached, child)
+            child.send_signal(signal.SIGKILL)
+    _, path = store(tmp_path, files, tmp_path / "photos")
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def wait_for_rows(journal: Path, count: int, child: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and child.poll() is None:
+        if journal.exists() and journal.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.002)
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from showtell.datasets.pictures import Pictures\n"
+        "from showtell.images import Transform\n"
+        "from showtell.resizing import workers\n"
+        "if __name__ == '__main__':\n"
+        "    with workers(Pictures({}), Transform(16, 'crop'), 1000, 2) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and alive(worker):
+        time.sleep(0.02)
+    assert not alive(worker)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+
+
+def test_photographs_and_their_bytes_give_one_row(tmp_path):
+    """One photo through the store and through serving, rotated and in another colour model."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    x = np.linspace(0, 255, 50).astype(np.uint8)
+    Image.fromarray(np.tile(x, (30, 1))).convert("CMYK").save(buffer, "JPEG", exif=exif)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(buffer.getvalue())
+    facts, path = store(tmp_path, ["a.jpg"], tmp_path / "photos")
+    assert facts[0].traits == ["cmyk", "rotated"]
+    assert np.array_equal(RowReader(path, "images").rows([0])[0], TRANSFORM(load_image(buffer.getvalue())))

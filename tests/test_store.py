@@ -1,0 +1,129 @@
+"""Row stores: what was written comes back, from any process, whatever was killed on the way."""
+
+import multiprocessing
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from showtell.errors import UserError
+from showtell.store import RowReader, RowWriter
+
+ROWS = np.arange(10 * 3 * 2, dtype=np.float16).reshape(10, 3, 2)
+
+
+def write(tmp_path, rows=ROWS, capacity=None, name="store.h5"):
+    writer = RowWriter(tmp_path / f"{name}.part", "grid", capacity or len(rows), rows.shape[1:], rows.dtype)
+    writer.append(rows)
+    writer.finish(tmp_path / name, [f"id{i}" for i in range(len(rows))], {"transform": "t"})
+    return tmp_path / name
+
+
+def test_it_is_plain_hdf5(tmp_path):
+    with h5py.File(write(tmp_path)) as file:
+        assert np.array_equal(file["grid"][()], ROWS)
+        assert file["image_id"].asstr()[3] == "id3" and file.attrs["transform"] == "t"
+
+
+def test_rows_in_any_order(tmp_path):
+    reader = RowReader(write(tmp_path), "grid")
+    assert np.array_equal(reader.rows([7, 0, 7]), ROWS[[7, 0, 7]])
+    assert reader.ids[9] == "id9" and reader.attrs == {"transform": "t"} and len(reader) == 10
+    assert reader.rows([]).shape == (0, 3, 2)
+    with pytest.raises(IndexError):
+        reader.rows([10])
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 4), max_size=6))
+def test_pieces_make_the_bytes_of_one_write(tmp_path_factory, pieces):
+    folder = tmp_path_factory.mktemp("store")
+    rows = np.random.default_rng(0).integers(0, 256, (sum(pieces) + 1, 5), np.uint8)
+    whole = write(folder, rows).read_bytes()
+    written, ends = 0, [*np.cumsum(pieces), len(rows)]
+    for end in ends:
+        writer = RowWriter(folder / "p.part", "grid", len(rows), (5,), np.uint8)  # as after a kill
+        assert writer.done == written
+        writer.append(rows[written:end])
+        written = int(end)
+    writer.finish(folder / "p.h5", [f"id{i}" for i in range(len(rows))], {"transform": "t"})
+    assert (folder / "p.h5").read_bytes() == whole
+
+
+def test_fewer_rows_than_planned_leave_no_gap(tmp_path):
+    path = write(tmp_path, ROWS[:4], capacity=10, name="fewer.h5")
+    assert path.read_bytes() == write(tmp_path, ROWS[:4], name="exact.h5").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["exact.h5", "fewer.h5"]
+
+
+def test_a_kill_while_the_rows_were_named_leaves_no_trace(tmp_path, monkeypatch):
+    part = tmp_path / "a.h5.part"
+    writer = RowWriter(part, "grid", 10, (3, 2), np.float16)
+    writer.append(ROWS)
+    ids = [f"id{i}" for i in range(10)]
+    with monkeypatch.context() as patch:
+        patch.setattr("showtell.store.os.replace", None)
+        with pytest.raises(TypeError):
+            writer.finish(tmp_path / "a.h5", ids, {"transform": "t"})
+    writer = RowWriter(part, "grid", 10, (3, 2), np.float16)
+    assert writer.done == 10
+    writer.finish(tmp_path / "a.h5", ids, {"transform": "t"})
+    assert (tmp_path / "a.h5").read_bytes() == write(tmp_path).read_bytes()
+
+
+def test_an_unfinished_part_of_another_shape_is_replaced(tmp_path):
+    part = tmp_path / "a.part"
+    RowWriter(part, "grid", 10, (3, 2), np.float16).append(ROWS[:5])
+    assert RowWriter(part, "grid", 10, (3, 2), np.float16).done == 5
+    assert RowWriter(part, "grid", 11, (3, 2), np.float16).done == 0
+
+
+def test_wrong_rows_are_refused(tmp_path):
+    writer = RowWriter(tmp_path / "a.part", "grid", 2, (3, 2), np.float16)
+    for rows in (ROWS[:, :2], ROWS.astype(np.float32), ROWS):
+        with pytest.raises(ValueError, match="rows"):
+            writer.append(rows)
+    with pytest.raises(ValueError, match="1 ids for 0 rows"):
+        writer.finish(tmp_path / "a.h5", ["x"], {})
+
+
+def test_other_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.h5 does not exist"):
+        RowReader(tmp_path / "a.h5", "grid")
+    (tmp_path / "a.h5").write_bytes(b"text")
+    with pytest.raises(UserError, match=r"a\.h5 is not a store of grid"):
+        RowReader(tmp_path / "a.h5", "grid")
+    with pytest.raises(UserError, match="is not a store of images"):
+        RowReader(write(tmp_path), "images")
+
+
+def test_a_store_that_is_cut_short_is_noticed(tmp_path):
+    path = write(tmp_path, np.zeros((100, 1000), np.uint8))
+    reader = RowReader(path, "grid")
+    with open(path, "r+b") as file:
+        file.truncate(50_000)
+    with pytest.raises(UserError, match="cut short"):
+        reader.rows([99])
+
+
+def read_in_child(reader, queue):
+    queue.put(reader.rows([4, 2]))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_an_open_reader_goes_to_other_processes(tmp_path, method):
+    reader = RowReader(write(tmp_path), "grid")
+    reader.rows([0])
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=read_in_child, args=(reader, queue))
+    child.start()
+    assert np.array_equal(queue.get(timeout=60), ROWS[[4, 2]])
+    child.join()
+    queue.close()
+    queue.join_thread()
+    assert np.array_equal(pickle.loads(pickle.dumps(reader)).rows([1]), ROWS[[1]])
