@@ -28,7 +28,7 @@ def enumerate_groups(s: Speaker) -> str:
         return f"{s.name(s.groups[0])} {s.doing(s.groups[0])}"
     zones = {group.things[0].zone for group in s.groups}
     if len(zones) == 1 and s.chance(s.habit.place):
-        return f"{s.listed()} {s.place(s.groups[0])}"
+        return f"{s.listed()} {s.place(s.groups[0], bare=True)}"
     if s.chance(s.habit.verb):
         return f"{s.listed()} {s.doing(s.groups[-1])}"
     return s.listed()

@@ -1,5 +1,6 @@
 """Phrases that name, count and colour a group of things, and say what it does and where."""
 
+import re
 from dataclasses import dataclass
 from random import Random
 
@@ -220,4 +221,7 @@ def place(rng: Random, picture: Picture, group: Group, doing: str | None) -> str
     zone = group.things[0].zone
     if zone == "land" and doing in MOVING:
         zone = "move"
-    return pick(rng, PLACES[f"{picture.scene.backdrop.setting} {zone}"])
+    places = PLACES[f"{picture.scene.backdrop.setting} {zone}"].split("|")
+    if any(thing.on is not None for thing in group.things):  # what sits on a chair is not on the ground
+        places = [words for words in places if not re.match("on |in .*(grass|sand|snow)", words)]
+    return rng.choice(places)

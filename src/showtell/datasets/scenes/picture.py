@@ -83,7 +83,8 @@ def _layer(thing: Thing, scene: Scene, size: int, light: float, rng: Random) -> 
     kind = KINDS[thing.kind]
     unit = thing.tall * size / kind.shape[1]
     brush = Brush(kind.shape, unit, thing.flip, thing.tilt)
-    rgb = tuple(channel + rng.uniform(-8, 8) for channel in tone(COLOURS[thing.colour], 0.2 * thing.shade))
+    bright = rng.uniform(-7, 7)
+    rgb = tuple(channel + bright + rng.uniform(-3, 3) for channel in tone(COLOURS[thing.colour], 0.2 * thing.shade))
     rgb = mix(rgb, *LIGHTS[scene.backdrop.time])  # type: ignore[arg-type]
     DRAWINGS[thing.kind](brush, rgb, thing.pose, rng)
     wide, high = brush.image.size

@@ -59,7 +59,7 @@ class Speaker:
         return verb(self.rng, group, self.picture.scene.backdrop.setting)
 
     def place(self, group: Group, doing: str | None = None, bare: bool = False) -> str:
-        """Where; now and then "in the distance", or how its members are arranged."""
+        """Where; unless `bare`, now and then "in the distance", or how its members are arranged."""
         words = ""
         if bare:
             pass
@@ -126,6 +126,6 @@ class Speaker:
         told = any(word in said.split() for word in ("night", "dark", "day", "sky", "lights"))
         if drop.setting == "room" or told or not self.chance(self.habit.when):
             return ""
-        if drop.time == "day" and self.chance(0.7):
+        if drop.time == "day" and drop.setting != "forest" and self.chance(0.7):
             return pick(rng, CLOUDY if drop.clouds else CLEAR)
         return pick(rng, TIMES[drop.time])
