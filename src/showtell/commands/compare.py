@@ -1,0 +1,68 @@
+"""`showtell compare`: are the captions of one revision, or of one file, better than those of another?"""
+
+import argparse
+import json
+from pathlib import Path
+
+from showtell import paths
+from showtell.errors import UserError
+from showtell.files import read_json
+from showtell.metrics import bootstrap
+from showtell.metrics.coco import Protocol, parse_hypotheses, read_references
+from showtell.metrics.table import format_differences
+
+HELP = "compare two sets of captions by paired bootstrap: two hypotheses files or two git revisions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = HELP + "."
+    for name in ("a", "b"):
+        parser.add_argument(name, metavar=name.upper(), help="a COCO results file, or a revision of this repository")
+    parser.add_argument("--references", type=Path, default=paths.split_json("test"), metavar="FILE",
+                        help="COCO captions or a caption file of the pipeline (default %(default)s)")  # fmt: skip
+    parser.add_argument("--images", type=int, default=5, metavar="N", help="how many images to show (default 5)")
+    parser.add_argument("--replicates", type=int, default=bootstrap.REPLICATES, metavar="N", help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    parser.add_argument("--json", action="store_true", help="print fractions as JSON instead of a table x100")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.replicates < 1 or args.images < 0:
+        raise UserError("--replicates must be 1 or more, and --images 0 or more")
+    captions = [captions_of(name) for name in (args.a, args.b)]
+    protocol = Protocol(read_references(args.references))
+    a, b = (protocol.score(hypotheses, meteor=False) for hypotheses in captions)
+    differences = bootstrap.compare(a.measured(), b.measured(), args.replicates, args.seed)
+    gained, lost = bootstrap.extremes(a.image_ids, a.images["cider"], b.images["cider"], args.images)
+    if args.json:
+        content = {"metrics": {key: d._asdict() for key, d in differences.items()}, "gained": gained, "lost": lost}
+        print(json.dumps(content, indent=1))
+        return 0
+    print(format_differences(differences))
+    for title, rows in (("gained", gained), ("lost", lost)):
+        print(f"\nImages that {title} most (CIDEr-D x100)")
+        for image_id, before, after in rows:
+            print(f"{image_id}  {100 * before:.1f} -> {100 * after:.1f}")
+            for label, hypotheses in zip("AB", captions, strict=True):
+                print(f"  {label}: {hypotheses[str(image_id)]}")
+    return 0
+
+
+def captions_of(name: str) -> dict[str, str]:
+    """{image id: caption} of a results file or, where there is no such file, of a git revision's test captions."""
+    path = Path(name)
+    if path.is_file():
+        return parse_hypotheses(name, read_json(path))
+    return parse_hypotheses(f"{paths.HYPOTHESES} of {name}", _at_revision(name))
+
+
+def _at_revision(revision: str) -> object:
+    import dvc.api  # slow to import, and needed only here
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
+    try:
+        return json.loads(dvc.api.read(str(paths.HYPOTHESES), repo=".", rev=revision, encoding="utf-8"))
+    except (DvcException, SCMError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{revision} is neither a file nor a revision with {paths.HYPOTHESES}: {reason}") from None
