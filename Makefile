@@ -1,0 +1,37 @@
+# One command for one intention; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint bench clean
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed  ## create the environment (.venv, or VENV=path of one you have)
+
+# An environment that has torch and torchvision already keeps its builds: the pins then leave those two alone.
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	if $(VENV)/bin/python -c 'import torch, torchvision' 2>/dev/null; then \
+	  grep -vE '^(torch|torchvision)==' constraints.txt; else cat constraints.txt; fi > $(VENV)/constraints.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[test]'
+	touch $@
+
+repro: install  ## run the whole pipeline: data, features, training, scores, report
+	$(RUN) dvc repro
+
+test: install  ## run the tests
+	$(RUN) python -m pytest
+
+lint: install  ## check the style
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+bench: install  ## measure every claim of docs/performance.md and rewrite its table
+	$(RUN) python benchmarks/run.py
+
+clean:  ## remove unfinished work and byte-code; data, metrics and the environment stay
+	rm -rf work .pytest_cache .ruff_cache .hypothesis
+	find src stages tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""Which modules of showtell a script needs, read from the source: every import statement, also those inside functions."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent / "src"
+
+
+def needed(script: Path) -> set[Path]:
+    """The files under src/ that `script` imports, and those that they import, relative to the repository's root."""
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        for file in _imports(waiting.pop()):
+            if file not in found:
+                found.add(file)
+                waiting.append(file)
+    return {file.relative_to(SOURCE.parent) for file in found}
+
+
+def _imports(file: Path) -> set[Path]:
+    files: set[Path] = set()
+    for node in _statements(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{name}" for name in names)]
+        for name in names:
+            files |= _files(name)
+    return files
+
+
+def _statements(node: ast.AST):
+    """Import statements; what only type checkers see, and a module's `__getattr__` (imports on demand), do not count."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.FunctionDef) and child.name == "__getattr__":
+            continue
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        else:
+            yield from _statements(child)
+
+
+def _files(name: str) -> set[Path]:
+    """The module `name`, if it is one of ours, and the packages that it lies in."""
+    parts = name.split(".")
+    if parts[0] != "showtell":
+        return set()
+    files = set()
+    for count in range(1, len(parts) + 1):
+        path = SOURCE.joinpath(*parts[:count])
+        files |= {f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()}
+    return files
