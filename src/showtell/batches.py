@@ -51,8 +51,13 @@ class CaptionedImages(Dataset):
         return len(self.entries)
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        """The images of `indices`, in that order, each with its captions, longest first."""
         images = torch.from_numpy(self.store.rows(indices))
-        return Batch(images, *pad([self.entries[index]["tokens"] for index in indices]))
+        return Batch(images, *pad([sorted(self.entries[index]["tokens"], key=len, reverse=True) for index in indices]))
+
+    def longest(self, index: int) -> int:
+        """Tokens of the longest caption of an image."""
+        return max(map(len, self.entries[index]["tokens"]))
 
 
 def pad(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,8 +101,16 @@ def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
 
 
 def training_batches(dataset: CaptionedImages, size: int, seed: int) -> Callable[[int], DataLoader]:
-    """The shuffled batches of an epoch, as a function of its number."""
-    return lambda epoch: load_batches(dataset, shuffled(len(dataset), size, seed, epoch))
+    """The shuffled batches of an epoch, as a function of its number.
+
+    Within a batch the images with the longest captions come first: decoders then stop early for the others.
+    """
+
+    def epoch_batches(epoch: int) -> DataLoader:
+        batches = shuffled(len(dataset), size, seed, epoch)
+        return load_batches(dataset, [sorted(batch, key=dataset.longest, reverse=True) for batch in batches])
+
+    return epoch_batches
 
 
 def _whole(batch: Batch) -> Batch:

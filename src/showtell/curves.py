@@ -1,4 +1,4 @@
-"""Training curves: one small table for each stage that learns, kept in git, drawn by `dvc plots`."""
+"""Small tables of numbers, kept in git and drawn by `dvc plots`: training curves and the decoding sweep."""
 
 import csv
 import io
@@ -8,15 +8,19 @@ from showtell import paths
 from showtell.files import write_json, write_text
 
 
-def write_curves(stage: str, history: Sequence[dict[str, float]], select: str | None = None) -> None:
-    """`metrics/<stage>.tsv`, a row for each epoch, and `metrics/<stage>.json`, the row with the greatest `select`."""
-    columns = list(history[0]) if history else ["epoch"]
+def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
+    """`metrics/<name>.tsv`, a line for each row."""
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
+    table = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], delimiter="\t", lineterminator="\n")
     table.writeheader()
-    table.writerows(history)
-    write_text(paths.METRICS / f"{stage}.tsv", text.getvalue())
-    write_json(paths.METRICS / f"{stage}.json", best_row(history, select) if select else {})
+    table.writerows(rows)
+    write_text(paths.METRICS / f"{name}.tsv", text.getvalue())
+
+
+def write_curves(stage: str, history: Sequence[dict[str, float]], select: str) -> None:
+    """`metrics/<stage>.tsv`, a line for each epoch, and `metrics/<stage>.json`, the epoch that was kept."""
+    write_table(stage, history)
+    write_json(paths.METRICS / f"{stage}.json", best_row(history, select))
 
 
 def best_row(history: Sequence[dict[str, float]], select: str) -> dict[str, float]:

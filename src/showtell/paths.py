@@ -24,6 +24,7 @@ FINETUNE_MODEL = Path("data/models/finetune")
 
 # evaluate
 HYPOTHESES = Path("data/hypotheses/test.json")
+ATTENTION = Path("data/attention")
 METRICS = Path("metrics")
 
 SPLITS = ("train", "val", "test")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.decoders.interface import Decoded, Decoder, State
+from showtell.decoders.interface import Decoded, Decoder, State, active_corner, pad_corner
 from showtell.decoders.params import DecoderParams
 
 
@@ -57,17 +57,20 @@ class AttentionDecoder(Decoder):
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         (grid, keys), (hidden, cell) = self.start(features)
-        captions, steps = inputs.shape[1:]
+        captions = inputs.shape[1]
         hidden = hidden.expand(-1, captions, -1)  # (image, caption, hidden)
         cell = cell.expand(-1, captions, -1)
         word_gates = self._word_gates(inputs).unbind(dim=2)  # step times (image, caption, 4 hidden)
         weights = self._hidden_weights()
         hiddens, contexts, attentions = [], [], []
-        for step in range(steps):
-            hidden, cell, context, attention = self._advance(grid, keys, hidden, cell, word_gates[step], weights)
-            hiddens.append(hidden)
-            contexts.append(context)
-            attentions.append(attention)
+        for step, (i, c) in enumerate(active_corner(mask)):
+            hidden, cell = hidden[:i, :c], cell[:i, :c]
+            hidden, cell, context, attention = self._advance(
+                grid[:i], keys[:i], hidden, cell, word_gates[step][:i, :c], weights
+            )
+            hiddens.append(pad_corner(hidden, mask))
+            contexts.append(pad_corner(context, mask) if self.context_output is not None else None)
+            attentions.append(pad_corner(attention, mask))
         real_context = torch.stack(contexts, dim=2)[mask] if self.context_output is not None else None
         logits = self._logits(torch.stack(hiddens, dim=2)[mask], real_context)  # (real position, word)
         return Decoded(logits, torch.stack(attentions, dim=2))

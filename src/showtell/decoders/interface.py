@@ -8,6 +8,7 @@ logits (..., word) before softmax; attention (image, caption, step, cell), each 
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class State(NamedTuple):
@@ -48,3 +49,23 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         """Teacher forcing: the logits after each real input, as `step` would give them one by one."""
         raise NotImplementedError
+
+
+def active_corner(mask: Tensor) -> list[tuple[int, int]]:
+    """For each step how many images and captions, counted from the first, hold every real position of that step.
+
+    Batches put long captions first, so that later steps are computed for few of them; any other order costs time but
+    changes nothing.
+    """
+    images, captions, steps = mask.shape
+    real = mask.cpu()
+    corners = []
+    for step in range(steps):
+        rows, columns = real[:, :, step].any(1).nonzero(), real[:, :, step].any(0).nonzero()
+        corners.append((int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else (0, 0))
+    return corners
+
+
+def pad_corner(x: Tensor, mask: Tensor) -> Tensor:
+    """Zeros around `x` (some images, some captions, anything), up to all images and captions of `mask`."""
+    return functional.pad(x, (0, 0, 0, mask.shape[1] - x.shape[1], 0, mask.shape[0] - x.shape[0]))

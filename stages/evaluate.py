@@ -1,0 +1,40 @@
+"""evaluate: captions of test and what they are worth; the only stage that reads the test references."""
+
+from showtell import paths
+from showtell.attention_pictures import write_attention
+from showtell.batches import CaptionedImages
+from showtell.captioner import Captioner
+from showtell.curves import write_table
+from showtell.errors import run
+from showtell.evaluation import describe, evaluate, sweep, unseen_part
+from showtell.files import read_json, write_json
+from showtell.params import load
+from showtell.store import RowReader
+
+
+def main() -> None:
+    beam, search = load("beam"), load("search")
+    test, val = (
+        CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
+        for split in ("test", "val")
+    )
+    objects = read_json(paths.OBJECTS)
+    captioner = Captioner.load(paths.FINETUNE_MODEL)
+    tuned = evaluate(captioner, test, objects, beam, search)
+    frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
+    unseen = unseen_part(tuned, objects)
+    write_json(paths.HYPOTHESES, tuned.hypotheses())
+    write_json(
+        paths.METRICS / "evaluate.json",
+        tuned.metrics
+        | {f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics}
+        | {f"frozen_{key}": frozen.metrics[key] for key in tuned.metrics},
+    )
+    write_json(paths.METRICS / "intervals.json", tuned.intervals())
+    write_json(paths.METRICS / "behaviour.json", describe(tuned, captioner, read_json(paths.split_json("train"))))
+    write_table("sweep", sweep(captioner, val, load("sweep"), search))
+    write_attention(paths.ATTENTION, test, tuned, load("evaluate").pictures)
+
+
+if __name__ == "__main__":
+    run(main)
