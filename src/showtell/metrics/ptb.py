@@ -6,7 +6,8 @@ contractions are split ("do n't", "dog 's"), abbreviations keep their period, hy
 become "-lrb-" and "-rrb-" (which, being lower case by then, escape the scorer's list and stay in; so they do here).
 
 One trait of that tool is kept on purpose: it sees the beginning of the next line. In "plan B." the period goes or
-stays depending on how the next caption begins, so `tokenize_all` gives the official tokens of captions in that order.
+stays depending on how the next caption begins, and the very end of the file is special (a last "they're" becomes
+"they re"); so `tokenize_all` gives the official tokens of captions in the order given.
 """
 
 import re

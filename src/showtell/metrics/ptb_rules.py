@@ -157,5 +157,6 @@ def _signs() -> list[Rule]:
         _rule("'", tail=f"{p.LETTER}{p.NO_SPACE}", begins=sign),
         _rule(p.QUOTES, _quotes, begins=sign),
         _rule(p.CLITIC, _quotes, begins=sign),
+        _rule(p.NOT, _quotes, begins="letter"),
         _rule(p.SYMBOL, begins=sign),
     ]

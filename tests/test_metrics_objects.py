@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from showtell.errors import UserError
+from showtell.metrics.objects import Mention, Names, Pointing, chair, kinds, pointing
+from showtell.metrics.statements import (
+    all_true,
+    colour_counts,
+    colours_of,
+    held_out,
+    held_out_outcome,
+    statements,
+)
+
+NAMES = Names(
+    {
+        "dog": ["dog", "dogs", "puppy"],
+        "sausage": ["hot dog", "hot dogs"],
+        "ball": ["ball", "beach ball"],
+        "car": ["car"],
+    }
+)
+COLOURS = {"red": ["red", "crimson"], "black": ["black"], "white": ["white"]}
+
+
+def thing(kind: str, colour: str | None = None, box: tuple[int, int, int, int] = (0, 0, 1, 1)) -> dict[str, object]:
+    return {"kind": kind, "colour": colour, "box": list(box)}
+
+
+def said(caption: str) -> list:
+    words = caption.split()
+    return statements(words, NAMES.mentions(words), COLOURS)
+
+
+def test_the_longest_phrase_wins_and_words_are_used_once() -> None:
+    words = "A hot dog and two Dogs with a beach ball".split()
+    assert NAMES.mentions(words) == [Mention("sausage", 1, 2), Mention("dog", 5, 5), Mention("ball", 8, 9)]
+    assert NAMES.mentions(["hot"]) == NAMES.mentions([]) == []
+
+
+def test_a_phrase_with_two_meanings_is_refused() -> None:
+    with pytest.raises(UserError, match="'bat' means both 'animal' and 'club'"):
+        Names({"animal": ["bat"], "club": ["bat"]})
+    with pytest.raises(UserError, match="empty phrase"):
+        Names({"animal": [" "]})
+
+
+def test_chair_counts_mentions_and_captions() -> None:
+    captions = ["a dog and a ball", "a dog with a dog", "grass"]
+    mentions = [NAMES.mentions(caption.split()) for caption in captions]
+    truth = [kinds([thing("dog"), thing("car")]), kinds([thing("ball")]), kinds([thing("car")])]
+    scores = chair(mentions, truth)
+    assert scores["chair_i"] == 3 / 4  # the ball, then the two dogs
+    assert scores["chair_s"] == 2 / 3
+    assert scores["recall"] == 1 / 4
+    assert scores["mentions"] == 4
+
+
+def test_captions_without_mentions_invent_nothing() -> None:
+    assert chair([[]], [{"dog"}]) == {"chair_i": 0, "chair_s": 0, "recall": 0, "mentions": 0}
+
+
+def test_pointing_hits_when_the_best_cell_lies_in_a_box_of_that_kind() -> None:
+    # 2 rows, 3 columns over 300 x 100 pixels: centres at x 50, 150, 250 and y 25, 75
+    mentions = NAMES.mentions("a dog sees the beach ball and a car".split())
+    attention = np.zeros((9, 6))
+    attention[1, 5] = 1  # dog: bottom right
+    attention[4, 5] = 1  # "beach" does not count,
+    attention[5, 0] = 1  # "ball" does: top left
+    attention[8, 3] = 1
+    objects = [
+        thing("dog", box=(200, 50, 300, 100)),
+        thing("dog", box=(0, 0, 60, 30)),
+        thing("ball", box=(60, 0, 90, 50)),
+    ]
+    result = pointing(mentions, attention, (2, 3), objects, (300, 100))
+    assert result.mentions == 3
+    assert result.hits == 1  # the ball's box holds no cell's centre, the car is not in the picture
+    assert result.chance == pytest.approx(2 / 6)
+    assert result.shares == {"pointing": 1 / 3, "pointing_chance": pytest.approx(1 / 9)}
+
+
+def test_pointing_adds_up_and_survives_nothing_said() -> None:
+    total = Pointing(2, 1, 0.5) + Pointing(1, 1, 0.25)
+    assert total == Pointing(3, 2, 0.75)
+    assert Pointing(0, 0, 0.0).shares == {"pointing": 0, "pointing_chance": 0}
+
+
+def test_a_mention_after_the_last_step_is_left_out() -> None:
+    assert pointing([Mention("dog", 5, 5)], np.ones((3, 4)), (2, 2), [], (10, 10)).mentions == 0
+
+
+@pytest.mark.parametrize(
+    ("caption", "colours"),
+    [
+        ("a red dog", ["red"]),
+        ("a crimson little dog", ["red"]),
+        ("a dog and a red ball", [None, "red"]),
+        ("a red field with a dog", [None]),
+        ("a red beach ball", ["red"]),
+        ("a black dog ball", ["black", None]),
+        ("a black and white dog", ["white"]),
+    ],
+)
+def test_a_colour_belongs_to_the_thing_in_its_phrase(caption: str, colours: list[str | None]) -> None:
+    assert [statement.colour for statement in said(caption)] == colours
+
+
+def test_a_caption_is_true_when_every_thing_and_colour_is() -> None:
+    objects = [thing("dog", "red"), thing("ball", "white")]
+    assert all_true(said("a red dog with a ball"), objects)
+    assert not all_true(said("a white dog with a ball"), objects)
+    assert not all_true(said("a dog and a car"), objects)
+    assert not all_true(said("a sunny day"), objects)
+    assert colour_counts(said("a white dog , a white ball and a red car"), objects) == (1, 2)
+
+
+def test_held_out_things_are_found_and_judged() -> None:
+    images = {
+        "1": {"setting": "field", "unseen": False, "objects": [thing("dog", "black"), thing("ball", "red")]},
+        "2": {"setting": "beach", "unseen": True, "objects": [thing("dog", "red"), thing("ball", "red")]},
+        "3": {"setting": "field", "unseen": False, "objects": [thing("dog", "white")]},
+        "4": {"setting": "field", "unseen": True, "objects": [thing("dog", "red")]},
+    }
+    pairs = held_out(images, ["1"])
+    assert pairs.colours == {("dog", "red")}
+    assert pairs.settings == {("dog", "beach"), ("ball", "beach")}
+    outcome = {
+        caption: held_out_outcome(said(caption), images["4"], pairs)
+        for caption in ("a red dog", "a dog", "a black dog", "a field")
+    }
+    assert outcome == {"a red dog": "right", "a dog": "partly", "a black dog": "wrong", "a field": "silent"}
+    assert held_out_outcome(said("a dog"), images["1"], pairs) is None
+    assert held_out_outcome(said("a ball"), images["2"], pairs) == "right"  # its setting is what is new
+
+
+def test_colours_are_those_of_the_objects() -> None:
+    assert colours_of([{"objects": [thing("dog", "red"), thing("car")]}]) == {"red": ["red"]}
