@@ -174,17 +174,18 @@ def attention_of(
 ) -> list[list[np.ndarray]] | None:
     """Attention (word, cell) of each hypothesis, by reading it to the decoder again; None if it does not attend.
 
-    Reading again costs one pass without a vocabulary layer's worth of search, and spares the search every map it drops.
+    Reading again costs one pass, and spares the search the maps of every beam that it drops.
     """
     most = max(len(hypotheses) for hypotheses in found)
     longest = max(len(h.tokens) for hypotheses in found for h in hypotheses)
     inputs = torch.full((len(found), most, max(longest, 1)), PAD, device=features.device)
+    mask = torch.zeros_like(inputs, dtype=torch.bool)  # (image, beam, step)
     inputs[:, :, 0] = START
     for image, hypotheses in enumerate(found):
         for rank, hypothesis in enumerate(hypotheses):
             inputs[image, rank, 1 : len(hypothesis.tokens)] = torch.tensor(hypothesis.tokens[:-1])
-    no_logits = torch.zeros_like(inputs, dtype=torch.bool)
-    attention = decoder(features, inputs, no_logits).attention
+            mask[image, rank, : len(hypothesis.tokens)] = True
+    attention = decoder(features, inputs, mask).attention
     if attention is None:
         return None
     maps = attention.float().cpu().numpy()
