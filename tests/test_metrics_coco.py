@@ -144,6 +144,7 @@ def test_meteor_says_that_it_needs_java(monkeypatch: pytest.MonkeyPatch) -> None
     assert scores.corpus["cider"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(meteor.missing() is not None, reason="METEOR needs Java and pycocoevalcap")
 def test_meteor_scores_a_perfect_caption_best() -> None:
     outcome = meteor.meteor({1: ["a dog runs"], 2: ["a cat"]}, {1: "a dog runs", 2: "two birds"})
@@ -180,6 +181,24 @@ def test_compare_names_the_images_that_gained_and_lost(files, tmp_path: Path, ca
     assert "Images that gained most" in capsys.readouterr().out
 
 
+def test_compare_reads_the_captions_of_revisions(files, tmp_path: Path, monkeypatch, capsys) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
+    captions = tmp_path / "data" / "hypotheses" / "test.json"
+    captions.parent.mkdir(parents=True)
+    for number, hypotheses in enumerate(({**HYPOTHESES, 1: "nothing"}, HYPOTHESES)):
+        save(captions, results(hypotheses))
+        git("add", ".")
+        git("commit", "-q", "-m", f"run {number}")
+    monkeypatch.chdir(tmp_path)
+    assert run(compare, "HEAD~1", "HEAD", "--references", files[1], "--json", "--replicates", "20") == 0
+    assert [row[0] for row in json.loads(capsys.readouterr().out)["gained"]] == ["1"]
+
+
 def test_compare_refuses_what_is_neither_file_nor_revision(files, tmp_path: Path, monkeypatch) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm", "-f"], cwd=tmp_path, check=True)
@@ -190,7 +209,8 @@ def test_compare_refuses_what_is_neither_file_nor_revision(files, tmp_path: Path
 
 def test_importing_the_metrics_loads_no_deep_learning_library() -> None:
     code = (
-        "import sys, showtell.metrics.coco, showtell.metrics.objects, showtell.metrics.behaviour, showtell.metrics.table\n"
+        "import sys\n"
+        "from showtell.metrics import behaviour, bootstrap, coco, objects, statements, table\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'nltk', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

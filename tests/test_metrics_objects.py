@@ -33,8 +33,8 @@ def said(caption: str) -> list:
 
 
 def test_the_longest_phrase_wins_and_words_are_used_once() -> None:
-    words = "A hot dog and two Dogs with a beach ball".split()
-    assert NAMES.mentions(words) == [Mention("sausage", 1, 2), Mention("dog", 5, 5), Mention("ball", 8, 9)]
+    caption = "A hot dog and two Dogs with a beach ball"
+    assert NAMES.mentions(caption.split()) == [Mention("sausage", 1, 2), Mention("dog", 5, 5), Mention("ball", 8, 9)]
     assert NAMES.mentions(["hot"]) == NAMES.mentions([]) == []
 
 
@@ -62,7 +62,8 @@ def test_captions_without_mentions_invent_nothing() -> None:
 
 def test_pointing_hits_when_the_best_cell_lies_in_a_box_of_that_kind() -> None:
     # 2 rows, 3 columns over 300 x 100 pixels: centres at x 50, 150, 250 and y 25, 75
-    mentions = NAMES.mentions("a dog sees the beach ball and a car".split())
+    caption = "a dog sees the beach ball and a car"
+    mentions = NAMES.mentions(caption.split())
     attention = np.zeros((9, 6))
     attention[1, 5] = 1  # dog: bottom right
     attention[4, 5] = 1  # "beach" does not count,
