@@ -6,7 +6,7 @@ from showtell.batches import CaptionedImages
 from showtell.captioner import Captioner
 from showtell.curves import write_table
 from showtell.errors import run
-from showtell.evaluation import describe, evaluate, sweep, unseen_part
+from showtell.evaluation import describe, evaluate, held_out_metrics, sweep, unseen_part
 from showtell.files import read_json, write_json
 from showtell.params import load
 from showtell.store import RowReader
@@ -18,7 +18,7 @@ def main() -> None:
         CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
         for split in ("test", "val")
     )
-    objects = read_json(paths.OBJECTS)
+    objects, train = read_json(paths.OBJECTS), read_json(paths.split_json("train"))
     captioner = Captioner.load(paths.FINETUNE_MODEL)
     tuned = evaluate(captioner, test, objects, beam, search)
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
@@ -28,10 +28,11 @@ def main() -> None:
         paths.METRICS / "evaluate.json",
         tuned.metrics
         | {f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics}
+        | held_out_metrics(tuned, objects, train)
         | {f"frozen_{key}": frozen.metrics[key] for key in tuned.metrics},
     )
     write_json(paths.METRICS / "intervals.json", tuned.intervals())
-    write_json(paths.METRICS / "behaviour.json", describe(tuned, captioner, read_json(paths.split_json("train"))))
+    write_json(paths.METRICS / "behaviour.json", describe(tuned, captioner, train))
     write_table("sweep", sweep(captioner, val, load("sweep"), search))
     write_attention(paths.ATTENTION, test, tuned, load("evaluate").pictures)
 

@@ -14,6 +14,18 @@ from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
 from showtell.metrics.bootstrap import intervals
 from showtell.metrics.coco import Protocol, Scores
 from showtell.metrics.objects import Names, Pointing, chair, kinds, pointing
+from showtell.metrics.statements import (
+    PARTLY,
+    RIGHT,
+    SILENT,
+    WRONG,
+    Statement,
+    all_true,
+    colour_counts,
+    held_out,
+    held_out_outcome,
+    statements,
+)
 from showtell.params import Section
 from showtell.progress import track
 from showtell.search import SearchParams, SweepParams
@@ -86,8 +98,9 @@ def judge(entries: list[dict[str, Any]], captions: list[list[Caption]], objects:
 
 
 def on_things(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[str, float | None]:
-    """CHAIR (per mention and per caption), the share of things mentioned, and pointing with what chance would reach."""
-    keys = ("chair_i", "chair_s", "recall", "pointing", "pointing_chance")
+    """CHAIR (per mention and per caption), the share of things mentioned, pointing and what chance would reach, the
+    share of stated colours that are right, and of captions all of whose things and colours are."""
+    keys = ("chair_i", "chair_s", "recall", "pointing", "pointing_chance", "colours_right", "captions_true")
     known = objects.get("images", {})
     if not known:
         return dict.fromkeys(keys)
@@ -96,6 +109,10 @@ def on_things(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[s
     things = {image_id: known[str(image_id)]["objects"] for image_id in best}
     found: dict[str, float | None] = dict.fromkeys(keys)
     found |= {k: v for k, v in chair(list(mentions.values()), [kinds(t) for t in things.values()]).items() if k in keys}
+    said = said_of(best, objects)
+    counts = [colour_counts(said[image_id], things[image_id]) for image_id in best]
+    found["colours_right"] = sum(right for right, _ in counts) / max(sum(made for _, made in counts), 1)
+    found["captions_true"] = sum(all_true(said[image_id], things[image_id]) for image_id in best) / len(best)
     if all(caption.attention is not None for caption in best.values()):
         total = Pointing(0, 0, 0.0)
         for image_id, caption in best.items():
@@ -104,6 +121,32 @@ def on_things(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[s
             total += pointing(mentions[image_id], caption.attention, (side, side), things[image_id], size)
         found |= total.shares
     return found
+
+
+def said_of(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[Any, list[Statement]]:
+    """What each caption says is there, and of which colour."""
+    names, colours = Names(objects["names"]), objects.get("colours", {})
+    return {
+        image_id: statements(caption.words, names.mentions(caption.words), colours) for image_id, caption in best.items()
+    }
+
+
+def held_out_metrics(
+    evaluation: Evaluation, objects: Mapping[str, Any], train: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """What became of the things of test that are of a kind and colour, or in a setting, that no training image shows:
+    shares of captions that name them rightly, without their colour, wrongly, or not at all."""
+    keys = {outcome: f"held_out_{outcome}" for outcome in (RIGHT, PARTLY, WRONG, SILENT)}
+    known = objects.get("images", {})
+    if not known:
+        return dict.fromkeys(keys.values())
+    pairs = held_out(known, {str(entry["image_id"]) for entry in train})
+    best = {entry["image_id"]: caption for entry, caption in zip(evaluation.entries, evaluation.best, strict=True)}
+    outcomes = [
+        held_out_outcome(said, known[str(image_id)], pairs) for image_id, said in said_of(best, objects).items()
+    ]
+    total = sum(outcome is not None for outcome in outcomes)
+    return {key: outcomes.count(outcome) / total if total else None for outcome, key in keys.items()}
 
 
 def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluation | None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from showtell import params
 from showtell.datasets.scenes.captions import captions
 from showtell.datasets.scenes.compose import compose, is_unseen
-from showtell.datasets.scenes.phrases import names
+from showtell.datasets.scenes.phrases import colour_words, names
 from showtell.datasets.scenes.picture import draw, encode
 from showtell.datasets.scenes.scene import Picture
 from showtell.datasets.scenes.world import KINDS
@@ -58,8 +58,8 @@ def generate(folder: Path, params: ScenesParams) -> None:
             archive.writestr(zipfile.ZipInfo(file, ZIP_TIME), picture.jpeg)
             images.append(_record(number, file, split, said))
             objects[str(number)] = _objects(picture)
-    names_of = {kind: names(kind) for kind in KINDS}
-    write_json(folder / "objects.json", {"names": names_of, "images": objects}, indent=None)
+    words = {"names": {kind: names(kind) for kind in KINDS}, "colours": {colour: colour_words(colour) for colour in COLOURS}}
+    write_json(folder / "objects.json", {**words, "images": objects}, indent=None)
     write_json(folder / "captions.json", {"dataset": "scenes", "images": images}, indent=None)
 
 

@@ -84,6 +84,11 @@ def names(kind: str) -> list[str]:
     return [form.replace("_", " ") for form in dict.fromkeys(forms)]
 
 
+def colour_words(colour: str) -> list[str]:
+    """Every word that says that a thing has this colour; "bright red" says it with its last."""
+    return sorted({phrase.split()[-1] for phrase in COLOUR_WORDS.get(colour, colour).split("|")})
+
+
 def noun(rng: Random, group: Group, habit: Habit) -> str:
     fitting = []
     looks = {group.things[0].pose} | {group.things[0].colour if _one_colour(group) else ""}
