@@ -1,0 +1,36 @@
+"""A whole captioner with random weights, small enough to build in a moment."""
+
+from functools import cache
+
+import torch
+
+from showtell.captioner import Captioner
+from showtell.decoders import DecoderParams, build_decoder
+from showtell.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from showtell.images import Transform
+from showtell.vocabulary import Vocabulary
+
+WORDS = ["a", "red", "blue", "dog", "ball", "runs", "on", "the", "grass", "boat", "sea", "kite"]
+
+
+@cache
+def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid") -> Captioner:
+    """A ResNet-18 up to its third layer (4 x 4 cells at 64 pixels) and a small attention decoder."""
+    torch.manual_seed(7)
+    node = "layer3" if output == "grid" else None
+    config = {
+        "name": "resnet18",
+        "output": output,
+        "node": node,
+        "size": size,
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+    }
+    encoder = Encoder(config)
+    params = DecoderParams(
+        kind="attention", embedding=8, hidden=16, attention=8, dropout=0.0,
+        normalise_grid=True, initial_tanh=True, context_output=True,
+    )  # fmt: skip
+    vocabulary = Vocabulary(WORDS, range(len(WORDS), 0, -1))
+    decoder = build_decoder(params, encoder.channels, len(vocabulary))
+    return Captioner(encoder, decoder, params, vocabulary, Transform(size, fit), "fp32")
