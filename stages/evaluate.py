@@ -34,7 +34,7 @@ def main() -> None:
     write_json(paths.METRICS / "intervals.json", tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", describe(tuned, captioner, train))
     write_table("sweep", sweep(captioner, val, load("sweep"), search))
-    write_attention(paths.ATTENTION, test, tuned, load("evaluate").pictures)
+    write_attention(paths.ATTENTION, test, tuned.best, load("evaluate").pictures)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from functools import cache
 from math import ceil, isqrt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from showtell.batches import CaptionedImages
 from showtell.captioner import Caption
 from showtell.files import move
 from showtell.images import Transform
+
+if TYPE_CHECKING:  # captioning a photo needs no dataset
+    from showtell.batches import CaptionedImages
 
 PAPER, INK, FAINT = (252, 251, 249), (32, 33, 36), (120, 117, 112)
 WARM = np.array([255.0, 140.0, 20.0])  # the colour of attention
@@ -113,7 +116,7 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
     return sheet
 
 
-def write_attention(folder: Path, data: CaptionedImages, captions: Sequence[Caption], count: int) -> None:
+def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Caption], count: int) -> None:
     """`folder` with `00.png`, `01.png`, ...: `draw_attention` of `count` images spread over `data`, and `sheet.png`.
 
     `captions` has one for each image of `data`. The folder appears whole, instead of one that is there already.
