@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from showtell.commands import compare, score, tokenize
@@ -146,10 +147,22 @@ def test_meteor_says_that_it_needs_java(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.slow
 @pytest.mark.skipif(meteor.missing() is not None, reason="METEOR needs Java and pycocoevalcap")
-def test_meteor_scores_a_perfect_caption_best() -> None:
-    outcome = meteor.meteor({1: ["a dog runs"], 2: ["a cat"]}, {1: "a dog runs", 2: "two birds"})
+def test_meteor_scores_a_perfect_caption_best_and_resamples_like_the_jar() -> None:
+    references = {1: ["a dog runs"], 2: ["a cat"], 3: ["a dog running on grass", "the lawn"], 4: ["a"]}
+    outcome = meteor.meteor(references, {1: "a dog runs", 2: "two birds", 3: "a dog runs on the grass", 4: ""})
     assert not isinstance(outcome, str)
-    assert outcome[1][0] == pytest.approx(1) and outcome[1][1] == 0
+    assert outcome.images[[0, 1, 3]] == pytest.approx([1, 0, 0])
+    # our formula, which intervals need, agrees with the jar on images and corpus
+    assert meteor.from_statistics(outcome.statistics) == pytest.approx(outcome.images, abs=1e-12)
+    assert meteor.from_statistics(outcome.statistics.sum(axis=0)) == pytest.approx(outcome.corpus, abs=1e-12)
+
+
+def test_meteor_formula_on_a_worked_example() -> None:
+    # "a dog runs on the grass" against "a dog running on grass": the jar's statistics and score
+    line = "6 5 3 2 2 2 2 2 1 1 0 0 0 0 0 0 0 0 0 0 2 5 5"
+    statistics = np.array(line.split(), float)
+    assert meteor.from_statistics(statistics) == pytest.approx(0.4398732861414338, abs=1e-12)
+    assert meteor.from_statistics(np.zeros(23)) == 0
 
 
 def test_score_prints_fractions_as_json_and_a_table_times_100(files, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from showtell.files import read_json
 from showtell.metrics.bleu import Bleu, bleu
 from showtell.metrics.bootstrap import Measured, mean
 from showtell.metrics.cider import CiderD
+from showtell.metrics.meteor import from_statistics
 from showtell.metrics.meteor import meteor as run_meteor
 from showtell.metrics.ngrams import ORDER, References
 from showtell.metrics.ptb import tokenize_all
@@ -37,17 +38,18 @@ class Scores:
     corpus: dict[str, float | None]
     images: dict[str, np.ndarray]
     bleu_statistics: np.ndarray
+    meteor_statistics: np.ndarray | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     def measured(self) -> dict[str, Measured]:
-        """The metrics in the form that `bootstrap` resamples.
-
-        Without METEOR, whose corpus score cannot be had from its images' scores.
-        """
+        """The metrics that were computed, in the form that `bootstrap` resamples."""
         metrics = {
             f"bleu{order + 1}": Measured(self.bleu_statistics, partial(_bleu_of_order, order)) for order in range(ORDER)
         }
-        return metrics | {key: mean(self.images[key]) for key in ("rouge_l", "cider")}
+        metrics |= {key: mean(self.images[key]) for key in ("rouge_l", "cider")}
+        if self.meteor_statistics is not None:
+            metrics["meteor"] = Measured(self.meteor_statistics, from_statistics)
+        return metrics
 
 
 def _bleu_of_order(order: int, sums: np.ndarray) -> np.ndarray:
@@ -85,13 +87,13 @@ class Protocol:
         }
         corpus["rouge_l"], images["rouge_l"] = rouge_l(self._references, tokens)
         corpus["cider"], images["cider"] = self._cider.score(tokens)
-        corpus["meteor"], notes = None, {}
+        corpus["meteor"], meteor_statistics, notes = None, None, {}
         outcome = run_meteor(self.tokens, tokens) if meteor else "not computed: not asked for"
         if isinstance(outcome, str):
             notes["meteor"] = outcome
         else:
-            corpus["meteor"], images["meteor"] = outcome
-        return Scores(image_ids, corpus, images, statistics, notes)
+            corpus["meteor"], images["meteor"], meteor_statistics = outcome
+        return Scores(image_ids, corpus, images, statistics, meteor_statistics, notes)
 
 
 def evaluate(

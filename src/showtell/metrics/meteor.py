@@ -1,7 +1,8 @@
 """METEOR 1.5, through the jar that pycocoevalcap ships; the one metric that needs Java.
 
 Denkowski & Lavie 2014, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language". The corpus
-score comes from summed statistics, so it is not the mean of the images' scores; the jar computes both.
+score comes from summed statistics, so it is not the mean of the images' scores; the jar computes both. The formula from
+statistics to score is here as well, so that the corpus score can be resampled.
 """
 
 import importlib.util
@@ -10,11 +11,26 @@ import subprocess
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 NEEDS_JAVA = "not computed: needs Java"
 NEEDS_PACKAGE = "not computed: needs the package pycocoevalcap"
+# The jar's parameters for English: recall weight, fragmentation exponent and weight, content word weight, and how much
+# matches by form, stem, synonym and paraphrase count
+_ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
+_MATCHES = np.array([1.0, 0.6, 0.8, 0.6])
+# Columns of the statistics: lengths, function words, then per kind of match content and function words of both sides
+_LENGTH, _FUNCTION, _STAGES, _CHUNKS, _MATCHED = slice(0, 2), slice(2, 4), slice(4, 20), 20, slice(21, 23)
+
+
+class MeteorScores(NamedTuple):
+    """`corpus` and `images` (image) as fractions; `statistics` (image, column), which add up to a corpus."""
+
+    corpus: float
+    images: np.ndarray
+    statistics: np.ndarray
 
 
 def jar() -> Path | None:
@@ -36,8 +52,8 @@ def missing() -> str | None:
 
 def meteor(
     references: Mapping[Hashable, Sequence[str]], hypotheses: Mapping[Hashable, str], timeout: float = 900.0
-) -> tuple[float, np.ndarray] | str:
-    """Corpus score and each image's score (image) of tokenised captions, in the references' order, as fractions.
+) -> MeteorScores | str:
+    """Scores of tokenised captions, in the references' order.
 
     A string with the reason when it cannot be computed. The Java process never outlives the call, and is killed
     after `timeout` seconds.
@@ -67,7 +83,31 @@ def meteor(
         timer.cancel()
         process.kill()
         process.communicate()
-    return scores[-1], np.array(scores[:-1])
+    return MeteorScores(scores[-1], np.array(scores[:-1]), _additive(statistics))
+
+
+def _additive(lines: Sequence[str]) -> np.ndarray:
+    """The jar's statistics (image, column) as it adds them up: a perfect match is not fragmented at all."""
+    table = np.array([line.split() for line in lines], float)
+    whole = (table[:, _LENGTH] == table[:, _MATCHED]).all(axis=1) & (table[:, _CHUNKS] == 1)
+    table[whole, _CHUNKS] = 0
+    return table
+
+
+def from_statistics(sums: np.ndarray) -> np.ndarray:
+    """METEOR (...) of summed statistics (..., column); the formula of section 2 with the parameters for English."""
+    content, function = sums[..., _LENGTH] - sums[..., _FUNCTION], sums[..., _FUNCTION]  # (..., side)
+    stages = sums[..., _STAGES].reshape(*sums.shape[:-1], 4, 2, 2)  # (..., kind of match, content or function, side)
+    matches = _DELTA * stages[..., 0, :] + (1 - _DELTA) * stages[..., 1, :]
+    matched = (_MATCHES[:, None] * matches).sum(axis=-2)  # (..., side)
+    length = _DELTA * content + (1 - _DELTA) * function
+    share = np.divide(matched, length, out=np.zeros_like(matched), where=length > 0)
+    precision, recall = share[..., 0], share[..., 1]
+    weighted = _ALPHA * precision + (1 - _ALPHA) * recall
+    mean = np.divide(precision * recall, weighted, out=np.zeros_like(recall), where=weighted > 0)
+    words = sums[..., _MATCHED].mean(axis=-1)
+    fragments = np.divide(sums[..., _CHUNKS], words, out=np.zeros_like(words), where=words > 0)
+    return mean * (1 - _GAMMA * fragments**_BETA)
 
 
 def _clean(caption: str) -> str:
