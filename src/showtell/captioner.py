@@ -5,13 +5,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,6 +27,9 @@ from showtell.vocabulary import END, PAD, START, UNK, Vocabulary
 
 FORMAT = 1  # of the folder; raised when older code could not read it
 BATCH = 32  # images decoded side by side; bounds memory, changes no result
+
+
+Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,22 @@ class Captioner:
         self.encoder, self.decoder = encoder.eval().to(device()), decoder.eval().to(device())
         self.params, self.vocabulary, self.transform, self.precision = params, vocabulary, transform, precision
 
-    def caption(
-        self, images: Iterable[Path | str | bytes | Image.Image | np.ndarray | Tensor], beam: int = 5, **search: Any
-    ) -> list[Caption]:
-        """The best caption of each image (paths, encoded bytes, Pillow images, uint8 arrays (height, width, 3) or
-        tensors (3, height, width))."""
+    def caption(self, images: Iterable[Picture], beam: int = 5, **search: Any) -> list[Caption]:
+        """The best caption of each image; `search` as in `decode`.
+
+        An image is a path, the bytes of a file, a Pillow image, an array (height, width[, 3]) or a tensor
+        (3 or 1, height, width), RGB: uint8 0-255, or floating point 0-1. `UserError` for one that cannot be read.
+        """
         return [best[0] for best in self.n_best(images, beam, n_best=1, **search)]
 
-    def n_best(self, images: Iterable[Any], beam: int = 5, n_best: int = 5, **search: Any) -> list[list[Caption]]:
-        """The `n_best` best captions of each image, best first. `search` as in `generate`."""
-        squares = [self.transform(load_image(_array(image))) for image in images]
-        if not squares:
-            return []
-        captions = []
-        for start in range(0, len(squares), BATCH):
-            pixels = torch.from_numpy(np.stack(squares[start : start + BATCH]))
-            captions += self.generate(pixels, beam, n_best=n_best, **search)
+    def n_best(self, images: Iterable[Picture], beam: int = 5, n_best: int = 5, **search: Any) -> list[list[Caption]]:
+        """The `n_best` best captions of each image, best first; as `caption` otherwise."""
+        if isinstance(images, Path | str | bytes | Image.Image) or getattr(images, "ndim", 4) < 4:
+            raise UserError("caption takes several images: put a single one in a list, caption([image])")
+        captions, waiting = [], iter(images)
+        while batch := list(islice(waiting, BATCH)):  # few at a time: an iterable may hold more than the memory
+            squares = [self.transform(load_image(as_picture(image))) for image in batch]
+            captions += self.generate(torch.from_numpy(np.stack(squares)), beam, n_best=n_best, **search)
         return captions
 
     @torch.inference_mode()
@@ -112,15 +116,22 @@ class Captioner:
             "vocabulary": self.vocabulary.hash,
         }
 
+    def _identity(self) -> str:
+        """What the weights were learnt for, as text that people can read too."""
+        return f"vocabulary {self.vocabulary.hash}, transform {self.transform.hash}"
+
     def save(self, folder: Path, notes: dict[str, Any]) -> None:
         """Write the bundle; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
         weights = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
         weights |= {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
         Path(folder).mkdir(parents=True, exist_ok=True)
         with atomic(Path(folder) / "model.safetensors") as temporary:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+            whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+            save_file(whole, temporary, {"belongs_to": self._identity()})
         self.vocabulary.save(Path(folder) / "vocab.json")
-        write_json(Path(folder) / "config.json", {**self._config(), "notes": notes})  # last: a folder that has it is whole
+        write_json(
+            Path(folder) / "config.json", {**self._config(), "notes": notes}
+        )  # last: a folder that has it is whole
 
     @classmethod
     def load(cls, folder: Path | str) -> "Captioner":
@@ -133,28 +144,42 @@ class Captioner:
             if config["format"] != FORMAT:
                 raise UserError(f"{folder} is of format {config['format']}, this version reads {FORMAT}")
             if config["vocabulary"] != vocabulary.hash:
-                raise UserError(
-                    f"{folder}: the model was trained with vocabulary {config['vocabulary']}, vocab.json is {vocabulary.hash}"
-                )
+                trained = config["vocabulary"]
+                raise UserError(f"{folder}: trained with vocabulary {trained}, vocab.json is {vocabulary.hash}")
             params = DecoderParams.model_validate(config["decoder"])
             encoder = Encoder(config["encoder"])
             decoder = build_decoder(params, encoder.channels, len(vocabulary))
             transform, precision = Transform.from_dict(config["transform"]), config["precision"]
+            if encoder.config["size"] != transform.size:
+                raise UserError(
+                    f"{folder}: the encoder takes images of {encoder.config['size']} pixels, the transform makes "
+                    f"them {transform.size}"
+                )
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder}/config.json is not a model's configuration: {error}") from None
-        _load_weights(folder / "model.safetensors", encoder, decoder)
-        return cls(encoder, decoder, params, vocabulary, transform, precision)
+            raise UserError(f"{folder}/config.json is not a model's configuration: {_one_line(error)}") from None
+        captioner = cls(encoder, decoder, params, vocabulary, transform, precision)
+        _load_weights(folder / "model.safetensors", encoder, decoder, captioner._identity())
+        return captioner
 
 
-def _load_weights(path: Path, encoder: Encoder, decoder: Decoder) -> None:
+def _load_weights(path: Path, encoder: Encoder, decoder: Decoder, identity: str) -> None:
+    """Fill the networks; other words in the same number would fit as well, so the file says what it belongs to."""
     try:
+        with safe_open(path, "pt") as file:
+            belongs_to = (file.metadata() or {}).get("belongs_to", identity)
+        if belongs_to != identity:
+            raise UserError(f"{path} belongs to {belongs_to}, its folder has {identity}")
         weights = load_file(path)
         for prefix, module in (("encoder.", encoder), ("decoder.", decoder)):
             part = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
             module.load_state_dict(part)
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} does not hold the weights that config.json describes: {reason}") from None
+        raise UserError(f"{path} does not hold the weights that config.json describes: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return reason if len(reason) < 300 else f"{reason[:300]}..."
 
 
 def search_captions(
@@ -192,6 +217,21 @@ def attention_of(
     return [[maps[i, r, : len(h.tokens)] for r, h in enumerate(hypotheses)] for i, hypotheses in enumerate(found)]
 
 
-def _array(image: Any) -> Any:
-    """A tensor (3, height, width) as an array (height, width, 3); anything else as it is."""
-    return image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) else image
+def as_picture(image: Picture) -> Any:
+    """A tensor (3 or 1, height, width) or array as a uint8 array (height, width[, 3]); anything else as it is."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        if image.dim() == 3 and image.shape[0] not in (1, 3):
+            raise UserError(f"an image tensor must be (3, height, width), not {tuple(image.shape)}")
+        image = (image.permute(1, 2, 0) if image.dim() == 3 else image).numpy()
+    if not isinstance(image, np.ndarray):
+        return image
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if np.issubdtype(image.dtype, np.floating):
+        if image.size and not (image.min() >= 0 and image.max() <= 1):
+            raise UserError(
+                "an image of floating point numbers must hold 0 to 1; normalised ones must be given before that"
+            )
+        image = np.rint(image * 255).astype(np.uint8)
+    return image

@@ -1,0 +1,226 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_model import WORDS, tiny_captioner
+
+from showtell import Captioner
+from showtell.captioner import as_picture
+from showtell.errors import UserError
+from showtell.vocabulary import Vocabulary
+
+
+def picture(seed=0, size=(90, 70)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    tiny_captioner().save(folder, notes={"cider": 0.5})
+    return folder
+
+
+@pytest.fixture
+def bundle(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "bundle"))
+
+
+def test_every_kind_of_image_gets_the_same_caption(tmp_path):
+    captioner, image = tiny_captioner(), picture()
+    pixels = np.asarray(image)
+    image.save(tmp_path / "photo.png")
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    kinds = [
+        image, pixels, tensor, tensor / 255, pixels / 255, tmp_path / "photo.png", str(tmp_path / "photo.png"),
+        (tmp_path / "photo.png").read_bytes(),
+    ]  # fmt: skip
+    first, *others = captioner.caption(kinds, beam=3)
+    assert first.text and all(other.text == first.text for other in others)
+    assert all(other.logprob == pytest.approx(first.logprob, abs=1e-4) for other in others)
+
+
+def test_grey_images():
+    grey = np.asarray(picture().convert("L"))
+    tensor = torch.from_numpy(grey.copy())
+    texts = [c.text for c in tiny_captioner().caption([grey, grey[:, :, None], tensor, tensor[None]], beam=2)]
+    assert len(set(texts)) == 1
+
+
+def test_a_tensor_of_many_images_is_many_images():
+    images = torch.randint(0, 256, (3, 3, 80, 80), dtype=torch.uint8)
+    assert len(tiny_captioner().caption(images, beam=2)) == 3
+
+
+def test_more_images_than_fit_one_batch_from_an_iterator():
+    images = [picture(seed) for seed in range(35)]
+    together = tiny_captioner().caption(iter(images), beam=2)
+    assert len(together) == 35
+    alone = tiny_captioner().caption([images[34]], beam=2)[0]
+    assert alone.text == together[34].text
+    assert tiny_captioner().caption([]) == []
+
+
+def test_n_best_are_different_and_ranked_with_attention_for_each_word():
+    best = tiny_captioner().n_best([picture()], beam=4, n_best=4, max_length=6)[0]
+    assert len({caption.text for caption in best}) == 4
+    for caption in best:
+        assert len(caption.attention) == len(caption.words) and caption.text.split() == caption.words
+        np.testing.assert_allclose(caption.attention.sum(axis=1), 1, atol=1e-5)
+    assert [c.score for c in best if c.finished] == sorted((c.score for c in best if c.finished), reverse=True)
+
+
+def test_a_model_that_does_not_attend_has_no_attention():
+    caption = tiny_captioner().caption([picture()], attention=False)[0]
+    assert caption.attention is None and caption.text
+
+
+@pytest.mark.parametrize("single", ["photo.jpg", picture(), np.zeros((9, 9, 3), np.uint8), torch.zeros(3, 9, 9)])
+def test_a_single_image_is_told_to_come_in_a_list(single):
+    with pytest.raises(UserError, match=r"put a single one in a list"):
+        tiny_captioner().caption(single)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((5, 5, 7), np.uint8),
+        np.zeros((5, 5, 3), np.int64),
+        np.full((5, 5, 3), 2.0),
+        np.full((5, 5, 3), np.nan),
+        torch.zeros(5, 5, 3),
+        "no such file.jpg",
+        b"not a picture",
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(image):
+    with pytest.raises(UserError) as caught:
+        tiny_captioner().caption([image])
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_fractions_are_the_bytes_they_came_from(height, width):
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(as_picture((pixels / 255).astype(np.float32)), pixels)
+
+
+def test_what_is_saved_says_the_same_when_loaded(saved):
+    loaded = Captioner.load(saved)
+    images = [picture(seed) for seed in range(3)]
+    before, after = tiny_captioner().caption(images), loaded.caption(images)
+    assert [c.text for c in before] == [c.text for c in after]
+    assert loaded.hash() == tiny_captioner().hash()
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors", "vocab.json"]
+
+
+def test_the_same_model_is_the_same_bytes(saved, tmp_path):
+    Captioner.load(saved).save(tmp_path / "again", notes={"cider": 0.5})
+    for path in saved.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def refusal(folder):
+    with pytest.raises(UserError) as caught:
+        Captioner.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edited(bundle, **changes):
+    config = json.loads((bundle / "config.json").read_text())
+    (bundle / "config.json").write_text(json.dumps({**config, **changes}))
+    return config
+
+
+def test_other_words_are_refused_naming_both_vocabularies(bundle):
+    other = Vocabulary(WORDS[::-1], range(len(WORDS)))
+    other.save(bundle / "vocab.json")
+    message = refusal(bundle)
+    assert other.hash in message and tiny_captioner().vocabulary.hash in message
+
+
+def test_weights_of_another_model_that_would_fit_are_refused(bundle):
+    other = Vocabulary(WORDS[::-1], range(len(WORDS)))
+    other.save(bundle / "vocab.json")
+    edited(bundle, vocabulary=other.hash)
+    message = refusal(bundle)
+    assert other.hash in message and tiny_captioner().vocabulary.hash in message
+
+
+def test_another_transform_is_refused_naming_both(bundle):
+    edited(bundle, transform={"size": 96, "fit": "stretch"})
+    message = refusal(bundle)
+    assert "64" in message and "96" in message
+    edited(bundle, transform={"size": 64, "fit": "crop"})
+    assert "transform" in refusal(bundle)
+
+
+def test_weights_of_another_shape_are_refused(bundle):
+    config = edited(bundle)
+    edited(bundle, decoder={**config["decoder"], "hidden": 20})
+    assert "size mismatch" in refusal(bundle)
+
+
+def test_a_newer_format_is_refused_naming_both(bundle):
+    edited(bundle, format=99)
+    assert "99" in refusal(bundle) and "reads 1" in refusal(bundle)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}', "no json"])
+def test_a_broken_configuration_is_refused(bundle, content):
+    (bundle / "config.json").write_text(content)
+    refusal(bundle)
+
+
+def test_unknown_settings_are_refused(bundle):
+    config = edited(bundle)
+    edited(bundle, decoder={**config["decoder"], "wings": 2})
+    assert "wings" in refusal(bundle)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    assert "holds no model" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "vocab.json"])
+def test_cut_or_missing_files_are_refused(bundle, name):
+    path = bundle / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refusal(bundle)
+    path.unlink()
+    refusal(bundle)
+
+
+class Malice:
+    """Unpickling it makes a file."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.write_text, (Path(self.trace), "it ran")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "vocab.json"])
+@pytest.mark.parametrize("save", [lambda thing: pickle.dumps(thing), "torch"])
+def test_a_malicious_pickle_does_not_run(bundle, tmp_path, name, save):
+    trace = tmp_path / "trace"
+    if save == "torch":
+        torch.save(Malice(trace), bundle / name)
+    else:
+        (bundle / name).write_bytes(save(Malice(trace)))
+    refusal(bundle)
+    assert not trace.exists()
+    # The trap itself works: whoever does unpickle it springs it.
+    pickle.loads(pickle.dumps(Malice(trace)))
+    assert trace.exists()
