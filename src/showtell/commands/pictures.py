@@ -34,13 +34,18 @@ class Source(NamedTuple):
         stem = "stdin" if self.name == "-" else PurePosixPath(urlsplit(self.name).path).stem
         return stem or "image"
 
-    def load(self) -> Path | bytes:
-        """The path of a file, or the bytes of anything else; `UserError` when it cannot be had."""
+    def load(self) -> bytes:
+        """What the file, standard input or the server holds; `UserError` when it cannot be had."""
         if self.problem is not None:
             raise UserError(self.problem)
         if self.name == "-":
             return bytes(_bounded("standard input", sys.stdin.buffer.read(LARGEST_STREAM + 1)))
-        return _fetch(self.name) if _is_url(self.name) else Path(self.name)
+        if _is_url(self.name):
+            return _fetch(self.name)
+        try:
+            return Path(self.name).read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {self.name}: {error.strerror}") from None
 
 
 def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Source]:

@@ -1,0 +1,209 @@
+import http.server
+import io
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import tiny_captioner
+
+from showtell import cli
+from showtell.errors import UserError
+from showtell.progress import log
+
+
+def write_picture(path, seed=0, size=(80, 60)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def width_of(path):
+    with Image.open(path) as picture:
+        return picture.width
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_captioner().save(folder, notes={})
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder to work in: no params.yaml, no dataset."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def caption(model, place, capsys):
+    """Run `showtell caption`: (status, lines on stdout, stderr)."""
+
+    def run(*arguments):
+        try:
+            status = cli.dispatch(["caption", *map(str, arguments), "--model", str(model), "--max-length", "6"])
+        except UserError as error:
+            status = 1
+            log(f"error: {error}")
+        out, err = capsys.readouterr()
+        return status, out.splitlines(), err
+
+    return run
+
+
+def test_one_line_for_each_image_in_the_order_given(caption, place):
+    for number, name in enumerate(("b.jpg", "a.png")):
+        write_picture(place / name, number)
+    status, lines, err = caption("b.jpg", "a.png", "--beam", 2)
+    assert status == 0 and err == ""
+    assert [line.split(": ")[0] for line in lines] == ["b.jpg", "a.png"]
+    expected = tiny_captioner().caption([place / "b.jpg"], beam=2, max_length=6)[0].text
+    assert lines[0] == f"b.jpg: {expected}"
+
+
+def test_folders_and_globs(caption, place):
+    for number, name in enumerate(("in/b.jpg", "in/deep/a.PNG", "in/.hidden.jpg", "x1.png", "x2.png")):
+        write_picture(place / name, number)
+    (place / "in/notes.txt").write_text("not a picture")
+    assert [line.split(": ")[0] for line in caption("in", "x*.png")[1]] == [
+        "in/b.jpg",
+        "in/deep/a.PNG",
+        "x1.png",
+        "x2.png",
+    ]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_a_file(caption, place):
+    write_picture(place / "a[1].png")
+    assert caption("a[1].png")[1][0].startswith("a[1].png: ")
+
+
+def test_standard_input(caption, place, monkeypatch):
+    content = write_picture(place / "a.png").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    status, lines, _ = caption("-")
+    assert status == 0 and lines[0].startswith("-: ")
+
+
+def test_a_broken_image_is_its_own_error_and_the_rest_go_on(caption, place):
+    write_picture(place / "good.png")
+    (place / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (place / "cut.png").write_bytes((place / "good.png").read_bytes()[:3000])
+    (place / "empty").mkdir()
+    status, lines, err = caption("broken.jpg", "missing.jpg", "cut.png", "empty", "none*.jpg", "good.png")
+    assert status == 1
+    assert [line.split(": ")[0] for line in lines] == ["good.png"]
+    for line, name in zip(
+        err.splitlines(), ("broken.jpg", "missing.jpg", "cut.png", "empty", "none*.jpg"), strict=True
+    ):
+        assert line.startswith("error: ") and name in line
+
+
+def test_json_lines(caption, place):
+    write_picture(place / "a.png")
+    (place / "broken.jpg").write_bytes(b"nothing")
+    status, lines, _ = caption("a.png", "broken.jpg", "--json")
+    good, bad = map(json.loads, lines)
+    assert status == 1 and bad["image"] == "broken.jpg" and "error" in bad
+    assert good["image"] == "a.png" and isinstance(good["caption"], str) and good["logprob"] < 0
+
+
+def test_n_best_are_different_captions_best_first(caption, place):
+    write_picture(place / "a.png")
+    _, lines, _ = caption("a.png", "--n-best", 3)
+    assert len(set(lines)) == 3 and all(line.startswith("a.png: ") for line in lines)
+    _, (line,), _ = caption("a.png", "--n-best", 3, "--json")
+    captions = json.loads(line)["captions"]
+    assert [f"a.png: {c['caption']}  ({c['logprob']:.2f})" for c in captions] == lines
+    assert json.loads(line)["caption"] == captions[0]["caption"]
+
+
+def test_attention_of_one_image(caption, place):
+    write_picture(place / "a.png")
+    assert caption("a.png", "--attention", "out/where.png")[0] == 0
+    assert width_of(place / "out/where.png") > 300
+
+
+def test_attention_of_several_images_gets_their_names(caption, place):
+    for name in ("a.png", "b.png", "c/a.png"):
+        write_picture(place / name)
+    caption("a.png", "b.png", "c/a.png", "--attention", "out.png")
+    assert sorted(p.name for p in place.glob("out*")) == ["out-a-2.png", "out-a.png", "out-b.png"]
+    caption("a.png", "--attention", "folder")
+    assert [p.name for p in (place / "folder").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--beam", 0], "--beam 0: must be 1 to 100"),
+        (["--n-best", 6], "--n-best 6: must be 1 to the width of the beam, 5"),
+        (["--length-penalty", -1], "--length-penalty"),
+        (["--length-penalty", "nan"], "--length-penalty"),
+        (["--attention", "out.txt"], "--attention out.txt"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(caption, place, arguments, says):
+    status, lines, err = caption("a.png", *arguments)
+    assert status == 1 and lines == [] and says in err and err.count("\n") == 1
+
+
+def test_no_model(place, capsys):
+    write_picture(place / "a.png")
+    with pytest.raises(UserError, match="nowhere holds no model"):
+        cli.dispatch(["caption", "a.png", "--model", "nowhere"])
+
+
+class Pictures(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/a.png" else 404)
+        self.end_headers()
+        if self.path == "/a.png":
+            self.wfile.write(self.server.content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(place):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
+        server.content = write_picture(place / "a.png").read_bytes()
+        server.asked = 0
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_urls_only_when_asked_for(caption, server):
+    status, lines, err = caption(f"{server}/a.png")
+    assert status == 1 and lines == [] and "--allow-urls" in err
+    status, lines, err = caption(f"{server}/a.png", f"{server}/b.png", "file:///etc/passwd", "--allow-urls")
+    assert status == 1 and len(lines) == 1 and lines[0].startswith(f"{server}/a.png: ")
+    assert "404" in err and "only http and https" in err
+
+
+def test_a_stream_without_end_is_cut_off(caption, server, monkeypatch):
+    monkeypatch.setattr("showtell.commands.pictures.LARGEST_STREAM", 100)
+    assert "more than" in caption(f"{server}/a.png", "--allow-urls")[2]
+
+
+def test_names_that_are_no_text(caption, place):
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    write_picture(place / "a.png").rename(place / name)
+    status, lines, _ = caption(".")
+    assert status == 0 and lines[0].startswith("caf\ufffd.png: ")
+
+
+def test_attention_of_a_model_that_crops_is_drawn_on_what_it_saw(place, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crop")
+    tiny_captioner(fit="crop").save(folder, notes={})
+    write_picture(place / "wide.png", size=(400, 100))
+    cli.dispatch(["caption", "wide.png", "--model", str(folder), "--attention", "out.png", "--max-length", "4"])
+    assert width_of(place / "out.png") < 1000  # a square and its tiles, not a strip

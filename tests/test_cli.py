@@ -1,0 +1,60 @@
+import subprocess
+import sys
+
+import pytest
+
+from showtell import cli
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "showtell.cli", *arguments], capture_output=True, text=True)
+
+
+def status_of(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    return caught.value.code
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from showtell import cli\n"
+        "try: cli.main(['--help'])\n"
+        "finally: print(sorted({'torch', 'numpy', 'PIL', 'matplotlib', 'pydantic', 'dvc'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("name", ["caption", "demo", "import", "score", "tokenize", "compare"])
+def test_every_command_explains_itself(name, capsys):
+    assert status_of(name, "--help") == 0
+    assert f"usage: showtell {name}" in capsys.readouterr().out
+
+
+def test_a_mistyped_command_is_told_the_near_one(capsys):
+    assert status_of("captoin", "a.png") == 2
+    assert "did you mean caption?" in capsys.readouterr().err
+
+
+def test_no_command_prints_the_help(capsys):
+    assert status_of() == 2
+    assert "commands:" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert status_of("--version") == 0
+    assert capsys.readouterr().out.startswith("showtell 0.")
+
+
+def test_errors_are_one_line_and_status_1(tmp_path):
+    done = run("caption", str(tmp_path / "a.png"), "--model", str(tmp_path))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == f"error: {tmp_path} holds no model (no config.json); train one with `dvc repro`\n"
+
+
+def test_arguments_of_a_command_may_look_like_the_overview_s(capsys):
+    assert status_of("tokenize", "--version") == 2
+    assert "unrecognized arguments: --version" in capsys.readouterr().err
