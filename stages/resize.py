@@ -2,12 +2,13 @@
 
 from showtell import paths
 from showtell.audit import summarise
+from showtell.captions import iter_captions
 from showtell.datasets.pictures import Pictures
 from showtell.errors import run
-from showtell.files import read_json, write_json
+from showtell.files import write_json
 from showtell.images import Transform
 from showtell.params import load
-from showtell.resizing import captions_fingerprint, finish_split, refuse_broken, resize_split, workers
+from showtell.resizing import finish_split, listed, refuse_broken, resize_split, workers
 from showtell.vocabulary import Vocabulary
 from showtell.workplace import workplace
 
@@ -15,17 +16,17 @@ from showtell.workplace import workplace
 def main() -> None:
     params = load("resize")
     transform = Transform(params.size, params.fit)
-    entries = {split: read_json(paths.split_json(split)) for split in paths.SPLITS}
-    files = {split: [entry["file"] for entry in entries[split]] for split in paths.SPLITS}
+    images = {split: listed(iter_captions(paths.split_json(split))) for split in paths.SPLITS}
     pictures = Pictures.open(paths.IMAGES_RAW)
-    identity = [pictures.fingerprint, *map(captions_fingerprint, entries.values())]
+    identity = [pictures.fingerprint, *(one.captions for one in images.values())]
     with workplace("resize", transform.to_dict(), identity) as place:
-        with workers(pictures, transform, sum(map(len, files.values()))) as pool:
-            facts = {s: resize_split(s, files[s], pictures, transform, place.folder, pool) for s in paths.SPLITS}
-        refuse_broken(facts, params)
-        write_json(paths.METRICS / "data.json", summarise(facts, entries, Vocabulary.load(paths.VOCAB)))
-        for split in paths.SPLITS:
-            finish_split(split, paths.split_images(split), entries[split], facts[split], transform, place.folder)
+        with workers(sum(len(one.ids) for one in images.values())) as pool:
+            journals = {s: resize_split(s, images[s].files, pictures, transform, place.folder, pool) for s in images}
+        refuse_broken(journals, params)
+        entries = {split: iter_captions(paths.split_json(split)) for split in paths.SPLITS}
+        write_json(paths.METRICS / "data.json", summarise(journals, entries, Vocabulary.load(paths.VOCAB)))
+        for split, one in images.items():
+            finish_split(split, paths.split_images(split), one, journals[split], transform, place.folder)
         place.finish()
     pictures.discard_scratch()
 

@@ -1,9 +1,9 @@
 """vocab: captions as words and tokens per split, and the vocabulary of the train captions."""
 
 from showtell import paths
+from showtell.captions import write_captions
 from showtell.datasets import karpathy
 from showtell.errors import run
-from showtell.files import write_json
 from showtell.params import load
 from showtell.vocabulary import build_captions
 
@@ -11,7 +11,7 @@ from showtell.vocabulary import build_captions
 def main() -> None:
     vocabulary, splits = build_captions(karpathy.read(paths.CAPTIONS_RAW), load("vocab"))
     for split, entries in splits.items():
-        write_json(paths.split_json(split), entries, indent=None)
+        write_captions(paths.split_json(split), entries)
         print(f"{split}: {len(entries)} images, {sum(len(entry['references']) for entry in entries)} captions")
     vocabulary.save(paths.VOCAB)
     print(f"vocabulary: {len(vocabulary)} words")

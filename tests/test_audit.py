@@ -8,7 +8,7 @@ from PIL import Image
 from showtell.audit import Facts, summarise, traits
 from showtell.datasets.pictures import Pictures
 from showtell.images import Transform, open_image
-from showtell.resizing import resize_chunk
+from showtell.resizing import resize_split
 from showtell.vocabulary import Vocabulary
 
 
@@ -35,7 +35,7 @@ def test_traits_of_stored_pictures():
 
 
 def facts_of(folder, files) -> list[Facts]:
-    return resize_chunk(Pictures.of([folder]), Transform(16, "stretch"), files)[0]
+    return list(resize_split("train", files, Pictures.of([folder]), Transform(16, "stretch"), folder.parent / files[0]))
 
 
 def test_everything_is_counted_per_split(tmp_path):
@@ -72,8 +72,7 @@ def test_everything_is_counted_per_split(tmp_path):
 def test_unreadable_files_are_no_duplicates_of_each_other(tmp_path):
     (tmp_path / "photos").mkdir()
     facts = facts_of(tmp_path / "photos", ["gone.jpg", "also.jpg"])
-    table = summarise(
-        {"train": facts, "val": facts}, {"train": [{"file": "x", "words": []}], "val": []}, Vocabulary([], [])
-    )
+    entries = [{"words": []}] * 2
+    table = summarise({"train": facts, "val": facts}, {"train": entries, "val": entries}, Vocabulary([], []))
     assert table["train_duplicates"] == table["duplicates_train_val"] == 0
     assert table["train_missing"] == 2 and table["train_unknown_words"] == 0.0

@@ -18,7 +18,7 @@ from showtell.audit import Facts
 from showtell.datasets.pictures import Pictures
 from showtell.errors import UserError
 from showtell.images import ResizeParams, Transform, load_image
-from showtell.resizing import Journal, finish_split, refuse_broken, resize_split, workers
+from showtell.resizing import Journal, finish_split, listed, refuse_broken, resize_split, workers
 from showtell.store import RowReader
 
 TRANSFORM = Transform(16, "stretch")
@@ -34,14 +34,11 @@ def make(folder: Path, count: int) -> list[str]:
     return [f"{number:03d}.jpg" for number in range(count)][::-1]
 
 
-def entries(files):
-    return [{"image_id": f"id-{file}", "file": file} for file in files]
-
-
 def store(tmp_path, files, folder, pool=None, place="place", out="train.h5"):
-    pictures = Pictures.of([folder])
-    facts = resize_split("train", files, pictures, TRANSFORM, tmp_path / place, pool)
-    finish_split("train", tmp_path / out, entries(files), facts, TRANSFORM, tmp_path / place)
+    images = listed({"image_id": f"id-{file}", "file": file} for file in files)
+    journal = resize_split("train", files, Pictures.of([folder]), TRANSFORM, tmp_path / place, pool)
+    facts = list(journal)
+    finish_split("train", tmp_path / out, images, journal, TRANSFORM, tmp_path / place)
     return facts, tmp_path / out
 
 
@@ -59,7 +56,7 @@ def test_rows_are_those_of_serving_in_caption_order(tmp_path):
 def test_several_processes_give_the_bytes_of_one(tmp_path):
     files = make(tmp_path / "photos", 70)
     _, alone = store(tmp_path, files, tmp_path / "photos", place="one", out="one.h5")
-    with workers(Pictures.of([tmp_path / "photos"]), TRANSFORM, len(files), count=2) as pool:
+    with workers(10_000, count=2) as pool:
         assert pool is not None
         _, shared = store(tmp_path, files, tmp_path / "photos", pool, place="two", out="two.h5")
     assert alone.read_bytes() == shared.read_bytes()
@@ -78,7 +75,7 @@ def test_a_broken_picture_is_left_out_everywhere(tmp_path):
 
 
 def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):
-    facts = {"train": [Facts(f"{i}.jpg", "", "broken", "no picture", [], "") for i in range(5)] + [good("x.jpg")]}
+    facts = {"train": [Facts(f"{i}.jpg", "", "broken", "no picture", [], 0) for i in range(5)] + [good("x.jpg")]}
     with pytest.raises(UserError, match=r"5 pictures cannot be used .*resize\.broken: skip"):
         refuse_broken(facts, ResizeParams(size=16, fit="stretch", broken="error"))
     assert capsys.readouterr().err.splitlines() == [f"{i}.jpg: broken: no picture" for i in range(5)]
@@ -86,13 +83,13 @@ def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):
 
 
 def good(file: str) -> Facts:
-    return Facts(file, "c", "", "", [], "r")
+    return Facts(file, "c", "", "", [], 0)
 
 
 def test_a_split_without_any_picture_is_refused():
     with pytest.raises(UserError, match=r"no picture of split val can be used.*gone"):
         refuse_broken(
-            {"val": [Facts("a.jpg", "", "missing", "gone", [], "")]}, ResizeParams(size=16, fit="crop", broken="skip")
+            {"val": [Facts("a.jpg", "", "missing", "gone", [], 0)]}, ResizeParams(size=16, fit="crop", broken="skip")
         )
 
 
@@ -101,10 +98,13 @@ def test_a_torn_journal_line_is_dropped(tmp_path):
     journal.add([good("a.jpg"), good("b.jpg")])
     with open(journal.path, "a") as file:
         file.write('["c.jpg", "x"')
-    assert [f.file for f in Journal(journal.path).facts] == ["a.jpg", "b.jpg"]
+    assert [f.file for f in journal] == ["a.jpg", "b.jpg"]
+    assert journal.cut(9) == 2 and journal.cut(1) == 1
+    journal.add([good("d.jpg")])
+    assert [f.file for f in journal] == ["a.jpg", "d.jpg"]
 
 
-@pytest.mark.parametrize("moment", ["before the journal", "between journal and rows", "between rows and count"])
+@pytest.mark.parametrize("moment", ["before the rows", "between rows and journal", "between journal and count"])
 def test_stopped_between_any_two_writes_the_next_run_goes_on(tmp_path, monkeypatch, moment):
     files = make(tmp_path / "photos", 100)
     (tmp_path / "photos" / files[30]).write_bytes(b"broken")
@@ -122,17 +122,17 @@ def test_stopped_between_any_two_writes_the_next_run_goes_on(tmp_path, monkeypat
 def stop_at(monkeypatch, moment: str) -> int:
     """Raise in the third chunk; returns how many pictures are safe by then."""
     target, name = {
-        "before the journal": (Journal, "add"),
-        "between journal and rows": (resizing.RowWriter, "append"),
-        "between rows and count": (resizing.RowWriter, "_set_done"),
+        "before the rows": (resizing, "resize_chunk"),
+        "between rows and journal": (Journal, "add"),
+        "between journal and count": (resizing.RowWriter, "mark"),
     }[moment]
     original, calls = getattr(target, name), []
 
-    def stopping(self, *args):
+    def stopping(*args):
         calls.append(1)
-        if len(calls) == (4 if name == "_set_done" else 3):  # creating the store sets the count once
+        if len(calls) == (4 if name == "mark" else 3):  # creating the store sets the count once
             raise KeyboardInterrupt
-        return original(self, *args)
+        return original(*args)
 
     monkeypatch.setattr(target, name, stopping)
     return 2 * resizing.CHUNK
@@ -153,7 +153,7 @@ folder, place = Path(sys.argv[2]), Path(sys.argv[3])
 if __name__ == "__main__":
     files = [path.name for path in sorted(folder.iterdir(), reverse=True)]
     pictures = Pictures.of([folder])
-    with workers(pictures, TRANSFORM, len(files), int(sys.argv[4])) as pool:
+    with workers(10_000, int(sys.argv[4])) as pool:
         resize_split("train", files, pictures, TRANSFORM, place, pool)
 """
 
@@ -185,12 +185,9 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, sys, time\n"
-        "from pathlib import Path\n"
-        "from showtell.datasets.pictures import Pictures\n"
-        "from showtell.images import Transform\n"
         "from showtell.resizing import workers\n"
         "if __name__ == '__main__':\n"
-        "    with workers(Pictures({}), Transform(16, 'crop'), 1000, 2) as pool:\n"
+        "    with workers(1000, 2) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
         "        time.sleep(60)\n"
     )

@@ -2,10 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from showtell.images import orientation
@@ -13,14 +12,14 @@ from showtell.vocabulary import Vocabulary
 
 
 class Facts(NamedTuple):
-    """One picture file. `problem` is "" or why it cannot be used; `row` names the resized pixels."""
+    """One picture file."""
 
     file: str
-    content: str  # sha256 of the file's bytes, "" when it could not be read
-    problem: str  # "", "missing", "broken", "truncated" or "oversized"
+    content: str  # names the file's bytes; "" when they could not be read
+    problem: str  # "" or why it cannot be used: one of PROBLEMS
     reason: str
     traits: list[str]  # of TRAITS
-    row: str
+    row: int  # CRC-32 of the resized pixels
 
 
 PROBLEMS = ("missing", "broken", "truncated", "oversized")
@@ -41,57 +40,90 @@ def traits(image: Image.Image) -> list[str]:
 
 
 def content_hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
+    """Equal for equal files, and for no others: 64 bits of their SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+Table = dict[str, int | float]
 
 
 def summarise(
-    facts: dict[str, list[Facts]], entries: dict[str, list[dict[str, Any]]], vocabulary: Vocabulary
-) -> dict[str, int | float]:
-    """The audit as a flat table: pictures, duplicates, words and caption lengths, per split and over all."""
-    table: dict[str, int | float] = {}
-    for split, found in facts.items():
-        kept = {f.file for f in found if not f.problem}
-        table |= {f"{split}_{key}": value for key, value in _pictures(found).items()}
-        usable = [entry for entry in entries[split] if entry["file"] in kept]
-        table |= {f"{split}_{key}": value for key, value in _captions(usable, vocabulary).items()}
-    return table | _duplicates(facts)
+    journals: dict[str, Iterable[Facts]], entries: dict[str, Iterable[dict[str, Any]]], vocabulary: Vocabulary
+) -> Table:
+    """The audit as a flat table: pictures, duplicates, words and caption lengths per split, duplicates across.
+
+    `journals` and `entries` run over the same images of each split, once. Unusable pictures' captions do not count.
+    """
+    table: Table = {}
+    contents: dict[str, set[int]] = {}
+    for split, journal in journals.items():
+        pictures, captions, contents[split] = _Pictures(), _Captions(vocabulary), set()
+        for facts, entry in zip(journal, entries[split], strict=True):
+            pictures.add(facts, contents[split])
+            if not facts.problem:
+                captions.add(entry["words"])
+        table |= {f"{split}_{key}": value for key, value in (pictures.table() | captions.table()).items()}
+    splits = list(journals)
+    for index, one in enumerate(splits):
+        for other in splits[index + 1 :]:  # what is learnt in one is tested in the other
+            table[f"duplicates_{one}_{other}"] = len(contents[one] & contents[other])
+    return table
 
 
-def _pictures(facts: Sequence[Facts]) -> dict[str, int]:
-    problems = Counter(f.problem for f in facts)
-    kinds = Counter(trait for f in facts for trait in f.traits)
-    return {
-        "images": problems[""],
-        **{problem: problems[problem] for problem in PROBLEMS},
-        **{trait: kinds[trait] for trait in TRAITS},
-        "duplicates": _repeats(f.content for f in facts),
-    }
+class _Pictures:
+    def __init__(self) -> None:
+        self.problems: Counter[str] = Counter()
+        self.traits: Counter[str] = Counter()
+        self.duplicates = 0
+
+    def add(self, facts: Facts, contents: set[int]) -> None:
+        self.problems[facts.problem] += 1
+        self.traits.update(facts.traits)
+        if facts.content:
+            content = int(facts.content, 16)  # a number weighs half of its digits
+            self.duplicates += content in contents
+            contents.add(content)
+
+    def table(self) -> Table:
+        return {
+            "images": self.problems[""],
+            **{problem: self.problems[problem] for problem in PROBLEMS},
+            **{trait: self.traits[trait] for trait in TRAITS},
+            "duplicates": self.duplicates,
+        }
 
 
-def _repeats(contents: Iterable[str]) -> int:
-    """Files beyond the first of each content."""
-    return sum(count - 1 for content, count in Counter(contents).items() if content)
+class _Captions:
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.lengths: Counter[int] = Counter()
+        self.distinct: set[str] = set()
+        self.unknown = 0
+
+    def add(self, captions: list[list[str]]) -> None:
+        for words in captions:
+            self.lengths[len(words)] += 1
+            self.distinct.update(words)
+            self.unknown += sum(word not in self.vocabulary for word in words)
+
+    def table(self) -> Table:
+        captions, words = self.lengths.total(), sum(length * count for length, count in self.lengths.items())
+        return {
+            "captions": captions,
+            "words": words,
+            "distinct_words": len(self.distinct),
+            "unknown_words": self.unknown / words if words else 0.0,
+            "caption_length_mean": words / captions if captions else 0.0,
+            "caption_length_median": _median(self.lengths),
+            "caption_length_max": max(self.lengths, default=0),
+        }
 
 
-def _duplicates(facts: dict[str, list[Facts]]) -> dict[str, int]:
-    """Contents that two splits share: what is learnt there is tested here."""
-    contents = {split: {f.content for f in found if f.content} for split, found in facts.items()}
-    splits = list(facts)
-    pairs = [(a, b) for i, a in enumerate(splits) for b in splits[i + 1 :]]
-    return {f"duplicates_{a}_{b}": len(contents[a] & contents[b]) for a, b in pairs}
-
-
-def _captions(entries: Sequence[dict[str, Any]], vocabulary: Vocabulary) -> dict[str, int | float]:
-    captions = [words for entry in entries for words in entry["words"]]
-    words = Counter(word for caption in captions for word in caption)
-    total, unknown = sum(words.values()), sum(n for word, n in words.items() if word not in vocabulary)
-    lengths = np.array([len(caption) for caption in captions] or [0])
-    return {
-        "captions": len(captions),
-        "words": total,
-        "distinct_words": len(words),
-        "unknown_words": unknown / total if total else 0.0,
-        "caption_length_mean": float(lengths.mean()),
-        "caption_length_median": float(np.median(lengths)),
-        "caption_length_max": int(lengths.max()),
-    }
+def _median(lengths: Counter[int]) -> int:
+    """The middle length; of two the shorter."""
+    seen, half = 0, (lengths.total() + 1) // 2
+    for length in sorted(lengths):
+        seen += lengths[length]
+        if seen >= half:
+            return length
+    return 0

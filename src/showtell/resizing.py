@@ -1,89 +1,111 @@
 """Image stores: every picture of a split through the transform once, on all cores, in caption order.
 
-What is done is on the disk at once: rows in the unfinished store, and beside it a journal with one line for each
-picture. A run that was killed goes on behind the last picture of both.
+Workers read, decode, resize and write each row straight to its place in the unfinished store; what comes back is a
+line of facts for each picture, which a journal beside the store keeps. A run that was killed goes on behind the last
+picture that the journal and the store both know.
 """
 
 import hashlib
 import json
 import os
+import sys
 import threading
+import warnings
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from showtell import audit
 from showtell.audit import Facts
+from showtell.datasets.archives import Address, read
 from showtell.datasets.pictures import Pictures
 from showtell.errors import UserError
-from showtell.files import fingerprint
 from showtell.images import ImageError, ResizeParams, Transform, open_image, to_rgb
 from showtell.progress import log, track
 from showtell.store import RowWriter
 
-CHUNK = 16  # pictures handed to a worker at once: a few MB of rows, so that the hand-over costs little
+CHUNK = 16  # pictures handed to a worker at once: enough that handing over costs nothing
 LOOK_AHEAD = 3  # chunks per worker under way: enough that none waits, and all that is ever held in memory
 INLINE = 64  # fewer pictures than this are done sooner than workers are started
 
-Chunk = tuple[list[Facts], np.ndarray]
+
+class Listed(NamedTuple):
+    """A split as `resize` sees it: which images, in which order. `captions` names the list."""
+
+    ids: list[str]
+    files: list[str]
+    captions: str
 
 
-def one(pictures: Pictures, transform: Transform, file: str) -> tuple[Facts, np.ndarray | None]:
-    """Facts of one picture and its row, uint8 (3, size, size); None for the row when the picture cannot be used."""
+def listed(entries: Iterator[dict[str, Any]]) -> Listed:
+    """The ids and files of a split's entries (nothing else of them is held)."""
+    ids, files, name = [], [], hashlib.sha256()
+    for entry in entries:
+        ids.append(str(entry["image_id"]))
+        files.append(entry["file"])
+        name.update(json.dumps([ids[-1], files[-1]]).encode())
+    return Listed(ids, files, name.hexdigest())
+
+
+def one(file: str, place: Address | str, transform: Transform) -> tuple[Facts, np.ndarray | None]:
+    """Facts of one picture and its row, uint8 (3, size, size); None for the row when the picture cannot be used.
+
+    `place` is where its bytes are, or why it has none.
+    """
+    if isinstance(place, str):
+        return Facts(file, "", "missing", place, [], 0), None
     content = b""
     try:
-        content = pictures.read(file)
+        content = read(place)
         image = open_image(content)
         kinds = audit.traits(image)
         row = transform(to_rgb(image))
     except ImageError as error:
-        return Facts(file, audit.content_hash(content), error.kind, str(error), [], ""), None
-    except UserError as error:
-        kind = "broken" if file in pictures else "missing"
-        return Facts(file, "", kind, str(error), [], ""), None
-    return Facts(file, audit.content_hash(content), "", "", kinds, hashlib.sha256(row).hexdigest()[:32]), row
+        return Facts(file, audit.content_hash(content), error.kind, str(error), [], 0), None
+    except UserError as error:  # an archive's entry that is not what it says
+        return Facts(file, "", "broken", str(error), [], 0), None
+    return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row)), row
 
 
-def resize_chunk(pictures: Pictures, transform: Transform, files: Sequence[str]) -> Chunk:
-    """`one` for several pictures; the rows of those that can be used, in order."""
-    results = [one(pictures, transform, file) for file in files]
-    rows = [row for _, row in results if row is not None]
-    shape = (0, 3, transform.size, transform.size)
-    return [facts for facts, _ in results], np.stack(rows) if rows else np.empty(shape, np.uint8)
+Work = tuple[int, list[tuple[str, Address | str]]]  # number of the first picture; file and place of each
 
 
-_worker: tuple[Pictures, Transform]
+def resize_chunk(writer: RowWriter, transform: Transform, work: Work) -> list[Facts]:
+    """Write the rows of some pictures where they belong; those that cannot be used leave a gap."""
+    start, chunk = work
+    found = []
+    for number, (file, place) in enumerate(chunk, start):
+        facts, row = one(file, place, transform)
+        if row is not None:
+            writer.write(number, row[None])
+        found.append(facts)
+    return found
 
 
-def _start_worker(pictures: Pictures, transform: Transform) -> None:
-    global _worker
-    _worker = (pictures, transform)
+def _start_worker() -> None:
+    torch.set_num_threads(1)  # each core has a worker
     # A parent that is killed outright cannot stop its workers, which would wait for work for ever.
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
-def _in_worker(files: Sequence[str]) -> Chunk:
-    return resize_chunk(*_worker, files)
-
-
 @contextmanager
-def workers(
-    pictures: Pictures, transform: Transform, total: int, count: int | None = None
-) -> Iterator[Executor | None]:
+def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
     """A pool of `count` processes (default: one for each core that this process may use); None for little work."""
     count = len(os.sched_getaffinity(0)) if count is None else count
     if count < 2 or total < INLINE:
         yield None
         return
-    # Spawned, not forked: a fork of a process with threads (a progress bar is one) can hang.
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _start_worker, (pictures, transform))
+    pool = _start_pool(count)
     try:
         yield pool
     except BrokenProcessPool:
@@ -92,48 +114,63 @@ def workers(
         pool.shutdown(cancel_futures=True)
 
 
-def _in_order(pool: Executor | None, work: Callable[..., Chunk], files: Sequence[str], ahead: int) -> Iterator[Chunk]:
-    """Results in the order of `files`, never more than `ahead` chunks under way."""
-    chunks = (files[start : start + CHUNK] for start in range(0, len(files), CHUNK))
+def _start_pool(count: int) -> ProcessPoolExecutor:
+    """All workers, started now: forks must come before any thread (a progress bar has one), or they could hang.
+
+    Forks share what this process has imported already; torch alone would take each new process more than a second.
+    """
+    pool = ProcessPoolExecutor(count, get_context("fork" if sys.platform == "linux" else "spawn"), _start_worker)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the idle threads of numeric libraries count as threads
+        pool.submit(int).result()
+    return pool
+
+
+def _in_order(pool: Executor | None, work: Callable[..., list[Facts]], jobs: Iterator[tuple]) -> Iterator[list[Facts]]:
+    """Results in the order of `jobs`, never more than a few jobs under way."""
     if pool is None:
-        yield from map(work, chunks)
+        yield from (work(*job) for job in jobs)
         return
-    pending: deque[Future] = deque()
-    for chunk in chunks:
-        pending.append(pool.submit(work, chunk))
-        if len(pending) >= ahead:
-            yield pending.popleft().result()
+    ahead = LOOK_AHEAD * pool._max_workers
+    pending: deque[Future] = deque(pool.submit(work, *job) for job in islice(jobs, ahead))
     while pending:
         yield pending.popleft().result()
+        pending.extend(pool.submit(work, *job) for job in islice(jobs, 1))
 
 
 class Journal:
-    """One JSON line for each picture that is done; the last line of a killed run may be torn and is dropped."""
+    """One JSON line of facts for each picture that is done, in order; a torn last line is as good as none."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.facts: list[Facts] = []
-        if path.exists():
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                self.facts.append(Facts(*json.loads(line)))
 
-    def good(self) -> int:
-        return sum(1 for f in self.facts if not f.problem)
+    def __iter__(self) -> Iterator[Facts]:
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", newline="\n") as file:
+            for line in file:
+                if not line.endswith("\n"):
+                    return
+                yield Facts(*json.loads(line))
 
-    def cut(self, rows: int) -> None:
-        """Keep the pictures whose rows are within the first `rows`."""
-        while self.good() > rows:
-            self.facts.pop()
-        self.path.write_text("".join(map(_line, self.facts)))
+    def cut(self, count: int) -> int:
+        """Keep the first `count` lines, or as many as there are; returns how many."""
+        end = kept = 0
+        with open(self.path, "ab+") as file:
+            file.seek(0)
+            for line in islice(file, count):
+                if line.endswith(b"\n"):
+                    end, kept = end + len(line), kept + 1
+            file.truncate(end)
+        return kept
 
     def add(self, facts: Sequence[Facts]) -> None:
-        with open(self.path, "a") as file:
-            file.write("".join(map(_line, facts)))
-        self.facts += facts
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(f) + "\n" for f in facts))
 
 
-def _line(facts: Facts) -> str:
-    return json.dumps(facts) + "\n"
+def _writer(split: str, count: int, transform: Transform, place: Path) -> RowWriter:
+    return RowWriter(place / f"{split}.h5.part", "images", count, (3, transform.size, transform.size), np.uint8)
 
 
 def resize_split(
@@ -143,49 +180,58 @@ def resize_split(
     transform: Transform,
     place: Path,
     pool: Executor | None = None,
-) -> list[Facts]:
-    """Fill `place/<split>.h5.part` with the rows of `files` that can be used; facts of all, in order."""
-    writer = RowWriter(place / f"{split}.h5.part", "images", len(files), (3, transform.size, transform.size), np.uint8)
+) -> Journal:
+    """Fill `place/<split>.h5.part`, one row for each of `files`; the journal has the facts of each, in order."""
+    writer = _writer(split, len(files), transform, place)
     journal = Journal(place / f"{split}.facts")
-    if journal.good() < writer.done:
-        raise UserError(f"{place} is damaged; delete it and run the same command again")
-    journal.cut(writer.done)
-    work = _in_worker if pool else lambda chunk: resize_chunk(pictures, transform, chunk)
-    ahead = LOOK_AHEAD * getattr(pool, "_max_workers", 1)
-    rest = files[len(journal.facts) :]
-    for facts, rows in track(_in_order(pool, work, rest, ahead), f"resize {split}", -(-len(rest) // CHUNK)):
-        journal.add(facts)  # before the rows: what the store counts, the journal knows
-        writer.append(rows)
-    return journal.facts
+    done = journal.cut(writer.done)
+
+    def jobs() -> Iterator[tuple[RowWriter, Transform, Work]]:
+        for start in range(done, len(files), CHUNK):
+            yield writer, transform, (start, [(f, _place(pictures, f)) for f in files[start : start + CHUNK]])
+
+    chunks = -(-(len(files) - done) // CHUNK)
+    for facts in track(_in_order(pool, resize_chunk, jobs()), f"resize {split}", chunks):
+        journal.add(facts)
+        done += len(facts)
+        writer.mark(done)
+    return journal
 
 
-def finish_split(
-    split: str, path: Path, entries: Sequence[dict[str, Any]], facts: Sequence[Facts], transform: Transform, place: Path
-) -> None:
-    """Put the filled store in its place, its rows named and its content fingerprinted."""
-    writer = RowWriter(place / f"{split}.h5.part", "images", len(facts), (3, transform.size, transform.size), np.uint8)
-    ids = [entry["image_id"] for entry, f in zip(entries, facts, strict=True) if not f.problem]
+def _place(pictures: Pictures, file: str) -> Address | str:
+    try:
+        return pictures.locate(file)
+    except UserError as error:
+        return str(error)
+
+
+def finish_split(split: str, path: Path, images: Listed, journal: Journal, transform: Transform, place: Path) -> None:
+    """Close the gaps, name the rows, fingerprint them, and put the store in its place."""
+    writer = _writer(split, len(images.ids), transform, place)
+    content, kept = hashlib.sha256(), []
+    for number, facts in enumerate(journal):
+        if not facts.problem:
+            kept.append(number)
+            content.update(facts.row.to_bytes(4, "big"))
+    if len(kept) < len(images.ids):
+        writer.keep(kept)
     attrs = {
         "transform": json.dumps(transform.to_dict()),
-        "content": hashlib.sha256("".join(f.row for f in facts).encode()).hexdigest(),
-        "captions": captions_fingerprint(entries),
+        "content": content.hexdigest(),
+        "captions": images.captions,
     }
-    writer.finish(path, ids, attrs)
+    writer.finish(path, [images.ids[number] for number in kept], attrs)
 
 
-def captions_fingerprint(entries: Sequence[dict[str, Any]]) -> str:
-    """Names which images a split consists of, in which order."""
-    return fingerprint([[str(entry["image_id"]), entry["file"]] for entry in entries])
-
-
-def refuse_broken(facts: dict[str, list[Facts]], params: ResizeParams) -> None:
+def refuse_broken(journals: dict[str, Journal], params: ResizeParams) -> None:
     """`UserError` that lists every unusable picture, unless they are to be skipped; or when a split has none left."""
-    bad = [f for found in facts.values() for f in found if f.problem]
+    bad = [facts for journal in journals.values() for facts in journal if facts.problem]
     if bad and params.broken == "error":
-        for f in bad:
-            log(f"{f.file}: {f.problem}: {f.reason}")
-        names = ", ".join(f.file for f in bad[:3]) + (", ..." if len(bad) > 3 else "")
+        for facts in bad:
+            log(f"{facts.file}: {facts.problem}: {facts.reason}")
+        names = ", ".join(facts.file for facts in bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise UserError(f"{len(bad)} pictures cannot be used ({names}); mend them or set resize.broken: skip")
-    for split, found in facts.items():
-        if all(f.problem for f in found):
-            raise UserError(f"no picture of split {split} can be used; the first: {found[0].file}: {found[0].reason}")
+    for split, journal in journals.items():
+        if all(facts.problem for facts in journal):
+            first = next(iter(journal))
+            raise UserError(f"no picture of split {split} can be used; the first: {first.file}: {first.reason}")

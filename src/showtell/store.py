@@ -31,26 +31,55 @@ class RowWriter:
 
     def append(self, rows: np.ndarray) -> None:
         """Write `rows` (row, *row_shape) behind those that are there."""
+        self.write(self.done, rows)
+        if len(rows):
+            self.mark(self.done + len(rows))
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write `rows` at row `start` without counting them: for workers that fill a store together."""
         if rows.shape[1:] != self.row_shape or rows.dtype != self.dtype:
             raise ValueError(f"rows are {rows.shape[1:]} {rows.dtype}, the store holds {self.row_shape} {self.dtype}")
-        if self.done + len(rows) > self.capacity:
-            raise ValueError(f"{self.done + len(rows)} rows do not fit a store of {self.capacity}")
+        if start + len(rows) > self.capacity:
+            raise ValueError(f"{start + len(rows)} rows do not fit a store of {self.capacity}")
         if len(rows) == 0:
             return
         data = memoryview(np.ascontiguousarray(rows)).cast("B")
-        position = self._offset + self.done * self.row_bytes
+        position = self._row_at(start)
         with open(self.part, "r+b") as file:
             while data:  # one pwrite moves at most 2 GiB
                 written = os.pwrite(file.fileno(), data, position)
                 data, position = data[written:], position + written
-        self._set_done(self.done + len(rows))
+
+    def mark(self, done: int) -> None:
+        """The first `done` rows are there: a new writer goes on behind them."""
+        self.done = done
+        temporary = self._count_path.with_name(f"{self._count_path.name}.part")
+        temporary.write_text(str(done))
+        os.replace(temporary, self._count_path)
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Close up: of the rows that are there only those numbered `kept`, in this order, stay."""
+        exact = RowWriter(self.part.with_suffix(".exact"), self.name, len(kept), self.row_shape, self.dtype)
+        block = max(1, (64 << 20) // max(1, self.row_bytes))
+        with open(self.part, "rb") as file:
+            while exact.done < len(kept):
+                numbers = kept[exact.done : exact.done + block]
+                data = b"".join(os.pread(file.fileno(), self.row_bytes, self._row_at(n)) for n in numbers)
+                exact.append(np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape))
+        os.replace(exact.part, self.part)
+        exact._count_path.unlink()
+        self.capacity = len(kept)
+        self.mark(len(kept))
+
+    def _row_at(self, number: int) -> int:
+        return self._offset + number * self.row_bytes
 
     def finish(self, path: Path, ids: Sequence[Any], attrs: dict[str, str]) -> None:
         """Name the rows (dataset `image_id`), add `attrs` and move the file to `path`."""
         if len(ids) != self.done:
             raise ValueError(f"{len(ids)} ids for {self.done} rows")
         if self.done < self.capacity or self._is_named():
-            self._rewrite()
+            self.keep(range(self.done))
         with h5py.File(self.part, "r+") as file:
             file.create_dataset("image_id", data=[str(i) for i in ids], dtype=h5py.string_dtype())
             file.attrs.update(attrs)
@@ -70,32 +99,12 @@ class RowWriter:
         self.part.parent.mkdir(parents=True, exist_ok=True)
         _allocate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
         self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
-        self._set_done(0)
-
-    def _set_done(self, done: int) -> None:
-        self.done = done
-        temporary = self._count_path.with_name(f"{self._count_path.name}.part")
-        temporary.write_text(str(done))
-        os.replace(temporary, self._count_path)
+        self.mark(0)
 
     def _is_named(self) -> bool:
         """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes what that wrote."""
         with h5py.File(self.part, "r") as file:
             return "image_id" in file
-
-    def _rewrite(self) -> None:
-        """Copy the rows that are there to a new file of exactly their number."""
-        exact = RowWriter(self.part.with_suffix(".exact"), self.name, self.done, self.row_shape, self.dtype)
-        block = max(1, (64 << 20) // max(1, self.row_bytes))
-        with open(self.part, "rb") as file:
-            while exact.done < self.done:
-                count = min(block, self.done - exact.done)
-                data = os.pread(file.fileno(), count * self.row_bytes, self._offset + exact.done * self.row_bytes)
-                exact.append(np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape))
-        os.replace(exact.part, self.part)
-        self._set_done(exact.done)
-        exact._count_path.unlink()
-        self.capacity = self.done
 
 
 class RowReader:

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from showtell.captions import Entry
 from showtell.datasets.karpathy import Record
 from showtell.errors import UserError
 from showtell.files import fingerprint, read_json, write_json
@@ -109,10 +110,7 @@ def training_words(words: Sequence[list[str]], params: VocabParams) -> list[list
     return [w[: params.max_length] for w in kept]
 
 
-Entries = list[dict[str, Any]]
-
-
-def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Vocabulary, dict[str, Entries]]:
+def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Vocabulary, dict[str, list[Entry]]]:
     """The vocabulary of the train captions, and per split one entry for each image.
 
     An entry holds `image_id`, `file`, `references` (every caption, raw), `words` (every caption, uncut) and `tokens`
@@ -125,7 +123,7 @@ def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Voca
     )
     if len(vocabulary) == len(SPECIALS):
         raise UserError(f"no word occurs {params.min_count} times in the training captions; lower vocab.min_count")
-    splits: dict[str, Entries] = {"train": [], "val": [], "test": []}
+    splits: dict[str, list[Entry]] = {"train": [], "val": [], "test": []}
     for record in records:
         sequences = learnt.get(id(record)) or [w[: params.max_length] for w in words[id(record)]]
         splits[record.split].append(

@@ -95,9 +95,10 @@ def describe(
 def _unnamed(images: Sequence[Captioned], pictures: Pictures) -> list[str]:
     """Picture files that the captions do not mention at all."""
     mentioned = {pictures.find(image.file) for image in images}
-    everything = ((label, name) for label, container in pictures.containers.items() for name in container.names)
     return [
-        name for label, name in everything if name.lower().endswith(PICTURE_SUFFIXES) and (label, name) not in mentioned
+        name
+        for number, name in enumerate(pictures.files())
+        if name.lower().endswith(PICTURE_SUFFIXES) and number not in mentioned
     ]
 
 

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import os
 import shutil
@@ -9,8 +10,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import numpy as np
 
 from showtell.errors import UserError
 from showtell.files import atomic, fingerprint
@@ -24,22 +28,55 @@ MAX_ENTRY_BYTES = 512 << 20
 # Deflate reaches 1032:1 on zeros; drawings saved as plain bitmaps reach about 100:1. Small entries may be anything.
 MAX_RATIO, RATIO_FREE_BYTES = 200, 16 << 20
 
-
-class Entry(NamedTuple):
-    offset: int  # of the local header (zip) or of the content (tar)
-    stored: int  # bytes in the archive
-    size: int  # bytes of the content, as declared
-    method: int  # zipfile.ZIP_STORED or zipfile.ZIP_DEFLATED
-    crc: int
+FILE, TAR, STORED, DEFLATED = -2, -1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # how a picture's bytes lie there
 
 
-def open_archive(path: Path, scratch: Path) -> "ZipArchive | TarArchive":
+class Address(NamedTuple):
+    """Where the bytes of a picture are. Small and independent of any index, so that a worker needs nothing else."""
+
+    path: str  # of the file that holds them: the picture itself, or an archive
+    name: str  # for people
+    method: int = FILE
+    offset: int = 0  # of the local header (zip) or of the content (tar)
+    stored: int = 0  # bytes in the archive
+    size: int = 0  # bytes of the content, as declared
+    crc: int = 0
+
+
+class Archive:
+    """Names of an archive's files and their addresses."""
+
+    def __init__(self, path: Path, source: Path, addresses: Iterable[Address]):
+        """`source` is the archive as people know it: `path` may be the expanded copy of a compressed one."""
+        self.path, self.source = path, source
+        self.names: list[str] = []
+        numbers: list[tuple[int, ...]] = []
+        for address in addresses:
+            self.names.append(address.name)
+            numbers.append(address[2:])
+        # An array, not a tuple for each: 123,000 of those would weigh more than all else that `resize` holds.
+        self._numbers = np.array(numbers, np.int64).reshape(-1, 5)
+
+    def address(self, position: int) -> Address:
+        return Address(str(self.path), self.names[position], *map(int, self._numbers[position]))
+
+    def stamp(self) -> str:
+        """Changes when the content does."""
+        names = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
+        return fingerprint(names.hexdigest(), hashlib.sha256(self._numbers).hexdigest())
+
+    def read(self, name: str) -> bytes:
+        return read(self.address(self.names.index(name)))
+
+
+def open_archive(path: Path, scratch: Path) -> Archive:
     """Index of the archive at `path`; `UserError` when it is broken or an entry is hostile."""
     path = Path(path)
     try:
         if path.name.lower().endswith(".zip"):
-            return ZipArchive(path)
-        return TarArchive(_plain(path, scratch), path)
+            return Archive(path, path, _zip_addresses(path))
+        plain = _plain(path, scratch)
+        return Archive(plain, path, _tar_addresses(plain, path))
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path} is not a whole archive: {error}") from None
     except OSError as error:
@@ -48,11 +85,11 @@ def open_archive(path: Path, scratch: Path) -> "ZipArchive | TarArchive":
         raise UserError(f"cannot read the archive {path}: {error.strerror or error}") from None
 
 
-def _refuse(path: Path, name: str, reason: str) -> None:
+def _refuse(path: Path | str, name: str, reason: str) -> NoReturn:
     raise UserError(f"{path}: entry {name!r} is refused: {reason}")
 
 
-def check_name(path: Path, name: str) -> None:
+def _check_name(path: Path, name: str) -> None:
     """Refuse a name that would leave the archive's own folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or name[1:2] == ":" or "\0" in name:
@@ -71,103 +108,91 @@ def _is_litter(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
-class ZipArchive:
-    """A zip archive; `read` is safe from any thread and process, since every read opens the file anew."""
+def _zip_addresses(path: Path) -> Iterable[Address]:
+    with zipfile.ZipFile(path) as archive:
+        if len(archive.NameToInfo) < len(archive.filelist):
+            seen: set[str] = set()
+            twice = next(i.filename for i in archive.filelist if i.filename in seen or seen.add(i.filename))
+            _refuse(path, twice, "it occurs twice")
+        archive.NameToInfo.clear()  # the index of zipfile is not needed, and large
+        for info in archive.filelist:
+            name = info.filename
+            _check_name(path, name)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                _refuse(path, name, "it is a link")
+            if info.is_dir() or _is_litter(name):
+                continue
+            if info.flag_bits & 1:
+                _refuse(path, name, "it is encrypted")
+            if info.compress_type not in (STORED, DEFLATED):
+                _refuse(path, name, "its compression is neither stored nor deflate")
+            _check_size(path, name, info.file_size, info.compress_size)
+            stored, size = info.compress_size, info.file_size
+            yield Address("", name, info.compress_type, info.header_offset, stored, size, info.CRC)
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.entries: dict[str, Entry] = {}
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                self._add(info)
-        self.names = list(self.entries)
 
-    def stamp(self) -> str:
-        return fingerprint(list(self.entries.items()))
+def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
+    total = path.stat().st_size
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            archive.members.clear()  # tarfile would keep them all
+            name = member.name.removeprefix("./")
+            if member.isdir():
+                continue
+            _check_name(source, name)
+            if not member.isreg():
+                _refuse(source, name, "it is a link or a device, not a file")
+            if _is_litter(name):
+                continue
+            if member.issparse():
+                _refuse(source, name, "it is a sparse file")
+            _check_size(source, name, member.size, member.size)
+            if member.offset_data + member.size > total:
+                _refuse(source, name, "the archive is cut short")
+            yield Address("", name, TAR, member.offset_data, member.size, member.size)
 
-    def _add(self, info: zipfile.ZipInfo) -> None:
-        name = info.filename
-        check_name(self.path, name)
-        if stat.S_ISLNK(info.external_attr >> 16):
-            _refuse(self.path, name, "it is a link")
-        if info.is_dir() or _is_litter(name):
-            return
-        if info.flag_bits & 1:
-            _refuse(self.path, name, "it is encrypted")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            _refuse(self.path, name, "its compression is neither stored nor deflate")
-        _check_size(self.path, name, info.file_size, info.compress_size)
-        if name in self.entries:
-            _refuse(self.path, name, "it occurs twice")
-        self.entries[name] = Entry(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
 
-    def read(self, name: str) -> bytes:
-        """Content of an entry; `UserError` when it is not exactly what the archive's directory says."""
-        entry = self.entries[name]
-        with open(self.path, "rb") as file:
-            header = os.pread(file.fileno(), 30, entry.offset)
-            if len(header) < 30 or header[:4] != b"PK\x03\x04":
-                _refuse(self.path, name, "its header is broken")
-            # The local header repeats the name and may carry another extra field than the directory does.
-            name_bytes, extra_bytes = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
-            start = entry.offset + 30 + name_bytes + extra_bytes
-            data = os.pread(file.fileno(), entry.stored, start)
-        if len(data) != entry.stored:
-            _refuse(self.path, name, "the archive is cut short")
-        if entry.method == zipfile.ZIP_DEFLATED:
-            data = self._inflate(name, data, entry.size)
-        if len(data) != entry.size:
-            _refuse(self.path, name, f"it holds {len(data):,} bytes and declares {entry.size:,}")
-        if zlib.crc32(data) != entry.crc:
-            _refuse(self.path, name, "its checksum (CRC-32) does not match")
+def read(address: Address) -> bytes:
+    """The picture's bytes; `UserError` when they are not exactly what the archive's directory says."""
+    try:
+        with open(address.path, "rb") as file:
+            if address.method == FILE:
+                return file.read()
+            data = os.pread(file.fileno(), address.stored, _start(file.fileno(), address))
+    except OSError as error:
+        raise UserError(f"cannot read {address.path}: {error.strerror}") from None
+    if len(data) != address.stored:
+        _refuse(address.path, address.name, "the archive is cut short")
+    if address.method == TAR:
         return data
-
-    def _inflate(self, name: str, data: bytes, size: int) -> bytes:
-        inflater = zlib.decompressobj(-15)
-        try:
-            content = inflater.decompress(data, size + 1)  # never more than one byte beyond what is declared
-        except zlib.error as error:
-            _refuse(self.path, name, f"it cannot be expanded ({error})")
-        if len(content) > size:
-            _refuse(self.path, name, f"it expands to more than the {size:,} bytes that it declares")
-        return content
+    if address.method == DEFLATED:
+        data = _inflate(address, data)
+    if len(data) != address.size:
+        _refuse(address.path, address.name, f"it holds {len(data):,} bytes and declares {address.size:,}")
+    if zlib.crc32(data) != address.crc:
+        _refuse(address.path, address.name, "its checksum (CRC-32) does not match")
+    return data
 
 
-class TarArchive:
-    """A plain tar archive (`source` is its name for people: the compressed archive that it came from)."""
+def _start(descriptor: int, address: Address) -> int:
+    """Offset of the content. A zip's local header repeats the name, and its extra field may differ in length."""
+    if address.method == TAR:
+        return address.offset
+    header = os.pread(descriptor, 30, address.offset)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        _refuse(address.path, address.name, "its header is broken")
+    return address.offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
 
-    def __init__(self, path: Path, source: Path | None = None):
-        self.path, self.source = path, source or path
-        self.entries: dict[str, Entry] = {}
-        total = path.stat().st_size
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                name = member.name.removeprefix("./")
-                if member.isdir():
-                    continue
-                check_name(self.source, name)
-                if not member.isreg():
-                    _refuse(self.source, name, "it is a link or a device, not a file")
-                if _is_litter(name):
-                    continue
-                if member.issparse():
-                    _refuse(self.source, name, "it is a sparse file")
-                _check_size(self.source, name, member.size, member.size)
-                if member.offset_data + member.size > total:
-                    _refuse(self.source, name, "the archive is cut short")
-                self.entries[name] = Entry(member.offset_data, member.size, member.size, zipfile.ZIP_STORED, 0)
-        self.names = list(self.entries)
 
-    def stamp(self) -> str:
-        return fingerprint(list(self.entries.items()))
-
-    def read(self, name: str) -> bytes:
-        entry = self.entries[name]
-        with open(self.path, "rb") as file:
-            data = os.pread(file.fileno(), entry.size, entry.offset)
-        if len(data) != entry.size:
-            _refuse(self.source, name, "the archive is cut short")
-        return data
+def _inflate(address: Address, data: bytes) -> bytes:
+    try:
+        # Never more than one byte beyond what is declared, whatever it would expand to.
+        content = zlib.decompressobj(-15).decompress(data, address.size + 1)
+    except zlib.error as error:
+        _refuse(address.path, address.name, f"it cannot be expanded ({error})")
+    if len(content) > address.size:
+        _refuse(address.path, address.name, f"it expands to more than the {address.size:,} bytes that it declares")
+    return content
 
 
 def _plain(path: Path, scratch: Path) -> Path:

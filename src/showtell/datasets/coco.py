@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.datasets.archives import ZipArchive
+from showtell.datasets.archives import open_archive
 from showtell.datasets.coco_names import NAMES
 from showtell.datasets.karpathy import Record
 from showtell.datasets.published import Published
@@ -55,7 +55,7 @@ def _instances(source: Path) -> Any:
     packed = next((place / ANNOTATIONS for place in places if (place / ANNOTATIONS).is_file()), None)
     if packed is None:
         return None
-    archive = ZipArchive(packed)
+    archive = open_archive(packed, source)
     name = next((name for name in archive.names if name.rpartition("/")[2] == INSTANCES), None)
     return json.loads(archive.read(name)) if name else None
 

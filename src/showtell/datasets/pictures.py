@@ -6,11 +6,10 @@ a folder or an archive elsewhere on this machine, so that nobody stores COCO twi
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from showtell.datasets.archives import ARCHIVES, TarArchive, open_archive
+from showtell.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
 from showtell.errors import UserError
 from showtell.files import fingerprint, read_json, write_json
 
@@ -23,19 +22,18 @@ class Container(Protocol):
 
     names: list[str]
 
+    def address(self, position: int) -> Address: ...
+
     def stamp(self) -> str: ...  # changes when the content does
 
-    def read(self, name: str) -> bytes: ...
 
-
-@dataclass
 class Folder:
     """Every file below `root`, links followed: what a user put into an own folder is meant to be there."""
 
-    root: Path
-
-    def __post_init__(self) -> None:
-        self.names, visited = [], set()
+    def __init__(self, root: Path):
+        self.root = root
+        self.names: list[str] = []
+        visited = set()
         for folder, below, files in os.walk(self.root, followlinks=True):
             real = os.path.realpath(folder)
             if real in visited:  # a link that leads back up
@@ -46,6 +44,9 @@ class Folder:
             inside = PurePosixPath(os.path.relpath(folder, self.root))
             self.names += [str(inside / name) for name in sorted(files) if not name.startswith(".")]
 
+    def address(self, position: int) -> Address:
+        return Address(str(self.root / self.names[position]), self.names[position])
+
     def state(self) -> str:
         """Names and sizes; times of change are left out, since a copy or a mount elsewhere has others."""
         return fingerprint([(name, (self.root / name).stat().st_size) for name in self.names])
@@ -53,24 +54,27 @@ class Folder:
     def stamp(self) -> str:
         return fingerprint(self.state(), [(self.root / name).stat().st_mtime_ns for name in self.names])
 
-    def read(self, name: str) -> bytes:
-        try:
-            return (self.root / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {self.root / name}: {error.strerror}") from None
-
 
 class Pictures:
-    """`read(file)` gives the bytes of a picture. Keeps no file open: threads share it, processes get it pickled."""
+    """`read(file)` gives the bytes of a picture. Keeps no file open: any thread may use it."""
 
     def __init__(self, containers: dict[str, Container]):
         self.containers = containers
-        self._exact: dict[str, tuple[str, str]] = {}
-        self._by_name: dict[str, list[tuple[str, str]]] = {}
-        for label, container in containers.items():
+        self._by_name: dict[str, int | list[int]] = {}  # position(s) of the pictures with that last part of a path
+        self._starts: list[int] = []  # of each container's first picture
+        position = 0
+        for container in containers.values():
+            self._starts.append(position)
             for name in container.names:
-                self._exact.setdefault(name, (label, name))
-                self._by_name.setdefault(name.rpartition("/")[2], []).append((label, name))
+                self._add(name.rpartition("/")[2], position)
+                position += 1
+
+    def _add(self, name: str, position: int) -> None:
+        known = self._by_name.setdefault(name, position)
+        if isinstance(known, list):
+            known.append(position)
+        elif known != position:
+            self._by_name[name] = [known, position]
 
     @classmethod
     def open(cls, path: Path, scratch: Path = SCRATCH) -> "Pictures":
@@ -86,7 +90,7 @@ class Pictures:
             return cls({path.name: _open_file(path, scratch)})
         containers: dict[str, Container] = {}
         for child in sorted(path.iterdir()):
-            if child.is_file() and (child.name.lower().endswith((*ARCHIVES, LINK_SUFFIX))):
+            if child.is_file() and child.name.lower().endswith((*ARCHIVES, LINK_SUFFIX)):
                 containers[child.name] = _open_file(child, scratch)
         loose = Folder(path)
         loose.names = [name for name in loose.names if name not in containers]
@@ -97,36 +101,54 @@ class Pictures:
         """Pictures of several folders and archives that lie anywhere."""
         return cls({str(path): Folder(path) if path.is_dir() else open_archive(path, scratch) for path in paths})
 
-    def find(self, file: str) -> tuple[str, str] | None:
-        """Container and name of `file`: the exact path, else the one whose path ends so, else the one of that name."""
+    def find(self, file: str) -> int | None:
+        """Number of `file`: the exact path, else the one whose path ends so, else the one with that last part."""
         file = str(PurePosixPath(file))
-        if file in self._exact:
-            return self._exact[file]
-        candidates = self._by_name.get(file.rpartition("/")[2], [])
+        known = self._by_name.get(file.rpartition("/")[2], [])
+        candidates = known if isinstance(known, list) else [known]
+        exact = [position for position in candidates if self._name(position) == file]
+        if exact:
+            return exact[0]
         if len(candidates) > 1:
-            candidates = [c for c in candidates if c[1].endswith(f"/{file}")] or candidates
+            candidates = [c for c in candidates if self._name(c).endswith(f"/{file}")] or candidates
         if len(candidates) > 1:
-            places = ", ".join(f"{label}:{name}" if label else name for label, name in candidates[:3])
-            raise UserError(
-                f"{file} could be any of {len(candidates)} pictures ({places}); the captions must say which"
-            )
+            some = ", ".join(map(self._describe, candidates[:3]))
+            raise UserError(f"{file} could be any of {len(candidates)} pictures ({some}); the captions must say which")
         return candidates[0] if candidates else None
+
+    def _place(self, position: int) -> tuple[str, Container, int]:
+        """Label of the container, the container, and the position in it."""
+        number = max(n for n, start in enumerate(self._starts) if start <= position)
+        label, container = list(self.containers.items())[number]
+        return label, container, position - self._starts[number]
+
+    def _name(self, position: int) -> str:
+        _, container, inside = self._place(position)
+        return container.names[inside]
+
+    def _describe(self, position: int) -> str:
+        label, container, inside = self._place(position)
+        return f"{label}:{container.names[inside]}" if label else container.names[inside]
 
     def __contains__(self, file: str) -> bool:
         return self.find(file) is not None
 
-    def read(self, file: str) -> bytes:
-        """Bytes of the picture `file`; `UserError` when there is none, or two that could be meant."""
+    def locate(self, file: str) -> Address:
+        """Where the bytes of the picture `file` are; `UserError` when there is none, or two that could be meant."""
         found = self.find(file)
         if found is None:
             raise UserError(f"there is no picture {file} in {', '.join(filter(None, self.containers)) or 'the folder'}")
-        label, name = found
-        return self.containers[label].read(name)
+        _, container, inside = self._place(found)
+        return container.address(inside)
+
+    def read(self, file: str) -> bytes:
+        """Bytes of the picture `file`."""
+        return read(self.locate(file))
 
     def discard_scratch(self) -> None:
         """Delete the plain copies of compressed tars that `open` made."""
         for container in self.containers.values():
-            if isinstance(container, TarArchive) and container.path != container.source:
+            if isinstance(container, Archive) and container.path != container.source:
                 container.path.unlink(missing_ok=True)
 
     @property
@@ -135,7 +157,7 @@ class Pictures:
         return fingerprint({label: container.stamp() for label, container in self.containers.items()})
 
     def files(self) -> list[str]:
-        """Names of everything there is, container by container."""
+        """Names of everything there is, in the order of their numbers."""
         return [name for container in self.containers.values() for name in container.names]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from showtell.datasets import karpathy
-from showtell.datasets.archives import ZipArchive
+from showtell.datasets.archives import open_archive
 from showtell.datasets.fetch import fetch_all, mismatch
 from showtell.datasets.karpathy import Record
 from showtell.datasets.pictures import Pictures, link_pictures
@@ -112,7 +112,7 @@ def _records(dataset: Published, path: Path) -> list[Record]:
     """Records of a JSON, or of the zip that has it."""
     if path.suffix.lower() != ".zip":
         return karpathy.read(path)
-    archive = ZipArchive(path)
+    archive = open_archive(path, DOWNLOADS)
     inside = [name for name in archive.names if name.rpartition("/")[2] == dataset.captions_json]
     if not inside:
         raise UserError(f"{path} does not hold {dataset.captions_json}")
