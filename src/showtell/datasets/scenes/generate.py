@@ -15,7 +15,7 @@ from showtell.datasets.scenes.compose import compose, is_unseen
 from showtell.datasets.scenes.phrases import colour_words, names
 from showtell.datasets.scenes.picture import draw, encode
 from showtell.datasets.scenes.scene import Picture
-from showtell.datasets.scenes.world import KINDS
+from showtell.datasets.scenes.world import COLOURS, KINDS
 from showtell.files import atomic, write_json
 from showtell.progress import track
 

@@ -1,0 +1,98 @@
+"""What the tests share: one tiny pipeline, run once a session, and the stages as functions."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+# Tiny tensors: a second thread costs more than it brings, and waits for the first where the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+
+# Small enough that seven stages take seconds; every branch of the default pipeline is still taken.
+TINY = {
+    "scenes": {"seed": 1, "train": 24, "val": 6, "test": 8, "size": 64},
+    "vocab": {"min_count": 1},
+    "resize": {"size": 64},
+    "pretrain": {"epochs": 1, "min_images": 2, "images_per_update": 8, "warmup_updates": 0},
+    "decoder": {"embedding": 8, "hidden": 8, "attention": 8},
+    "train": {"epochs": 2, "images_per_update": 8, "warmup_updates": 0},
+    "finetune": {"epochs": 1, "images_per_update": 8, "warmup_updates": 0},
+    "search": {"max_length": 8},
+    "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
+    "evaluate": {"pictures": 2},
+    "beam": 2,
+}
+
+
+def overlaid(params: dict, overlay: dict) -> dict:
+    """`params` with the keys of `overlay` replaced, section by section."""
+    merged = dict(params)
+    for key, value in overlay.items():
+        merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
+    return merged
+
+
+def tiny_params(**overlay) -> dict:
+    """The repository's params.yaml made tiny, with `overlay` on top."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return overlaid(overlaid(params, TINY), overlay)
+
+
+def write_params(folder: Path, **overlay) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(tiny_params(**overlay)))
+    return path
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def run_stage(name: str, folder: Path) -> None:
+    """Run a stage's `main` in `folder`, in this process."""
+    spec = importlib.util.spec_from_file_location(f"stages.{name}", ROOT / "stages" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with inside(folder):
+        module.main()
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory) -> Path:
+    """A folder in which all seven stages have run. Read it, copy it, do not change it."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_params(folder)
+    for stage in STAGES:
+        run_stage(stage, folder)
+    return folder
+
+
+@pytest.fixture
+def copy_pipeline(pipeline, tmp_path) -> Callable[..., Path]:
+    """A function that copies these files and folders of the pipeline to a fresh folder, with params.yaml."""
+
+    def copy(*names: str, folder: Path = tmp_path) -> Path:
+        for name in ("params.yaml", *names):
+            source, target = pipeline / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, target)
+        return folder
+
+    return copy
