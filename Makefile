@@ -1,6 +1,6 @@
 # One command for one intention; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint bench clean
+.PHONY: help install repro test lint lock bench clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,6 +28,9 @@ test: install  ## run the tests
 lint: install  ## check the style
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+
+lock: install  ## check that dvc.lock is in step with params.yaml and the code
+	$(RUN) python tests/lock.py
 
 bench: install  ## measure every claim of docs/performance.md and rewrite its table
 	$(RUN) python benchmarks/run.py
