@@ -14,8 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from showtell import files
 from showtell.datasets import fetch as fetching
-from showtell.datasets import transfer
 from showtell.datasets.fetch import fetch, fetch_all, mismatch
 from showtell.datasets.transfer import RemoteFile
 from showtell.errors import UserError
@@ -293,7 +293,7 @@ def test_a_gz_file_called_an_encoding_is_left_as_it_is(server, tmp_path):
 
 
 def test_space_is_checked_before_the_first_byte(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(UserError, match=r"needs 300,000 bytes more.*1,048,576 free"):
         fetch_all([remote(server)], tmp_path)
     assert server.paths == []

@@ -78,3 +78,14 @@ def move(source: Path, target: Path) -> None:
         temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
         shutil.move(source, temporary)
         os.replace(temporary, target)
+
+
+SPARE = 64 << 20  # bytes of disk left free: a full disk breaks more than the work that filled it
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """`UserError` when `folder`'s disk has no room for `needed` more bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed and needed + SPARE > free:
+        raise UserError(f"{folder.resolve()} needs {needed:,} bytes more and its disk has {free:,} free; make room")

@@ -5,6 +5,7 @@ line of facts for each picture, which a journal beside the store keeps. A run th
 picture that the journal and the store both know.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from showtell.audit import Facts
 from showtell.datasets.archives import Address, read
 from showtell.datasets.pictures import Pictures
 from showtell.errors import UserError
+from showtell.files import check_space
 from showtell.images import ImageError, ResizeParams, Transform, open_image, to_rgb
 from showtell.progress import log, track
 from showtell.store import RowWriter
@@ -108,6 +110,10 @@ def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
     pool = _start_pool(count)
     try:
         yield pool
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError("no space left on the disk; make room and run the same command again to go on") from None
     except BrokenProcessPool:
         raise UserError("a worker process died (for want of memory?); run the same command again to go on") from None
     finally:
@@ -185,6 +191,7 @@ def resize_split(
     writer = _writer(split, len(files), transform, place)
     journal = Journal(place / f"{split}.facts")
     done = journal.cut(writer.done)
+    check_space(place, (len(files) - done) * writer.row_bytes)
 
     def jobs() -> Iterator[tuple[RowWriter, Transform, Work]]:
         for start in range(done, len(files), CHUNK):

@@ -1,4 +1,4 @@
-"""HDF5 files of equal rows (pictures, feature grids): written row by row so that a kill loses nothing, read from any process.
+"""HDF5 files of equal rows (pictures, feature grids): a kill loses no row that was written, any process can read.
 
 The rows lie in one contiguous HDF5 dataset whose space is laid out when the file is created. From then on HDF5's own
 bookkeeping is not touched: rows are written at their byte offset, and a count beside the file says how many are there.
@@ -108,7 +108,7 @@ class RowWriter:
 
 
 class RowReader:
-    """Random access to the rows of a finished store; opened by each process on first use, so it may be pickled or forked."""
+    """Random access to the rows of a finished store; each process opens it on first use: pickle it, fork it."""
 
     def __init__(self, path: Path, name: str):
         self.path, self.name = Path(path), name

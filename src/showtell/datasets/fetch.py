@@ -17,13 +17,13 @@ from showtell.datasets.transfer import (
     CutError,
     RemoteFile,
     SourceError,
-    check_space,
     forget,
     size_of,
     text_of,
     transfer,
 )
 from showtell.errors import UserError
+from showtell.files import check_space
 from showtell.progress import log, transfer_bar
 
 ATTEMPTS = 6  # per source without a single new byte; with the waits below about half a minute

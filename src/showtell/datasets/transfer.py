@@ -5,7 +5,6 @@ version of it).
 """
 
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -14,10 +13,9 @@ from pathlib import Path
 import httpx
 
 from showtell.errors import UserError
-from showtell.files import read_json, write_json
+from showtell.files import check_space, read_json, write_json
 from showtell.progress import transfer_bar
 
-SPARE = 64 << 20  # bytes of disk left free: a full disk breaks more than a download
 LONGEST_REST = 600.0  # seconds; a server that asks for more is asked again after these
 GONE = (400, 401, 402, 403, 404, 405, 406, 410, 451)  # asking again gives the same answer
 
@@ -115,14 +113,6 @@ def _receive(response: httpx.Response, file: RemoteFile, part: Path, start: int,
         os.fsync(target.fileno())
     if limit is not None and start < limit and not encoded:
         raise CutError(f"the connection ended after {start:,} of {limit:,} bytes")
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """`UserError` when `folder`'s disk has no room for `needed` more bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if needed and needed + SPARE > free:
-        raise UserError(f"{folder.resolve()} needs {needed:,} bytes more and its disk has {free:,} free; make room")
 
 
 def _resumable(file: RemoteFile, url: str, part: Path) -> int:

@@ -1,0 +1,134 @@
+"""Do a download and `stages/resize.py`, killed at ten random moments each, end with the bytes of an undisturbed run?
+
+    python benchmarks/kills.py [--kills 10] [--images 3000] [--seed 0]
+
+SIGKILL to the whole process group after a random time, then the same command again; after the last kill one run to the
+end. The download comes from a slow server on loopback. Prints how far each killed run had come, and the verdict.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from resize import make
+
+from showtell.commands.import_ import set_params
+
+ROOT = Path(__file__).resolve().parents[1]
+BODY = random.Random(0).randbytes(12_000_000)
+FETCH = """
+import sys
+from pathlib import Path
+from showtell.datasets.fetch import fetch
+from showtell.datasets.transfer import RemoteFile
+fetch(RemoteFile("file.zip", (sys.argv[1],), int(sys.argv[2]), sys.argv[3]), Path("."))
+"""
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Ranges of BODY at about 5 MB a second."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        span = self.headers.get("Range", "bytes=0-")
+        start = int(span.removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        try:
+            for at in range(start, len(BODY), 50_000):
+                self.wfile.write(BODY[at : at + 50_000])
+                time.sleep(0.01)
+        except OSError:
+            self.close_connection = True
+
+
+def disturbed(command: list, folder: Path, kills: int, longest: float, rng: random.Random, state) -> int:
+    """Kill `command` so many times, then let it end; returns how many runs were killed before they had ended."""
+    killed = 0
+    for _ in range(kills):
+        with subprocess.Popen(command, cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL) as child:
+            time.sleep(rng.uniform(0, longest))
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                killed += 1
+        print(f"  {state()}")
+    subprocess.run(command, cwd=folder, check=True)
+    return killed
+
+
+def downloads(kills: int, rng: random.Random) -> None:
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as name:
+        url = f"http://127.0.0.1:{httpd.server_port}/file.zip"
+        command = [sys.executable, "-c", FETCH, url, str(len(BODY)), hashlib.sha256(BODY).hexdigest()]
+        part = Path(name) / "file.zip.part"
+        state = partial(lambda path: f"{path.stat().st_size if path.exists() else 0:,} of {len(BODY):,} bytes", part)
+        killed = disturbed(command, Path(name), kills, 1.0, rng, state)
+        same = (Path(name) / "file.zip").read_bytes() == BODY
+    httpd.shutdown()
+    print(f"download: {killed} kills, the same bytes: {same}")
+
+
+def stores(folder: Path) -> dict[str, str]:
+    files = [*sorted((folder / "data" / "images").iterdir()), folder / "metrics" / "data.json"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def resizes(kills: int, images: int, rng: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, images, 320)
+        shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+        values = {"dataset": "custom", "custom.images": str(folder / "photos.zip"), "resize.size": 128}
+        set_params(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
+        for stage in ("download", "vocab", "resize"):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, ROOT / "stages" / f"{stage}.py"], cwd=folder, check=True, capture_output=True
+            )
+        whole, seconds = stores(folder), time.perf_counter() - start
+        shutil.rmtree(folder / "data" / "images")
+        (folder / "metrics" / "data.json").unlink()
+
+        def state() -> str:
+            lines = sum(path.read_bytes().count(b"\n") for path in folder.glob("work/resize-*/*.facts"))
+            return f"{lines} of {images} images"
+
+        command = [sys.executable, ROOT / "stages" / "resize.py"]
+        killed = disturbed(command, folder, kills, seconds, rng, state)
+        same, left = stores(folder) == whole, [path.name for path in (folder / "work").iterdir()]
+    print(f"resize: {killed} kills, the same bytes: {same}, left over in work/: {left}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    downloads(args.kills, rng)
+    resizes(args.kills, args.images, rng)
+
+
+if __name__ == "__main__":
+    main()
