@@ -1,0 +1,238 @@
+"""Beam search over tables of logits, against the tutorials' one-image loop and against trying everything."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from showtell.search import Hypothesis, beam_search, repeats
+
+END, START = 0, 1  # of the tables: the other words have no special meaning
+HISTORIES = 97  # more histories than short searches meet, so that hardly any two share a row
+
+
+@dataclass
+class Table:
+    """Logits for every history of an image: what comes next depends on all tokens so far, in their order.
+
+    `logits` (image, history, word); `history` (image, beam) the row at which each beam stands.
+    """
+
+    logits: Tensor
+    history: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> "Table":
+        return cls(logits, torch.zeros(len(logits), 1, dtype=torch.long))
+
+    def select(self, beams: Tensor) -> "Table":
+        return Table(self.logits, self.history.gather(1, beams))
+
+    def keep_images(self, images: Tensor) -> "Table":
+        return Table(self.logits[images], self.history[images])
+
+    def after(self, tokens: Tensor) -> "Table":
+        return Table(self.logits, (self.history * 7 + tokens + 1) % self.logits.shape[1])
+
+
+def step(table: Table, tokens: Tensor) -> tuple[Tensor, Table]:
+    after = table.after(tokens)
+    return after.logits.gather(1, after.history.unsqueeze(2).expand(-1, -1, table.logits.shape[2])), after
+
+
+def random_logits(seed: int, images: int = 1, words: int = 6, sharpness: float = 2.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(images, HISTORIES, words, generator=generator) * sharpness
+
+
+def search(logits: Tensor, width: int, max_length: int, **options) -> list[list[Hypothesis]]:
+    start = torch.full((len(logits),), START)
+    return beam_search(step, Table.of(logits), start, END, width, max_length, **options)
+
+
+def tutorial_search(logits: Tensor, width: int, max_length: int) -> tuple[list[int], float] | None:
+    """One image, as the tutorials write it: k beams, each that completes leaves with its place, plain sums."""
+    k = width
+    sequences, scores, complete = [[START]], [0.0], []
+    for _ in range(max_length):
+        candidates = []
+        for sequence, score in zip(sequences, scores, strict=True):
+            table = Table.of(logits)
+            for token in sequence:
+                row, table = step(table, torch.tensor([[token]]))
+            logprobs = torch.log_softmax(row[0, 0], dim=0).tolist()
+            candidates += [(score + value, [*sequence, word]) for word, value in enumerate(logprobs)]
+        best = sorted(candidates, key=lambda candidate: -candidate[0])[:k]
+        complete += [(score, sequence) for score, sequence in best if sequence[-1] == END]
+        going = [(score, sequence) for score, sequence in best if sequence[-1] != END]
+        k -= len(best) - len(going)
+        if k == 0 or not going:
+            break
+        scores, sequences = [score for score, _ in going], [sequence for _, sequence in going]
+    if not complete:
+        return None
+    score, sequence = max(complete)
+    return sequence[1:-1], score
+
+
+def everything(logits: Tensor, max_length: int) -> list[tuple[float, list[int]]]:
+    """Every sequence of one image that finishes within `max_length` tokens, with its log probability, best first."""
+    words = range(1, logits.shape[2])
+    found = []
+    for length in range(max_length):
+        for sequence in product(words, repeat=length):
+            table, token, total = Table.of(logits), START, 0.0
+            for word in (*sequence, END):
+                row, table = step(table, torch.tensor([[token]]))
+                total += float(torch.log_softmax(row[0, 0], dim=0)[word])
+                token = word
+            found.append((total, list(sequence)))
+    return sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_finds_what_the_tutorials_one_image_loop_finds(width):
+    compared = 0
+    for seed in range(25):
+        logits = random_logits(seed)
+        expected = tutorial_search(logits, width, max_length=8)
+        best = search(logits, width, max_length=8)[0][0]
+        assert best.finished == (expected is not None)
+        if expected is not None:
+            assert best.tokens == expected[0]
+            assert best.logprob == pytest.approx(expected[1], abs=1e-4)
+            compared += 1
+    assert compared >= 10
+
+
+@given(st.integers(0, 10**6), st.integers(2, 3), st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
+    logits = random_logits(seed, words=words)
+    found = search(logits, width=words**max_length, max_length=max_length, n_best=3)[0]
+    expected = everything(logits, max_length)[:3]
+    finished = [h for h in found if h.finished]
+    assert [h.tokens for h in finished] == [tokens for _, tokens in expected]
+    assert [h.logprob for h in finished] == pytest.approx([value for value, _ in expected], abs=1e-4)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_batched_is_one_by_one(seed, width, penalty, n_best):
+    logits = random_logits(seed, images=5)
+    options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2}
+    together = search(logits, width, 9, **options)
+    alone = [search(logits[i : i + 1], width, 9, **options)[0] for i in range(5)]
+    assert [[h.tokens for h in image] for image in together] == [[h.tokens for h in image] for image in alone]
+    for a, b in zip(together, alone, strict=True):
+        assert [h.logprob for h in a] == pytest.approx([h.logprob for h in b], abs=1e-5)
+
+
+def test_logprob_is_the_sum_over_the_caption_with_its_end():
+    logits = random_logits(3)
+    for hypothesis in search(logits, 4, 8, n_best=4)[0]:
+        table, token, total = Table.of(logits), START, 0.0
+        for word in hypothesis.tokens + [END] * hypothesis.finished:
+            row, table = step(table, torch.tensor([[token]]))
+            total += float(torch.log_softmax(row[0, 0], dim=0)[word])
+            token = word
+        assert hypothesis.logprob == pytest.approx(total, abs=1e-4)
+
+
+def chain(*rows: tuple[int, list[float]], words: int = 4) -> tuple:
+    """A step whose logits depend on the last token alone: `rows` gives log probabilities after each token."""
+    table = torch.full((words, words), -1e9)
+    for token, values in rows:
+        table[token] = torch.tensor(values).log()
+
+    def chained(state: Table, tokens: Tensor) -> tuple[Tensor, Table]:
+        return table[tokens], state.after(tokens)
+
+    return chained, Table.of(torch.zeros(1, HISTORIES, words)), torch.tensor([START]), END
+
+
+def test_length_penalty_prefers_longer_captions():
+    # Ending at once has probability 0.4; word 2, then the end, 0.6 * 0.6 = 0.36 in two tokens.
+    rows = (START, [0.4, 0.0, 0.6, 0.0]), (2, [0.6, 0.0, 0.4, 0.0])
+    plain = beam_search(*chain(*rows), width=3, max_length=5)[0][0]
+    assert plain.tokens == [] and plain.logprob == pytest.approx(torch.tensor(0.4).log().item())
+    normalised = beam_search(*chain(*rows), width=3, max_length=5, length_penalty=1.0)[0][0]
+    assert normalised.tokens == [2]
+    assert normalised.score == pytest.approx(torch.tensor(0.36).log().item() / 2)
+
+
+def test_no_ngram_twice():
+    rows = (START, [0.05, 0.0, 0.9, 0.05]), (2, [0.05, 0.0, 0.05, 0.9]), (3, [0.1, 0.0, 0.8, 0.1])
+    free = beam_search(*chain(*rows), width=1, max_length=7)[0][0]
+    assert free.tokens == [2, 3, 2, 3, 2, 3, 2]
+    for size in (1, 2, 3):
+        tokens = beam_search(*chain(*rows), width=3, max_length=7, block_ngrams=size)[0][0].tokens
+        grams = [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
+        assert len(grams) == len(set(grams))
+
+
+def test_repeats_marks_the_words_that_would_complete_a_known_ngram():
+    tokens = torch.tensor([[[5, 6, 7, 5, 6], [5, 6, 7, 6, 5]]])
+    assert repeats(tokens, 3, 9).nonzero().tolist() == [[0, 0, 7]]
+    assert repeats(tokens, 2, 9).nonzero().tolist() == [[0, 0, 7], [0, 1, 6]]
+    assert not repeats(tokens[:, :, :2], 3, 9).any()
+
+
+def test_n_best_are_different_and_in_order():
+    for penalty in (0.0, 0.7):
+        for image in search(random_logits(5, images=6), 5, 8, n_best=5, length_penalty=penalty):
+            assert len(image) == 5
+            assert len({(tuple(h.tokens), h.finished) for h in image}) == 5
+            assert image == sorted(image, key=lambda h: (not h.finished, -h.score))
+
+
+def test_an_image_whose_beams_never_end_gets_its_best_unfinished_caption():
+    rows = (START, [0.0, 0.0, 0.7, 0.3]), (2, [0.0, 0.0, 0.7, 0.3]), (3, [0.0, 0.0, 0.5, 0.5])
+    best = beam_search(*chain(*rows), width=3, max_length=4)[0][0]
+    assert not best.finished
+    assert best.tokens == [2, 2, 2, 2]
+    assert best.logprob == pytest.approx(4 * torch.tensor(0.7).log().item())
+
+
+def test_any_finished_caption_is_better_than_an_unfinished_one():
+    rows = (START, [0.0, 0.0, 0.9, 0.1]), (2, [0.0, 0.0, 1.0, 0.0]), (3, [0.9, 0.0, 0.1, 0.0])
+    found = beam_search(*chain(*rows), width=2, max_length=4, n_best=2)[0]
+    assert [h.finished for h in found] == [True, False]
+    assert found[0].tokens == [3]
+
+
+def test_suppressed_words_never_appear():
+    logits = random_logits(8, images=4)
+    logits[..., 3] = 50.0  # what the table wants above all
+    for image in search(logits, 3, 8, suppressed=(1, 3), n_best=3):
+        assert all(word not in (1, 3) for h in image for word in h.tokens)
+
+
+def test_impossible_words_are_never_taken():
+    logits = random_logits(9, images=4)
+    logits[..., 4:] = -torch.inf
+    for image in search(logits, 8, 6, n_best=8):
+        assert all(word < 4 for h in image for word in h.tokens)
+        assert all(h.logprob > -torch.inf for h in image)
+
+
+def test_fewer_sequences_than_beams():
+    rows = ((START, [1.0, 0.0, 0.0, 0.0]),)
+    found = beam_search(*chain(*rows), width=5, max_length=4, n_best=5, suppressed=(1, 2, 3))[0]
+    assert [(h.tokens, h.finished) for h in found] == [([], True)]
+
+
+def test_width_one_takes_the_best_word_each_time():
+    logits = random_logits(10)
+    tokens, table, token = [], Table.of(logits), START
+    for _ in range(8):
+        row, table = step(table, torch.tensor([[token]]))
+        token = int(row.argmax())
+        if token == END:
+            break
+        tokens.append(token)
+    assert search(logits, 1, 8)[0][0].tokens == tokens
