@@ -20,7 +20,7 @@ def main() -> None:
     )
     objects, train = read_json(paths.OBJECTS), read_json(paths.split_json("train"))
     captioner = Captioner.load(paths.FINETUNE_MODEL)
-    tuned = evaluate(captioner, test, objects, beam, search)
+    tuned = evaluate(captioner, test, objects, beam, search, meteor=True)
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
     unseen = unseen_part(tuned, objects)
     write_json(paths.HYPOTHESES, tuned.hypotheses())

@@ -74,20 +74,23 @@ def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
 
 
 def evaluate(
-    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], beam: int, search: SearchParams
-) -> Evaluation:
+    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], beam: int, search: SearchParams,
+    meteor: bool = False,
+) -> Evaluation:  # fmt: skip
     """Caption every image of `data` once and judge the captions; `objects` is `objects.json`."""
     captions: list[list[Caption]] = []
     for features in encoded(captioner, data):
         captions += captioner.decode(features, beam, n_best=min(beam, ALTERNATIVES), **search.model_dump())
-    return judge(data.entries, captions, objects)
+    return judge(data.entries, captions, objects, meteor)
 
 
-def judge(entries: list[dict[str, Any]], captions: list[list[Caption]], objects: Mapping[str, Any]) -> Evaluation:
+def judge(
+    entries: list[dict[str, Any]], captions: list[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
+) -> Evaluation:
     """Metrics of `captions` (fractions; CIDEr-D unscaled). Those on things are None where the dataset knows no things."""
     best = {entry["image_id"]: beams[0] for entry, beams in zip(entries, captions, strict=True)}
     references = {entry["image_id"]: entry["references"] for entry in entries}
-    scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()})
+    scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()}, meteor)
     on_words = Bleu({entry["image_id"]: [" ".join(words) for words in entry["words"]] for entry in entries})
     statistics = on_words.statistics({image_id: " ".join(caption.words) for image_id, caption in best.items()})
     nltk = nltk_bleu(nltk_statistics(statistics).sum(axis=0))

@@ -1,7 +1,6 @@
 """Features of every image, computed once: the encoder as it was used, and one HDF5 store for each split."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from showtell.encoders import Encoder
 from showtell.errors import UserError
-from showtell.files import read_json, write_json
+from showtell.files import check_space, read_json, write_json
 from showtell.images import Transform
 from showtell.precision import Precision, autocast, device
 from showtell.progress import log, track
@@ -28,7 +27,7 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
     writer = RowWriter(place / path.name, feature_name(encoder), len(images), shape, np.float16)
     needed = (len(images) - writer.done) * writer.row_bytes
     log(f"{path.name}: {len(images)} images of {shape}, {len(images) * writer.row_bytes / 1e6:.1f} MB")
-    _check_space(place.folder, needed)
+    check_space(place.folder, needed)
     with torch.inference_mode(), autocast(precision):
         for start in track(range(writer.done, len(images), BATCH), f"features {path.name}"):
             rows = images.rows(range(start, min(start + BATCH, len(images))))
@@ -69,12 +68,6 @@ def open_features(path: Path, encoder: Encoder, transform: Transform) -> RowRead
 def encoder_transform(images: RowReader) -> Transform:
     """The transform that made an image store."""
     return Transform.from_dict(json.loads(images.attrs["transform"]))
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(f"the features need {needed / 1e9:.2f} GB more, {folder} has {free / 1e9:.2f} GB free")
 
 
 def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:

@@ -1,0 +1,197 @@
+"""The stages as a user meets them: what they write, how they go on after a kill, what they say when something is wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, STAGES, run_stage, write_params
+from PIL import Image
+
+from showtell import checkpoints
+from showtell.captioner import Captioner
+from showtell.metrics.coco import read_hypotheses
+from showtell.store import RowReader, RowWriter
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def kill_at(monkeypatch, owner, name: str, call: int) -> None:
+    """Make the `call`-th call of owner.name happen and then end the process's work."""
+    original, calls = getattr(owner, name), []
+
+    def counted(*args, **kwargs):
+        result = original(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+def model_bytes(folder, model: str) -> bytes:
+    return (folder / "data" / "models" / model / "model.safetensors").read_bytes()
+
+
+def test_one_hypothesis_for_each_test_image_in_coco_s_format(pipeline):
+    captions = read_hypotheses(pipeline / "data/hypotheses/test.json")
+    entries = json.loads((pipeline / "data/captions/test.json").read_text())
+    assert list(captions) == [str(entry["image_id"]) for entry in entries]
+    results = json.loads((pipeline / "data/hypotheses/test.json").read_text())
+    assert all(result["logprob"] < 0 for result in results)
+
+
+def test_evaluate_reports_test_unseen_and_frozen(pipeline):
+    metrics = json.loads((pipeline / "metrics/evaluate.json").read_text())
+    for key in ("bleu4", "cider", "chair_i", "chair_s", "pointing", "nltk_bleu4"):
+        assert {key, f"unseen_{key}", f"frozen_{key}"} <= set(metrics)
+    assert 0 <= metrics["chair_i"] <= 1
+
+
+def test_train_leaves_the_encoder_as_it_was(pipeline):
+    before, after = (Captioner.load(pipeline / "data/models" / name) for name in ("train", "finetune"))
+    from safetensors.torch import load_file
+
+    frozen = load_file(pipeline / "data/models/encoder/encoder.safetensors")
+    assert all((before.encoder.state_dict()[name] == tensor).all() for name, tensor in frozen.items())
+    assert any((after.encoder.state_dict()[name] != tensor).any() for name, tensor in frozen.items())
+
+
+def test_cached_features_are_what_serving_computes(pipeline):
+    captioner = Captioner.load(pipeline / "data/models/train")
+    import torch
+
+    images = RowReader(pipeline / "data/images/val.h5", "images")
+    grid = RowReader(pipeline / "data/features/val.h5", "grid")
+    online = captioner.encode(torch.from_numpy(images.rows([1, 4]))).numpy()
+    cached = grid.rows([1, 4]).astype(np.float32)
+    assert np.abs(online - cached).max() <= 0.02 * np.abs(cached).max()  # float16 storage, arithmetic as `precision` says
+
+
+@pytest.mark.parametrize("stage", ["train", "finetune"])
+def test_killed_training_goes_on_to_the_same_weights(stage, copy_pipeline, pipeline, monkeypatch):
+    folder = copy_pipeline("data")
+    write_params(folder, finetune={"epochs": 2})
+    run_stage(stage, folder)
+    whole = model_bytes(folder, stage)
+    kill_at(monkeypatch, checkpoints.Checkpoints, "save", 1)
+    with pytest.raises(Killed):
+        run_stage(stage, folder)
+    monkeypatch.undo()
+    assert len(list((folder / "work").glob(f"{stage}-*/latest.pt"))) == 1
+    run_stage(stage, folder)
+    assert model_bytes(folder, stage) == whole
+
+
+def test_a_checkpoint_of_other_params_is_not_used(copy_pipeline, monkeypatch):
+    folder = copy_pipeline("data")
+    kill_at(monkeypatch, checkpoints.Checkpoints, "save", 1)
+    with pytest.raises(Killed):
+        run_stage("train", folder)
+    monkeypatch.undo()
+    write_params(folder, train={"learning_rate": 0.0001})
+    run_stage("train", folder)
+    resumed = model_bytes(folder, "train")
+    run_stage("train", folder)
+    assert model_bytes(folder, "train") == resumed
+
+
+def test_killed_features_go_on_to_the_same_bytes(copy_pipeline, pipeline, monkeypatch):
+    folder = copy_pipeline("data")
+    kill_at(monkeypatch, RowWriter, "append", 1)
+    with pytest.raises(Killed):
+        run_stage("features", folder)
+    monkeypatch.undo()
+    run_stage("features", folder)
+    for split in ("train", "val", "test"):
+        name = f"data/features/{split}.h5"
+        assert (folder / name).read_bytes() == (pipeline / name).read_bytes()
+
+
+def test_the_same_seed_gives_the_same_metrics(copy_pipeline, pipeline):
+    folder = copy_pipeline()
+    for stage in STAGES:
+        run_stage(stage, folder)
+    for name in ("evaluate.json", "behaviour.json", "intervals.json", "train.tsv", "finetune.tsv", "data.json"):
+        assert (folder / "metrics" / name).read_text() == (pipeline / "metrics" / name).read_text()
+
+
+def test_another_vocabulary_under_a_model_is_refused(copy_pipeline):
+    folder = copy_pipeline("data")
+    vocabulary = folder / "data/models/finetune/vocab.json"
+    content = json.loads(vocabulary.read_text())
+    content["words"][4], content["words"][5] = content["words"][5], content["words"][4]
+    vocabulary.write_text(json.dumps(content))
+    with pytest.raises(Exception, match="vocabulary .* vocab.json"):
+        run_stage("evaluate", folder)
+
+
+def photographs(folder, count: int):
+    """A folder of JPEGs and a Karpathy JSON without `filepath`, as Flickr8k's."""
+    generator = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    images = []
+    for number in range(count):
+        pixels = generator.integers(0, 255, (40 + number, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.jpg")
+        sentences = [{"raw": f"A picture number {number % 3} .", "tokens": ["a", "picture", "number", str(number % 3)]}]
+        split = "test" if number < 3 else "val" if number < 6 else "train"
+        images.append({"imgid": number, "filename": f"{number}.jpg", "split": split, "sentences": sentences * 2})
+    (folder / "captions.json").write_text(json.dumps({"dataset": "mine", "images": images}))
+
+
+def test_own_photographs_and_a_weights_file_go_through_all_seven_stages(tmp_path):
+    import torch
+    import torchvision
+
+    photographs(tmp_path, 14)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
+    encoder = {"name": "squeezenet1_1", "weights": "weights.pth", "node": "features.12"}
+    custom = {"images": "photos", "captions": "captions.json"}
+    write_params(tmp_path, dataset="custom", custom=custom, encoder=encoder, finetune={"trainable_from": "features.9"})
+    for stage in STAGES:
+        run_stage(stage, tmp_path)
+    metrics = json.loads((tmp_path / "metrics/evaluate.json").read_text())
+    assert metrics["bleu4"] is not None and metrics["chair_i"] is None
+    assert len(json.loads((tmp_path / "data/hypotheses/test.json").read_text())) == 3
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"beam": 0}, "beam = 0: input should be greater than or equal to 1"),
+        ({"finetune": {"epochs": "many"}}, "finetune.epochs = 'many': input should be a valid integer"),
+        ({"train": {"speed": 1}}, "unknown key train.speed"),
+        ({"encoder": {"weights": "imagenet.pth"}}, "encoder.weights = 'imagenet.pth': no such file"),
+        ({"encoder": {"name": "resnet17"}}, "encoder.name = 'resnet17' is not a classification model"),
+    ],
+)
+def test_a_wrong_value_is_one_line_before_any_work(overlay, message, copy_pipeline):
+    folder = copy_pipeline("data/captions", "data/images", "data/vocab.json")
+    write_params(folder, **overlay)
+    script = ROOT / "stages" / "features.py"
+    result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_missing_and_unknown_sections_are_named(tmp_path):
+    from showtell.errors import UserError
+    from showtell.params import load
+
+    path = write_params(tmp_path)
+    params = yaml.safe_load(path.read_text())
+    for change, message in (({"beams": 3}, "unknown key 'beams'"), ({"vocab": None}, "vocab")):
+        path.write_text(yaml.safe_dump({**params, **change}))
+        with pytest.raises(UserError, match=message):
+            load("beam", path)
+    del params["beam"]
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match="the key 'beam' is missing"):
+        load("dataset", path)
