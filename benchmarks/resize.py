@@ -37,7 +37,9 @@ for name in sys.argv[2:]:
     stage = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(stage)
     stage.main() if __name__ == "__main__" else None
-own, worker = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+# ru_maxrss of this process would count what its parent held when it started it.
+own = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 print(f"PEAK {own:.0f} {worker:.0f}")
 """
 

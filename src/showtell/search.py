@@ -6,7 +6,7 @@ Log probabilities are natural logs. A *finished* beam has produced the end token
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import torch
 from pydantic import Field
