@@ -84,6 +84,17 @@ def test_unicode_is_composed_and_kept():
     assert clean("bad \ud800 half") == "bad ? half"
 
 
+@given(st.text(st.characters(max_codepoint=300)))
+def test_cleaning_twice_changes_nothing(text):
+    once = clean(text)
+    assert clean(once) == once and "\r" not in once
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_short_way_is_the_long_way(text):
+    assert clean(f"é {text}") == f"é {clean(text)}".rstrip()
+
+
 captions = st.text(min_size=1).map(clean).filter(bool)
 records = st.lists(
     st.builds(
