@@ -142,11 +142,12 @@ class Transform:
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             image = image.crop((left, top, left + side, top + side))
-        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        pixels = pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)  # (1, 3, height, width)
+        # Four bytes a pixel are how Pillow holds RGB and what the filter likes best; the fourth goes nowhere.
+        pixels = torch.frombuffer(bytearray(image.tobytes("raw", "RGBX")), dtype=torch.uint8)
+        pixels = pixels.view(1, image.height, image.width, 4).permute(0, 3, 1, 2)  # (1, channel, height, width)
         size = (self.size, self.size)
         square = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-        return square[0].contiguous().numpy()
+        return square[0, :3].contiguous().numpy()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
