@@ -9,6 +9,8 @@ from showtell.errors import run
 from showtell.evaluation import describe, evaluate, held_out_metrics, sweep, unseen_part
 from showtell.files import read_json, write_json
 from showtell.params import load
+from showtell.report import write_report
+from showtell.report.evaluated import read_curves, report_data
 from showtell.store import RowReader
 
 
@@ -31,10 +33,20 @@ def main() -> None:
         | held_out_metrics(tuned, objects, train)
         | {f"frozen_{key}": frozen.metrics[key] for key in tuned.metrics},
     )
-    write_json(paths.METRICS / "intervals.json", tuned.intervals())
-    write_json(paths.METRICS / "behaviour.json", describe(tuned, captioner, train))
-    write_table("sweep", sweep(captioner, val, load("sweep"), search))
+    write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
+    write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
+    write_table("sweep", swept := sweep(captioner, val, load("sweep"), search))
     write_attention(paths.ATTENTION, test, tuned.best, load("evaluate").pictures)
+    tables = {
+        "intervals": intervals,
+        "others": {"Before fine-tuning": frozen.metrics} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
+        "behaviour": habits,
+        "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in ("train", "finetune")},
+        "sweep": swept,
+    }
+    decoding = {"beam": beam, "search": search.model_dump()}
+    report = report_data(load("dataset"), tuned, test, train, objects, captioner, decoding, **tables)
+    write_report(paths.REPORT, report)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,13 @@ def needed(script: Path) -> set[Path]:
             if file not in found:
                 found.add(file)
                 waiting.append(file)
-    return {file.relative_to(SOURCE.parent) for file in found}
+    return {file.relative_to(SOURCE.parent) for file in found | _assets(found)}
+
+
+def _assets(modules: set[Path]) -> set[Path]:
+    """What lies beside these modules and is no module: styles, pages, scripts that they read."""
+    beside = (file for folder in {module.parent for module in modules} for file in folder.iterdir() if file.is_file())
+    return {file for file in beside if file.suffix not in (".py", ".pyc")}
 
 
 def _imports(file: Path) -> set[Path]:

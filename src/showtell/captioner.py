@@ -106,15 +106,21 @@ class Captioner:
         """Names everything that decides what it says."""
         return fingerprint(self._config(), state_hash(self.encoder), state_hash(self.decoder))
 
-    def _config(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """How its parts are built, as JSON-able content."""
         return {
-            "format": FORMAT,
-            "encoder": self.encoder.config,
+            "encoder": {
+                **self.encoder.config,
+                "mean": list(self.encoder.config["mean"]),
+                "std": list(self.encoder.config["std"]),
+            },
             "decoder": self.params.model_dump(),
             "transform": self.transform.to_dict(),
             "precision": self.precision,
-            "vocabulary": self.vocabulary.hash,
         }
+
+    def _config(self) -> dict[str, Any]:
+        return {"format": FORMAT, **self.settings(), "vocabulary": self.vocabulary.hash}
 
     def _identity(self) -> str:
         """What the weights were learnt for, as text that people can read too."""

@@ -26,6 +26,7 @@ FINETUNE_MODEL = Path("data/models/finetune")
 HYPOTHESES = Path("data/hypotheses/test.json")
 ATTENTION = Path("data/attention")
 METRICS = Path("metrics")
+REPORT = Path("metrics/report")
 
 SPLITS = ("train", "val", "test")
 
