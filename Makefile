@@ -1,6 +1,6 @@
 # One command for one intention; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock bench clean
+.PHONY: help install repro test lint lock deps bench clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,6 +31,9 @@ lint: install  ## check the style
 
 lock: install  ## check that dvc.lock is in step with params.yaml and the code
 	$(RUN) python tests/lock.py
+
+deps: install  ## rewrite the code that dvc.yaml lists for each stage, after imports changed
+	$(RUN) python tests/import_graph.py
 
 bench: install  ## measure every claim of docs/performance.md and rewrite its table
 	$(RUN) python benchmarks/run.py

@@ -58,3 +58,31 @@ def _files(name: str) -> set[Path]:
         path = SOURCE.joinpath(*parts[:count])
         files |= {f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()}
     return files
+
+
+def code_deps(script: Path) -> list[str]:
+    """What a stage's deps must list of the code: the script, and its modules; a package all of which it needs, as one."""
+    root = SOURCE.parent
+    files = {root / file for file in needed(script)}
+    for package in sorted({file.parent for file in files} - {SOURCE / "showtell"}):
+        if set(package.rglob("*.py")) <= files:
+            files = {file for file in files if package not in file.parents} | {package}
+    return [str(path.relative_to(root)) for path in [script, *sorted(files)]]
+
+
+def main() -> None:
+    """Rewrite the code among the deps of every stage in dvc.yaml; what else the file says stays."""
+    from ruamel.yaml import YAML
+
+    root, yaml = SOURCE.parent, YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content = yaml.load(root / "dvc.yaml")
+    for name, stage in content["stages"].items():
+        data = [dep for dep in stage.get("deps", []) if not dep.startswith(("src/", "stages/"))]
+        stage["deps"] = data + code_deps(root / "stages" / f"{name}.py")
+    yaml.dump(content, root / "dvc.yaml")
+
+
+if __name__ == "__main__":
+    main()
