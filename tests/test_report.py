@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.captioner import Caption
+from showtell.errors import UserError
 from showtell.report import Nearest, ReportData, ReportImage, TrainingCaptions, write_report
 from showtell.report.charts import Point, line_chart, ticks
+from showtell.report.evaluated import read_curves
 from showtell.report.write import heat_bytes
 
 KINDS = ["dog", "boat", "red kite", "cat"]
@@ -388,3 +390,23 @@ def test_phone_width_and_touch(tmp_path, small):
         page.js("document.querySelector('.card .picture').click()")
         page.wait("return document.querySelector('#viewer').open")
         assert page.js("return document.querySelector('#viewer').scrollWidth") <= 360
+
+
+# ---- of a real evaluation
+
+
+def test_curves_are_read_as_numbers(tmp_path):
+    (tmp_path / "train.tsv").write_text("epoch\tloss\tnote\n1\t2.5\t\n2\t1.5\tbest\n")
+    assert read_curves(tmp_path / "train.tsv") == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.5}]
+    with pytest.raises(UserError, match="none.tsv"):
+        read_curves(tmp_path / "none.tsv")
+
+
+def test_evaluate_writes_the_report_of_every_test_image(pipeline):
+    page = page_of(pipeline / "metrics/report")
+    index = json.loads(re.search(r'id="index">(.*?)</script>', page)[1])
+    written = json.loads((pipeline / "data/hypotheses/test.json").read_text())
+    assert index["captions"] == [entry["caption"] for entry in written]
+    assert index["ids"] == [str(entry["image_id"]) for entry in written]
+    metrics = json.loads((pipeline / "metrics/evaluate.json").read_text())
+    assert sum(index["cider"]) / len(written) == pytest.approx(metrics["cider"], abs=1e-3)

@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from conftest import tiny_params
 
 from showtell.captioner import Captioner
 from showtell.decoders import DecoderParams, build_decoder
@@ -27,10 +28,7 @@ def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid") -
         "std": IMAGENET_STD,
     }
     encoder = Encoder(config)
-    params = DecoderParams(
-        kind="attention", embedding=8, hidden=16, attention=8, dropout=0.0,
-        normalise_grid=True, initial_tanh=True, context_output=True,
-    )  # fmt: skip
+    params = DecoderParams(**tiny_params()["decoder"])
     vocabulary = Vocabulary(WORDS, range(len(WORDS), 0, -1))
     decoder = build_decoder(params, encoder.channels, len(vocabulary))
     return Captioner(encoder, decoder, params, vocabulary, Transform(size, fit), "fp32")

@@ -1,0 +1,183 @@
+"""`showtell demo`: a page in the browser that describes the photograph dropped on it. For this machine alone."""
+
+import argparse
+import base64
+import io
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from showtell.errors import UserError
+from showtell.paths import FINETUNE_MODEL
+
+if TYPE_CHECKING:
+    import gradio
+    from PIL import Image
+
+    from showtell.captioner import Caption, Captioner
+
+LARGEST_FILE = 20 << 20  # bytes of an upload
+LARGEST_PICTURE = 50_000_000  # pixels: more than telephones take; told from the file's head, before it is decoded
+TILE = 176  # pixels, the longer side of a word's picture
+PACE = 0.32  # seconds from one word to the next
+
+STYLE = f"""
+.said {{ font-size: 1.55rem; line-height: 1.3; margin: 0 0 16px; }}
+.words {{ display: flex; flex-wrap: wrap; gap: 12px 10px; margin: 0; padding: 0; }}
+.words figure {{ margin: 0; width: 112px; text-align: center; }}
+.words img {{ display: block; width: 100%; border-radius: 8px; transition: transform .15s; }}
+.words figure:hover img, .words figure:focus img {{ transform: scale(1.55); position: relative; z-index: 2; }}
+.words figcaption {{ padding-top: 4px; }}
+.said span, .words figure {{ opacity: 0; animation: appear .5s forwards; animation-delay: calc(var(--n) * {PACE}s); }}
+.beams, .beams tr, .beams td, .beams th {{ border: 0 !important; background: none !important; text-align: left; }}
+.beams {{ margin-top: 22px; font-variant-numeric: tabular-nums; }}
+.beams td, .beams th {{ padding: 4px 22px 4px 0 !important; }}
+@keyframes appear {{ to {{ opacity: 1; }} }}
+@media (prefers-reduced-motion: reduce) {{ .said span, .words figure {{ animation: none; opacity: 1; }} }}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Serve a page on this machine, 127.0.0.1, that describes the photographs dropped on it."
+    parser.add_argument("--model", type=Path, default=FINETUNE_MODEL, metavar="DIR", help="default %(default)s")
+    parser.add_argument("--port", type=int, default=7860, help="default %(default)s; 0: any free one")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    _without_telemetry()
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise UserError("the demo needs gradio: pip install 'showtell[demo]'") from None
+    from showtell.captioner import Captioner
+
+    page = build_page(Captioner.load(args.model))
+    launch(page, args.port, browser=not args.no_browser)
+    page.block_thread()
+    return 0
+
+
+def _without_telemetry() -> None:
+    """Before the library is imported, which is when it reads these."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def launch(page: "gradio.Blocks", port: int, browser: bool) -> str:
+    """Serve `page` on 127.0.0.1 and print where; `UserError` when the port is taken."""
+    import gradio
+
+    if port == 0:
+        port = _free_port()
+    # The library's own themes fetch fonts from elsewhere; these are there already.
+    theme = gradio.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    try:
+        _, url, _ = page.launch(
+            server_name="127.0.0.1", server_port=port, share=False, inbrowser=browser, prevent_thread_lock=True,
+            quiet=True, max_file_size=LARGEST_FILE, footer_links=[], ssr_mode=False, enable_monitoring=False,
+            theme=theme, css=STYLE,
+        )  # fmt: skip
+    except OSError:
+        raise UserError(f"cannot serve on port {port}: it is taken; choose another with --port") from None
+    print(f"serving on {url}  (Ctrl-C ends it)", flush=True)
+    return url
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def build_page(captioner: "Captioner") -> "gradio.Blocks":
+    """The page: photograph and beam on the left, what is said on the right."""
+    import gradio
+
+    with gradio.Blocks(title="Showtell", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gradio.Markdown("# Showtell\nDrop a photograph; see what the model says, and where it looked for every word.")
+        with gradio.Row():
+            with gradio.Column(scale=2, min_width=280):
+                # image_mode=None: the library hands the file over as it is, unread
+                photo = gradio.Image(
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                    label="Photograph",
+                    elem_id="photo",
+                )
+                beam = gradio.Slider(1, 10, value=5, step=1, label="Beam width", elem_id="beam")
+            with gradio.Column(scale=3, min_width=320):
+                said = gradio.HTML(elem_id="said")
+        for event in (photo.change, beam.release):
+            event(
+                lambda path, width: describe(captioner, path, int(width)), [photo, beam], said,
+                api_visibility="private", show_progress="minimal",
+            )  # fmt: skip
+    return page
+
+
+def describe(captioner: "Captioner", path: str | None, beam: int) -> str:
+    """HTML of what the model says of a picture: the caption word by word, each with its attention, and the beams."""
+    from showtell.attention_pictures import seen
+    from showtell.images import load_image
+
+    if path is None:
+        return ""
+    try:
+        _check(Path(path))
+        picture = seen(load_image(path), captioner.transform)
+        beams = captioner.n_best([picture], beam, n_best=beam, max_length=30)[0]
+    except UserError as error:
+        return f'<p role="alert">{escape(str(error).replace(str(path), Path(path).name))}</p>'
+    picture.thumbnail((TILE, TILE))
+    return f"{_caption(picture, beams[0])}{_beams(beams)}"
+
+
+def _check(path: Path) -> None:
+    from PIL import Image
+
+    if path.stat().st_size > LARGEST_FILE:
+        raise UserError(f"{path.name} has more than {LARGEST_FILE >> 20} MB")
+    try:
+        with Image.open(path) as picture:
+            pixels = picture.width * picture.height
+    except Exception:  # whatever is wrong with it, reading it whole says so best
+        return
+    if pixels > LARGEST_PICTURE:
+        raise UserError(f"{path.name} has {pixels / 1e6:.0f} megapixels, more than {LARGEST_PICTURE / 1e6:.0f}")
+
+
+def _caption(picture: "Image.Image", best: "Caption") -> str:
+    from showtell.attention_pictures import glow
+
+    words = " ".join(f'<span style="--n:{n}">{escape(word)}</span>' for n, word in enumerate(best.words))
+    said = f'<p class="said">{words or "(nothing)"}</p>'
+    if best.attention is None:
+        return said
+    tiles = (
+        f'<figure tabindex="0" style="--n:{n}"><img alt="" src="{_data_url(glow(picture, best.attention[n]))}">'
+        f"<figcaption>{escape(word)}</figcaption></figure>"
+        for n, word in enumerate(best.words)
+    )
+    return f'{said}<div class="words">{"".join(tiles)}</div>'
+
+
+def _beams(beams: "Sequence[Caption]") -> str:
+    rows = (f"<tr><td>{escape(b.text)}</td><td>{_minus(b.logprob)}</td></tr>" for b in beams)
+    return f'<table class="beams"><tr><th>Best captions</th><th>Log probability</th></tr>{"".join(rows)}</table>'
+
+
+def _minus(number: float) -> str:
+    return f"{number:.2f}".replace("-", "−")
+
+
+def _data_url(picture: "Image.Image") -> str:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")

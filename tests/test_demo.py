@@ -1,0 +1,120 @@
+import argparse
+import json
+import re
+import socket
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from chromium import chromium
+from PIL import Image
+from tiny_model import tiny_captioner
+
+from showtell.commands import demo
+from showtell.errors import UserError
+
+
+def write_picture(path, size=(90, 60)):
+    pixels = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_what_is_said_of_a_picture(tmp_path):
+    path = write_picture(tmp_path / "a.png")
+    html = demo.describe(tiny_captioner(), str(path), 3)
+    best = tiny_captioner().caption([path], beam=3, max_length=30)[0]
+    assert html.count("<figure") == html.count("data:image/jpeg") == len(best.words)
+    assert html.count("<tr>") == 1 + 3 and f"<td>{best.text}</td>" in html
+    assert demo.describe(tiny_captioner(), None, 3) == ""
+
+
+def test_what_is_no_picture_or_too_much_is_told_by_its_name_alone(tmp_path, monkeypatch):
+    broken = tmp_path / "<b>.jpg"
+    broken.write_bytes(b"nothing")
+    told = demo.describe(tiny_captioner(), str(broken), 3)
+    assert told.startswith('<p role="alert">') and "&lt;b&gt;.jpg" in told and str(tmp_path) not in told
+    path = write_picture(tmp_path / "a.png")
+    monkeypatch.setattr(demo, "LARGEST_PICTURE", 5000)
+    assert "megapixels" in demo.describe(tiny_captioner(), str(path), 3)
+    monkeypatch.setattr(demo, "LARGEST_FILE", 100)
+    assert "more than 0 MB" in demo.describe(tiny_captioner(), str(path), 3)
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    with pytest.raises(UserError, match=r"pip install 'showtell\[demo\]'"):
+        demo.run(argparse.Namespace(model=tmp_path, port=0, no_browser=True))
+
+
+@pytest.fixture(scope="module")
+def served():
+    demo._without_telemetry()
+    pytest.importorskip("gradio", reason="the extra `demo` is not installed")
+    page = demo.build_page(tiny_captioner())
+    try:
+        yield demo.launch(page, 0, browser=False)
+    finally:
+        page.close()
+
+
+def wait(browser, code, seconds=20):
+    end = time.monotonic() + seconds
+    while not (value := browser.execute_script(f"return {code}")):
+        assert time.monotonic() < end, code
+        time.sleep(0.05)
+    return value
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the library's own
+def test_a_photo_dropped_on_the_page(served, tmp_path):
+    from selenium.webdriver import Keys
+
+    photo = write_picture(tmp_path / "photo.jpg")
+    with chromium(tmp_path / "profile") as browser:
+        browser.get(served)
+        wait(browser, "document.querySelector('#photo input[type=file]')")
+        browser.find_element("css selector", "#photo input[type=file]").send_keys(str(photo))
+        wait(browser, "document.querySelectorAll('#said figure').length > 0")
+        words = browser.execute_script("return [...document.querySelectorAll('.said span')].map(s => s.textContent)")
+        tiles = browser.execute_script(
+            "return [...document.querySelectorAll('#said figcaption')].map(s => s.textContent)"
+        )
+        assert words == tiles
+        wait(browser, "[...document.querySelectorAll('#said figure')].every(f => getComputedStyle(f).opacity === '1')")
+        rows = "document.querySelectorAll('#said .beams td:first-child').length"
+        assert wait(browser, rows) == 5
+        slider = browser.find_element("css selector", "#beam input[type=range]")
+        slider.send_keys(Keys.ARROW_LEFT)
+        slider.send_keys(Keys.ARROW_LEFT)
+        number = browser.find_element("css selector", "#beam input[type=number]")
+        number.send_keys(Keys.BACKSPACE, Keys.BACKSPACE, "2", Keys.TAB)
+        wait(browser, f"{rows} === 2")
+        events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+        urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        hosts = {urlsplit(url).hostname for url in urls if urlsplit(url).scheme in ("http", "https", "ws", "wss")}
+        assert hosts == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_only_this_machine_is_served(served):
+    port = urlsplit(served).port
+    assert re.match(r"http://127\.0\.0\.1:\d+/", served)
+    own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
+    for address in own - {a for a in own if a.startswith("127.")}:
+        with socket.socket() as other:
+            other.settimeout(2)
+            assert other.connect_ex((address, port)) != 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_files_over_the_limit_are_refused_on_arrival(served):
+    import httpx
+
+    answer = httpx.post(f"{served}gradio_api/upload", files={"files": ("a.jpg", b"0" * (demo.LARGEST_FILE + 1))})
+    assert answer.status_code == 413
+    assert httpx.post(f"{served}gradio_api/upload", files={"files": ("a.jpg", b"0" * 100)}).status_code == 200
