@@ -398,7 +398,7 @@ def test_phone_width_and_touch(tmp_path, small):
 def test_curves_are_read_as_numbers(tmp_path):
     (tmp_path / "train.tsv").write_text("epoch\tloss\tnote\n1\t2.5\t\n2\t1.5\tbest\n")
     assert read_curves(tmp_path / "train.tsv") == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.5}]
-    with pytest.raises(UserError, match="none.tsv"):
+    with pytest.raises(UserError, match=r"none\.tsv"):
         read_curves(tmp_path / "none.tsv")
 
 
