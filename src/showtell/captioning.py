@@ -5,13 +5,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from showtell.augmentation import mirrored
+from showtell.augmentation import cropped, mirrored
 from showtell.batches import Batch
 from showtell.decoders import Decoder
 from showtell.encoders import Encoder
 from showtell.losses import caption_loss
 from showtell.precision import autocast
-from showtell.training import Learner, LoopParams
+from showtell.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
+from showtell.training import Counts, Learner, LoopParams
 
 
 class CaptionParams(LoopParams):
@@ -19,6 +20,10 @@ class CaptionParams(LoopParams):
 
     alpha_c: float = Field(ge=0, description="weight of the doubly stochastic attention penalty")
     label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
+    sampling: float = Field(ge=0, le=1, description="share of input words that are the model's own, at its highest")
+    sampling_start: int = Field(ge=1, description="first epoch with scheduled sampling")
+    sampling_schedule: SamplingSchedule = Field(description="how the share rises from there")
+    sampling_rise: int = Field(ge=1, description="epochs that set the pace of its rise")
     select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
     validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
 
@@ -41,16 +46,33 @@ class CaptionNetwork(Learner):
     def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
         super().__init__()
         self.decoder, self.params, self.encoder = decoder, params, encoder
+        self.own_words = 0.0  # share of input words that are the decoder's own, in the present epoch
+
+    def begin_epoch(self, epoch: int) -> None:
+        p = self.params
+        self.own_words = own_word_share(epoch, p.sampling, p.sampling_start, p.sampling_schedule, p.sampling_rise)
 
     def features(self, images: Tensor) -> Tensor:
         """What the decoder sees: encoded images, or cached features as they are; float32."""
         return (self.encoder(images) if self.encoder is not None else images).float()
 
-    def loss(self, batch: Batch) -> Tensor:
-        images = mirrored(batch.images) if self.encoder is not None and self.params.flip else batch.images
+    def augmented(self, images: Tensor) -> Tensor:
+        """Images as training shows them to an encoder that learns; cached features as they are."""
+        if self.encoder is None:
+            return images
+        if self.encoder.crop is not None:
+            images = cropped(images, self.encoder.crop)
+        return mirrored(images) if self.params.flip else images
+
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        whole = whole or Counts.of(batch)
         with autocast(self.params.precision):
-            decoded = self.decoder(self.features(images), batch.inputs, batch.mask)
-        return caption_loss(decoded, batch.targets, batch.mask, self.params.alpha_c, self.params.label_smoothing)
+            features, inputs = self.features(self.augmented(batch.images)), batch.inputs
+            if self.own_words:
+                inputs = with_own_words(self.decoder, features.detach(), inputs, batch.mask, self.own_words)
+            decoded = self.decoder(features, inputs, batch.mask)
+        weights = self.params.alpha_c, self.params.label_smoothing
+        return caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
 
     def groups(self) -> list[tuple[nn.Module, float]]:
         groups: list[tuple[nn.Module, float]] = [(self.decoder, self.params.learning_rate)]

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -20,7 +21,7 @@ from showtell.files import fingerprint
 from showtell.params import Section
 from showtell.precision import Precision
 
-# Normalisation when the weights do not bring their own: the statistics of ImageNet, as nearly every published weight has.
+# Normalisation when the weights do not bring their own: the statistics of ImageNet, as nearly all weights have.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,20 +32,34 @@ class EncoderParams(Section):
     weights: str = Field(description="DEFAULT, a named torchvision weight, none, or a path to a state dict")
     output: Literal["grid", "pooled", "hidden"] = Field(description="what the decoder gets of an image")
     node: str | None = Field(description="layer whose output is the grid; null: the last map before the classifier")
+    crop: int | None = Field(ge=16, le=2048, description="pixels: it sees this square of the middle; null: all")
     precision: Precision = Field(description="arithmetic of the frozen encoder")
+
+    @field_validator("crop")
+    @classmethod
+    def _no_cropped_grid(cls, crop: int | None, info: ValidationInfo) -> int | None:
+        if crop is not None and info.data.get("output") == "grid":
+            raise PydanticCustomError("grid", "a grid's cells stand for places in the whole picture; set it to null")
+        return crop
 
 
 class Encoder(nn.Module):
     """The network up to one of its nodes, from uint8 images to features.
 
-    `config` is all that rebuilds it (name, node, output, image size, mean, std); weights travel in the state dict.
+    `config` is all that rebuilds it (name, node, output, image size, crop, mean, std); weights travel in the state
+    dict. Of images of `size` pixels it sees the middle `crop` pixels, when there is a crop; images that are cropped
+    already (by augmentation) it takes as they are.
     """
 
     def __init__(self, config: dict[str, Any], network: nn.Module | None = None):
         super().__init__()
         self.config = dict(config)
         network = network if network is not None else _network(config["name"])
-        probe = torch.zeros(1, 3, config["size"], config["size"])
+        self.crop: int | None = config.get("crop")
+        if self.crop is not None and self.crop > config["size"]:
+            raise UserError(f"encoder.crop = {self.crop} is more than the images have (resize.size = {config['size']})")
+        seen = self.crop or config["size"]
+        probe = torch.zeros(1, 3, seen, seen)
         if config["node"] is None:
             self.config["node"] = _find_node(network, probe, config["output"])
         try:
@@ -67,19 +82,25 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (image, 3, height, width) -> (image, cell, channel), or (image, channel) when pooled or hidden."""
-        x = (images.float() - self.mean) / self.std
+        x = (self._middle(images).float() - self.mean) / self.std
         x = self.backbone(x.contiguous(memory_format=torch.channels_last))["features"]
-        if self.config["output"] == "hidden":
+        if self.config["output"] == "hidden" and x.dim() == 2:
             return x  # (image, channel)
         grid = _as_grid(x)  # (image, cell, channel)
         return grid if self.config["output"] == "grid" else grid.mean(dim=1)
+
+    def _middle(self, images: Tensor) -> Tensor:
+        if self.crop is None or images.shape[2] <= self.crop:
+            return images
+        edge = (images.shape[2] - self.crop) // 2
+        return images[:, :, edge : edge + self.crop, edge : edge + self.crop]
 
     def freeze(self) -> None:
         """Nothing learns: no gradients, and batch-norm statistics stay as they are."""
         self.train_from(None)
 
     def train_from(self, block: str | None) -> None:
-        """Let `block` and everything after it learn; what comes before is frozen, batch norm included. None: all frozen."""
+        """Let `block` and what follows learn; what comes before is frozen, batch norm included. None: all frozen."""
         modules = dict(self.backbone.named_modules())
         order = {name: position for position, name in enumerate(name for name in modules if name)}
         if block is not None and block not in order:
@@ -127,7 +148,7 @@ def state_hash(module: nn.Module) -> str:
 
 
 def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
-    """The encoder of params.yaml for square images of `size` pixels, weights loaded (or drawn), frozen, in eval mode."""
+    """The encoder of params.yaml for square images of `size` pixels: weights loaded (or drawn), frozen, eval mode."""
     torch.manual_seed(seed)
     network, mean, std = _weighted_network(params)
     config = {
@@ -138,6 +159,8 @@ def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
         "mean": list(mean),
         "std": list(std),
     }
+    if params.crop is not None:
+        config["crop"] = params.crop
     return Encoder(config, network).eval()
 
 
@@ -164,7 +187,8 @@ def _weighted_network(params: EncoderParams) -> tuple[nn.Module, tuple[float, ..
     except KeyError:
         known = ", ".join(w.name for w in torchvision.models.get_model_weights(params.name))
         raise UserError(
-            f"encoder.weights = {params.weights!r}: {params.name} knows DEFAULT, {known}, none, or a .pth or .safetensors file"
+            f"encoder.weights = {params.weights!r}: {params.name} knows DEFAULT, {known}, none, "
+            "or a .pth or .safetensors file"
         ) from None
     except ValueError:
         raise UserError(f"encoder.name = {params.name!r} is not a classification model of torchvision.models") from None

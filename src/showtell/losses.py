@@ -7,18 +7,23 @@ from torch.nn import functional
 from showtell.decoders import Decoded
 
 
-def caption_loss(decoded: Decoded, targets: Tensor, mask: Tensor, alpha_c: float, smoothing: float) -> Tensor:
+def caption_loss(
+    decoded: Decoded, targets: Tensor, mask: Tensor, alpha_c: float, smoothing: float, positions: int, captions: int
+) -> Tensor:
     """Mean cross-entropy over real positions, plus the doubly stochastic penalty of decoders that attend.
 
     targets, mask (image, caption, step). Natural log. The penalty (Xu et al. 2015, section 4.2.1) asks every cell to be
     looked at about once in a caption: alpha_c times the mean over captions and cells of (1 - sum over steps)^2.
+    `positions` and `captions` are the real ones of the whole update, so that the losses of its parts add up to its own.
     """
-    loss = functional.cross_entropy(decoded.logits.float(), targets[mask], label_smoothing=smoothing)
+    logits, real_targets = decoded.logits.float(), targets[mask]
+    loss = functional.cross_entropy(logits, real_targets, label_smoothing=smoothing, reduction="sum") / positions
     if decoded.attention is None or alpha_c == 0:
         return loss
     seen = (decoded.attention * mask.unsqueeze(3)).sum(dim=2)  # (image, caption, cell)
     real = mask.any(dim=2)  # captions that the image really has
-    return loss + alpha_c * ((1 - seen[real]) ** 2).mean()
+    missed = (1 - seen[real]) ** 2  # (real caption, cell)
+    return loss + alpha_c * missed.mean(dim=1).sum() / captions
 
 
 @torch.no_grad()

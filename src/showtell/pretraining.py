@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.augmentation import mirrored
+from showtell.augmentation import cropped, mirrored
 from showtell.batches import Batch, CaptionedImages, in_order, load_batches, training_batches
 from showtell.checkpoints import Checkpoints
 from showtell.encoders import Encoder
 from showtell.precision import autocast, device
-from showtell.training import Learner, LoopParams, fit, seed_weights
+from showtell.training import Counts, Learner, LoopParams, fit, seed_weights
 from showtell.vocabulary import UNK
 
 BATCH = 64  # images judged side by side; bounds memory, changes no result
@@ -58,7 +58,8 @@ class WordNetwork(Learner):
     def forward(self, images: Tensor) -> Tensor:
         """-log of the probability that a word is absent, (image, word): noisy-OR adds it up over cells."""
         with autocast(self.params.precision):
-            scores = self.detect(self.encoder(images))  # (image, cell, word)
+            features = self.encoder(images)
+            scores = self.detect(features if features.dim() == 3 else features.unsqueeze(1))  # (image, cell, word)
         return functional.softplus(scores.float()).sum(dim=1)
 
     def targets(self, batch: Batch) -> Tensor:
@@ -67,12 +68,16 @@ class WordNetwork(Learner):
         present.scatter_(1, batch.targets.flatten(1), 1.0)
         return present[:, self.words]
 
-    def loss(self, batch: Batch) -> Tensor:
-        images = mirrored(batch.images) if self.training and self.params.flip else batch.images
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        images = batch.images
+        if self.training and self.encoder.crop is not None:
+            images = cropped(images, self.encoder.crop)
+        if self.training and self.params.flip:
+            images = mirrored(images)
         absent = self(images)  # -log P(absent)
         present = -torch.log(-torch.expm1(-absent.clamp(min=1e-6)))  # -log P(present)
         targets = self.targets(batch)
-        return torch.where(targets > 0, present, absent).sum(dim=1).mean()
+        return torch.where(targets > 0, present, absent).sum() / (whole or Counts.of(batch)).images
 
     def groups(self) -> list[tuple[nn.Module, float]]:
         return [(self.encoder, self.params.learning_rate), (self.detect, self.params.learning_rate)]
@@ -101,7 +106,11 @@ def word_validation(network: WordNetwork, dataset: CaptionedImages) -> Callable[
 
 
 def pretrain(
-    encoder: Encoder, data: dict[str, CaptionedImages], vocabulary: int, params: PretrainParams, checkpoints: Checkpoints
+    encoder: Encoder,
+    data: dict[str, CaptionedImages],
+    vocabulary: int,
+    params: PretrainParams,
+    checkpoints: Checkpoints,
 ) -> list[dict[str, float]]:
     """Teach `encoder` the words of data["train"] in place, leave it frozen, and return a row for each epoch."""
     seed_weights(params.seed)

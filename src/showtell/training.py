@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -25,26 +25,43 @@ class LoopParams(Section):
     """What every training has: how long, how fast, in what arithmetic."""
 
     seed: int = Field(ge=0, description="of initial weights, order and dropout")
-    epochs: int = Field(ge=1, description="passes over the training images at most")
+    epochs: int = Field(ge=0, description="passes over the training images at most; 0: nothing is learnt")
     images_per_update: int = Field(ge=1, description="images, each with all its captions, in one update")
+    accumulate: int = Field(ge=1, description="parts of an update computed one after another: less memory, same update")
     learning_rate: float = Field(gt=0, lt=1, description="at its highest; fine-tuning has another for the encoder")
     optimizer: Literal["adam", "adamw"] = Field(description="optimiser")
     weight_decay: float = Field(ge=0, lt=1, description="decoupled weight decay (adamw), L2 (adam)")
-    schedule: Literal["plateau", "cosine"] = Field(description="x decay after patience | falling to 0 along a cosine")
+    schedule: Literal["plateau", "step", "cosine"] = Field(description="x decay when stuck | regularly | a cosine to 0")
     warmup_updates: int = Field(ge=0, description="updates over which the learning rate rises from 0")
-    decay: float = Field(gt=0, le=1, description="plateau: factor on the learning rate")
+    decay: float = Field(gt=0, le=1, description="plateau, step: factor on the learning rate")
     patience: int = Field(ge=1, description="plateau: epochs without improvement before the factor")
+    step_epochs: int = Field(ge=1, description="step: epochs between factors")
     stop_after: int = Field(ge=1, description="epochs without improvement before training stops")
     clip: Literal["none", "value", "norm"] = Field(description="how gradients are clipped")
     clip_at: float = Field(gt=0, description="largest gradient value or norm")
     precision: Precision = Field(description="arithmetic of training")
 
 
+class Counts(NamedTuple):
+    """What the losses of an update are means over."""
+
+    images: int
+    captions: int
+    positions: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Counts":
+        return cls(len(batch.mask), int(batch.mask.any(dim=2).sum()), int(batch.mask.sum()))
+
+
 class Learner(nn.Module):
     """What the loop trains."""
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The scalar to minimise."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Told before each epoch, from 1."""
+
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        """The scalar to minimise, of a batch or of its part in an update of `whole`: the parts' losses add up."""
         raise NotImplementedError
 
     def groups(self) -> list[tuple[nn.Module, float]]:
@@ -80,18 +97,20 @@ def fit(
     `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the learner as it stands;
     the epoch with the greatest `select` among them is the best.
     """
-    optimizer = build_optimizer(learner, params)
+    optimizer, scaler = build_optimizer(learner, params), build_scaler(params)
     standing, history = Standing(), []
     state = checkpoints.latest()
     if state is not None:
         standing, history = Standing(**state["standing"]), state["history"]
         learner.load_state_dict(state["weights"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
         log(f"going on after epoch {standing.epoch}")
     while standing.epoch < params.epochs and standing.since_best < params.stop_after:
         started = time.perf_counter()
         torch.manual_seed(params.seed * 1_000_003 + standing.epoch)
-        loss = _train_epoch(learner, epoch_batches(standing.epoch), optimizer, standing, params)
+        learner.begin_epoch(standing.epoch + 1)
+        loss = _train_epoch(learner, epoch_batches(standing.epoch), optimizer, scaler, standing, params)
         row = {"epoch": standing.epoch + 1, "loss": loss, **validate()}
         improved = _count_epoch(standing, row[select], params)
         history.append(row)
@@ -102,9 +121,11 @@ def fit(
             "history": history,
             "weights": weights,
             "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
         }
         checkpoints.save(state, weights, improved)
-    learner.load_state_dict(checkpoints.best(), strict=False)
+    if history:
+        learner.load_state_dict(checkpoints.best(), strict=False)
     return history
 
 
@@ -114,7 +135,12 @@ def seed_weights(seed: int) -> None:
 
 
 def _train_epoch(
-    learner: Learner, batches: Any, optimizer: torch.optim.Optimizer, standing: Standing, params: LoopParams
+    learner: Learner,
+    batches: Any,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    standing: Standing,
+    params: LoopParams,
 ) -> float:
     """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it)."""
     learner.train()
@@ -124,13 +150,23 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] * scale
         optimizer.zero_grad(set_to_none=True)
-        loss = learner.loss(batch.to(where))
-        loss.backward()
+        whole = Counts.of(batch)
+        for part in parts(batch, params.accumulate):
+            loss = learner.loss(part.to(where), whole)
+            scaler.scale(loss).backward()
+            total += loss.detach()
+        scaler.unscale_(optimizer)
         _clip_gradients(learner, params)
-        optimizer.step()
-        total += loss.detach()
+        scaler.step(optimizer)
+        scaler.update()
         standing.update += 1
     return float(total) / updates
+
+
+def parts(batch: Batch, count: int) -> list[Batch]:
+    """The images of `batch` dealt to so many batches; each keeps their order, long captions first."""
+    count = min(count, len(batch.images))
+    return [Batch(*(tensor[start::count] for tensor in batch)) for start in range(count)] if count > 1 else [batch]
 
 
 def _count_epoch(standing: Standing, value: float, params: LoopParams) -> bool:
@@ -154,6 +190,8 @@ def rate_scale(standing: Standing, params: LoopParams, updates: int) -> float:
     rise = min(1.0, (standing.update + 1) / max(1, params.warmup_updates))
     if params.schedule == "plateau":
         return rise * params.decay**standing.decays
+    if params.schedule == "step":
+        return rise * params.decay ** (standing.epoch // params.step_epochs)
     progress = max(0, standing.update - params.warmup_updates) / max(1, updates - params.warmup_updates)
     return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
@@ -166,6 +204,11 @@ def build_optimizer(learner: Learner, params: LoopParams) -> torch.optim.Optimiz
     ]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
     return kind(groups, lr=params.learning_rate, weight_decay=params.weight_decay)
+
+
+def build_scaler(params: LoopParams) -> torch.amp.GradScaler:
+    """Keeps fp16 gradients from vanishing; does nothing in wider arithmetic."""
+    return torch.amp.GradScaler(device().type, enabled=params.precision == "fp16")
 
 
 def _clip_gradients(learner: nn.Module, params: LoopParams) -> None:

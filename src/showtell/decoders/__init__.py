@@ -1,10 +1,15 @@
 """The decoders by name. Adding one means one file and one entry here."""
 
 from showtell.decoders.attention import AttentionDecoder
+from showtell.decoders.injection import InitInjectDecoder, PreInjectDecoder
 from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.decoders.params import DecoderParams
 
-DECODERS: dict[str, type[Decoder]] = {"attention": AttentionDecoder}
+DECODERS: dict[str, type[Decoder]] = {
+    "attention": AttentionDecoder,
+    "pre_inject": PreInjectDecoder,
+    "init_inject": InitInjectDecoder,
+}
 
 
 def build_decoder(params: DecoderParams, channels: int, words: int) -> Decoder:

@@ -21,7 +21,8 @@ class State(NamedTuple):
         """For each image keep these beams, in this order (they may repeat). `beams` (image, kept) ints."""
         rows = [x.flatten(2) if x.dim() > 2 else x.unsqueeze(2) for x in self.beam]  # (image, beam, anything)
         picked = [x.gather(1, beams.unsqueeze(2).expand(-1, -1, x.shape[2])) for x in rows]
-        return State(self.image, tuple(p.reshape(*beams.shape, *x.shape[2:]) for p, x in zip(picked, self.beam)))
+        shapes = [(*beams.shape, *x.shape[2:]) for x in self.beam]
+        return State(self.image, tuple(x.reshape(shape) for x, shape in zip(picked, shapes, strict=True)))
 
     def keep_images(self, images: Tensor) -> "State":
         """Only these images (indices)."""
@@ -57,10 +58,9 @@ def active_corner(mask: Tensor) -> list[tuple[int, int]]:
     Batches put long captions first, so that later steps are computed for few of them; any other order costs time but
     changes nothing.
     """
-    images, captions, steps = mask.shape
     real = mask.cpu()
     corners = []
-    for step in range(steps):
+    for step in range(mask.shape[2]):
         rows, columns = real[:, :, step].any(1).nonzero(), real[:, :, step].any(0).nonzero()
         corners.append((int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else (0, 0))
     return corners

@@ -1,0 +1,52 @@
+"""Learning on one's own words: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural
+Networks" (NeurIPS 2015), section 2.4, for every decoder of the interface.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from showtell.decoders import Decoder, State
+
+SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid"]
+
+
+def own_word_share(epoch: int, highest: float, start: int, schedule: SamplingSchedule, rise: int) -> float:
+    """Probability that an input is the model's own word in `epoch` (from 1); nothing before `start`.
+
+    With t epochs of sampling, the present one counted, `highest` times: constant 1; linear t / rise, up to 1;
+    exponential 1 - e^(-t / rise); inverse_sigmoid 1 - rise / (rise + e^(t / rise)).
+    """
+    t = epoch - start + 1
+    if t < 1:
+        return 0.0
+    if schedule == "linear":
+        return highest * min(1.0, t / rise)
+    if schedule == "exponential":
+        return highest * (1 - math.exp(-t / rise))
+    if schedule == "inverse_sigmoid":
+        return highest * (1 - rise / (rise + math.exp(min(t / rise, 700))))  # beyond 709 a float overflows
+    return highest
+
+
+@torch.no_grad()
+def with_own_words(decoder: Decoder, features: Tensor, inputs: Tensor, mask: Tensor, share: float) -> Tensor:
+    """`inputs` with each word but the first replaced, with probability `share`, by the decoder's likeliest next word.
+
+    That word is the one it would say after the inputs so far, replaced ones included, dropout off. No gradient flows
+    through the choice, so choosing first and teaching afterwards is the same as choosing while teaching.
+    """
+    learning = decoder.training
+    decoder.eval()
+    captions, steps = inputs.shape[1:]
+    state = decoder.start(features)
+    state = State(state.image, tuple(x.expand(-1, captions, *x.shape[2:]) for x in state.beam))
+    replace = torch.rand(inputs.shape, device=inputs.device) < share
+    mixed = [inputs[:, :, 0]]
+    for step in range(1, steps):
+        logits, state = decoder.step(state, mixed[-1])  # (image, caption, word)
+        mixed.append(torch.where(replace[:, :, step] & mask[:, :, step], logits.argmax(dim=-1), inputs[:, :, step]))
+    decoder.train(learning)
+    return torch.stack(mixed, dim=2)  # (image, caption, step)
