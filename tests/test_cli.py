@@ -16,16 +16,28 @@ def status_of(*arguments):
     return caught.value.code
 
 
-def test_help_names_every_command_and_imports_nothing_heavy():
+def imported_by(*arguments):
+    """What a command prints, and the heavy modules that it has imported when it ends."""
     code = (
         "import sys; from showtell import cli\n"
-        "try: cli.main(['--help'])\n"
+        f"try: cli.main({list(arguments)})\n"
         "finally: print(sorted({'torch', 'numpy', 'PIL', 'matplotlib', 'pydantic', 'dvc'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    *printed, modules = done.stdout.splitlines()
+    return "\n".join(printed), modules
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    printed, modules = imported_by("--help")
     for name in cli.COMMANDS:
-        assert f"\n  {name} " in done.stdout
-    assert done.stdout.endswith("[]\n")
+        assert f"\n  {name} " in printed
+    assert modules == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["caption", "--help"], ["caption", "a.jpg", "--beam", "0"], ["demo", "--help"]])
+def test_help_and_wrong_options_do_not_wait_for_torch(arguments):
+    assert imported_by(*arguments)[1] == "[]"
 
 
 @pytest.mark.parametrize("name", ["caption", "demo", "import", "score", "tokenize", "compare"])

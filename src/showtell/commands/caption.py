@@ -1,26 +1,16 @@
-"""`showtell caption`: describe photographs, with a model's folder and nothing else."""
+"""`showtell caption`: describe photographs, with a model's folder and nothing else.
+
+What needs the networks is in `photos`, imported when all arguments are known to be right.
+"""
 
 import argparse
-import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-
-from showtell.attention_pictures import draw_attention, seen
-from showtell.captioner import BATCH, Caption, Captioner
 from showtell.commands.pictures import Source, picture_sources
 from showtell.errors import UserError
-from showtell.files import atomic
-from showtell.images import load_image
 from showtell.paths import FINETUNE_MODEL
-from showtell.progress import log
-
-LARGEST = 1024  # pixels, the longer side of a picture that attention is drawn on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,90 +56,14 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.n_best <= args.beam:
         raise UserError(f"--n-best {args.n_best}: must be 1 to the width of the beam, {args.beam}")
     sources = list(picture_sources(args.images, args.allow_urls))
-    drawings = _drawings(args.attention, sources) if args.attention else {}
-    captioner = Captioner.load(args.model)
-    status, waiting = 0, iter(enumerate(sources))
-    while batch := list(islice(waiting, BATCH)):
-        read = list(_read(batch, captioner, keep=bool(drawings)))
-        for index, source, result in _captioned(read, captioner, args, options):
-            if isinstance(result, UserError):
-                status = 1
-                log(f"error: {result}")
-                if args.json:
-                    print(json.dumps({"image": source.shown, "error": str(result)}, ensure_ascii=False), flush=True)
-                continue
-            for line in lines(source.shown, result.captions, args.json):
-                print(line, flush=True)
-            if drawings:
-                _draw(drawings[index], result)
-    return status
+    drawings = _drawings(args.attention, sources) if args.attention else None
+    from showtell.commands.photos import caption_photos  # imports torch
+
+    options |= {"beam": args.beam, "n_best": args.n_best}
+    return 0 if caption_photos(args.model, sources, options, drawings, args.json) else 1
 
 
-class Read(NamedTuple):
-    """An image as the model sees it (uint8, (3, size, size)) and as people do; its captions, best first, once found."""
-
-    pixels: np.ndarray
-    picture: Image.Image | None
-    captions: list[Caption]
-
-
-def _read(
-    batch: Sequence[tuple[int, Source]], captioner: Captioner, keep: bool
-) -> Iterator[tuple[int, Source, Read | UserError]]:
-    """Each image made small at once: a batch of photographs at their full size may not fit the memory."""
-    for index, source in batch:
-        try:
-            picture = load_image(source.load())
-            pixels = captioner.transform(picture)
-        except UserError as error:
-            message = str(error).replace(source.name, source.shown)
-            yield index, source, UserError(message if source.shown in message else f"{source.shown}: {message}")
-            continue
-        small = None
-        if keep:
-            small = seen(picture, captioner.transform)
-            small.thumbnail((LARGEST, LARGEST))
-        yield index, source, Read(pixels, small, [])
-
-
-def _captioned(
-    read: list[tuple[int, Source, Read | UserError]],
-    captioner: Captioner,
-    args: argparse.Namespace,
-    options: dict[str, Any],
-) -> Iterator[tuple[int, Source, Read | UserError]]:
-    whole = [result.pixels for *_, result in read if isinstance(result, Read)]
-    if whole:
-        pixels = torch.from_numpy(np.stack(whole))  # (image, 3, size, size)
-        attention = args.attention is not None
-        found = iter(captioner.generate(pixels, args.beam, n_best=args.n_best, attention=attention, **options))
-    for index, source, result in read:
-        yield index, source, result if isinstance(result, UserError) else result._replace(captions=next(found))
-
-
-def lines(name: str, captions: Sequence[Caption], as_json: bool) -> Iterator[str]:
-    """What is printed for one image: `name: caption`, with the log probability where there are several; or JSON."""
-    if as_json:
-        entries = [
-            {"caption": c.text, "logprob": c.logprob, "score": c.score, "finished": c.finished} for c in captions
-        ]
-        more = {"captions": entries} if len(entries) > 1 else {}
-        yield json.dumps({"image": name, **entries[0], **more}, ensure_ascii=False)
-    elif len(captions) == 1:
-        yield f"{name}: {captions[0].text}"
-    else:
-        yield from (f"{name}: {caption.text}  ({caption.logprob:.2f})" for caption in captions)
-
-
-def _draw(path: Path, result: Read) -> None:
-    best = result.captions[0]
-    if best.attention is None:
-        raise UserError("this model does not attend to parts of the image: there is nothing to draw (--attention)")
-    with atomic(path) as temporary:
-        draw_attention(result.picture, best).save(temporary, Image.registered_extensions()[path.suffix.lower()])
-
-
-def _drawings(out: Path, sources: Sequence[Source]) -> dict[int, Path]:
+def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:
     """The picture to draw for each image: OUT.png itself, or with several images OUT-<name of the image>.png.
 
     A folder holds <name of the image>.png. Images of the same name are told apart by a number.
@@ -158,14 +72,14 @@ def _drawings(out: Path, sources: Sequence[Source]) -> dict[int, Path]:
     if not folder and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"--attention {out}: the picture's name must end in .png, .jpg or .webp")
     if len(sources) == 1 and not folder:
-        return {0: out}
-    paths: dict[int, Path] = {}
-    for index, source in enumerate(sources):
+        return [out]
+    paths: list[Path] = []
+    for source in sources:
         name = source.stem if folder else f"{out.stem}-{source.stem}"
         path = (out if folder else out.parent) / f"{name}{'.png' if folder else out.suffix}"
         number = 2
-        while path in paths.values():
+        while path in paths:
             path = path.with_stem(f"{name}-{number}")
             number += 1
-        paths[index] = path
+        paths.append(path)
     return paths

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from showtell.errors import UserError
-from showtell.images import ImageError
 
 # Folders are searched for these; a file that is named itself may end in anything.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
@@ -98,5 +97,5 @@ def _fetch(url: str) -> bytes:
 
 def _bounded(name: str, content: bytes | bytearray) -> bytes | bytearray:
     if len(content) > LARGEST_STREAM:
-        raise ImageError(f"{name}: more than {LARGEST_STREAM >> 20} MB", "oversized")
+        raise UserError(f"{name}: more than {LARGEST_STREAM >> 20} MB")
     return content
