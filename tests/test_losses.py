@@ -1,0 +1,78 @@
+"""The loss in numbers that can be followed by hand, and that its parts add up to the whole."""
+
+import math
+
+import pytest
+import torch
+
+from showtell.decoders import Decoded
+from showtell.losses import caption_loss, top_accuracy
+
+# One image with two captions of three and one words, another with one caption of two.
+MASK = torch.tensor([[[1, 1, 1], [1, 0, 0]], [[1, 1, 0], [0, 0, 0]]]).bool()
+TARGETS = torch.tensor([[[1, 2, 3], [3, 0, 0]], [[2, 3, 0], [0, 0, 0]]])
+
+
+def decoded(seed: int = 0, cells: int = 4) -> Decoded:
+    torch.manual_seed(seed)
+    attention = torch.softmax(torch.randn(2, 2, 3, cells), dim=-1)
+    return Decoded(torch.randn(6, 5), attention)
+
+
+def test_cross_entropy_is_the_mean_over_real_words():
+    both = decoded()
+    logprobs = torch.log_softmax(both.logits, dim=1)
+    expected = -sum(logprobs[row, word] for row, word in enumerate([1, 2, 3, 3, 2, 3])) / 6
+    loss = caption_loss(Decoded(both.logits, None), TARGETS, MASK, alpha_c=1.0, smoothing=0.0, positions=6, captions=3)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_smoothing_spreads_probability_over_all_words():
+    both = decoded()
+    logprobs = torch.log_softmax(both.logits, dim=1)
+    targets = torch.full((6, 5), 0.1 / 5)
+    for row, word in enumerate([1, 2, 3, 3, 2, 3]):
+        targets[row, word] += 0.9
+    loss = caption_loss(Decoded(both.logits, None), TARGETS, MASK, 0.0, smoothing=0.1, positions=6, captions=3)
+    torch.testing.assert_close(loss, -(targets * logprobs).sum() / 6)
+
+
+def test_uniform_logits_cost_the_logarithm_of_the_vocabulary():
+    flat = Decoded(torch.zeros(6, 5), None)
+    assert caption_loss(flat, TARGETS, MASK, 0.0, 0.0, 6, 3).item() == pytest.approx(math.log(5))
+
+
+def test_penalty_is_over_real_captions_and_real_steps():
+    both = decoded()
+    captions = [(0, 0, 3), (0, 1, 1), (1, 0, 2)]  # image, caption, steps
+    missed = [(1 - both.attention[i, c, :steps].sum(0)) ** 2 for i, c, steps in captions]
+    plain = caption_loss(both, TARGETS, MASK, 0.0, 0.0, 6, 3)
+    penalised = caption_loss(both, TARGETS, MASK, 2.0, 0.0, 6, 3)
+    torch.testing.assert_close(penalised - plain, 2.0 * torch.stack(missed).mean())
+
+
+def test_no_penalty_where_every_cell_was_looked_at_once():
+    even = Decoded(torch.zeros(4, 5), torch.full((1, 1, 4, 4), 0.25))
+    mask = torch.ones(1, 1, 4, dtype=torch.bool)
+    targets = torch.zeros(1, 1, 4, dtype=torch.long)
+    assert caption_loss(even, targets, mask, 1.0, 0.0, 4, 1).item() == pytest.approx(math.log(5))
+
+
+def test_losses_of_parts_add_up_to_the_loss_of_the_whole():
+    both = decoded()
+    whole = caption_loss(both, TARGETS, MASK, 1.0, 0.1, positions=6, captions=3)
+    rows = MASK.flatten(1).sum(1).tolist()
+    first, second = both.logits.split(rows)
+    parts = [
+        caption_loss(Decoded(logits, both.attention[i : i + 1]), TARGETS[i : i + 1], MASK[i : i + 1], 1.0, 0.1, 6, 3)
+        for i, logits in enumerate((first, second))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_top_accuracy_counts_targets_among_the_best():
+    logits = torch.tensor([[5.0, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]])
+    targets = torch.tensor([0, 5, 1])
+    assert top_accuracy(logits, targets, among=1) == 1
+    assert top_accuracy(logits, targets, among=5) == 2
+    assert top_accuracy(logits, targets, among=99) == 3

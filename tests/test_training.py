@@ -1,0 +1,293 @@
+"""The training loop with a learner small enough to follow: schedules, stopping, clipping, going on after a kill."""
+
+import math
+
+import pytest
+import torch
+from conftest import tiny_params
+from torch import nn
+
+from showtell.batches import Batch
+from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams
+from showtell.checkpoints import Checkpoints
+from showtell.decoders import DecoderParams, build_decoder
+from showtell.encoders import Encoder
+from showtell.scheduled_sampling import own_word_share, with_own_words
+from showtell.training import Counts, Learner, LoopParams, Standing, fit, parts, rate_scale
+from showtell.workplace import Workplace
+
+WORDS = 9
+
+
+def loop_params(**changes) -> LoopParams:
+    values = {key: value for key, value in tiny_params()["pretrain"].items() if key in LoopParams.model_fields}
+    values |= {"epochs": 6, "precision": "fp32", "schedule": "plateau", "clip": "none", "optimizer": "adam"}
+    return LoopParams.model_validate(values | {"weight_decay": 0.0} | changes)
+
+
+def batch_of(seed: int, images: int = 6) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(4) < torch.randint(1, 5, (images, 2, 1), generator=generator)
+    inputs, targets = torch.randint(0, WORDS, (2, images, 2, 4), generator=generator).unbind()
+    return Batch(torch.randn(images, 3, generator=generator), inputs, targets, mask)
+
+
+class Line(Learner):
+    """Learns the sum of three numbers, with dropout so that random numbers matter and a part that must not learn."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fixed, self.linear = nn.Linear(3, 3), nn.Linear(3, 1)
+        self.fixed.requires_grad_(False)
+        self.dropout = nn.Dropout(0.5)
+        self.epochs: list[int] = []
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def loss(self, batch: Batch, whole: Counts | None = None):
+        error = self.linear(self.dropout(self.fixed(batch.images))).squeeze(1) - batch.images.sum(1)
+        return (error**2).sum() / (whole or Counts.of(batch)).images
+
+    def groups(self):
+        return [(self.linear, 0.05)]
+
+    def weights(self):
+        return {f"linear.{name}": tensor for name, tensor in self.linear.state_dict().items()}
+
+
+def epoch_batches(epoch: int) -> list[Batch]:
+    return [batch_of(10 * epoch + number) for number in range(3)]
+
+
+def run(tmp_path, learner: Learner, params: LoopParams, scores: list[float] | None = None, batches=epoch_batches):
+    tmp_path.mkdir(exist_ok=True)
+    given = iter(scores or [])
+
+    def validate() -> dict[str, float]:
+        return {"score": next(given) if scores else -float(learner.linear.weight.detach().sub(1).abs().sum())}
+
+    return fit(learner, batches, validate, params, "score", Checkpoints(Workplace(tmp_path)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_resumed_is_uninterrupted(tmp_path, precision):
+    params = loop_params(precision=precision, schedule="cosine", warmup_updates=4)
+    whole = Line()
+    history = run(tmp_path / "whole", whole, params)
+    killed = Line()
+
+    def stop_in_third(epoch: int) -> list[Batch]:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return epoch_batches(epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", killed, params, batches=stop_in_third)
+    torch.rand(100)  # another process would be somewhere else in its random numbers
+    resumed = Line()
+    assert run(tmp_path / "killed", resumed, params) == history
+    assert resumed.epochs == [3, 4, 5, 6]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_the_best_epoch_is_kept_and_survives_a_resume(tmp_path):
+    params = loop_params(epochs=4)
+    first = Line()
+    run(tmp_path, first, loop_params(epochs=2), scores=[0.2, 0.9])
+    best = first.linear.weight.clone()
+    again = Line()
+    history = run(tmp_path, again, params, scores=[0.5, 0.6])
+    assert [row["score"] for row in history] == [0.2, 0.9, 0.5, 0.6]
+    assert torch.equal(again.linear.weight, best)
+
+
+def test_stops_after_so_many_epochs_without_improvement(tmp_path):
+    history = run(tmp_path, Line(), loop_params(epochs=20, stop_after=3), scores=[0.1, 0.5, 0.4, 0.5, 0.3, 0.9])
+    assert len(history) == 5
+
+
+def test_no_epochs_leave_the_weights_as_drawn(tmp_path):
+    learner = Line()
+    before = learner.linear.weight.clone()
+    assert run(tmp_path, learner, loop_params(epochs=0)) == []
+    assert torch.equal(learner.linear.weight, before)
+
+
+def rates(params: LoopParams, standings: list[Standing]) -> list[float]:
+    return [rate_scale(standing, params, 20) for standing in standings]
+
+
+def test_plateau_lowers_the_rate_after_patience_and_again(tmp_path):
+    learner, seen = Line(), []
+    params = loop_params(epochs=8, patience=2, decay=0.5, stop_after=20, warmup_updates=0)
+
+    def recorded(epoch: int) -> list[Batch]:
+        return epoch_batches(epoch)
+
+    scores = [0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.5, 0.5]
+    original = torch.optim.Adam.step
+
+    def step(self, *args, **kwargs):
+        seen.append(self.param_groups[0]["lr"])
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        run(tmp_path, learner, params, scores=scores, batches=recorded)
+    assert seen[::3] == pytest.approx([0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125, 0.0125])
+
+
+def test_schedules():
+    step = loop_params(schedule="step", step_epochs=2, decay=0.1, warmup_updates=0)
+    assert rates(step, [Standing(epoch=e) for e in range(5)]) == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    cosine = loop_params(schedule="cosine", warmup_updates=0)
+    assert rates(cosine, [Standing(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.5, 0])
+    warm = loop_params(schedule="cosine", warmup_updates=10)
+    assert rates(warm, [Standing(update=u) for u in (0, 4, 9, 15)]) == pytest.approx([0.1, 0.5, 1, 0.5])
+
+
+@pytest.mark.parametrize("clip", ["value", "norm"])
+def test_gradients_are_clipped(tmp_path, clip):
+    learner = Line()
+    run(tmp_path, learner, loop_params(epochs=1, clip=clip, clip_at=1e-3))
+    gradients = torch.cat([p.grad.flatten() for p in learner.linear.parameters()])
+    size = gradients.abs().max() if clip == "value" else gradients.norm()
+    assert size == pytest.approx(1e-3, rel=1e-3)
+    assert all(p.grad is None for p in learner.fixed.parameters())
+
+
+def caption_network(encoder: Encoder | None = None, **changes) -> CaptionNetwork:
+    section, kind = ("finetune", FinetuneParams) if encoder is not None else ("train", TrainParams)
+    params = kind.model_validate(tiny_params()[section] | {"precision": "fp32"} | changes)
+    torch.manual_seed(1)
+    shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0})
+    channels = encoder.channels if encoder is not None else 5
+    return CaptionNetwork(build_decoder(shape, channels, WORDS), params, encoder)
+
+
+def grid_batch(seed: int = 0, images: int = 5) -> Batch:
+    batch = batch_of(seed, images)
+    return batch._replace(images=torch.randn(images, 4, 5, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_an_update_in_parts_is_the_same_update(count):
+    network, batch = caption_network(), grid_batch()
+    network.loss(batch).backward()
+    whole = {name: p.grad.clone() for name, p in network.named_parameters()}
+    network.zero_grad()
+    dealt = parts(batch, count)
+    assert len(dealt) == min(count, 5)
+    for part in dealt:
+        network.loss(part, Counts.of(batch)).backward()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
+
+
+def tiny_encoder(**changes) -> Encoder:
+    torch.manual_seed(2)
+    config = {"name": "resnet18", "node": "layer2", "output": "grid", "size": 32, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    return Encoder(config | changes)
+
+
+def picture_batch(size: int = 32) -> Batch:
+    return batch_of(3, 4)._replace(images=torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8))
+
+
+def test_finetuning_leaves_what_is_frozen_bit_for_bit_and_moves_the_rest(tmp_path):
+    encoder = tiny_encoder()
+    encoder.train_from("layer2")
+    network = caption_network(encoder)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    learning = loop_params(epochs=1, learning_rate=0.01)
+    fit(
+        network,
+        lambda epoch: [picture_batch()] * 2,
+        lambda: {"score": 1.0},
+        learning,
+        "score",
+        Checkpoints(Workplace(tmp_path)),
+    )
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (not name.startswith("backbone.layer2")), name
+
+
+def test_checkpoints_hold_what_learns_and_nothing_else():
+    encoder = tiny_encoder()
+    encoder.train_from("layer2.1")
+    names = set(caption_network(encoder).weights())
+    of_encoder = {name.removeprefix("encoder.") for name in names if name.startswith("encoder.")}
+    assert of_encoder == {name for name in encoder.state_dict() if name.startswith("backbone.layer2.1.")}
+    assert "backbone.layer2.1.bn1.running_mean" in of_encoder
+    assert any(name.startswith("decoder.") for name in names)
+
+
+def test_augmentation_is_for_training_of_the_encoder_alone():
+    encoder = tiny_encoder(output="pooled", crop=24)
+    network = caption_network(encoder, flip=True)
+    images = picture_batch().images
+    torch.manual_seed(0)
+    augmented = network.augmented(images)
+    assert augmented.shape == (4, 3, 24, 24)
+    windows = images.unfold(2, 24, 1).unfold(3, 24, 1)  # (image, 3, top, left, row, column)
+    for image, piece in enumerate(augmented):
+        places = windows[image].flatten(1, 2).transpose(0, 1)  # (place, 3, row, column)
+        assert any(torch.equal(place, piece) or torch.equal(place.flip(2), piece) for place in places)
+    network.eval()
+    middle = encoder(images[:, :, 4:28, 4:28])
+    torch.testing.assert_close(network.features(images), middle)
+    cached = caption_network()
+    assert cached.augmented(images) is images
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "exponential", "inverse_sigmoid"])
+def test_share_of_own_words_rises_from_its_start_to_its_height(schedule):
+    shares = [own_word_share(epoch, 0.4, 3, schedule, 5) for epoch in range(1, 100)]
+    assert shares[:2] == [0, 0] and all(share > 0 for share in shares[2:])
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(0.4, abs=1e-3)
+    first = {
+        "constant": 0.4, "linear": 0.4 / 5, "exponential": 0.4 * (1 - math.exp(-0.2)),
+        "inverse_sigmoid": 0.4 * (1 - 5 / (5 + math.exp(0.2))),
+    }  # fmt: skip
+    assert shares[2] == pytest.approx(first[schedule])
+
+
+@pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
+def test_own_words_are_what_the_decoder_would_say(kind):
+    values = tiny_params()["decoder"] | {"kind": kind}
+    if kind != "attention":
+        off = {"attention": None, "normalise_grid": False, "initial_tanh": False, "context_output": False}
+        values |= off | {"image_projection": "batch_norm"}
+    torch.manual_seed(1)
+    decoder = build_decoder(DecoderParams.model_validate(values), 5, WORDS)
+    for parameter in decoder.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    batch = grid_batch()
+    decoder.train()
+    free = with_own_words(decoder, batch.images, batch.inputs, batch.mask, share=1.0)
+    assert decoder.training
+    decoder.eval()
+    said = decoder(batch.images, free, batch.mask).logits.argmax(dim=1)
+    next_words = torch.full_like(free, -1)
+    next_words[batch.mask] = said
+    follow = batch.mask[:, :, 1:]
+    assert torch.equal(free[:, :, 1:][follow], next_words[:, :, :-1][follow])
+    assert torch.equal(free[:, :, 0], batch.inputs[:, :, 0])
+    assert torch.equal(with_own_words(decoder, batch.images, batch.inputs, batch.mask, 0.0), batch.inputs)
+
+
+def test_scheduled_sampling_follows_the_epoch_and_keeps_the_targets():
+    network = caption_network(sampling=1.0, sampling_start=2)
+    batch = grid_batch()
+    plain = caption_network().loss(batch)
+    network.begin_epoch(1)
+    torch.testing.assert_close(network.loss(batch), plain)
+    network.begin_epoch(2)
+    sampled = network.loss(batch)
+    assert not torch.isclose(sampled, plain)
+    sampled.backward()
+    assert all(p.grad is not None for p in network.parameters())
