@@ -6,7 +6,8 @@ from showtell.checkpoints import Checkpoints
 from showtell.curves import write_curves
 from showtell.encoders import build_encoder
 from showtell.errors import run
-from showtell.features import encoder_transform, extract, save_encoder
+from showtell.features import announce, encoder_transform, extract, save_encoder
+from showtell.files import move
 from showtell.params import load
 from showtell.pretraining import pretrain
 from showtell.store import RowReader
@@ -22,13 +23,17 @@ def main() -> None:
     vocabulary = Vocabulary.load(paths.VOCAB)
     contents = [reader.attrs["content"] for reader in images.values()]
     with workplace("features", params, pretraining, encoder.hash(), contents, vocabulary.hash) as place:
+        announce(encoder, images, place)
         history = []
         if params.weights == "none" and pretraining.enabled:
             data = {split: CaptionedImages(paths.split_json(split), images[split]) for split in ("train", "val")}
             history = pretrain(encoder, data, len(vocabulary), pretraining, Checkpoints(place))
         for split, reader in images.items():
-            extract(encoder, reader, paths.split_features(split), params.precision, place)
-        save_encoder(paths.ENCODER, encoder, transform, params.precision)
+            extract(encoder, reader, place / f"{split}.h5", params.precision)
+        for split in images:
+            move(place / f"{split}.h5", paths.split_features(split))
+        save_encoder(place / "encoder", encoder, transform, params.precision)
+        move(place / "encoder", paths.ENCODER)
         write_curves("features", history, select="val_f1")
         place.finish()
 

@@ -3,6 +3,7 @@
 An image and all its captions stay together: its features are read, projected and attended once for all of them.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from showtell.vocabulary import PAD
 
 
 class Batch(NamedTuple):
-    """`images`: rows of the store, uint8 pictures or float16 features (image, ...); token tensors (image, caption, step)."""
+    """`images`: rows of the store, uint8 pictures or float16 features (image, ...); tokens (image, caption, step)."""
 
     images: Tensor
     inputs: Tensor  # tokens without the last
@@ -88,16 +89,34 @@ def in_order(count: int, size: int) -> list[list[int]]:
 def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
     """Iterate over `batches` (lists of indices).
 
-    Reading is light next to the networks, so it happens in this process; SHOWTELL_WORKERS=n moves it to n others.
+    Reading is light next to the networks, so it happens in this process; SHOWTELL_WORKERS=n moves it to n others,
+    which SHOWTELL_START says how to start (fork, spawn or forkserver; Python's default otherwise). The batches are the
+    same whatever they say.
     """
+    workers = _workers()
     return DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=_whole,
-        num_workers=int(os.environ.get("SHOWTELL_WORKERS", "0")),
+        num_workers=workers,
+        multiprocessing_context=_start_method() if workers else None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
     )
+
+
+def _workers() -> int:
+    asked = os.environ.get("SHOWTELL_WORKERS") or "0"
+    if not asked.isdecimal():
+        raise UserError(f"SHOWTELL_WORKERS = {asked!r}: a number of processes, 0 or more")
+    return int(asked)
+
+
+def _start_method() -> str | None:
+    asked, known = os.environ.get("SHOWTELL_START") or None, multiprocessing.get_all_start_methods()
+    if asked is not None and asked not in known:
+        raise UserError(f"SHOWTELL_START = {asked!r}: one of {', '.join(known)}")
+    return asked
 
 
 def training_batches(dataset: CaptionedImages, size: int, seed: int) -> Callable[[int], DataLoader]:

@@ -5,14 +5,13 @@ from the top left, or one vector an image, `pooled` and `hidden` (image, channel
 """
 
 import hashlib
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-import torchvision
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
@@ -20,6 +19,7 @@ from showtell.errors import UserError
 from showtell.files import fingerprint
 from showtell.params import Section
 from showtell.precision import Precision
+from showtell.weights import bare_network, load_weights
 
 # Normalisation when the weights do not bring their own: the statistics of ImageNet, as nearly all weights have.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -54,14 +54,15 @@ class Encoder(nn.Module):
     def __init__(self, config: dict[str, Any], network: nn.Module | None = None):
         super().__init__()
         self.config = dict(config)
-        network = network if network is not None else _network(config["name"])
+        network = network if network is not None else bare_network(config["name"])
         self.crop: int | None = config.get("crop")
         if self.crop is not None and self.crop > config["size"]:
             raise UserError(f"encoder.crop = {self.crop} is more than the images have (resize.size = {config['size']})")
         seen = self.crop or config["size"]
         probe = torch.zeros(1, 3, seen, seen)
         if config["node"] is None:
-            self.config["node"] = _find_node(network, probe, config["output"])
+            with _images_of(config["name"], seen):
+                self.config["node"] = _find_node(network, probe, config["output"])
         try:
             self.backbone = create_feature_extractor(
                 network, {self.config["node"]: "features"}, suppress_diff_warning=True
@@ -75,7 +76,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).mul(scale).view(shape), persistent=False)
         self._frozen: list[nn.Module] = []
         self.freeze()
-        with torch.no_grad():
+        with torch.no_grad(), _images_of(config["name"], seen):
             features = self.eval()(probe)
         self.channels: int = features.shape[-1]
         self.cells: int = features.shape[1] if features.dim() == 3 else 1
@@ -150,7 +151,8 @@ def state_hash(module: nn.Module) -> str:
 def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
     """The encoder of params.yaml for square images of `size` pixels: weights loaded (or drawn), frozen, eval mode."""
     torch.manual_seed(seed)
-    network, mean, std = _weighted_network(params)
+    network = bare_network(params.name)
+    mean, std = load_weights(network, params.name, params.weights) or (IMAGENET_MEAN, IMAGENET_STD)
     config = {
         "name": params.name,
         "output": params.output,
@@ -164,54 +166,16 @@ def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
     return Encoder(config, network).eval()
 
 
-def _network(name: str, weights: Any = None) -> nn.Module:
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models")
-    arguments: dict[str, Any] = {"weights": weights}
-    if name in ("googlenet", "inception_v3"):
-        # Their weight initialisation takes minutes and is overwritten or, untrained, not needed.
-        arguments["init_weights"] = False
-    return torchvision.models.get_model(name, **arguments)
-
-
-def _weighted_network(params: EncoderParams) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
-    """The whole classification network with the weights asked for, and the normalisation that goes with them."""
-    if params.weights == "none":
-        return _network(params.name), IMAGENET_MEAN, IMAGENET_STD
-    if Path(params.weights).suffix in (".pth", ".pt", ".safetensors"):
-        network = _network(params.name)
-        _load_state(network, Path(params.weights), params.name)
-        return network, IMAGENET_MEAN, IMAGENET_STD
+@contextmanager
+def _images_of(name: str, size: int) -> Iterator[None]:
+    """Say in one line that a network cannot take images of this size."""
     try:
-        weights = torchvision.models.get_model_weights(params.name)[params.weights]
-    except KeyError:
-        known = ", ".join(w.name for w in torchvision.models.get_model_weights(params.name))
+        yield
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or ["too small"])[0]
         raise UserError(
-            f"encoder.weights = {params.weights!r}: {params.name} knows DEFAULT, {known}, none, "
-            "or a .pth or .safetensors file"
+            f"{name} cannot look at {size} x {size} pixels ({reason}); change resize.size or encoder.crop"
         ) from None
-    except ValueError:
-        raise UserError(f"encoder.name = {params.name!r} is not a classification model of torchvision.models") from None
-    try:
-        network = _network(params.name, weights)
-    except OSError as error:
-        raise UserError(
-            f"cannot download {weights.url} ({error}); bring the file and set encoder.weights to its path"
-        ) from None
-    transform = weights.transforms()
-    return network, tuple(transform.mean), tuple(transform.std)
-
-
-def _load_state(network: nn.Module, path: Path, name: str) -> None:
-    """Load a state dict without running anything that a file could carry (no pickle code)."""
-    if not path.is_file():
-        raise UserError(f"encoder.weights = {str(path)!r}: no such file")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        network.load_state_dict(state)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"encoder.weights = {str(path)!r} does not hold a state dict of {name}: {reason}") from None
 
 
 def _find_node(network: nn.Module, probe: Tensor, output: str) -> str:

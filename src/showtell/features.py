@@ -1,8 +1,11 @@
 """Features of every image, computed once: the encoder as it was used, and one HDF5 store for each split."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from safetensors import SafetensorError
@@ -14,25 +17,50 @@ from showtell.files import check_space, read_json, write_json
 from showtell.images import Transform
 from showtell.precision import Precision, autocast, device
 from showtell.progress import log, track
-from showtell.store import RowReader, RowWriter
+from showtell.store import RowReader, RowWriter, rows_there
 from showtell.workplace import Workplace
 
 BATCH = 64  # images encoded side by side; bounds memory
 
 
-def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precision, place: Workplace) -> None:
-    """Fill `path` with the features of `images`, float16 (image, cell, channel) or (image, channel), restartable."""
+def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -> None:
+    """Say how large the features of all splits will be; `UserError` when what is still to be written does not fit."""
+    row_bytes = int(np.prod(row_shape(encoder))) * np.dtype(np.float16).itemsize
+    count = sum(map(len, images.values()))
+    shape = " x ".join(map(str, row_shape(encoder)))
+    log(f"features: {count:,} images, {shape} float16 each, {count * row_bytes / 1e6:,.1f} MB")
+    there = {split: rows_there(place / f"{split}.h5") for split in images}
+    check_space(place.folder, sum(max(0, len(images[split]) - there[split]) for split in images) * row_bytes)
+
+
+def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precision) -> None:
+    """Fill `path` with the features of `images`, float16 (image, cell, channel) or (image, channel).
+
+    Killed, it goes on behind the last batch that was written, to the same bytes; finished, it does nothing. `path`
+    therefore belongs in a workplace, whose name says by what and of what it was made.
+    """
     encoder = encoder.eval().to(device())
-    shape = (encoder.cells, encoder.channels) if encoder.config["output"] == "grid" else (encoder.channels,)
-    writer = RowWriter(place / path.name, feature_name(encoder), len(images), shape, np.float16)
-    needed = (len(images) - writer.done) * writer.row_bytes
-    log(f"{path.name}: {len(images)} images of {shape}, {len(images) * writer.row_bytes / 1e6:.1f} MB")
-    check_space(place.folder, needed)
+    name = feature_name(encoder)
+    attrs = feature_attrs(encoder, images)
+    if path.exists() and RowReader(path, name).attrs == attrs:
+        return
+    writer = RowWriter(path.with_name(f"{path.name}.part"), name, len(images), row_shape(encoder), np.float16)
     with torch.inference_mode(), autocast(precision):
         for start in track(range(writer.done, len(images), BATCH), f"features {path.name}"):
             rows = images.rows(range(start, min(start + BATCH, len(images))))
-            writer.append(encoder(torch.from_numpy(rows).to(device())).to(torch.float16).cpu().numpy())
-    writer.finish(path, images.ids, feature_attrs(encoder, images))
+            features = encoder(torch.from_numpy(rows).to(device())).to(torch.float16)
+            if not features.isfinite().all():
+                raise UserError(
+                    f"the encoder gives values that float16 cannot hold (images {start + 1} to {start + len(rows)} of "
+                    f"{images.path}); its weights or encoder.precision do not suit it"
+                )
+            writer.append(features.cpu().numpy())
+    writer.finish(path, images.ids, attrs)
+
+
+def row_shape(encoder: Encoder) -> tuple[int, ...]:
+    """Of one image's features: (cell, channel) or (channel,)."""
+    return (encoder.cells, encoder.channels) if feature_name(encoder) == "grid" else (encoder.channels,)
 
 
 def feature_name(encoder: Encoder) -> str:
@@ -42,27 +70,48 @@ def feature_name(encoder: Encoder) -> str:
 
 def feature_attrs(encoder: Encoder, images: RowReader) -> dict[str, str]:
     """What a feature file was made of and by."""
-    return {
-        "encoder": json.dumps(encoder.config, sort_keys=True),
-        "weights": encoder.hash(),
-        "transform": images.attrs["transform"],
-        "images": images.attrs["content"],
-    }
+    return {**_identity(encoder), "transform": images.attrs["transform"], "images": images.attrs["content"]}
+
+
+def _identity(encoder: Encoder) -> dict[str, str]:
+    return {"encoder": json.dumps(encoder.config, sort_keys=True), "weights": encoder.hash()}
 
 
 def open_features(path: Path, encoder: Encoder, transform: Transform) -> RowReader:
-    """The store at `path`; `UserError` naming both sides when another encoder, other weights or another transform made it."""
-    reader = RowReader(path, feature_name(encoder))
-    mine = {
-        "encoder": json.dumps(encoder.config, sort_keys=True),
-        "weights": encoder.hash(),
-        "transform": json.dumps(transform.to_dict()),
-    }
-    for key, value in mine.items():
-        theirs = reader.attrs.get(key)
-        if theirs != value:
-            raise UserError(f"{path} was made with {key} {theirs}, the present one is {value}; run `dvc repro features`")
+    """The store at `path`; `UserError` naming both sides when another encoder, weights or transform made it."""
+    reader = RowReader(path, _stored_name(path, default=feature_name(encoder)))
+    present = {**_identity(encoder), "transform": json.dumps(transform.to_dict())}
+    theirs, ours = _made_by(reader.attrs), _made_by(present)
+    for key in (*ours, *theirs):
+        if theirs.get(key) != ours.get(key):
+            raise UserError(
+                f"{path} was made with {key} {theirs.get(key)}, the encoder here has {ours.get(key)}; "
+                "run `dvc repro features`"
+            )
     return reader
+
+
+def _stored_name(path: Path, default: str) -> str:
+    try:
+        with h5py.File(path, "r") as file:
+            return next((name for name in ("grid", "pooled") if name in file), default)
+    except OSError:  # the reader says what is the matter
+        return default
+
+
+def _made_by(attrs: Mapping[str, str]) -> dict[str, Any]:
+    """Configuration, weights and transform in single values, the telling ones first."""
+    try:
+        config, transform = json.loads(attrs["encoder"]), json.loads(attrs["transform"])
+        telling = {key: config.pop(key, None) for key in ("name", "output", "node")}
+        return {
+            **{f"encoder.{key}": value for key, value in telling.items()},
+            **{f"resize.{key}": value for key, value in transform.items()},
+            **{f"encoder.{key}": value for key, value in config.items()},
+            "weights": attrs["weights"],
+        }
+    except (KeyError, AttributeError, json.JSONDecodeError):
+        return {}
 
 
 def encoder_transform(images: RowReader) -> Transform:
@@ -73,7 +122,8 @@ def encoder_transform(images: RowReader) -> Transform:
 def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:
     """Write the encoder as it was used, for the stages after this one."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}, folder / "encoder.safetensors")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    save_file(state, folder / "encoder.safetensors")
     config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
     write_json(folder / "config.json", config)
 

@@ -6,6 +6,7 @@ A process killed at any moment therefore leaves a file that the next run goes on
 same as without the kill. Reading uses the same offsets, so no HDF5 handle is ever shared between workers.
 """
 
+import errno
 import os
 import weakref
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ class RowWriter:
         position = self._row_at(start)
         with open(self.part, "r+b") as file:
             while data:  # one pwrite moves at most 2 GiB
-                written = os.pwrite(file.fileno(), data, position)
+                written = _pwrite(file.fileno(), data, position)
                 data, position = data[written:], position + written
 
     def mark(self, done: int) -> None:
@@ -119,6 +120,8 @@ class RowReader:
                 self.dtype: np.dtype = dataset.dtype
                 self.attrs: dict[str, str] = dict(file.attrs)
                 self.ids: list[str] = [i.decode() for i in file["image_id"][()]]
+            if len(self.ids) != len(self):
+                raise OSError(f"it names {len(self.ids)} images and holds {len(self)}")
             self._offset = _locate(self.path, name, self.shape, self.dtype)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist; run `dvc repro`") from None
@@ -159,6 +162,26 @@ class RowReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
+
+
+def rows_there(path: Path) -> int:
+    """How many rows of the store `path` an earlier run has written already, finished or in its part."""
+    if path.exists():
+        with h5py.File(path, "r") as file:
+            return len(file["image_id"])
+    try:
+        return int(path.with_name(f"{path.name}.part.count").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _pwrite(descriptor: int, data: memoryview, position: int) -> int:
+    try:
+        return os.pwrite(descriptor, data, position)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError("no space left on the disk; make room and run the same command again to go on") from None
 
 
 def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
