@@ -1,0 +1,212 @@
+"""Encoders of several families: what they give, what is frozen, what they take from weights."""
+
+import pytest
+import torch
+import torchvision
+from conftest import tiny_params
+from safetensors.torch import save_file
+
+from showtell.encoders import Encoder, EncoderParams, build_encoder
+from showtell.errors import UserError
+from showtell.params import validate
+from showtell.pretraining import PretrainParams, WordNetwork
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+def encoder_of(name: str, output: str = "grid", node: str | None = None, size: int = 64, **more) -> Encoder:
+    torch.manual_seed(0)
+    config = {"name": name, "output": output, "node": node, "size": size, "mean": MEAN, "std": STD}
+    return Encoder(config | more).eval()
+
+
+def pictures(count: int = 2, size: int = 64) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    return (images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+# Grid and pooled features of a family, and how many channels its last map has at 64 pixels.
+FAMILIES = {"resnet18": (4, 512), "mobilenet_v3_small": (4, 576), "densenet121": (4, 1024), "regnet_y_400mf": (4, 440)}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_grid_is_the_last_map_and_pooled_its_mean(name):
+    grid = encoder_of(name)
+    pooled = encoder_of(name, "pooled")
+    cells, channels = FAMILIES[name]
+    with torch.inference_mode():
+        features = grid(pictures())
+        assert features.shape == (2, cells, channels) == (2, grid.cells, grid.channels)
+        torch.testing.assert_close(pooled(pictures()), features.mean(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size", "cells"), [("vit_b_32", 224, 49), ("swin_t", 64, 4)])
+def test_families_whose_maps_come_in_other_orders(name, size, cells):
+    encoder = encoder_of(name, size=size)
+    assert (encoder.cells, encoder.channels) == (cells, 768)
+
+
+def test_cells_go_row_by_row_from_the_top_left():
+    encoder = encoder_of("resnet18", node="layer1")
+    images = pictures(1)
+    changed = images.clone()
+    changed[:, :, 48:, :16] = 255 - changed[:, :, 48:, :16]  # the bottom left corner
+    with torch.inference_mode():
+        moved = (encoder(images) - encoder(changed)).abs().sum(2).view(16, 16)
+    assert moved.argmax() % 16 < 4 and moved.argmax() // 16 >= 12
+
+
+def test_hidden_is_what_the_classifier_reads():
+    for name in ("resnet18", "mobilenet_v3_small", "alexnet"):
+        torch.manual_seed(0)
+        network = torchvision.models.get_model(name, weights=None).eval()
+        encoder = encoder_of(name, "hidden")
+        encoder.backbone.load_state_dict(network.state_dict(), strict=False)
+        last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+        seen = []
+        last.register_forward_hook(lambda module, args, out, seen=seen: seen.append(args[0]))
+        with torch.inference_mode():
+            network(normalised(pictures()))
+            torch.testing.assert_close(encoder(pictures()), seen[0], rtol=1e-4, atol=1e-4)
+        assert encoder.channels == last.in_features
+
+
+def test_hidden_of_a_map_is_its_mean():
+    hidden, pooled = encoder_of("resnet18", "hidden", "layer3"), encoder_of("resnet18", "pooled", "layer3")
+    with torch.inference_mode():
+        torch.testing.assert_close(hidden(pictures()), pooled(pictures()))
+
+
+def test_bytes_are_normalised_as_the_weights_expect():
+    encoder = encoder_of("resnet18", node="conv1")
+    with torch.inference_mode():
+        expected = encoder.backbone.conv1(normalised(pictures())).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(encoder(pictures()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_crop_sees_the_middle_and_takes_cropped_images_as_they_are():
+    encoder = encoder_of("resnet18", "pooled", crop=48)
+    images = pictures()
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(images), encoder(images[:, :, 8:56, 8:56]))
+    with pytest.raises(UserError, match=r"encoder\.crop = 80 is more than the images have \(resize\.size = 64\)"):
+        encoder_of("resnet18", "pooled", crop=80)
+
+
+def test_crop_of_a_grid_is_refused(tmp_path):
+    section = tiny_params()["encoder"] | {"crop": 32, "output": "grid"}
+    with pytest.raises(UserError, match=r"encoder\.crop = 32: a grid's cells stand for places in the whole picture"):
+        validate("encoder", {"encoder": section}, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("block", "learning"),
+    [
+        ("layer3", ["layer3", "layer4"]),
+        ("layer4.1", ["layer4.1"]),
+        ("conv1", ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]),
+        (None, []),
+    ],
+)
+def test_blocks_from_one_on_learn(block, learning):
+    encoder = encoder_of("resnet18")
+    encoder.train_from(block)
+    for name, parameter in encoder.backbone.named_parameters():
+        assert parameter.requires_grad == any(name.startswith(part + ".") for part in learning), name
+    assert (
+        all(name.removeprefix("backbone.").startswith(tuple(learning)) for name in encoder.trainable_state())
+        or not learning
+    )
+    assert bool(encoder.trainable_state()) == bool(learning)
+
+
+def test_frozen_blocks_keep_their_statistics_in_training():
+    encoder = encoder_of("resnet18")
+    encoder.train_from("layer3.1")
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    encoder.train()
+    encoder(pictures(4))
+    moved = {name for name, buffer in encoder.named_buffers() if not torch.equal(buffer, before[name])}
+    assert moved and all(name.startswith(("backbone.layer3.1", "backbone.layer4")) for name in moved)
+    encoder.freeze()
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    encoder.train()
+    encoder(pictures(4))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in encoder.named_buffers())
+
+
+def test_frozen_blocks_drop_nothing_out():
+    encoder = encoder_of("alexnet", "hidden")
+    encoder.train()
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(pictures()), encoder(pictures()))
+
+
+def test_frozen_blocks_cost_no_gradients():
+    encoder = encoder_of("resnet18")
+    encoder.train_from("layer4")
+    encoder.train()
+    encoder(pictures()).sum().backward()
+    with_gradient = {name.split(".")[0] for name, p in encoder.backbone.named_parameters() if p.grad is not None}
+    assert with_gradient == {"layer4"}
+
+
+def test_an_unknown_block_is_refused_with_the_known_ones():
+    with pytest.raises(
+        UserError, match=r"resnet18 has no block 'layer9' to learn from; its blocks are conv1, bn1, .*layer4"
+    ):
+        encoder_of("resnet18").train_from("layer9")
+
+
+def params_of(**changes) -> EncoderParams:
+    return EncoderParams.model_validate(tiny_params()["encoder"] | {"precision": "fp32"} | changes)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_from_a_file(tmp_path, suffix):
+    torch.manual_seed(9)
+    network = torchvision.models.resnet18(weights=None)
+    path = tmp_path / f"weights.{suffix}"
+    torch.save(network.state_dict(), path) if suffix == "pth" else save_file(network.state_dict(), path)
+    encoder = build_encoder(params_of(weights=str(path)), 64, seed=1)
+    loaded, given = encoder.state_dict(), network.state_dict()
+    assert all(torch.equal(tensor, given[name.removeprefix("backbone.")]) for name, tensor in loaded.items())
+
+
+def test_weights_that_do_not_fit_are_refused_in_a_line(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(torchvision.models.mobilenet_v3_small(weights=None).state_dict(), path)
+    with pytest.raises(UserError, match=r"does not hold a state dict of resnet18: .+") as error:
+        build_encoder(params_of(weights=str(path)), 64, seed=1)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="no such file"):
+        build_encoder(params_of(weights=str(tmp_path / "none.pth")), 64, seed=1)
+    with pytest.raises(UserError, match="resnet18 knows DEFAULT, IMAGENET1K_V1"):
+        build_encoder(params_of(weights="IMAGENET9"), 64, seed=1)
+
+
+def test_unknown_networks_and_layers_are_refused():
+    with pytest.raises(UserError, match=r"encoder\.name = 'resnet19' is not a classification model"):
+        build_encoder(params_of(name="resnet19"), 64, seed=1)
+    with pytest.raises(UserError, match=r"resnet18 has no layer 'layer9' \(encoder\.node\)"):
+        build_encoder(params_of(node="layer9"), 64, seed=1)
+
+
+def test_weights_drawn_follow_the_seed():
+    one, same, other = (build_encoder(params_of(), 64, seed=seed).hash() for seed in (1, 1, 2))
+    assert one == same != other
+
+
+@pytest.mark.parametrize("output", ["grid", "pooled"])
+def test_pretraining_detects_words_in_any_cell(output):
+    encoder = encoder_of("resnet18", output, "layer2")
+    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"precision": "fp32"})
+    network = WordNetwork(encoder, torch.tensor([4, 6, 7]), 9, params).eval()
+    with torch.inference_mode():
+        absent = network(pictures())
+        features = encoder(pictures()).reshape(2, -1, encoder.channels)
+        expected = torch.prod(1 - torch.sigmoid(network.detect(features)), dim=1)  # no cell detects it
+    torch.testing.assert_close(torch.exp(-absent), expected, rtol=1e-3, atol=1e-4)
