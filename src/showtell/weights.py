@@ -6,6 +6,7 @@ Nothing in a weights file is ever run: only tensors are read, from torchvision's
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -73,8 +73,8 @@ def _published(url: str) -> Any:
             f"cannot download {url} ({reason}); bring the file and put it in {cached.parent}, "
             "or set encoder.weights to its path"
         ) from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"what came from {url} is damaged ({_first_line(error)}); run the same command again") from None
+    except Exception as error:  # a wrong checksum, or bytes that make no sense
+        raise UserError(f"what came from {url} is damaged ({_reason(error)}); run the same command again") from None
 
 
 def _check_hash(cached: Path) -> None:
@@ -94,14 +94,13 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        with warnings.catch_warnings(action="ignore"):  # of what a broken file may be; the line below says it
+            return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # bytes that make no sense fail in any way
         raise UserError(
-            f"{asked} is damaged or holds more than tensors, and nothing in it was run; "
-            "save a state dict with torch.save(model.state_dict(), path)"
+            f"{asked} is damaged or holds more than tensors ({_reason(error)}), and nothing in it was run; "
+            "save a state dict, with torch.save(model.state_dict(), path)"
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{asked} is damaged or no weights file ({_first_line(error)})") from None
 
 
 def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
@@ -133,5 +132,7 @@ def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return "its pickle asks for more than tensors"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]

@@ -1,0 +1,248 @@
+"""Weights: from torchvision's cache, from files, or one line that says what is wrong; nothing in a file is ever run."""
+
+import hashlib
+import os
+import pickle
+import urllib.request
+from functools import cache
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from showtell.encoders import EncoderParams, build_encoder
+from showtell.errors import UserError
+from showtell.features import load_encoder, save_encoder
+from showtell.images import Transform
+from showtell.weights import bare_network, load_weights
+
+NAME = "squeezenet1_1"
+
+
+@cache
+def state(name: str = NAME) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    return bare_network(name).state_dict()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """torch's cache, empty, on a machine without network; returns the folder of its files."""
+
+    def unreachable(*args, **kwargs):
+        raise URLError("network is unreachable")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def publish(monkeypatch, folder: Path, weight: str = "IMAGENET1K_V1", name: str = NAME) -> Path:
+    """Our own file as if it were torchvision's `weight`, downloaded before."""
+    path = folder / "made.pth"
+    torch.save(state(name), path)
+    named = path.rename(folder / f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    entry = torchvision.models.get_model_weights(name)[weight]
+    monkeypatch.setattr(entry.value, "url", f"https://weights.invalid/models/{named.name}")
+    return named
+
+
+def encoder_of(weights: str, name: str = NAME, seed: int = 0, **more):
+    params = {"output": "grid", "node": None, "crop": None, "precision": "fp32"} | more
+    return build_encoder(EncoderParams(name=name, weights=weights, **params), 64, seed)
+
+
+def same(network: nn.Module, expected: dict[str, torch.Tensor]) -> bool:
+    found = network.state_dict()
+    return all(torch.equal(found[key], tensor) for key, tensor in expected.items())
+
+
+def refused(weights: str, name: str = NAME) -> str:
+    """The message, one short line."""
+    with pytest.raises(UserError) as caught:
+        load_weights(bare_network(name), name, weights)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 300 + len(weights)
+    return message
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1"])
+def test_torchvision_weights_come_from_its_cache(hub, monkeypatch, weights):
+    publish(monkeypatch, hub)
+    network = bare_network(NAME)
+    mean, std = load_weights(network, NAME, weights)
+    assert same(network, state())
+    assert mean == (0.485, 0.456, 0.406) and std == (0.229, 0.224, 0.225)
+
+
+def test_torchvision_weights_are_downloaded_checked_and_kept(hub, monkeypatch, tmp_path, capfd):
+    made = publish(monkeypatch, hub)
+    (tmp_path / "web").mkdir()
+    source = made.rename(tmp_path / "web" / made.name)
+    entry = torchvision.models.get_model_weights(NAME)["DEFAULT"]
+    monkeypatch.setattr(entry.value, "url", source.as_uri())
+    monkeypatch.setattr(torch.hub, "urlopen", urllib.request.build_opener().open)
+    load_weights(bare_network(NAME), NAME, "DEFAULT")
+    source.unlink()
+    network = bare_network(NAME)
+    load_weights(network, NAME, "DEFAULT")  # from the cache
+    assert same(network, state())
+    made.unlink()
+    source.write_bytes(b"something else")
+    assert f"what came from {source.as_uri()} is damaged (invalid hash value" in refused("DEFAULT")
+    assert list(hub.iterdir()) == []
+
+
+def test_without_network_one_line_says_how_to_bring_the_file(hub):
+    message = refused("DEFAULT")
+    assert message == (
+        "cannot download https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth (network is unreachable); "
+        f"bring the file and put it in {hub}, or set encoder.weights to its path"
+    )
+
+
+def test_a_damaged_file_in_the_cache_is_told_by_its_checksum(hub, monkeypatch):
+    path = publish(monkeypatch, hub)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert f"{path} is damaged: its checksum begins with" in refused("DEFAULT")
+
+
+def test_none_is_drawn_from_the_seed_and_needs_nothing(hub):
+    assert encoder_of("none").hash() == encoder_of("none").hash() != encoder_of("none", seed=1).hash()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_state_dict_in_a_file(tmp_path, suffix):
+    path = tmp_path / f"mine{suffix}"
+    save_file(state(), path) if suffix == ".safetensors" else torch.save(state(), path)
+    network = bare_network(NAME)
+    assert load_weights(network, NAME, str(path)) is None
+    assert same(network, state())
+
+
+def test_the_same_weights_are_the_same_encoder_wherever_they_come_from(hub, monkeypatch, tmp_path):
+    torch.save(state(), tmp_path / "a.pth")
+    save_file(state(), tmp_path / "b.safetensors")
+    publish(monkeypatch, hub)
+    hashes = {encoder_of(weights).hash() for weights in (f"{tmp_path}/a.pth", f"{tmp_path}/b.safetensors", "DEFAULT")}
+    assert len(hashes) == 1
+
+
+class Bomb:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "legacy", "among weights"])
+def test_a_malicious_pickle_does_nothing(tmp_path, form):
+    path, mark = tmp_path / "weights.pth", tmp_path / "mark"
+    bomb = {**state(), "more": Bomb(mark)} if form == "among weights" else Bomb(mark)
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(bomb))
+    else:
+        torch.save(bomb, path, _use_new_zipfile_serialization=form != "legacy")
+    assert "its pickle asks for more than tensors), and nothing in it was run" in refused(str(path))
+    assert not mark.exists()
+
+
+def test_a_malicious_pickle_in_torch_s_cache_does_nothing(hub, monkeypatch, tmp_path):
+    path = publish(monkeypatch, hub)
+    torch.save(Bomb(tmp_path / "mark"), path)
+    named = path.rename(hub / f"bad-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    entry = torchvision.models.get_model_weights(NAME)["DEFAULT"]
+    monkeypatch.setattr(entry.value, "url", f"https://weights.invalid/{named.name}")
+    assert "is damaged" in refused("DEFAULT")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
+    assert "save a state dict, with torch.save(model.state_dict(), path)" in refused(str(tmp_path / "whole.pth"))
+
+
+def test_files_that_are_no_weights(tmp_path):
+    for name, content in (("a.pth", b"text"), ("b.pth", b""), ("c.safetensors", b"text"), ("d.safetensors", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert f"encoder.weights = '{tmp_path / name}' is damaged or" in refused(str(tmp_path / name))
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    torch.save({"epoch": 3, "state_dict": state()}, tmp_path / "checkpoint.pth")
+    for name in ("list.pth", "checkpoint.pth"):
+        assert "does not hold a state dict, a tensor for each name" in refused(str(tmp_path / name))
+    torch.save(state(), tmp_path / "cut.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:100_000])
+    assert "is damaged" in refused(str(tmp_path / "cut.pth"))
+
+
+def test_a_state_dict_of_another_network(tmp_path):
+    torch.save(state(), tmp_path / "a.pth")
+    message = refused(str(tmp_path / "a.pth"), "resnet18")
+    assert "does not hold a state dict of resnet18: 102 of its 122 tensors are missing, such as conv1.weight" in message
+    torch.save({**state(), "head.bias": torch.zeros(3)}, tmp_path / "b.pth")
+    assert "1 tensors are not of this network, such as head.bias" in refused(str(tmp_path / "b.pth"))
+    torch.save({**state(), "classifier.1.bias": torch.zeros(7)}, tmp_path / "c.pth")
+    assert "classifier.1.bias has shape 7, not 1000" in refused(str(tmp_path / "c.pth"))
+
+
+def test_paths_and_names_that_are_not_there(tmp_path):
+    (tmp_path / "folder.pth").mkdir()
+    assert "it is a folder, not a file" in refused(str(tmp_path / "folder.pth"))
+    assert "no such file" in refused(str(tmp_path / "nowhere.safetensors"))
+    message = refused("IMAGENET21K")
+    assert message == (
+        "encoder.weights = 'IMAGENET21K': squeezenet1_1 knows DEFAULT, IMAGENET1K_V1, none, "
+        "or a .pth or .safetensors file"
+    )
+    with pytest.raises(UserError, match=r"encoder\.name = 'squeeze' is not a classification model"):
+        encoder_of("none", "squeeze")
+
+
+def test_the_old_names_in_torchvision_s_densenet_files(tmp_path):
+    import re
+
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): t for key, t in state("densenet121").items()
+    }
+    assert set(old) != set(state("densenet121"))
+    torch.save(old, tmp_path / "densenet.pth")
+    network = bare_network("densenet121")
+    load_weights(network, "densenet121", str(tmp_path / "densenet.pth"))
+    assert same(network, state("densenet121"))
+
+
+def test_googlenet_rebuilt_sees_what_it_saw(tmp_path):
+    """torchvision switches its own normalisation on for its weights only; the published file has heads for training."""
+    published = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
+    torch.save(published, tmp_path / "googlenet.pth")
+    encoder = encoder_of(f"{tmp_path}/googlenet.pth", "googlenet", node="inception3b.cat")
+    save_encoder(tmp_path / "saved", encoder, Transform(64, "stretch"), "fp32")
+    again, transform, precision = load_encoder(tmp_path / "saved")
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    assert torch.equal(encoder(images), again(images)) and again.hash() == encoder.hash()
+    assert transform == Transform(64, "stretch") and precision == "fp32"
+    reference = torchvision.models.googlenet(
+        weights=None, init_weights=False, aux_logits=True, transform_input=True
+    ).eval()
+    reference.load_state_dict(published)
+    seen = []
+    reference.inception3b.register_forward_hook(lambda *call: seen.append(call[2]))
+    reference((images / 255 - encoder.mean / 255) / (encoder.std / 255))
+    assert torch.allclose(encoder(images), seen[0].flatten(2).transpose(1, 2), atol=1e-4)
+
+
+def test_images_too_small_for_a_network_are_one_line():
+    with pytest.raises(UserError, match=r"alexnet cannot look at 32 x 32 pixels \(.*\); change resize.size"):
+        build_encoder(
+            EncoderParams(name="alexnet", weights="none", output="grid", node=None, crop=None, precision="fp32"), 32, 0
+        )
