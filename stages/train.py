@@ -1,5 +1,7 @@
 """train: the decoder learns to caption from cached features of the frozen encoder."""
 
+from pathlib import Path
+
 from showtell import paths
 from showtell.batches import CaptionedImages, training_batches
 from showtell.captioner import Captioner
@@ -7,6 +9,8 @@ from showtell.captioning import CaptionNetwork
 from showtell.checkpoints import Checkpoints
 from showtell.curves import best_row, write_curves
 from showtell.decoders import build_decoder
+from showtell.embeddings import use_word_vectors
+from showtell.encoders import state_hash
 from showtell.errors import run
 from showtell.features import load_encoder, open_features
 from showtell.params import load
@@ -27,8 +31,11 @@ def main() -> None:
     }
     seed_weights(params.seed)
     decoder = build_decoder(shape, encoder.channels, len(vocabulary))
+    if shape.embeddings is not None:
+        use_word_vectors(decoder.embedding, Path(shape.embeddings), vocabulary)
     network = CaptionNetwork(decoder, params).to(device())
-    with workplace("train", shape, params, vocabulary.hash, [part.fingerprint for part in data.values()]) as place:
+    identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
+    with workplace("train", shape, params, identity) as place:
         validate = validation(network, data["val"], vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
