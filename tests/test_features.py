@@ -1,0 +1,262 @@
+"""Features: float16 at the encoder's own grid, the same bytes after any kill, the same batches for any worker."""
+
+import json
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from showtell import features
+from showtell.batches import CaptionedImages, in_order, load_batches
+from showtell.captions import write_captions
+from showtell.encoders import Encoder, EncoderParams, build_encoder
+from showtell.errors import UserError
+from showtell.features import announce, extract, open_features, row_shape
+from showtell.images import Transform
+from showtell.store import RowReader, RowWriter
+from showtell.workplace import Workplace
+
+SIZE = 64
+TRANSFORM = Transform(SIZE, "stretch")
+COUNT = 12
+
+
+PARAMS = {"name": "squeezenet1_1", "weights": "none", "output": "grid", "node": None, "crop": None, "precision": "fp32"}
+
+
+@cache
+def encoder(seed: int = 0, **changes) -> Encoder:
+    return build_encoder(EncoderParams(**PARAMS | changes), SIZE, seed)
+
+
+def make_images(folder: Path, count: int = COUNT, name: str = "images.h5") -> RowReader:
+    """An image store of noise."""
+    rows = np.random.default_rng(0).integers(0, 256, (count, 3, SIZE, SIZE), np.uint8)
+    writer = RowWriter(folder / f"{name}.part", "images", count, rows.shape[1:], np.uint8)
+    writer.append(rows)
+    attrs = {"transform": json.dumps(TRANSFORM.to_dict()), "content": "c", "captions": "c"}
+    writer.finish(folder / name, [f"id{number}" for number in range(count)], attrs)
+    return RowReader(folder / name, "images")
+
+
+def extracted(folder: Path, made_by: Encoder, count: int = COUNT) -> Path:
+    extract(made_by, make_images(folder, count), folder / "features.h5", "fp32")
+    return folder / "features.h5"
+
+
+@pytest.mark.parametrize(
+    ("output", "node", "name", "shape"),
+    [
+        ("grid", None, "grid", (9, 1000)),  # 3 x 3 cells
+        ("grid", "features.5", "grid", (49, 128)),
+        ("pooled", "features.12", "pooled", (512,)),
+    ],
+)
+def test_float16_at_the_grid_of_the_encoder(tmp_path, output, node, name, shape):
+    made_by = encoder(output=output, node=node)
+    path = extracted(tmp_path, made_by)
+    with h5py.File(path) as file:
+        assert file[name].shape == (COUNT, *shape) and file[name].dtype == np.float16
+        assert list(file["image_id"].asstr()) == [f"id{number}" for number in range(COUNT)]
+    reader = open_features(path, made_by, TRANSFORM)
+    online = made_by(torch.from_numpy(RowReader(tmp_path / "images.h5", "images").rows([3, 0]))).detach()
+    assert torch.equal(torch.from_numpy(reader.rows([3, 0])), online.half()) and shape == row_shape(made_by)
+    assert path.stat().st_size < COUNT * np.prod(shape) * 2 + 20_000  # and little else
+
+
+def place_of(folder: Path) -> Workplace:
+    (folder / "place").mkdir(exist_ok=True)
+    return Workplace(folder / "place")
+
+
+def test_the_size_is_told_before_the_first_image(tmp_path, monkeypatch, capsys):
+    images = {"train": make_images(tmp_path, 9), "val": make_images(tmp_path, 3, "val.h5")}
+    monkeypatch.setattr("showtell.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
+    announce(encoder(), images, place_of(tmp_path))
+    assert capsys.readouterr().err == "features: 12 images, 9 x 1000 float16 each, 0.2 MB\n"
+
+
+def test_a_full_disk_is_one_line_before_the_first_image(tmp_path, monkeypatch):
+    images = {"train": make_images(tmp_path, 9), "val": make_images(tmp_path, 3, "val.h5")}
+    place = place_of(tmp_path)
+    free = (64 << 20) + 12 * 9000 * 2
+    monkeypatch.setattr("showtell.files.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    announce(encoder(), images, place)
+    free -= 1
+    with pytest.raises(UserError, match=r"place needs 216,000 bytes more and its disk has [\d,]+ free; make room"):
+        announce(encoder(), images, place)
+    free -= 9 * 9000 * 2  # what is there already needs no room
+    extract(encoder(), images["train"], place / "train.h5", "fp32")
+    with pytest.raises(UserError, match="needs 54,000 bytes more"):
+        announce(encoder(), images, place)
+    free -= 2 * 9000 * 2
+    RowWriter(place / "val.h5.part", "grid", 3, (9, 1000), np.float16).append(np.zeros((2, 9, 1000), np.float16))
+    with pytest.raises(UserError, match="needs 18,000 bytes more"):
+        announce(encoder(), images, place)
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    images = make_images(tmp_path)
+    monkeypatch.setattr("showtell.store.os.pwrite", full)
+    with pytest.raises(UserError, match="no space left on the disk; make room and run the same command again"):
+        extract(encoder(), images, tmp_path / "features.h5", "fp32")
+    monkeypatch.undo()
+    extract(encoder(), images, tmp_path / "features.h5", "fp32")
+    assert len(RowReader(tmp_path / "features.h5", "grid")) == COUNT
+
+
+def test_values_that_float16_cannot_hold_are_refused(tmp_path):
+    huge = build_encoder(EncoderParams(**PARAMS), SIZE, 0)
+    huge.backbone.get_submodule("features.0").weight.data.mul_(1e9)
+    with pytest.raises(UserError, match=r"values that float16 cannot hold \(images 1 to 12 of .*images\.h5\)"):
+        extracted(tmp_path, huge)
+    assert not (tmp_path / "features.h5").exists()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_features
+test_features.features.BATCH = 2
+images = test_features.RowReader(Path(sys.argv[2]), "images")
+test_features.extract(test_features.encoder(), images, Path(sys.argv[3]), "fp32")
+"""
+
+
+def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path, monkeypatch):
+    count = 120
+    make_images(tmp_path, count)
+    monkeypatch.setattr(features, "BATCH", 2)
+    command = [sys.executable, "-c", CHILD, Path(__file__).parent, tmp_path / "images.h5"]
+    whole, target = tmp_path / "whole.h5", tmp_path / "features.h5"
+    extract(encoder(), RowReader(tmp_path / "images.h5", "images"), whole, "fp32")
+    reached = []
+    for rows in (2, 60):
+        with subprocess.Popen([*command, target]) as child:
+            wait_for_rows(target.with_name("features.h5.part.count"), rows, child)
+            child.send_signal(signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL and not target.exists()
+        reached.append(int(target.with_name("features.h5.part.count").read_text()))
+    assert 2 <= reached[0] < count and 60 <= reached[1] < count
+    extract(encoder(), RowReader(tmp_path / "images.h5", "images"), target, "fp32")
+    assert target.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.h5", "images.h5", "whole.h5"]
+
+
+def wait_for_rows(counter: Path, rows: int, child: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and child.poll() is None:
+        if counter.exists() and int(counter.read_text() or 0) >= rows:
+            return
+        time.sleep(0.001)
+
+
+def test_what_is_finished_is_not_done_again(tmp_path):
+    path = extracted(tmp_path, encoder())
+    before = path.stat()
+    extract(encoder(), RowReader(tmp_path / "images.h5", "images"), path, "fp32")
+    assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
+    extract(encoder(seed=1), RowReader(tmp_path / "images.h5", "images"), path, "fp32")  # not what was asked for
+    open_features(path, encoder(seed=1), TRANSFORM)
+
+
+@pytest.mark.parametrize(
+    ("changes", "transform", "sides"),
+    [
+        ({"name": "resnet18"}, TRANSFORM, r"encoder\.name squeezenet1_1, the encoder here has resnet18"),
+        ({"output": "pooled"}, TRANSFORM, r"encoder\.output grid, the encoder here has pooled"),
+        ({"node": "features.5"}, TRANSFORM, r"encoder\.node .*, the encoder here has features\.5"),
+        ({"seed": 1}, TRANSFORM, "weights [0-9a-f]{16}, the encoder here has [0-9a-f]{16}"),
+        ({}, Transform(SIZE, "crop"), r"resize\.fit stretch, the encoder here has crop"),
+        ({}, Transform(128, "stretch"), r"resize\.size 64, the encoder here has 128"),
+    ],
+)
+def test_features_of_another_make_are_refused(tmp_path, changes, transform, sides):
+    path = extracted(tmp_path, encoder(), 2)
+    with pytest.raises(UserError, match=rf"^{re.escape(str(path))} was made with {sides}; run `dvc repro features`$"):
+        open_features(path, encoder(**changes), transform)
+
+
+def test_files_that_are_no_features(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        open_features(tmp_path / "nothing.h5", encoder(), TRANSFORM)
+    make_images(tmp_path)
+    with pytest.raises(UserError, match="is not a store of grid"):
+        open_features(tmp_path / "images.h5", encoder(), TRANSFORM)
+    path = extracted(tmp_path, encoder())
+    with h5py.File(path, "r+") as file:
+        del file["image_id"]
+        file["image_id"] = ["id0"]
+    with pytest.raises(UserError, match="it names 1 images and holds 12"):
+        open_features(path, encoder(), TRANSFORM)
+
+
+def captioned(folder: Path) -> CaptionedImages:
+    path = extracted(folder, encoder())
+    entries = [
+        {"image_id": f"id{number}", "tokens": [[1, *range(4, 5 + number % 4), 2]] * (1 + number % 3)}
+        for number in range(COUNT)
+    ]
+    write_captions(folder / "captions.json", entries)
+    return CaptionedImages(folder / "captions.json", open_features(path, encoder(), TRANSFORM))
+
+
+def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str = "") -> list:
+    monkeypatch.setenv("SHOWTELL_WORKERS", str(workers))
+    monkeypatch.setenv("SHOWTELL_START", start)
+    # A batch's memory is its worker's: it goes when the worker does.
+    return [[tensor.clone() for tensor in batch] for batch in load_batches(dataset, in_order(COUNT, 5))]
+
+
+@pytest.mark.parametrize(
+    ("workers", "start"),
+    [(1, ""), (1, "fork"), (4, "fork"), (1, "spawn"), pytest.param(4, "spawn", marks=pytest.mark.slow)],
+)
+@pytest.mark.filterwarnings(
+    "ignore:.*use of fork.*:DeprecationWarning", "ignore:This DataLoader will create:UserWarning"
+)
+def test_any_number_of_workers_gives_the_same_batches(tmp_path, monkeypatch, workers, start):
+    dataset = captioned(tmp_path)
+    expected = batches_of(dataset, monkeypatch, 0)  # the store is open in this process now
+    assert [len(batch[0]) for batch in expected] == [5, 5, 2]
+    found = batches_of(dataset, monkeypatch, workers, start)
+    for one, other in zip(expected, found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_store_is_opened_on_first_use(tmp_path):
+    """So a worker opens its own, and nothing is shared between them."""
+
+    def is_open() -> bool:
+        return any(link.resolve() == dataset.store.path for link in Path("/proc/self/fd").iterdir())
+
+    dataset = captioned(tmp_path)
+    assert not is_open()
+    dataset.store.rows([0])
+    assert is_open()
+    assert pickle.loads(pickle.dumps(dataset)).store.rows([1]).shape == (1, 9, 1000)
+
+
+@pytest.mark.parametrize(("name", "value"), [("SHOWTELL_WORKERS", "-1"), ("SHOWTELL_WORKERS", "two")])
+def test_wrong_workers_are_one_line(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"{name} = '{value}': a number of processes, 0 or more"):
+        load_batches([], [])
+    monkeypatch.setenv("SHOWTELL_WORKERS", "1")
+    monkeypatch.setenv("SHOWTELL_START", "thread")
+    with pytest.raises(UserError, match="SHOWTELL_START = 'thread': one of fork, spawn"):
+        load_batches([], [])
