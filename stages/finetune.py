@@ -21,7 +21,8 @@ def main() -> None:
         split: CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
         for split in ("train", "val")
     }
-    captioner.encoder.train_from(params.trainable_from)
+    if params.epochs:
+        captioner.encoder.train_from(params.trainable_from)
     network = CaptionNetwork(captioner.decoder, params, captioner.encoder)
     with workplace("finetune", params, captioner.hash(), [part.fingerprint for part in data.values()]) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
