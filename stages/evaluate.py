@@ -20,7 +20,7 @@ def main() -> None:
         CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
         for split in ("test", "val")
     )
-    objects, train = read_json(paths.OBJECTS), read_json(paths.split_json("train"))
+    objects, train = read_json(paths.OBJECTS), used("train")
     captioner = Captioner.load(paths.FINETUNE_MODEL)
     tuned = evaluate(captioner, test, objects, beam, search, meteor=True)
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
@@ -47,6 +47,12 @@ def main() -> None:
     decoding = {"beam": beam, "search": search.model_dump()}
     report = report_data(load("dataset"), tuned, test, train, objects, captioner, decoding, **tables)
     write_report(paths.REPORT, report)
+
+
+def used(split: str) -> list[dict]:
+    """The entries of a split without the images that were skipped: nothing has learnt from those."""
+    skipped = {image["image_id"] for image in read_json(paths.SKIPPED) if image["split"] == split}
+    return [entry for entry in read_json(paths.split_json(split)) if str(entry["image_id"]) not in skipped]
 
 
 if __name__ == "__main__":

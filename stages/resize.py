@@ -1,7 +1,7 @@
 """resize: every picture of every split through the transform, and an audit of what they are like."""
 
 from showtell import paths
-from showtell.audit import summarise
+from showtell.audit import skipped, summarise
 from showtell.captions import iter_captions
 from showtell.datasets.pictures import Pictures
 from showtell.errors import run
@@ -25,6 +25,7 @@ def main() -> None:
         refuse_broken(journals, params)
         entries = {split: iter_captions(paths.split_json(split)) for split in paths.SPLITS}
         write_json(paths.METRICS / "data.json", summarise(journals, entries, Vocabulary.load(paths.VOCAB)))
+        write_json(paths.SKIPPED, skipped({split: one.ids for split, one in images.items()}, journals))
         for split, one in images.items():
             finish_split(split, paths.split_images(split), one, journals[split], transform, place.folder)
         place.finish()

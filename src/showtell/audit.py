@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -117,6 +117,19 @@ class _Captions:
             "caption_length_median": _median(self.lengths),
             "caption_length_max": max(self.lengths, default=0),
         }
+
+
+def skipped(ids: Mapping[str, Sequence[str]], facts: Mapping[str, Iterable[Facts]]) -> list[dict[str, str]]:
+    """The images that cannot be used, of every split: image_id, file, what is the matter and why.
+
+    `ids` and `facts` of a split are in the same order.
+    """
+    return [
+        {"split": split, "image_id": image_id, "file": found.file, "problem": found.problem, "reason": found.reason}
+        for split in ids
+        for image_id, found in zip(ids[split], facts[split], strict=True)
+        if found.problem
+    ]
 
 
 def _median(lengths: Counter[int]) -> int:

@@ -15,6 +15,7 @@ VOCAB = Path("data/vocab.json")
 
 # resize, features
 IMAGES = Path("data/images")
+SKIPPED = Path("data/skipped.json")
 FEATURES = Path("data/features")
 
 # features (the encoder as it was used), train, finetune
