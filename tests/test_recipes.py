@@ -1,5 +1,6 @@
 """Every recipe is a valid overlay, does what its command says, and learns for one update at its real size."""
 
+import json
 import math
 import shlex
 import subprocess
@@ -9,7 +10,7 @@ from itertools import product
 import pytest
 import torch
 import yaml
-from conftest import ROOT, inside
+from conftest import ROOT, inside, run_stage, tiny_params, write_params
 
 from showtell import cli
 from showtell.augmentation import cropped
@@ -185,3 +186,23 @@ def test_random_crops_are_everywhere():
     corners = cropped(images, 4)[:, 0, 0, 0]
     assert set(corners.tolist()) == {row * 6 + column for row in range(3) for column in range(3)}
     assert torch.equal(cropped(images, 6), images)
+
+
+@pytest.mark.parametrize("name", ["densenet121-lstm", "vgg16-onehot-lstm"])
+def test_systems_without_attention_go_through_every_stage(name, pipeline, copy_pipeline):
+    """One that learns from images alone, and one whose encoder never learns."""
+    folder = copy_pipeline("data")
+    with inside(ROOT):
+        overlay = recipe.merged([name, "small"])
+    overlay["decoder"] |= {"hidden": 8} | ({"embedding": 8} if overlay["decoder"]["embedding"] else {})
+    overlay = {key: overlay[key] for key in ("encoder", "decoder", "train", "finetune", "beam")}
+    short = {"train": overlay["train"]["epochs"] and 1, "finetune": overlay["finetune"]["epochs"] and 1}
+    for section, epochs in short.items():
+        overlay[section] |= {"epochs": epochs, "images_per_update": 8}
+    write_params(folder, pretrain={"enabled": False}, **overlay)
+    for stage in ("features", "train", "finetune", "evaluate"):
+        run_stage(stage, folder)
+    frozen, tuned = ((folder / "data" / "models" / m / "model.safetensors").read_bytes() for m in ("train", "finetune"))
+    assert (frozen == tuned) == (name == "vgg16-onehot-lstm")
+    metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
+    assert math.isfinite(metrics["cider"]) and metrics["pointing"] is None
