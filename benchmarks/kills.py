@@ -1,6 +1,7 @@
-"""Do a download and `stages/resize.py`, killed at ten random moments each, end with the bytes of an undisturbed run?
+"""Do a download, `stages/resize.py` and `stages/features.py`, killed at ten random moments each, end with the bytes of
+an undisturbed run?
 
-    python benchmarks/kills.py [--kills 10] [--images 3000] [--seed 0]
+    python benchmarks/kills.py [--kills 10] [--images 3000] [--learn EPOCHS] [--seed 0]
 
 SIGKILL to the whole process group after a random time, then the same command again; after the last kill one run to the
 end. The download comes from a slow server on loopback. Prints how far each killed run had come, and the verdict.
@@ -88,46 +89,77 @@ def downloads(kills: int, rng: random.Random) -> None:
     print(f"download: {killed} kills, the same bytes: {same}")
 
 
-def stores(folder: Path) -> dict[str, str]:
-    files = [*sorted((folder / "data" / "images").iterdir()), folder / "metrics" / "data.json"]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def fingerprints(folder: Path, *places: str) -> dict[str, str]:
+    """SHA-256 of every file in these places."""
+    files = [path for place in places for path in sorted(folder.glob(place)) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def resizes(kills: int, images: int, rng: random.Random) -> None:
+def run(folder: Path, stage: str) -> float:
+    """Seconds that the stage takes, undisturbed."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "stages" / f"{stage}.py"], cwd=folder, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def killed_stage(stage: str, folder: Path, outs: tuple[str, ...], kills: int, rng: random.Random, state) -> None:
+    """The stage as it should be; without its outs, killed again and again; and whether it ends the same."""
+    seconds = run(folder, stage)
+    whole = fingerprints(folder, *outs)
+    for name in whole:
+        (folder / name).unlink()
+    command = [sys.executable, ROOT / "stages" / f"{stage}.py"]
+    killed = disturbed(command, folder, kills, seconds, rng, partial(state, folder))
+    same, left = fingerprints(folder, *outs) == whole, [path.name for path in (folder / "work").iterdir()]
+    print(f"{stage}: {killed} kills, {len(whole)} files, the same bytes: {same}, left over in work/: {left}")
+
+
+def resized(folder: Path) -> str:
+    lines = sum(path.read_bytes().count(b"\n") for path in folder.glob("work/resize-*/*.facts"))
+    return f"{lines} images resized"
+
+
+def encoded(folder: Path) -> str:
+    """Rows of unfinished and the splits of finished features."""
+    epochs = len(list(folder.glob("work/features-*/latest.pt")))
+    counts = {path.name[:-14]: path.read_text() for path in folder.glob("work/features-*/*.h5.part.count")}
+    done = [path.stem for path in folder.glob("work/features-*/*.h5")]
+    return f"{'an epoch or more of learning words, ' if epochs else ''}rows {counts}, finished {done}"
+
+
+def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, images, 320)
         shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
-        values = {"dataset": "custom", "custom.images": str(folder / "photos.zip"), "resize.size": 128}
-        set_params(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
-        for stage in ("download", "vocab", "resize"):
-            start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, ROOT / "stages" / f"{stage}.py"], cwd=folder, check=True, capture_output=True
-            )
-        whole, seconds = stores(folder), time.perf_counter() - start
-        shutil.rmtree(folder / "data" / "images")
-        (folder / "metrics" / "data.json").unlink()
-
-        def state() -> str:
-            lines = sum(path.read_bytes().count(b"\n") for path in folder.glob("work/resize-*/*.facts"))
-            return f"{lines} of {images} images"
-
-        command = [sys.executable, ROOT / "stages" / "resize.py"]
-        killed = disturbed(command, folder, kills, seconds, rng, state)
-        same, left = stores(folder) == whole, [path.name for path in (folder / "work").iterdir()]
-    print(f"resize: {killed} kills, the same bytes: {same}, left over in work/: {left}")
+        set_params(
+            folder / "params.yaml",
+            {
+                "dataset": "custom",
+                "custom.images": str(folder / "photos.zip"),
+                "custom.captions": str(folder / "captions.json"),
+                "resize.size": 128,
+                "pretrain.enabled": epochs > 0,
+                "pretrain.epochs": epochs,
+            },
+        )
+        run(folder, "download")
+        run(folder, "vocab")
+        killed_stage("resize", folder, ("data/images/*", "data/skipped.json", "metrics/data.json"), kills, rng, resized)
+        outs = ("data/features/*", "data/models/encoder/*", "metrics/features.*")
+        killed_stage("features", folder, outs, kills, rng, encoded)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--learn", type=int, default=0, help="epochs in which features first learns words")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     downloads(args.kills, rng)
-    resizes(args.kills, args.images, rng)
+    stages(args.kills, args.images, args.learn, rng)
 
 
 if __name__ == "__main__":
