@@ -1,4 +1,4 @@
-"""Which modules of showtell a script needs, read from the source: every import statement, also those inside functions."""
+"""Which modules of showtell a script needs, read from the source: every import, also those inside functions."""
 
 import ast
 from pathlib import Path
@@ -36,7 +36,7 @@ def _imports(file: Path) -> set[Path]:
 
 
 def _statements(node: ast.AST):
-    """Import statements; what only type checkers see, and a module's `__getattr__` (imports on demand), do not count."""
+    """Import statements; what only type checkers see, and what a module's `__getattr__` imports, do not count."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
@@ -61,7 +61,7 @@ def _files(name: str) -> set[Path]:
 
 
 def code_deps(script: Path) -> list[str]:
-    """What a stage's deps must list of the code: the script, and its modules; a package all of which it needs, as one."""
+    """What a stage's deps must list of the code: script and modules; a package all of which it needs, as one."""
     root = SOURCE.parent
     files = {root / file for file in needed(script)}
     for package in sorted({file.parent for file in files} - {SOURCE / "showtell"}):

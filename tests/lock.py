@@ -1,4 +1,4 @@
-"""Is dvc.lock in step with dvc.yaml, params.yaml and the code? `dvc status` knows; outputs that are absent do not count.
+"""Is dvc.lock in step with dvc.yaml, params.yaml and the code? `dvc status` knows; absent outputs do not count.
 
 A fresh clone without a remote has no outputs, and `dvc status` calls them deleted: what matters here is whether a
 stage's command, parameters or code differ from those that dvc.lock recorded.

@@ -1,4 +1,4 @@
-"""The stages as a user meets them: what they write, how they go on after a kill, what they say when something is wrong."""
+"""The stages as a user meets them: what they write, how they go on after a kill, what they say when it goes wrong."""
 
 import json
 import subprocess
@@ -70,7 +70,9 @@ def test_cached_features_are_what_serving_computes(pipeline):
     grid = RowReader(pipeline / "data/features/val.h5", "grid")
     online = captioner.encode(torch.from_numpy(images.rows([1, 4]))).numpy()
     cached = grid.rows([1, 4]).astype(np.float32)
-    assert np.abs(online - cached).max() <= 0.02 * np.abs(cached).max()  # float16 storage, arithmetic as `precision` says
+    assert (
+        np.abs(online - cached).max() <= 0.02 * np.abs(cached).max()
+    )  # float16 storage, arithmetic as `precision` says
 
 
 @pytest.mark.parametrize("stage", ["train", "finetune"])
@@ -127,7 +129,7 @@ def test_another_vocabulary_under_a_model_is_refused(copy_pipeline):
     content = json.loads(vocabulary.read_text())
     content["words"][4], content["words"][5] = content["words"][5], content["words"][4]
     vocabulary.write_text(json.dumps(content))
-    with pytest.raises(Exception, match="vocabulary .* vocab.json"):
+    with pytest.raises(Exception, match=r"vocabulary .* vocab\.json"):
         run_stage("evaluate", folder)
 
 

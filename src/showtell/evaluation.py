@@ -27,6 +27,7 @@ from showtell.metrics.statements import (
     statements,
 )
 from showtell.params import Section
+from showtell.processes import gathered, share
 from showtell.progress import track
 from showtell.search import SearchParams, SweepParams
 
@@ -56,7 +57,7 @@ class Evaluation:
     def intervals(self) -> dict[str, float]:
         """95% bootstrap intervals over images, `<metric>_low` and `<metric>_high`, in the metrics' own units."""
         bounds = intervals(self.scores.measured())
-        return {f"{key}_{end}": value for key, pair in bounds.items() for end, value in zip(("low", "high"), pair)}
+        return {f"{key}_{end}": value for key, pair in bounds.items() for end, value in zip(("low", "high"), pair, strict=True)}
 
     def hypotheses(self) -> list[dict[str, Any]]:
         """In the format of COCO results, with the log probability (natural)."""
@@ -67,8 +68,8 @@ class Evaluation:
 
 
 def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
-    """Features of the images, batch by batch in order."""
-    batches = load_batches(data, in_order(len(data), BATCH))
+    """Features of this process's share of the images, batch by batch in order."""
+    batches = load_batches(data, share(in_order(len(data), BATCH)))
     for batch in track(batches, "generate", total=len(batches)):
         yield captioner.encode(batch.images)
 
@@ -78,16 +79,16 @@ def evaluate(
     meteor: bool = False,
 ) -> Evaluation:  # fmt: skip
     """Caption every image of `data` once and judge the captions; `objects` is `objects.json`."""
-    captions: list[list[Caption]] = []
-    for features in encoded(captioner, data):
-        captions += captioner.decode(features, beam, n_best=min(beam, ALTERNATIVES), **search.model_dump())
+    n_best = min(beam, ALTERNATIVES)
+    batches = [captioner.decode(f, beam, n_best=n_best, **search.model_dump()) for f in encoded(captioner, data)]
+    captions = [beams for batch in gathered(batches) for beams in batch]
     return judge(data.entries, captions, objects, meteor)
 
 
 def judge(
     entries: list[dict[str, Any]], captions: list[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
 ) -> Evaluation:
-    """Metrics of `captions` (fractions; CIDEr-D unscaled). Those on things are None where the dataset knows no things."""
+    """Metrics of `captions` (fractions; CIDEr-D unscaled); those on things are None where none are known."""
     best = {entry["image_id"]: beams[0] for entry, beams in zip(entries, captions, strict=True)}
     references = {entry["image_id"]: entry["references"] for entry in entries}
     scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()}, meteor)
@@ -130,7 +131,8 @@ def said_of(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[Any
     """What each caption says is there, and of which colour."""
     names, colours = Names(objects["names"]), objects.get("colours", {})
     return {
-        image_id: statements(caption.words, names.mentions(caption.words), colours) for image_id, caption in best.items()
+        image_id: statements(caption.words, names.mentions(caption.words), colours)
+        for image_id, caption in best.items()
     }
 
 
@@ -153,10 +155,12 @@ def held_out_metrics(
 
 
 def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluation | None:
-    """The same captions judged on the images that hold a pair that no training image shows; None where none is known."""
+    """The same captions judged on images that hold a pair no training image shows; None where none is known."""
     known = objects.get("images", {})
     rows = [
-        row for row, entry in enumerate(evaluation.entries) if known.get(str(entry["image_id"]), {}).get("unseen", False)
+        row
+        for row, entry in enumerate(evaluation.entries)
+        if known.get(str(entry["image_id"]), {}).get("unseen", False)
     ]
     if len(rows) < 2:  # CIDEr-D needs two
         return None
@@ -179,7 +183,7 @@ def sweep(
     """A row for each beam and length penalty: metrics on `data`, milliseconds an image (encoding included), and `best`
     (1 for the greatest CIDEr-D). Every image is encoded once for all of them."""
     settings = [(beam, penalty) for penalty in params.length_penalties for beam in params.beams]
-    texts: dict[tuple[int, float], list[str]] = {setting: [] for setting in settings}
+    texts: dict[tuple[int, float], list[list[str]]] = {setting: [] for setting in settings}
     seconds = dict.fromkeys(settings, 0.0)
     encoding, started = 0.0, time.perf_counter()
     for features in encoded(captioner, data):
@@ -188,13 +192,14 @@ def sweep(
             started = time.perf_counter()
             options = {**search.model_dump(), "length_penalty": penalty}
             found = captioner.decode(features, beam, attention=False, **options)
-            texts[beam, penalty] += [best.text for best, *_ in found]
+            texts[beam, penalty].append([best.text for best, *_ in found])
             seconds[beam, penalty] += time.perf_counter() - started
         started = time.perf_counter()
     protocol = Protocol({entry["image_id"]: entry["references"] for entry in data.entries})
     rows = []
     for beam, penalty in settings:
-        hypotheses = {e["image_id"]: text for e, text in zip(data.entries, texts[beam, penalty], strict=True)}
+        found = [text for batch in gathered(texts[beam, penalty]) for text in batch]
+        hypotheses = {e["image_id"]: text for e, text in zip(data.entries, found, strict=True)}
         scores = protocol.score(hypotheses, meteor=False).corpus
         milliseconds = 1000 * (encoding + seconds[beam, penalty]) / len(data)
         row = {"beam": beam, "length_penalty": penalty, "cider": scores["cider"], "bleu4": scores["bleu4"]}

@@ -58,8 +58,8 @@ def generate(folder: Path, params: ScenesParams) -> None:
             archive.writestr(zipfile.ZipInfo(file, ZIP_TIME), picture.jpeg)
             images.append(_record(number, file, split, said))
             objects[str(number)] = _objects(picture)
-    words = {"names": {kind: names(kind) for kind in KINDS}, "colours": {colour: colour_words(colour) for colour in COLOURS}}
-    write_json(folder / "objects.json", {**words, "images": objects}, indent=None)
+    said = {"names": {k: names(k) for k in KINDS}, "colours": {c: colour_words(c) for c in COLOURS}}
+    write_json(folder / "objects.json", {**said, "images": objects}, indent=None)
     write_json(folder / "captions.json", {"dataset": "scenes", "images": images}, indent=None)
 
 

@@ -1,0 +1,26 @@
+"""The check that dvc.lock is in step with params and code."""
+
+from lock import out_of_step
+
+
+def test_changed_params_code_and_commands_are_named():
+    status = {
+        "train": [{"changed deps": {"params.yaml": {"train": "modified"}, "src/showtell/search.py": "modified"}}],
+        "evaluate": ["changed command"],
+    }
+    assert out_of_step(status) == [
+        "train: params.yaml: train modified",
+        "train: src/showtell/search.py modified",
+        "evaluate: changed command",
+    ]
+
+
+def test_outputs_that_a_fresh_clone_has_not_are_no_change():
+    assert out_of_step({}) == []
+    status = {
+        "vocab": [
+            {"changed deps": {"data/raw/captions.json": "deleted"}},
+            {"changed outs": {"data/vocab.json": "deleted"}},
+        ]
+    }
+    assert out_of_step(status) == []
