@@ -5,10 +5,10 @@ from showtell.attention_pictures import write_attention
 from showtell.batches import CaptionedImages
 from showtell.captioner import Captioner
 from showtell.curves import write_table
-from showtell.errors import run
 from showtell.evaluation import describe, evaluate, held_out_metrics, sweep, unseen_part
 from showtell.files import read_json, write_json
 from showtell.params import load
+from showtell.processes import first, launch
 from showtell.report import write_report
 from showtell.report.evaluated import read_curves, report_data
 from showtell.store import RowReader
@@ -16,15 +16,16 @@ from showtell.store import RowReader
 
 def main() -> None:
     beam, search = load("beam"), load("search")
-    test, val = (
-        CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
-        for split in ("test", "val")
-    )
+    pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
+    test, val = (CaptionedImages(*pair) for pair in pairs)
     objects, train = read_json(paths.OBJECTS), used("train")
     captioner = Captioner.load(paths.FINETUNE_MODEL)
     tuned = evaluate(captioner, test, objects, beam, search, meteor=True)
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
     unseen = unseen_part(tuned, objects)
+    swept = sweep(captioner, val, load("sweep"), search)
+    if not first():
+        return
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(
         paths.METRICS / "evaluate.json",
@@ -33,9 +34,9 @@ def main() -> None:
         | held_out_metrics(tuned, objects, train)
         | {f"frozen_{key}": frozen.metrics[key] for key in tuned.metrics},
     )
+    write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
-    write_table("sweep", swept := sweep(captioner, val, load("sweep"), search))
     write_attention(paths.ATTENTION, test, tuned.best, load("evaluate").pictures)
     tables = {
         "intervals": intervals,
@@ -56,4 +57,4 @@ def used(split: str) -> list[dict]:
 
 
 if __name__ == "__main__":
-    run(main)
+    launch(main)

@@ -5,11 +5,11 @@ from showtell.batches import CaptionedImages
 from showtell.checkpoints import Checkpoints
 from showtell.curves import write_curves
 from showtell.encoders import build_encoder
-from showtell.errors import run
 from showtell.features import announce, encoder_transform, extract, save_encoder
 from showtell.files import move
 from showtell.params import load
 from showtell.pretraining import pretrain
+from showtell.processes import first, launch, together
 from showtell.store import RowReader
 from showtell.vocabulary import Vocabulary
 from showtell.workplace import workplace
@@ -22,7 +22,7 @@ def main() -> None:
     encoder = build_encoder(params, transform.size, pretraining.seed)
     vocabulary = Vocabulary.load(paths.VOCAB)
     contents = [reader.attrs["content"] for reader in images.values()]
-    with workplace("features", params, pretraining, encoder.hash(), contents, vocabulary.hash) as place:
+    with together(workplace("features", params, pretraining, encoder.hash(), contents, vocabulary.hash)) as place:
         announce(encoder, images, place)
         history = []
         if params.weights == "none" and pretraining.enabled:
@@ -30,6 +30,8 @@ def main() -> None:
             history = pretrain(encoder, data, len(vocabulary), pretraining, Checkpoints(place))
         for split, reader in images.items():
             extract(encoder, reader, place / f"{split}.h5", params.precision)
+        if not first():
+            return
         for split in images:
             move(place / f"{split}.h5", paths.split_features(split))
         save_encoder(place / "encoder", encoder, transform, params.precision)
@@ -39,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    launch(main)

@@ -6,8 +6,8 @@ from showtell.captioner import Captioner
 from showtell.captioning import CaptionNetwork
 from showtell.checkpoints import Checkpoints
 from showtell.curves import best_row, write_curves
-from showtell.errors import run
 from showtell.params import load
+from showtell.processes import first, launch, together
 from showtell.store import RowReader
 from showtell.training import fit
 from showtell.validation import validation
@@ -24,14 +24,17 @@ def main() -> None:
     if params.epochs:
         captioner.encoder.train_from(params.trainable_from)
     network = CaptionNetwork(captioner.decoder, params, captioner.encoder)
-    with workplace("finetune", params, captioner.hash(), [part.fingerprint for part in data.values()]) as place:
+    identity = [captioner.hash(), *(part.fingerprint for part in data.values())]
+    with together(workplace("finetune", params, identity)) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
+        if not first():
+            return
         captioner.save(paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)
         place.finish()
 
 
 if __name__ == "__main__":
-    run(main)
+    launch(main)

@@ -11,10 +11,10 @@ from showtell.curves import best_row, write_curves
 from showtell.decoders import build_decoder
 from showtell.embeddings import use_word_vectors
 from showtell.encoders import state_hash
-from showtell.errors import run
 from showtell.features import load_encoder, open_features
 from showtell.params import load
 from showtell.precision import device
+from showtell.processes import first, launch, together
 from showtell.training import fit, seed_weights
 from showtell.validation import validation
 from showtell.vocabulary import Vocabulary
@@ -35,10 +35,12 @@ def main() -> None:
         use_word_vectors(decoder.embedding, Path(shape.embeddings), vocabulary)
     network = CaptionNetwork(decoder, params).to(device())
     identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
-    with workplace("train", shape, params, identity) as place:
+    with together(workplace("train", shape, params, identity)) as place:
         validate = validation(network, data["val"], vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
+        if not first():
+            return
         captioner = Captioner(encoder, decoder, shape, vocabulary, transform, precision)
         captioner.save(paths.TRAIN_MODEL, notes=best_row(history, params.select))
         write_curves("train", history, params.select)
@@ -46,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    launch(main)

@@ -162,7 +162,9 @@ def test_an_unknown_block_is_refused_with_the_known_ones():
 
 
 def params_of(**changes) -> EncoderParams:
-    return EncoderParams.model_validate(tiny_params()["encoder"] | {"precision": "fp32"} | changes)
+    return EncoderParams.model_validate(
+        tiny_params()["encoder"] | {"name": "resnet18", "node": "layer3", "precision": "fp32"} | changes
+    )
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

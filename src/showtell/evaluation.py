@@ -27,7 +27,7 @@ from showtell.metrics.statements import (
     statements,
 )
 from showtell.params import Section
-from showtell.processes import gathered, share
+from showtell.processes import fair, gathered, share
 from showtell.progress import track
 from showtell.search import SearchParams, SweepParams
 
@@ -56,8 +56,10 @@ class Evaluation:
 
     def intervals(self) -> dict[str, float]:
         """95% bootstrap intervals over images, `<metric>_low` and `<metric>_high`, in the metrics' own units."""
-        bounds = intervals(self.scores.measured())
-        return {f"{key}_{end}": value for key, pair in bounds.items() for end, value in zip(("low", "high"), pair, strict=True)}
+        found: dict[str, float] = {}
+        for key, (low, high) in intervals(self.scores.measured()).items():
+            found |= {f"{key}_low": low, f"{key}_high": high}
+        return found
 
     def hypotheses(self) -> list[dict[str, Any]]:
         """In the format of COCO results, with the log probability (natural)."""
@@ -69,7 +71,7 @@ class Evaluation:
 
 def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
     """Features of this process's share of the images, batch by batch in order."""
-    batches = load_batches(data, share(in_order(len(data), BATCH)))
+    batches = load_batches(data, share(in_order(len(data), fair(len(data), BATCH))))
     for batch in track(batches, "generate", total=len(batches)):
         yield captioner.encode(batch.images)
 

@@ -16,6 +16,7 @@ from showtell.errors import UserError
 from showtell.files import check_space, read_json, write_json
 from showtell.images import Transform
 from showtell.precision import Precision, autocast, device
+from showtell.processes import agreed, fair, first, for_first, rank, world
 from showtell.progress import log, track
 from showtell.store import RowReader, RowWriter, rows_there
 from showtell.workplace import Workplace
@@ -42,20 +43,34 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
     encoder = encoder.eval().to(device())
     name = feature_name(encoder)
     attrs = feature_attrs(encoder, images)
-    if path.exists() and RowReader(path, name).attrs == attrs:
+    if agreed(lambda: path.exists() and RowReader(path, name).attrs == attrs):
         return
-    writer = RowWriter(path.with_name(f"{path.name}.part"), name, len(images), row_shape(encoder), np.float16)
-    with torch.inference_mode(), autocast(precision):
-        for start in track(range(writer.done, len(images), BATCH), f"features {path.name}"):
-            rows = images.rows(range(start, min(start + BATCH, len(images))))
-            features = encoder(torch.from_numpy(rows).to(device())).to(torch.float16)
-            if not features.isfinite().all():
-                raise UserError(
-                    f"the encoder gives values that float16 cannot hold (images {start + 1} to {start + len(rows)} of "
-                    f"{images.path}); its weights or encoder.precision do not suit it"
-                )
-            writer.append(features.cpu().numpy())
-    writer.finish(path, images.ids, attrs)
+    part = path.with_name(f"{path.name}.part")
+    writer = RowWriter(part, name, len(images), row_shape(encoder), np.float16) if first() else None
+    size = fair(len(images), BATCH)
+    everybody = range(agreed(lambda: writer.done), len(images), size * world())  # a batch for each process
+    for start in track(everybody, f"features {path.name}"):
+        own = start + size * rank()
+        rows = range(min(own, len(images)), min(own + size, len(images)))
+        for features in for_first(_encode(encoder, images, rows, precision)):
+            writer.append(features)
+    if writer is not None:
+        writer.finish(path, images.ids, attrs)
+
+
+@torch.inference_mode()
+def _encode(encoder: Encoder, images: RowReader, rows: range, precision: Precision) -> np.ndarray:
+    """Features of some rows, float16; none of none."""
+    if not rows:
+        return np.empty((0, *row_shape(encoder)), np.float16)
+    with autocast(precision):
+        features = encoder(torch.from_numpy(images.rows(rows)).to(device())).to(torch.float16)
+    if not features.isfinite().all():
+        raise UserError(
+            f"the encoder gives values that float16 cannot hold (images {rows[0] + 1} to {rows[-1] + 1} of "
+            f"{images.path}); its weights or encoder.precision do not suit it"
+        )
+    return features.cpu().numpy()
 
 
 def row_shape(encoder: Encoder) -> tuple[int, ...]:

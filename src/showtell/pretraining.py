@@ -18,7 +18,9 @@ from showtell.augmentation import cropped, mirrored
 from showtell.batches import Batch, CaptionedImages, in_order, load_batches, training_batches
 from showtell.checkpoints import Checkpoints
 from showtell.encoders import Encoder
+from showtell.errors import UserError
 from showtell.precision import autocast, device
+from showtell.processes import fair, gathered, share
 from showtell.training import Counts, Learner, LoopParams, fit, seed_weights
 from showtell.vocabulary import UNK
 
@@ -41,7 +43,13 @@ def words_to_learn(entries: Sequence[dict[str, Any]], params: PretrainParams) ->
         for token in {token for tokens in entry["tokens"] for token in tokens}:
             images[token] = images.get(token, 0) + 1
     most = params.max_share * len(entries)
-    return torch.tensor(sorted(t for t, n in images.items() if t > UNK and params.min_images <= n <= most))
+    words = sorted(t for t, n in images.items() if t > UNK and params.min_images <= n <= most)
+    if not words:
+        raise UserError(
+            f"no word occurs with {params.min_images} to {most:.0f} of {len(entries)} training images: lower "
+            "pretrain.min_images, or set encoder.weights, or pretrain.enabled: false"
+        )
+    return torch.tensor(words)
 
 
 class WordNetwork(Learner):
@@ -92,14 +100,13 @@ def word_validation(network: WordNetwork, dataset: CaptionedImages) -> Callable[
     @torch.inference_mode()
     def validate() -> dict[str, float]:
         network.eval()
-        loss, right, found, there = 0.0, 0.0, 0.0, 0.0
-        for batch in load_batches(dataset, in_order(len(dataset), BATCH)):
+        parts = []
+        for batch in load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), BATCH)))):
             batch = batch.to(device())
             detected, targets = network(batch.images) > math.log(2), network.targets(batch)
-            loss += float(network.loss(batch)) * len(targets)
-            right += float((detected * targets).sum())
-            found += float(detected.sum())
-            there += float(targets.sum())
+            loss = float(network.loss(batch)) * len(targets)
+            parts.append((loss, float((detected * targets).sum()), float(detected.sum()), float(targets.sum())))
+        loss, right, found, there = (sum(column) for column in zip(*gathered(parts), strict=True))
         return {"val_loss": loss / len(dataset), "val_f1": 2 * right / max(found + there, 1.0)}
 
     return validate

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from showtell.batches import Batch
 from showtell.checkpoints import Checkpoints
+from showtell.parallel import Parallel, average_statistics, own_share, summed
 from showtell.params import Section
 from showtell.precision import Precision, device
+from showtell.processes import agreed, first, rank
 from showtell.progress import log, track
 
 
@@ -99,18 +101,19 @@ def fit(
     """
     optimizer, scaler = build_optimizer(learner, params), build_scaler(params)
     standing, history = Standing(), []
-    state = checkpoints.latest()
+    state = agreed(checkpoints.latest)
     if state is not None:
         standing, history = Standing(**state["standing"]), state["history"]
         learner.load_state_dict(state["weights"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         log(f"going on after epoch {standing.epoch}")
+    parallel = Parallel(learner)
     while standing.epoch < params.epochs and standing.since_best < params.stop_after:
         started = time.perf_counter()
-        torch.manual_seed(params.seed * 1_000_003 + standing.epoch)
+        torch.manual_seed(params.seed * 1_000_003 + standing.epoch + rank() * 2**32)
         learner.begin_epoch(standing.epoch + 1)
-        loss = _train_epoch(learner, epoch_batches(standing.epoch), optimizer, scaler, standing, params)
+        loss = _train_epoch(parallel, learner, epoch_batches(standing.epoch), optimizer, scaler, standing, params)
         row = {"epoch": standing.epoch + 1, "loss": loss, **validate()}
         improved = _count_epoch(standing, row[select], params)
         history.append(row)
@@ -123,9 +126,10 @@ def fit(
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
         }
-        checkpoints.save(state, weights, improved)
+        if first():
+            checkpoints.save(state, weights, improved)
     if history:
-        learner.load_state_dict(checkpoints.best(), strict=False)
+        learner.load_state_dict(agreed(checkpoints.best), strict=False)
     return history
 
 
@@ -135,6 +139,7 @@ def seed_weights(seed: int) -> None:
 
 
 def _train_epoch(
+    parallel: Parallel,
     learner: Learner,
     batches: Any,
     optimizer: torch.optim.Optimizer,
@@ -151,16 +156,15 @@ def _train_epoch(
             group["lr"] = group["highest"] * scale
         optimizer.zero_grad(set_to_none=True)
         whole = Counts.of(batch)
-        for part in parts(batch, params.accumulate):
-            loss = learner.loss(part.to(where), whole)
-            scaler.scale(loss).backward()
-            total += loss.detach()
+        mine = [part.to(where) for part in parts(own_share(batch), params.accumulate)]
+        total += parallel.backward(mine, whole, scaler.scale)
         scaler.unscale_(optimizer)
         _clip_gradients(learner, params)
         scaler.step(optimizer)
         scaler.update()
         standing.update += 1
-    return float(total) / updates
+    average_statistics(learner)
+    return float(summed(total)) / updates
 
 
 def parts(batch: Batch, count: int) -> list[Batch]:

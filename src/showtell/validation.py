@@ -1,4 +1,4 @@
-"""How good the network is now: captions of val generated the way users will see them, and the loss on the given ones."""
+"""How good the network is now: captions of val generated the way users will see them, and the loss on given ones."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,13 @@ import torch
 
 from showtell.batches import CaptionedImages, in_order, load_batches
 from showtell.captioner import search_captions
+from showtell.captioning import CaptionNetwork, CaptionParams
 from showtell.losses import top_accuracy
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ptb import tokenize_all
 from showtell.precision import autocast, device
-from showtell.captioning import CaptionNetwork, CaptionParams
+from showtell.processes import agreed, fair, gathered, share
 from showtell.vocabulary import Vocabulary
 
 BATCH = 64  # images decoded side by side; bounds memory, changes no result
@@ -22,27 +23,29 @@ def validation(
 ) -> Callable[[], dict[str, float]]:
     """A function that scores `network` on the val images: CIDEr-D (unscaled) and BLEU-4 (fraction) of generated
     captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions."""
-    references = {
-        entry["image_id"]: tokenize_all(entry["references"]) for entry in dataset.entries
-    }
+    references = {entry["image_id"]: tokenize_all(entry["references"]) for entry in dataset.entries}
     longest = max(len(tokens) for entry in dataset.entries for tokens in entry["tokens"])  # nothing longer is learnt
     cider, bleu = CiderD(references), Bleu(references)
 
     @torch.inference_mode()
     def validate() -> dict[str, float]:
         network.eval()
-        captions, loss, right, positions = [], 0.0, 0, 0
-        for batch in load_batches(dataset, in_order(len(dataset), BATCH)):
+        parts = []
+        for batch in load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), BATCH)))):
             batch = batch.to(device())
             with autocast(params.precision):
                 features = network.features(batch.images)
             decoded, targets = network.decoder(features, batch.inputs, batch.mask), batch.targets[batch.mask]
-            loss += float(torch.nn.functional.cross_entropy(decoded.logits, targets, reduction="sum"))
-            right += int(top_accuracy(decoded.logits, targets, among=5))
-            positions += len(targets)
+            loss = float(torch.nn.functional.cross_entropy(decoded.logits, targets, reduction="sum"))
+            right = int(top_accuracy(decoded.logits, targets, among=5))
             found = search_captions(network.decoder, features, params.validation_beam, longest)
-            captions += [vocabulary.caption(best.tokens) for best, *_ in found]
-        tokens = tokenize_all(captions)
+            parts.append((loss, right, len(targets), [vocabulary.caption(best.tokens) for best, *_ in found]))
+        everything = gathered(parts)
+        return agreed(lambda: judged(everything))
+
+    def judged(parts: list[tuple[float, int, int, list[str]]]) -> dict[str, float]:
+        loss, right, positions = (sum(column) for column in list(zip(*parts, strict=True))[:3])
+        tokens = tokenize_all([caption for *_, captions in parts for caption in captions])
         hypotheses = {entry["image_id"]: caption for entry, caption in zip(dataset.entries, tokens, strict=True)}
         return {
             "val_loss": loss / max(positions, 1),

@@ -1,0 +1,136 @@
+"""Several processes do what one does: the stages as they are started, two gloo processes against one."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_stage, write_params
+from safetensors.torch import load_file
+
+from showtell import processes
+from showtell.batches import Batch
+from showtell.parallel import own_share
+
+# No dropout: each process draws its own. Seven images an update: shares of four and three, and the last of 24 is alone.
+SAME = {
+    "decoder": {"dropout": 0.0},
+    "train": {"images_per_update": 23, "epochs": 2, "accumulate": 2, "precision": "fp32"},
+    "finetune": {"images_per_update": 8, "flip": False, "precision": "fp32", "trainable_from": "layer3.1.bn2"},
+    "encoder": {"name": "resnet18", "node": "layer3", "precision": "fp32"},
+    "pretrain": {"enabled": False},
+}
+
+
+def start(stage: str, folder: Path, **environment: str) -> subprocess.Popen:
+    """`python stages/<stage>.py` as DVC starts it."""
+    command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
+    return subprocess.Popen(command, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def in_two(stage: str, folder: Path) -> str:
+    process = start(stage, folder, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def metrics(folder: Path, stage: str) -> dict:
+    return json.loads((folder / "metrics" / f"{stage}.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(copy_pipeline, tmp_path):
+    one, two = (copy_pipeline("data", "metrics", folder=tmp_path / name) for name in ("one", "two"))
+    for folder in (one, two):
+        # What is there must be made anew.
+        for model in ("features", "models"):
+            shutil.rmtree(folder / "data" / model)
+        write_params(folder, **SAME)
+    for stage in ("features", "train", "finetune"):
+        run_stage(stage, one)
+        in_two(stage, two)
+    for split in ("train", "val", "test"):
+        grids = [h5py.File(folder / "data" / "features" / f"{split}.h5")["grid"][:] for folder in (one, two)]
+        np.testing.assert_allclose(*grids, rtol=2e-3, atol=2e-3)  # float16, other batches
+    models = [load_file(folder / "data" / "models" / "train" / "model.safetensors") for folder in (one, two)]
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(
+            models[1][name], tensor, rtol=1e-2, atol=2e-3, msg=lambda m, name=name: f"{name}: {m}"
+        )
+    for stage in ("train", "finetune"):
+        assert metrics(two, stage) == pytest.approx(metrics(one, stage), rel=2e-2, abs=2e-2)
+    assert not list((two / "work").glob("*/"))
+
+
+@pytest.mark.slow
+def test_evaluation_by_two_is_that_by_one(copy_pipeline, pipeline):
+    folder = copy_pipeline("data", "metrics")
+    in_two("evaluate", folder)
+    here, there = (json.loads((f / "data" / "hypotheses" / "test.json").read_text()) for f in (folder, pipeline))
+    assert [(h["image_id"], h["caption"]) for h in here] == [(h["image_id"], h["caption"]) for h in there]
+    two, one = metrics(folder, "evaluate"), metrics(pipeline, "evaluate")
+    numbers = [key for key in one if one[key] is not None and "meteor" not in key]  # without Java there is none
+    assert [two[key] for key in numbers] == pytest.approx([one[key] for key in numbers], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_path):
+    folder = copy_pipeline("data")
+    (folder / "data" / "vocab.json").unlink()
+    process = start("train", folder, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: data/vocab.json does not exist" in said
+    assert "Traceback" not in said
+    other = copy_pipeline("data", folder=tmp_path / "other")
+    write_params(other, train={"epochs": 5000, "stop_after": 5000})
+    process = start("train", other, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
+    line = process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert line.startswith("epoch   1/5000")
+    for _ in range(100):
+        last = (other / "work").glob("train-*.lock")
+        if not any(_alive(int(lock.read_text())) for lock in last):
+            return
+        time.sleep(0.1)
+    pytest.fail("a process works on")
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+
+
+def test_a_wrong_number_is_refused(tmp_path):
+    process = start("train", tmp_path, SHOWTELL_PROCESSES="many")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said == "error: SHOWTELL_PROCESSES = 'many': it must be a number of processes, 1 or more\n"
+
+
+def test_alone_everything_is_one_s_own():
+    assert processes.first() and processes.world() == 1
+    assert processes.share([1, 2, 3]) == processes.gathered([1, 2, 3]) == [1, 2, 3]
+    assert processes.agreed(lambda: 5) == 5
+    assert processes.for_first("x") == ["x"]
+
+
+def test_shares_are_all_images_once_and_nobody_is_without(monkeypatch):
+    batch = Batch(torch.arange(3), *(torch.ones(3, 2, 4),) * 2, torch.ones(3, 2, 4, dtype=torch.bool))
+    seen = []
+    for number in range(4):
+        monkeypatch.setattr("showtell.parallel.world", lambda: 4)
+        monkeypatch.setattr("showtell.parallel.rank", lambda number=number: number)
+        mine = own_share(batch)
+        assert len(mine.images) == 1
+        seen += mine.images[mine.mask.any(2).any(1)].tolist()
+    assert sorted(seen) == [0, 1, 2]
