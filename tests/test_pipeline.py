@@ -21,7 +21,9 @@ def expand(names: list[str], folder: Path) -> set[str]:
     files: set[str] = set()
     for name in names:
         path = folder / name
-        inner = [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts] if path.is_dir() else [path]
+        inner = (
+            [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts] if path.is_dir() else [path]
+        )
         files |= {str(file.relative_to(folder)) for file in inner}
     return files
 
@@ -98,7 +100,11 @@ def test_beam_touches_evaluate_alone():
 
 
 def test_test_references_are_read_by_evaluate_alone():
-    readers = [s for s in ("features", "train", "finetune") if any("captions/test" in d or d == "data/captions" for d in data_deps(s))]
+    readers = [
+        s
+        for s in ("features", "train", "finetune")
+        if any("captions/test" in d or d == "data/captions" for d in data_deps(s))
+    ]
     assert readers == []
 
 

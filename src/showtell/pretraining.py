@@ -85,7 +85,8 @@ class WordNetwork(Learner):
         absent = self(images)  # -log P(absent)
         present = -torch.log(-torch.expm1(-absent.clamp(min=1e-6)))  # -log P(present)
         targets = self.targets(batch)
-        return torch.where(targets > 0, present, absent).sum() / (whole or Counts.of(batch)).images
+        real = batch.mask.flatten(1).any(dim=1).unsqueeze(1)  # an image without captions counts for nothing
+        return (torch.where(targets > 0, present, absent) * real).sum() / (whole or Counts.of(batch)).images
 
     def groups(self) -> list[tuple[nn.Module, float]]:
         return [(self.encoder, self.params.learning_rate), (self.detect, self.params.learning_rate)]

@@ -127,7 +127,7 @@ class _Beams:
 
     def extend(self, logprobs: Tensor, end: int) -> Tensor:
         """Take the best continuations of each image; returns which beam each continues, (image, beam)."""
-        images, _, words = logprobs.shape
+        words = logprobs.shape[2]
         candidates = (self.logprob.unsqueeze(2) + logprobs).flatten(1)  # (image, beam x word)
         logprob, place = candidates.topk(min(self.width, candidates.shape[1]), dim=1)
         beam, word = place // words, place % words
@@ -191,8 +191,4 @@ class _Beams:
             for words, value in zip(tokens, logprob, strict=True)
             if value > -torch.inf
         ]
-        return [
-            hypothesis
-            for group in (finished, unfinished)
-            for hypothesis in sorted(group, key=lambda h: -h.score)
-        ]
+        return [hypothesis for group in (finished, unfinished) for hypothesis in sorted(group, key=lambda h: -h.score)]
