@@ -56,7 +56,7 @@ class AttentionDecoder(Decoder):
 
     def step(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
         word_gates = self._word_gates(tokens)  # (image, beam, gate)
-        beam, context, _ = self._advance(*state.image, state.beam, word_gates, self._hidden_weights())
+        beam, context, _ = self._advance(*state.image, state.beam, word_gates, self._step_weights())
         logits = self._logits(self._top(beam), context)  # (image, beam, word)
         return logits, State(state.image, beam)
 
@@ -64,7 +64,7 @@ class AttentionDecoder(Decoder):
         (grid, keys), beam = self.start(features)
         beam = tuple(x.expand(-1, inputs.shape[1], -1) for x in beam)  # (image, caption, hidden)
         word_gates = self._word_gates(inputs).unbind(dim=2)  # step times (image, caption, gate)
-        weights = self._hidden_weights()
+        weights = self._step_weights()
         hiddens, contexts, attentions = [], [], []
         for step, (i, c) in enumerate(active_corner(mask)):
             beam = tuple(x[:i, :c] for x in beam)
@@ -89,15 +89,17 @@ class AttentionDecoder(Decoder):
         weight = self.cell.weight_ih[:, : self.embedding.embedding_dim]
         return functional.linear(self.embedding(tokens), weight, self.cell.bias_ih)
 
-    def _hidden_weights(self) -> tuple[Tensor, Tensor]:
-        """Everything that is multiplied by the previous hidden state, stacked so that it is one product a step.
+    def _step_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What every step multiplies by, taken once: each use of a slice would cost a gradient of the whole's size.
 
-        With several layers attention follows the last one's state, and the cell its own: two products then.
+        Weight and bias of everything that meets the previous hidden state, stacked so that it is one product a step,
+        and the cell's weight for the context. With several layers attention follows the last one's state, and the cell
+        its own: two products then.
         """
         own = () if self.upper.cells else (self.cell,)
         weights = [self.query.weight, self.gate.weight, *(cell.weight_hh for cell in own)]
         biases = [self.query.bias, self.gate.bias, *(cell.bias_hh for cell in own)]
-        return torch.cat(weights), torch.cat(biases)
+        return torch.cat(weights), torch.cat(biases), self.cell.weight_ih[:, self.embedding.embedding_dim :]
 
     def _advance(
         self,
@@ -105,17 +107,18 @@ class AttentionDecoder(Decoder):
         keys: Tensor,
         beam: tuple[Tensor, ...],
         word_gates: Tensor,
-        hidden_weights: tuple[Tensor, Tensor],
+        step_weights: tuple[Tensor, Tensor, Tensor],
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """One step: (state of all layers, gated context, attention), each (image, caption, ...)."""
         sizes = self.query.out_features, self.gate.out_features
-        everything = functional.linear(self._top(beam), *hidden_weights)
+        weight, bias, context_weight = step_weights
+        everything = functional.linear(self._top(beam), weight, bias)
         query, gate, hidden_gates = everything.split([*sizes, everything.shape[-1] - sum(sizes)], dim=-1)
         if self.upper.cells:
             hidden_gates = functional.linear(beam[0], self.cell.weight_hh, self.cell.bias_hh)
         attention = self._attend(keys, query)  # (image, caption, pooled cell)
         context = torch.sigmoid(gate) * self._look(grid, attention)  # (image, caption, channel)
-        context_gates = functional.linear(context, self.cell.weight_ih[:, self.embedding.embedding_dim :])
+        context_gates = functional.linear(context, context_weight)
         carried = self.cell.carried
         first = self.cell.advance(word_gates + context_gates, hidden_gates, beam[:carried])
         return first + self.upper(first[0], beam[carried:]), context, attention
