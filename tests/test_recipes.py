@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 import torch
 import yaml
-from conftest import ROOT, inside, run_stage, tiny_params, write_params
+from conftest import ROOT, inside, run_stage, write_params
 
 from showtell import cli
 from showtell.augmentation import cropped
