@@ -5,20 +5,22 @@ from showtell.attention_pictures import write_attention
 from showtell.batches import CaptionedImages
 from showtell.captioner import Captioner
 from showtell.curves import write_table
-from showtell.evaluation import describe, evaluate, held_out_metrics, sweep, unseen_part
+from showtell.evaluation import describe, evaluate, sweep, unseen_part, without_skipped
 from showtell.files import read_json, write_json
 from showtell.params import load
 from showtell.processes import first, launch
 from showtell.report import write_report
 from showtell.report.evaluated import read_curves, report_data
 from showtell.store import RowReader
+from showtell.things import held_out_metrics
 
 
 def main() -> None:
     beam, search = load("beam"), load("search")
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
-    objects, train = read_json(paths.OBJECTS), used("train")
+    objects = read_json(paths.OBJECTS)
+    train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
     captioner = Captioner.load(paths.FINETUNE_MODEL)
     tuned = evaluate(captioner, test, objects, beam, search, meteor=True)
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
@@ -31,7 +33,7 @@ def main() -> None:
         paths.METRICS / "evaluate.json",
         tuned.metrics
         | {f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics}
-        | held_out_metrics(tuned, objects, train)
+        | held_out_metrics(tuned.by_image, objects, train)
         | {f"frozen_{key}": frozen.metrics[key] for key in tuned.metrics},
     )
     write_table("sweep", swept)
@@ -48,12 +50,6 @@ def main() -> None:
     decoding = {"beam": beam, "search": search.model_dump()}
     report = report_data(load("dataset"), tuned, test, train, objects, captioner, decoding, **tables)
     write_report(paths.REPORT, report)
-
-
-def used(split: str) -> list[dict]:
-    """The entries of a split without the images that were skipped: nothing has learnt from those."""
-    skipped = {image["image_id"] for image in read_json(paths.SKIPPED) if image["split"] == split}
-    return [entry for entry in read_json(paths.split_json(split)) if str(entry["image_id"]) not in skipped]
 
 
 if __name__ == "__main__":

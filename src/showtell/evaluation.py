@@ -3,33 +3,25 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from showtell.batches import CaptionedImages, in_order, load_batches
 from showtell.captioner import Caption, Captioner
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
-from showtell.metrics.bootstrap import intervals
+from showtell.metrics.bootstrap import Measured, intervals
+from showtell.metrics.coco import KEYS as COCO
 from showtell.metrics.coco import Protocol, Scores
-from showtell.metrics.objects import Names, Pointing, chair, kinds, pointing
-from showtell.metrics.statements import (
-    PARTLY,
-    RIGHT,
-    SILENT,
-    WRONG,
-    Statement,
-    all_true,
-    colour_counts,
-    held_out,
-    held_out_outcome,
-    statements,
-)
+from showtell.metrics.ngrams import ORDER
 from showtell.params import Section
 from showtell.processes import fair, gathered, share
 from showtell.progress import track
 from showtell.search import SearchParams, SweepParams
+from showtell.things import KEYS, on_things
 
 BATCH = 50  # images decoded side by side; bounds memory, changes no result
 ALTERNATIVES = 5  # beams of each test image that the report shows, at most
@@ -48,16 +40,21 @@ class Evaluation:
     entries: list[dict[str, Any]]
     captions: list[list[Caption]]
     scores: Scores
+    measured: dict[str, Measured]
     metrics: dict[str, float | None]
 
     @property
     def best(self) -> list[Caption]:
         return [beams[0] for beams in self.captions]
 
+    @property
+    def by_image(self) -> dict[Any, Caption]:
+        return {entry["image_id"]: caption for entry, caption in zip(self.entries, self.best, strict=True)}
+
     def intervals(self) -> dict[str, float]:
         """95% bootstrap intervals over images, `<metric>_low` and `<metric>_high`, in the metrics' own units."""
         found: dict[str, float] = {}
-        for key, (low, high) in intervals(self.scores.measured()).items():
+        for key, (low, high) in intervals(self.measured).items():
             found |= {f"{key}_low": low, f"{key}_high": high}
         return found
 
@@ -95,65 +92,16 @@ def judge(
     references = {entry["image_id"]: entry["references"] for entry in entries}
     scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()}, meteor)
     on_words = Bleu({entry["image_id"]: [" ".join(words) for words in entry["words"]] for entry in entries})
-    statistics = on_words.statistics({image_id: " ".join(caption.words) for image_id, caption in best.items()})
-    nltk = nltk_bleu(nltk_statistics(statistics).sum(axis=0))
-    metrics: dict[str, float | None] = dict(scores.corpus)
-    metrics |= {f"nltk_bleu{order + 1}": float(score) for order, score in enumerate(nltk)}
-    metrics |= on_things(best, objects)
-    return Evaluation(entries, captions, scores, metrics)
+    words = on_words.statistics({image_id: " ".join(caption.words) for image_id, caption in best.items()})
+    statistics = nltk_statistics(words)
+    nltk = {f"nltk_bleu{order + 1}": Measured(statistics, partial(_nltk_of_order, order)) for order in range(ORDER)}
+    measured = {**scores.measured(), **nltk, **on_things(best, objects)}
+    metrics = {**dict.fromkeys(KEYS), **{key: metric.score for key, metric in measured.items()}, **scores.corpus}
+    return Evaluation(entries, captions, scores, measured, {key: metrics[key] for key in (*COCO, *nltk, *KEYS)})
 
 
-def on_things(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[str, float | None]:
-    """CHAIR (per mention and per caption), the share of things mentioned, pointing and what chance would reach, the
-    share of stated colours that are right, and of captions all of whose things and colours are."""
-    keys = ("chair_i", "chair_s", "recall", "pointing", "pointing_chance", "colours_right", "captions_true")
-    known = objects.get("images", {})
-    if not known:
-        return dict.fromkeys(keys)
-    names = Names(objects["names"])
-    mentions = {image_id: names.mentions(caption.words) for image_id, caption in best.items()}
-    things = {image_id: known[str(image_id)]["objects"] for image_id in best}
-    found: dict[str, float | None] = dict.fromkeys(keys)
-    found |= {k: v for k, v in chair(list(mentions.values()), [kinds(t) for t in things.values()]).items() if k in keys}
-    said = said_of(best, objects)
-    counts = [colour_counts(said[image_id], things[image_id]) for image_id in best]
-    found["colours_right"] = sum(right for right, _ in counts) / max(sum(made for _, made in counts), 1)
-    found["captions_true"] = sum(all_true(said[image_id], things[image_id]) for image_id in best) / len(best)
-    if all(caption.attention is not None for caption in best.values()):
-        total = Pointing(0, 0, 0.0)
-        for image_id, caption in best.items():
-            side = round(caption.attention.shape[1] ** 0.5)
-            size = tuple(known[str(image_id)]["size"])
-            total += pointing(mentions[image_id], caption.attention, (side, side), things[image_id], size)
-        found |= total.shares
-    return found
-
-
-def said_of(best: Mapping[Any, Caption], objects: Mapping[str, Any]) -> dict[Any, list[Statement]]:
-    """What each caption says is there, and of which colour."""
-    names, colours = Names(objects["names"]), objects.get("colours", {})
-    return {
-        image_id: statements(caption.words, names.mentions(caption.words), colours)
-        for image_id, caption in best.items()
-    }
-
-
-def held_out_metrics(
-    evaluation: Evaluation, objects: Mapping[str, Any], train: Sequence[Mapping[str, Any]]
-) -> dict[str, float | None]:
-    """What became of the things of test that are of a kind and colour, or in a setting, that no training image shows:
-    shares of captions that name them rightly, without their colour, wrongly, or not at all."""
-    keys = {outcome: f"held_out_{outcome}" for outcome in (RIGHT, PARTLY, WRONG, SILENT)}
-    known = objects.get("images", {})
-    if not known:
-        return dict.fromkeys(keys.values())
-    pairs = held_out(known, {str(entry["image_id"]) for entry in train})
-    best = {entry["image_id"]: caption for entry, caption in zip(evaluation.entries, evaluation.best, strict=True)}
-    outcomes = [
-        held_out_outcome(said, known[str(image_id)], pairs) for image_id, said in said_of(best, objects).items()
-    ]
-    total = sum(outcome is not None for outcome in outcomes)
-    return {key: outcomes.count(outcome) / total if total else None for outcome, key in keys.items()}
+def _nltk_of_order(order: int, sums: np.ndarray) -> np.ndarray:
+    return nltk_bleu(sums)[..., order]
 
 
 def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluation | None:
@@ -167,6 +115,12 @@ def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluatio
     if len(rows) < 2:  # CIDEr-D needs two
         return None
     return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], objects)
+
+
+def without_skipped(entries: Sequence[dict[str, Any]], skipped: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The entries whose pictures were used: nothing has learnt from a skipped one."""
+    left_out = {image["image_id"] for image in skipped}  # ids are unique across splits, and text
+    return [entry for entry in entries if str(entry["image_id"]) not in left_out]
 
 
 def describe(evaluation: Evaluation, captioner: Captioner, train: Sequence[Mapping[str, Any]]) -> dict[str, float]:

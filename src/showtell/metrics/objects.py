@@ -57,22 +57,33 @@ class Names:
         return found
 
 
+class ChairCounts(NamedTuple):
+    """What one caption contributes: mentions, those of absent things, kinds present, and those of them mentioned."""
+
+    mentions: int
+    absent: int
+    present: int
+    recalled: int
+
+
+def chair_counts(found: Sequence[Mention], truth: set[str]) -> ChairCounts:
+    """The counts of a caption's mentions `found` against the kinds in its picture, `truth`."""
+    absent = sum(mention.kind not in truth for mention in found)
+    return ChairCounts(len(found), absent, len(truth), len(truth & {mention.kind for mention in found}))
+
+
 def chair(mentions: Sequence[Sequence[Mention]], kinds: Sequence[set[str]]) -> dict[str, float | int]:
     """CHAIR over captions: `mentions` of each, against the `kinds` present in its picture. Fractions.
 
     `chair_i` per mention, `chair_s` per caption, `mentions` their number, and `recall`: of all kinds present, the
     share that the captions mention (a caption that names nothing has a perfect CHAIR, so look at both).
     """
-    named = wrong = bad = present = seen = 0
-    for found, truth in zip(mentions, kinds, strict=True):
-        absent = sum(mention.kind not in truth for mention in found)
-        named, wrong, bad = named + len(found), wrong + absent, bad + (absent > 0)
-        present += len(truth)
-        seen += len(truth & {mention.kind for mention in found})
+    counts = [chair_counts(found, truth) for found, truth in zip(mentions, kinds, strict=True)]
+    named, wrong, present, recalled = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
     return {
         "chair_i": wrong / named if named else 0.0,
-        "chair_s": bad / len(mentions) if len(mentions) else 0.0,
-        "recall": seen / present if present else 0.0,
+        "chair_s": sum(count.absent > 0 for count in counts) / len(counts) if counts else 0.0,
+        "recall": recalled / present if present else 0.0,
         "mentions": named,
     }
 
