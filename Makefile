@@ -27,7 +27,6 @@ test: install  ## run the tests
 
 lint: install  ## check the style
 	$(RUN) ruff check .
-	$(RUN) ruff format --check .
 
 lock: install  ## check that dvc.lock is in step with params.yaml and the code
 	$(RUN) python tests/lock.py
