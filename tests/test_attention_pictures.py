@@ -112,7 +112,8 @@ class Data:
 def test_a_folder_of_pictures_spread_over_the_images(tmp_path):
     captions = [caption_of(["dog"] * (1 + i)) for i in range(10)]
     write_attention(tmp_path / "attention", Data(10), captions, 3)
-    assert sorted(p.name for p in (tmp_path / "attention").iterdir()) == ["00.png", "01.png", "02.png", "sheet.png"]
+    names = sorted(p.name for p in (tmp_path / "attention").iterdir())
+    assert names == ["image-00.png", "image-01.png", "image-02.png", "sheet.png"]
     last = np.asarray(Image.open(tmp_path / "attention" / "02.png"))
     assert (last == 90).all(axis=2).any()  # the last image, not the third
     write_attention(tmp_path / "attention", Data(10), captions, 0)

@@ -111,3 +111,18 @@ def test_test_references_are_read_by_evaluate_alone():
 def test_stages_are_short():
     for stage in STAGES:
         assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 60
+
+
+def test_setting_a_parameter_changes_its_line_alone():
+    """`dvc exp run -S` rewrites params.yaml with this library; what it would lay out anew would drown the change."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    text, out = (ROOT / "params.yaml").read_text(), StringIO()
+    yaml_file = YAML()
+    content = yaml_file.load(text)
+    content["beam"] = 3
+    yaml_file.dump(content, out)
+    changed = [new for old, new in zip(text.splitlines(), out.getvalue().splitlines(), strict=True) if old != new]
+    assert changed == ["beam: 3"]

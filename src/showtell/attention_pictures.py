@@ -117,7 +117,9 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
 
 
 def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Caption], count: int) -> None:
-    """`folder` with `00.png`, `01.png`, ...: `draw_attention` of `count` images spread over `data`, and `sheet.png`.
+    """`folder` with `image-00.png`, ...: `draw_attention` of `count` images spread over `data`, and `sheet.png`.
+
+    No name is a number alone: DVC takes such pictures for steps of a series, and fails beside one that is not.
 
     `captions` has one for each image of `data`. The folder appears whole, instead of one that is there already.
     """
@@ -127,7 +129,7 @@ def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Ca
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for number, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
-        draw_attention(picture, captions[row]).save(unfinished / f"{number:02d}.png")
+        draw_attention(picture, captions[row]).save(unfinished / f"image-{number:02d}.png")
     if pictures:
         contact_sheet(pictures, [captions[row].text for row in rows]).save(unfinished / "sheet.png")
     move(unfinished, folder)
