@@ -114,7 +114,7 @@ def test_a_folder_of_pictures_spread_over_the_images(tmp_path):
     write_attention(tmp_path / "attention", Data(10), captions, 3)
     names = sorted(p.name for p in (tmp_path / "attention").iterdir())
     assert names == ["image-00.png", "image-01.png", "image-02.png", "sheet.png"]
-    last = np.asarray(Image.open(tmp_path / "attention" / "02.png"))
+    last = np.asarray(Image.open(tmp_path / "attention" / "image-02.png"))
     assert (last == 90).all(axis=2).any()  # the last image, not the third
     write_attention(tmp_path / "attention", Data(10), captions, 0)
     assert list((tmp_path / "attention").iterdir()) == []
