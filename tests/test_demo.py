@@ -1,8 +1,10 @@
 import argparse
+import gc
 import json
 import re
 import socket
 import time
+import warnings
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -56,7 +58,11 @@ def served():
     try:
         yield demo.launch(page, 0, browser=False)
     finally:
-        page.close()
+        with warnings.catch_warnings():  # the library leaves its sockets and its event loop to the collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            page.close()
+            del page
+            gc.collect()
 
 
 def wait(browser, code, seconds=20):
