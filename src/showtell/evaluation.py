@@ -123,14 +123,17 @@ def without_skipped(entries: Sequence[dict[str, Any]], skipped: Sequence[Mapping
     return [entry for entry in entries if str(entry["image_id"]) not in left_out]
 
 
-def describe(evaluation: Evaluation, captioner: Captioner, train: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What the captions are like, apart from being right: variety, copying, length, endings."""
-    return behaviour(
+def describe(
+    evaluation: Evaluation, captioner: Captioner, train: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """What the model does: variety, copying, length, endings, and what it says and looks at that is (not) there."""
+    habits = behaviour(
         [caption.words for caption in evaluation.best],
         (words for entry in train for words in entry["words"]),
         captioner.vocabulary.words,
         [not caption.finished for caption in evaluation.best],
     )
+    return habits | {key: evaluation.metrics[key] for key in KEYS}
 
 
 def sweep(
