@@ -129,6 +129,8 @@ def behaviour(data: ReportData) -> str:
     """What the captions are like: a section, or nothing."""
     entries = []
     for key, value in data.behaviour.items():
+        if key in data.metrics:
+            continue  # it stands among the scores, with its interval
         whole = key in ("captions", "distinct_captions", "words_used")
         shown = f"{value:,.0f}" if whole else f"{value:.1f}" if key == "mean_length" else f"{hundred(value)}%"
         name = BEHAVIOUR.get(key, key.replace("_", " "))
