@@ -1,0 +1,132 @@
+"""What all benchmarks share: timing two sides in turn, and saying what came out.
+
+A benchmark builds both sides, checks that they compute the same, times them, and prints a `Result` a line: for people,
+or with --json for `benchmarks/run.py`. No time is asserted anywhere; sides that disagree are an error.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured claim. `ratio` is the median, plain time over our time unless `claim` says otherwise."""
+
+    claim: str
+    ratio: float
+    target: float
+    sizes: str
+    threads: int
+    detail: str = ""  # absolute medians of both sides, and how figures were put together
+    at_most: bool = False  # the target is a ceiling: at most so much; otherwise at least
+    unit: str = "x"  # of ratio and target; " s" where the claim is a time
+    device: str = "cpu"
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.target if self.at_most else self.ratio >= self.target
+
+    @property
+    def aim(self) -> str:
+        """The target in words: `at least 6x`."""
+        return f"at {'most' if self.at_most else 'least'} {_short(self.target)}{self.unit}"
+
+    def json(self) -> str:
+        """One JSON line, keys as the fields, with `reached` and `aim`."""
+        return json.dumps({**asdict(self), "reached": self.reached, "aim": self.aim}, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        where = f"{self.threads} threads" if self.device == "cpu" else self.device
+        short = "" if self.reached else ", missed"
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.claim}: {_short(self.ratio)}{self.unit} [{self.aim}{short}], {self.sizes}, {where}{detail}"
+
+
+class Timing(NamedTuple):
+    """Medians over the rounds: seconds of both sides, and of plain / ours taken round by round."""
+
+    plain: float
+    ours: float
+    ratio: float
+    lowest: float  # ratio of a round
+    highest: float
+
+    def __str__(self) -> str:
+        return f"plain {seconds(self.plain)}, ours {seconds(self.ours)}, rounds {self.lowest:.2f} to {self.highest:.2f}"
+
+
+def alternate(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> Timing:
+    """Time both in turn, A B A B ..., after one untimed call of each: what slows the machine down slows both."""
+    plain()
+    ours()
+    pairs = [(timed(plain), timed(ours)) for _ in range(rounds)]
+    ratios = [a / b for a, b in pairs]
+    medians = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return Timing(*medians, statistics.median(ratios), min(ratios), max(ratios))
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of one call, on a GPU until its work is done."""
+    synchronise()
+    start = time.perf_counter()
+    call()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def synchronise() -> None:
+    """Wait for a GPU where there is one. Benchmarks without torch do not import it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def threads() -> int:
+    """Threads as torch finds them; without torch, the processors this process may use."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None else len(os.sched_getaffinity(0))
+
+
+def device_name() -> str:
+    """`cpu`, or the GPU's name."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+def arguments(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+    """A parser of what all benchmarks take; `description` is the script's docstring."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: to try the script, not to measure")
+    parser.add_argument("--rounds", type=int, default=rounds, help="times each side is timed")
+    parser.add_argument("--json", action="store_true", help="JSON lines instead of sentences")
+    return parser
+
+
+def report(results: Iterable[Result], args: argparse.Namespace) -> None:
+    """Print each result as soon as it is there."""
+    for result in results:
+        print(result.json() if args.json else result, flush=True)
+
+
+def require(same: bool, difference: str) -> None:
+    """Both sides agree, or the script ends with one line that says how they differ."""
+    if not same:
+        sys.exit(f"both sides differ: {difference}")
+
+
+def seconds(value: float) -> str:
+    """For people: `830 ms`, `5.3 s`, `3.2 h`."""
+    if value < 1:
+        return f"{_short(value * 1000)} ms"
+    return f"{_short(value)} s" if value < 3600 else f"{_short(value / 3600)} h"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
