@@ -1,6 +1,6 @@
 # One command for one intention; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock deps bench clean
+.PHONY: help install repro test lint lock deps bench systems clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -36,6 +36,9 @@ deps: install  ## rewrite the code that dvc.yaml lists for each stage, after imp
 
 bench: install  ## measure every claim of docs/performance.md and rewrite its table
 	$(RUN) python benchmarks/run.py
+
+systems: install  ## run every published system on the embedded dataset and rewrite the table of docs/systems.md
+	$(RUN) python benchmarks/systems.py
 
 clean:  ## remove unfinished work and byte-code; data, metrics and the environment stay
 	rm -rf work .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,275 @@
+"""Every published system under one protocol: runs them on `scenes` and rewrites the table of docs/systems.md.
+
+    python benchmarks/systems.py [--only NAME ...] [--jobs 2] [--quick]
+
+Each row of ROWS is a run of all seven stages in a clone of HEAD under work/systems/. The clones share one DVC cache, so
+what rows have in common (pictures, words, features) is made once, and what was run before is not run again. A row that
+fails is told in one line, its log has the rest, and the others go on.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from systems_table import PAGE, rewritten, table
+from torch import nn
+from word_vectors import make_vectors
+
+from showtell import errors
+from showtell.captioner import Captioner
+from showtell.commands import recipe
+from showtell.errors import UserError
+from showtell.files import fingerprint, read_json, sha256, write_json, write_text
+from showtell.progress import log
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: recipes `scenes`, `recipe` and `small`, one after the other, PASSES, and `changes`."""
+
+    name: str
+    recipe: str
+    what: str = ""  # how it differs from its recipe, for the table
+    changes: Params = field(default_factory=dict)
+    vectors: bool = False  # begin with word vectors
+
+
+ROWS = (
+    Row("show-attend-tell", "show-attend-tell"),
+    Row("resnet152-lstm", "resnet152-lstm"),
+    Row("vgg16-onehot-lstm", "vgg16-onehot-lstm"),
+    Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", {"train": {"sampling": 0.0}}),
+    # Its encoder begins with nothing: it gets the passes that the others' have in `pretrain` and `finetune` together.
+    Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 12}}),
+    Row("showtell", "showtell"),
+    Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
+)
+
+# Passes over the training images at most. These are the fewest that a published system asks for in each of the two
+# stages, so those that have the stage at all have the same number, and 0 stays 0.
+PASSES = {"train": 5, "finetune": 3}
+
+VECTOR_SCENES = 40_000  # scenes whose captions the word vectors are learnt from
+QUICK: Params = {
+    "scenes": {"train": 120, "val": 16, "test": 24, "size": 64},
+    "pretrain": {"epochs": 1, "min_images": 5},
+}
+EPOCH = re.compile(r"^epoch +\d+/\d+ .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
+
+
+class RunFailed(Exception):
+    """A stage of a row ended badly; the message is one line."""
+
+
+@dataclass
+class Plan:
+    """What all rows share."""
+
+    base: Path  # clones, logs and results
+    commit: str
+    jobs: int
+    quick: bool
+    locks: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+
+    @property
+    def threads(self) -> int:
+        return max(1, len(os.sched_getaffinity(0)) // self.jobs)
+
+
+def settings(row: Row, recipes: Path, quick: bool = False) -> Params:
+    """The overlay of params.yaml that makes a row."""
+    overlay = recipe.merged([str(recipes / f"{name}.yaml") for name in ("scenes", row.recipe, "small")])
+    for stage, most in PASSES.items():
+        overlay[stage]["epochs"] = min(overlay[stage]["epochs"], most)
+    changes = [row.changes]
+    if row.vectors:
+        changes.append({"decoder": {"embeddings": f"../word-vectors-{overlay['decoder']['embedding']}.txt"}})
+    if quick:
+        changes += [QUICK, {stage: {"epochs": min(overlay[stage]["epochs"], 1)} for stage in PASSES}]
+    for section, values in (pair for change in changes for pair in change.items()):
+        overlay[section] = overlay.get(section, {}) | values
+    return overlay
+
+
+def prepare(row: Row, plan: Plan, folder: Path) -> Params:
+    """A clone at the commit, with the row's params.yaml; returns its content."""
+    if not folder.exists():
+        git("clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
+    git("-C", str(folder), "fetch", "--quiet", "origin", "HEAD")
+    git("-C", str(folder), "checkout", "--quiet", "--force", "--detach", plan.commit)
+    dvc = [sys.executable, "-m", "dvc", "cache", "dir", "--local", str(plan.base / "cache")]
+    subprocess.run(dvc, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    overlay = settings(row, folder / "recipes", plan.quick)
+    path = folder / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    params = recipe.overlaid(yaml.safe_load(text), overlay)
+    recipe.check(params)
+    write_text(path, recipe.edited(text, overlay))
+    vectors = overlay["decoder"]["embeddings"]
+    if vectors:
+        with plan.locks[vectors]:
+            if not (folder / vectors).exists():
+                size = params["decoder"]["embedding"]
+                make_vectors((folder / vectors).resolve(), 400 if plan.quick else VECTOR_SCENES, size)
+    return params
+
+
+def perform(row: Row, plan: Plan) -> Params:
+    """Run all stages of a row; returns its result, which is also in `<name>.json`."""
+    folder, started = plan.base / row.name, time.monotonic()
+    (plan.base / f"{row.name}.json").unlink(missing_ok=True)
+    (plan.base / f"{row.name}.log").unlink(missing_ok=True)
+    params = prepare(row, plan, folder)
+    declared = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    sections: set[str] = set()
+    for stage in STAGES:
+        sections |= set(declared[stage]["params"])
+        # Rows that have a stage in common take turns: the second finds in the cache what the first has made.
+        with plan.locks[fingerprint(stage, {section: params[section] for section in sorted(sections)})]:
+            said = repro(stage, folder, plan)
+        if stage in PASSES:
+            keep_seconds(plan, folder, stage, [float(number) for number in EPOCH.findall(said)])
+    found = result(row, plan, folder, params)
+    write_json(plan.base / f"{row.name}.json", found)
+    log(f"{row.name}: CIDEr-D {100 * found['test']['cider']:.1f}, {time.monotonic() - started:.0f} s")
+    return found
+
+
+def repro(stage: str, folder: Path, plan: Plan) -> str:
+    """Bring one stage up to date and return what it said; `RunFailed` with the line that says why it could not."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(plan.threads),
+        "PYTHONPATH": str(folder / "src"),  # the clone's own code, whatever is installed
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    path = plan.base / f"{folder.name}.log"
+    with open(path, "ab") as file:
+        before = file.tell()
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+        status = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode
+    said = path.read_bytes()[before:].decode("utf-8", "replace")
+    if status:
+        lines = [line for line in said.splitlines() if line.strip() and not line.startswith("ERROR: failed to repro")]
+        raise RunFailed(f"{stage}: {lines[-1] if lines else f'exit status {status}'} (more in {path})")
+    return said
+
+
+def seconds_file(plan: Plan, folder: Path, stage: str) -> Path:
+    """Named by the curve, not by the row: a stage out of the cache says nothing, but its curve is the same."""
+    return plan.base / "seconds" / f"{sha256(folder / 'metrics' / f'{stage}.tsv')[:16]}.json"
+
+
+def keep_seconds(plan: Plan, folder: Path, stage: str, seconds: list[float]) -> None:
+    """Write down how long each epoch took, when the stage has run just now."""
+    if seconds:
+        noted = {"seconds": seconds, "threads": plan.threads, "jobs": plan.jobs}
+        write_json(seconds_file(plan, folder, stage), noted)
+
+
+def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
+    """All that the table shows of a finished run, and the metrics it is from."""
+    metrics = folder / "metrics"
+    captioner = Captioner.load(folder / "data" / "models" / "finetune")
+    decoder = learning = size_of(captioner.decoder)
+    if params["finetune"]["epochs"]:
+        captioner.encoder.train_from(params["finetune"]["trainable_from"])
+        learning += size_of(captioner.encoder)
+    stages = {}
+    for stage in PASSES:
+        path = seconds_file(plan, folder, stage)
+        noted = read_json(path) if path.exists() else {"seconds": [], "threads": None, "jobs": None}
+        stages[stage] = {
+            "epochs": params[stage]["epochs"],
+            "best": read_json(metrics / f"{stage}.json").get("epoch"),
+            "seconds": statistics.median(noted["seconds"]) if noted["seconds"] else None,
+            "threads": noted["threads"],
+            "jobs": noted["jobs"],
+        }
+    return {
+        "name": row.name,
+        "recipe": row.recipe,
+        "what": row.what,
+        "commit": plan.commit,
+        "decoder": decoder,
+        "learning": learning,
+        **stages,
+        "test": read_json(metrics / "evaluate.json"),
+        "intervals": read_json(metrics / "intervals.json"),
+    }
+
+
+def size_of(module: nn.Module) -> int:
+    """Parameters that learn."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def git(*arguments: str) -> str:
+    """What git says; `UserError` with its last line when it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    return done.stdout.strip()
+
+
+def attempt(plan: Plan, row: Row) -> bool:
+    """Perform a row; False, and one line, when it fails."""
+    try:
+        perform(row, plan)
+    except (RunFailed, UserError, OSError, subprocess.SubprocessError) as error:
+        log(f"{row.name} failed: {error}")
+        return False
+    return True
+
+
+def chosen(names: Sequence[str]) -> list[Row]:
+    """The rows of these names, all of them where there are none."""
+    known = {row.name: row for row in ROWS}
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no row {name!r}; there are {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these rows; the others stay as they are")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, the processor shared among them (1)")
+    parser.add_argument("--quick", action="store_true", help="tiny runs, to try the script: prints, changes no page")
+    parser.add_argument("--folder", type=Path, help="of clones, logs and results (work/systems, or work/systems-quick)")
+    args = parser.parse_args()
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: must be 1 or more")
+    rows = chosen(args.only)
+    base = (args.folder or ROOT / "work" / ("systems-quick" if args.quick else "systems")).resolve()
+    plan = Plan(base, git("-C", str(ROOT), "rev-parse", "HEAD"), args.jobs, args.quick)
+    if changed := git("-C", str(ROOT), "status", "--porcelain", "--", "src", "stages", "recipes", "params.yaml"):
+        log(f"these runs are of HEAD, without what is not committed: {len(changed.splitlines())} files")
+    with ThreadPoolExecutor(args.jobs) as pool:
+        done = list(pool.map(partial(attempt, plan), rows))
+    files = [base / f"{row.name}.json" for row in ROWS]
+    lines = table([read_json(file) for file in files if file.exists()])
+    if not args.quick and any(done):
+        write_text(PAGE, rewritten(PAGE.read_text(encoding="utf-8"), lines))
+    print(lines)
+    return 0 if all(done) else 1
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,122 @@
+"""Word vectors to begin with, for where none can be downloaded: learnt from captions of scenes nobody ever drew.
+
+    python benchmarks/word_vectors.py OUT [--scenes 40000] [--size 512] [--seed 2]
+
+The text is five captions each of scenes that are composed from another seed, so it is of the kind of the embedded
+dataset but holds none of its captions, and no pair of things that its training never shows. The vectors are those of
+Levy and Goldberg, "Neural Word Embedding as Implicit Matrix Factorization" (NeurIPS 2014), sections 3.3 and 4.2: words
+by words that stand up to five places away, positive pointwise mutual information, the largest singular values, their
+root on each side. The file is in GloVe's format, the commonest word first; the same arguments give the same vectors.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from showtell.datasets.scenes.captions import captions
+from showtell.datasets.scenes.compose import compose
+from showtell.datasets.scenes.scene import Picture, Thing
+from showtell.datasets.scenes.world import KINDS
+from showtell.decoders.words import INITIAL_RANGE
+from showtell.errors import UserError, run
+from showtell.files import write_text
+from showtell.words import unicode_words
+
+WINDOW = 5  # words to each side
+MIN_COUNT = 5  # what is rarer has no company to speak of
+SIZE = 192  # pixels of the picture that is not drawn; captions speak of large and small, near and far
+
+
+def undrawn_captions(seed: int, scenes: int) -> Iterator[list[str]]:
+    """The five captions of each of so many training scenes of the world `seed`, with boxes as composed."""
+    for number in range(scenes):
+        rng = Random(f"{seed}/text/{number}")
+        scene = compose(rng, "train")
+        boxes = tuple(_box(thing) for thing in scene.things)
+        yield captions(Picture(scene, SIZE, boxes, b""), rng)
+
+
+def _box(thing: Thing) -> tuple[int, int, int, int]:
+    """Where the drawing would be, pixels: left, top, right, bottom."""
+    wide, high = KINDS[thing.kind].shape
+    half = thing.tall * wide / high / 2
+    edges = thing.x - half, thing.y - thing.tall, thing.x + half, thing.y
+    left, top, right, foot = (round(SIZE * min(max(edge, 0.0), 1.0)) for edge in edges)
+    return left, top, right, foot
+
+
+def word_vectors(sentences: Iterable[list[str]], size: int) -> tuple[list[str], np.ndarray]:
+    """Words by falling count (then by name) and their vectors, float64 (word, size).
+
+    Their scale is that of the vectors that a decoder draws when it has none, so that only directions differ.
+    """
+    sentences = list(sentences)
+    counts = Counter(word for words in sentences for word in words)
+    known = sorted((w for w, n in counts.items() if n >= MIN_COUNT), key=lambda w: (-counts[w], w))
+    if not known:
+        raise UserError(f"no word occurs {MIN_COUNT} times; take more scenes")
+    left, values, _ = np.linalg.svd(positive_pmi(together(sentences, known)))
+    # A sign is free for each dimension: the greatest component is positive, whatever the library.
+    left = left * np.sign(left[np.abs(left).argmax(axis=0), np.arange(len(known))])
+    vectors = np.zeros((len(known), size))  # further singular values than there are words would be 0
+    vectors[:, : len(known)] = (left * np.sqrt(values))[:, :size]
+    spread = np.sqrt(np.mean(vectors**2))
+    return known, vectors * (INITIAL_RANGE / np.sqrt(3)) / (spread or 1.0)
+
+
+def together(sentences: Iterable[list[str]], known: list[str]) -> np.ndarray:
+    """How often two words stand within WINDOW of each other: symmetric, (word, word). Other words keep their place."""
+    row = {word: number for number, word in enumerate(known)}
+    pairs: Counter[tuple[int, int]] = Counter()
+    for words in sentences:
+        rows = [row.get(word) for word in words]
+        for place, one in enumerate(rows):
+            for other in rows[place + 1 : place + 1 + WINDOW]:
+                if one is not None and other is not None:
+                    pairs[one, other] += 1
+    counts = np.zeros((len(known), len(known)))
+    for (one, other), number in pairs.items():
+        counts[one, other] += number
+        counts[other, one] += number
+    return counts
+
+
+def positive_pmi(counts: np.ndarray) -> np.ndarray:
+    """max(0, log P(word, context) / (P(word) P(context))), natural log; 0 where they never meet."""
+    total = counts.sum()
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / max(total, 1.0)
+    ratio = np.divide(counts, expected, out=np.ones_like(counts), where=counts > 0)
+    return np.log(np.maximum(ratio, 1.0))
+
+
+def write_vectors(path: Path, words: list[str], vectors: np.ndarray) -> None:
+    """GloVe's text format: a word and its numbers, one word a line."""
+    lines = (f"{word} {' '.join(f'{value:.5f}' for value in row)}" for word, row in zip(words, vectors, strict=True))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def make_vectors(path: Path, scenes: int, size: int, seed: int = 2) -> int:
+    """Write the file at `path`; returns how many words it has."""
+    sentences = [unicode_words(said) for five in undrawn_captions(seed, scenes) for said in five]
+    words, vectors = word_vectors(sentences, size)
+    write_vectors(path, words, vectors)
+    return len(words)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path, help="text file to write")
+    parser.add_argument("--scenes", type=int, default=40_000)
+    parser.add_argument("--size", type=int, default=512, help="of a vector: decoder.embedding")
+    parser.add_argument("--seed", type=int, default=2, help="of the world; the dataset's own is scenes.seed")
+    args = parser.parse_args()
+    count = make_vectors(args.out, args.scenes, args.size, args.seed)
+    print(f"{args.out}: {count} words, {args.size} numbers each")
+
+
+if __name__ == "__main__":
+    run(main)
