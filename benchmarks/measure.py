@@ -10,7 +10,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -58,18 +58,30 @@ class Timing(NamedTuple):
     lowest: float  # ratio of a round
     highest: float
 
+    @classmethod
+    def of(cls, plain: Sequence[float], ours: Sequence[float]) -> "Timing":
+        """Of the seconds of both sides, round by round."""
+        ratios = [a / b for a, b in zip(plain, ours, strict=True)]
+        return cls(
+            statistics.median(plain), statistics.median(ours), statistics.median(ratios), min(ratios), max(ratios)
+        )
+
     def __str__(self) -> str:
         return f"plain {seconds(self.plain)}, ours {seconds(self.ours)}, rounds {self.lowest:.2f} to {self.highest:.2f}"
 
 
 def alternate(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> Timing:
     """Time both in turn, A B A B ..., after one untimed call of each: what slows the machine down slows both."""
-    plain()
-    ours()
-    pairs = [(timed(plain), timed(ours)) for _ in range(rounds)]
-    ratios = [a / b for a, b in pairs]
-    medians = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Timing(*medians, statistics.median(ratios), min(ratios), max(ratios))
+    return against(plain, {"ours": ours}, rounds)["ours"]
+
+
+def against(plain: Callable[[], Any], ours: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
+    """`alternate` for several forms of ours at the price of one plain side: A B C A B C ..."""
+    calls = [plain, *ours.values()]
+    for call in calls:
+        call()
+    first, *others = zip(*([timed(call) for call in calls] for _ in range(rounds)), strict=True)
+    return {name: Timing.of(first, times) for name, times in zip(ours, others, strict=True)}
 
 
 def timed(call: Callable[[], Any]) -> float:

@@ -1,0 +1,216 @@
+"""What the decoder's benchmarks compute on: sizes, networks with random weights, pictures, captions, updates."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from plain import PlainDecoder, train_step
+from torch import Tensor, nn
+from torch.nn import functional
+
+from showtell.batches import Batch, pad
+from showtell.captioning import CaptionNetwork, CaptionParams
+from showtell.commands.recipe import overlaid, read_recipe
+from showtell.decoders import build_decoder
+from showtell.decoders.attention import AttentionDecoder
+from showtell.encoders import Encoder, build_encoder
+from showtell.params import validate
+from showtell.precision import Precision, autocast, device
+from showtell.training import build_optimizer
+from showtell.vocabulary import END, PAD, SPECIALS, START, UNK
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 on both sides
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a benchmark: the published system's on COCO."""
+
+    network: str = "resnet101"
+    pixels: int = 256
+    cells: int = 64
+    channels: int = 2048
+    words: int = 9490
+    width: int = 512  # of embedding, attention and hidden state
+    shortest: int = 9  # words of a caption
+    longest: int = 16
+
+    @property
+    def images(self) -> str:
+        return f"{self.network} at {self.pixels} px"
+
+    @property
+    def captions(self) -> str:
+        return f"vocabulary {self.words:,}, captions of {self.shortest} to {self.longest} words"
+
+
+FULL = Sizes()
+QUICK = Sizes(network="resnet18", pixels=64, cells=4, channels=512, words=60, width=16)
+CAPTIONS = 5  # of an image
+
+
+def published(section: str, **changes: Any) -> Any:
+    """A section of params.yaml as the recipe show-attend-tell has it, with `changes`."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = overlaid(params, read_recipe(str(ROOT / "recipes" / "show-attend-tell.yaml")))
+    if changes:
+        params[section] |= changes
+    return validate(section, params, ROOT / "params.yaml")
+
+
+def encoder_of(sizes: Sizes) -> Encoder:
+    """The recipe's encoder with random weights that keep values moderate, as learnt ones do.
+
+    Its batch norms have seen pictures, and residual blocks add little to what they are given.
+    """
+    encoder = build_encoder(published("encoder", name=sizes.network, weights="none"), sizes.pixels, seed=1)
+    for name, weight in encoder.named_parameters():
+        if name.endswith("bn3.weight"):
+            nn.init.constant_(weight, 0.2)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        encoder(pictures(sizes, 8, seed=99).cpu())
+    for norm in norms:
+        norm.momentum = 0.1
+    return encoder.eval().to(device())
+
+
+def without_kinks(network: nn.Module) -> nn.Module:
+    """A smooth function in place of each ReLU: what lies within rounding of its kink has either gradient."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.SiLU())
+    return network
+
+
+def decoder_of(sizes: Sizes) -> AttentionDecoder:
+    """The recipe's decoder without dropout, which both sides would draw differently."""
+    torch.manual_seed(1)
+    widths = dict.fromkeys(("embedding", "attention", "hidden"), sizes.width)
+    return build_decoder(published("decoder", dropout=0.0, **widths), sizes.channels, sizes.words).to(device())
+
+
+def speaks(decoder: AttentionDecoder, sizes: Sizes) -> AttentionDecoder:
+    """Random weights that behave like learnt ones: sure of few words at a time, and captions that end.
+
+    The vocabulary layer is sharpened, and one unit of the state counts words: its forget and input gates are open and
+    its candidate is small and constant. The end's score rises with it.
+    """
+    hidden = sizes.width
+    clock = torch.arange(4, device=device()) * hidden  # unit 0 in the input, forget, candidate and output gates
+    with torch.no_grad():
+        decoder.output.weight.mul_(10)
+        decoder.output.bias[[PAD, START, UNK]] = -1e4  # learning makes them as rare
+        for weight in (decoder.cell.weight_ih, decoder.cell.weight_hh):
+            weight[clock] = 0
+        decoder.cell.bias_ih[clock] = torch.tensor([20.0, 20.0, 0.04, 20.0], device=device())
+        decoder.cell.bias_hh[clock] = 0
+        decoder.initial[1].weight[0], decoder.initial[1].bias[0] = 0, 0
+        decoder.output.weight[:, 0] = 0
+        decoder.output.weight[END, 0], decoder.output.bias[END] = 80, -80 * np.tanh(0.04 * sizes.longest * 0.75)
+    return decoder.eval()
+
+
+def pictures(sizes: Sizes, images: int, seed: int = 1) -> Tensor:
+    """uint8 (image, 3, pixels, pixels): soft colours, no two alike."""
+    generator = torch.Generator().manual_seed(seed)
+    soft = torch.randint(0, 256, (images, 3, 6, 6), generator=generator).float()
+    return functional.interpolate(soft, sizes.pixels, mode="bilinear").to(torch.uint8).to(device())
+
+
+def grids(sizes: Sizes, images: int) -> Tensor:
+    """float16 (image, cell, channel), as a feature store gives them: half zeros, as a ReLU leaves them."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(images, sizes.cells, sizes.channels, generator=generator).relu().half().to(device())
+
+
+def pooled(grid: Tensor, rows: int) -> Tensor:
+    """The encoder's own grid (image, cell, channel) as the plain side stores it: float32, rows x rows cells."""
+    side = round(grid.shape[1] ** 0.5)
+    as_map = grid.float().transpose(1, 2).unflatten(2, (side, side))
+    return functional.adaptive_avg_pool2d(as_map, rows).flatten(2).transpose(1, 2).contiguous()
+
+
+def encoded(encoder: Encoder, images: Tensor, precision: Precision) -> Tensor:
+    """Ours: features as `features` computes and stores them, float16."""
+    with torch.inference_mode(), autocast(precision):
+        return encoder(images).half()
+
+
+def captioned(sizes: Sizes, features: Tensor) -> Batch:
+    """`features` of images, each with five captions, in the order of a training batch."""
+    rng = np.random.default_rng(1)
+    captions = [
+        [
+            [START, *rng.integers(len(SPECIALS), sizes.words, rng.integers(sizes.shortest, sizes.longest + 1)), END]
+            for _ in range(CAPTIONS)
+        ]
+        for _ in features
+    ]
+    captions = sorted((sorted(of_image, key=len, reverse=True) for of_image in captions), key=lambda c: -len(c[0]))
+    return Batch(features, *(tensor.to(device()) for tensor in pad(captions)))
+
+
+def one_by_one(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The captions of a batch as the plain side takes them: (caption, token) and lengths, start and end counted."""
+    tokens = torch.cat([batch.inputs[..., :1], batch.targets], dim=2).flatten(0, 1)
+    return tokens, batch.mask.flatten(0, 1).sum(1) + 1
+
+
+def plain_update(sizes: Sizes, batch: Batch, grid: Tensor) -> tuple[PlainDecoder, Callable[[], float]]:
+    """The plain decoder, and one update of it on the captions of `batch`; `grid` (image, pooled cell, channel)."""
+    decoder = PlainDecoder(decoder_of(sizes)).to(device())
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=published("train").learning_rate)
+    grid, captions = grid.repeat_interleave(CAPTIONS, dim=0), one_by_one(batch)
+    return decoder, lambda: train_step(decoder, [optimizer], grid, *captions)
+
+
+class Updates:
+    """Ours: updates of a caption network as the training loop makes them."""
+
+    def __init__(self, decoder: AttentionDecoder, params: CaptionParams, encoder: Encoder | None = None):
+        self.network = CaptionNetwork(decoder, params, encoder).train()
+        self.optimizer = build_optimizer(self.network, params)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"]
+        self.learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def gradients(self, batch: Batch) -> Tensor:
+        """Leaves them in the parameters; the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.network.loss(batch)
+        loss.backward()
+        return loss.detach()
+
+    def __call__(self, batch: Batch) -> Tensor:
+        loss = self.gradients(batch)
+        nn.utils.clip_grad_value_(self.learning, self.network.params.clip_at)
+        self.optimizer.step()
+        return loss
+
+
+def gradients(*modules: nn.Module) -> dict[str, Tensor]:
+    """Of all parameters by name; zeros where nothing came."""
+    parameters = [pair for module in modules for pair in module.named_parameters()]
+    return {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters}
+
+
+def difference(plain: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> float:
+    """The largest relative difference of two tensors of the same name, by their norms.
+
+    A tensor that is nothing but rounding (the energy's bias has no gradient, softmax does not see it) is measured
+    against a thousandth of all of them together.
+    """
+    least = 1e-3 * torch.stack([tensor.norm() for tensor in plain.values()]).norm()
+    pairs = [(plain[name], ours[name]) for name in plain.keys() | ours.keys()]
+    return max(float((a - b).norm() / torch.maximum(a.norm(), least)) for a, b in pairs)

@@ -1,0 +1,96 @@
+"""The plain side of the benchmarks computes what the package does: else their ratios would compare two things."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, that import one another by name
+
+import plain
+import setting
+
+from showtell.captioner import search_captions
+
+SIZES = setting.QUICK
+MAPS = replace(SIZES, pixels=128)  # 4 x 4 cells, so that pooling to 14 x 14 mixes some
+
+
+def plain_gradients(decoder, grid, batch):
+    """The loss and gradients that one plain update leaves, at a learning rate of nothing."""
+    optimizer = torch.optim.SGD(decoder.parameters(), lr=0.0)
+    loss = plain.train_step(decoder, [optimizer], grid, *setting.one_by_one(batch))
+    return loss, setting.gradients(decoder)
+
+
+def test_encoding_gives_the_same_pooled_grid():
+    encoder = setting.encoder_of(MAPS)
+    pictures = setting.pictures(MAPS, 3)
+    with torch.inference_mode():
+        ours = setting.pooled(encoder(pictures), 14)
+        assert_close(plain.PlainEncoder(encoder, 14)(pictures), ours, rtol=1e-4, atol=1e-4)
+
+
+def test_update_has_the_same_loss_and_gradients():
+    decoder = setting.decoder_of(SIZES)
+    batch = setting.captioned(SIZES, setting.grids(SIZES, 3))
+    step_by_step = plain.PlainDecoder(decoder)
+    grid = setting.pooled(batch.images, 14).repeat_interleave(setting.CAPTIONS, dim=0)
+    loss, gradients = plain_gradients(step_by_step, grid, batch)
+    updates = setting.Updates(decoder, setting.published("train", precision="fp32"))
+    assert loss == pytest.approx(float(updates.gradients(batch)), rel=1e-5)
+    assert setting.difference(gradients, setting.gradients(decoder)) < 1e-4
+
+
+def test_repeated_updates_stay_together():
+    decoder = setting.decoder_of(SIZES)
+    batch = setting.captioned(SIZES, setting.grids(SIZES, 3))
+    step_by_step = plain.PlainDecoder(decoder)
+    optimizer = torch.optim.Adam(step_by_step.parameters(), lr=setting.published("train").learning_rate)
+    grid = setting.pooled(batch.images, 14).repeat_interleave(setting.CAPTIONS, dim=0)
+    updates = setting.Updates(decoder, setting.published("train", precision="fp32"))
+    for _ in range(4):
+        loss = plain.train_step(step_by_step, [optimizer], grid, *setting.one_by_one(batch))
+        assert loss == pytest.approx(float(updates(batch)), rel=1e-4)
+
+
+def test_fine_tuning_has_the_same_gradients_in_encoder_and_decoder():
+    encoder, decoder = setting.without_kinks(setting.encoder_of(MAPS)), setting.decoder_of(SIZES)
+    batch = setting.captioned(SIZES, setting.pictures(MAPS, 4))
+    images = setting.without_kinks(plain.PlainEncoder(encoder, 14).fine_tune())
+    step_by_step = plain.PlainDecoder(decoder)
+    grid = images(batch.images.repeat_interleave(setting.CAPTIONS, dim=0))
+    plain.caption_loss(*step_by_step(grid, *setting.one_by_one(batch)), alpha_c=1.0).backward()
+    encoder.train_from("layer2")
+    setting.Updates(decoder, setting.published("finetune", precision="fp32"), encoder).gradients(batch)
+    theirs, ours = setting.gradients(step_by_step, images), setting.gradients(decoder, encoder)
+    assert setting.difference(theirs, ours) < 1e-4
+    assert not ours["backbone.layer1.0.conv1.weight"].any()
+    assert ours["backbone.layer2.0.conv1.weight"].any()
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_search_finds_the_same_captions(width):
+    decoder = setting.speaks(setting.decoder_of(SIZES), SIZES)
+    grids = setting.grids(SIZES, 12).float()
+    with torch.inference_mode():
+        ours = search_captions(decoder, grids, width, max_length=50)
+    step_by_step = plain.PlainDecoder(decoder)
+    theirs = [plain.beam_search(step_by_step, setting.pooled(g[None], 14), width, 50) for g in grids]
+    assert theirs == [best[0].tokens for best in ours]
+    assert all(best[0].finished for best in ours)
+    assert len({tuple(tokens) for tokens in theirs}) > 6  # captions of different pictures, not one habit
+
+
+def test_search_without_an_end_gives_the_best_unfinished_caption():
+    decoder = setting.decoder_of(SIZES)
+    with torch.no_grad():
+        decoder.output.bias[[0, 1, 2, 3]] = -1e4
+    grids = setting.grids(SIZES, 2).float()
+    with torch.inference_mode():
+        ours = search_captions(decoder, grids, 3, max_length=6)
+    theirs = [plain.beam_search(plain.PlainDecoder(decoder), setting.pooled(g[None], 14), 3, 6) for g in grids]
+    assert theirs == [best[0].tokens for best in ours]
