@@ -55,10 +55,10 @@ def check(sizes: setting.Sizes, batch: Batch) -> dict[str, str]:
     off = abs(float(fine.gradients(batch)) / loss - 1)
     require(off < 1e-5, f"losses in fp32 by {off:.1e}")
     gap = setting.difference(setting.gradients(decoder), setting.gradients(fine.network.decoder))
-    require(gap < 1e-4, f"gradients in fp32 by {gap:.1e}")
+    require(gap.whole < 1e-4 and gap.worst < 1e-3, f"gradients in fp32 by {gap}")
     coarse_off = abs(float(coarse.gradients(batch)) / loss - 1)
     require(coarse_off < 1e-2, f"losses in bf16 by {coarse_off:.1e}")
-    return {"fp32": f"loss within {off:.0e}, gradients {gap:.0e}", "bf16": f"loss within {coarse_off:.0e}"}
+    return {"fp32": f"loss within {off:.0e}, gradients {gap}", "bf16": f"loss within {coarse_off:.0e}"}
 
 
 def grid_of(batch: Batch) -> torch.Tensor:

@@ -72,12 +72,12 @@ def check(sizes: setting.Sizes, batch: Batch) -> str:
     """Same gradients in fp32; how far off they are, and with ReLUs, where ours may be as far off as rounding is."""
     as_built = torch.contiguous_format
     gap = setting.difference(plain_gradients(sizes, batch, True, as_built), our_gradients(sizes, batch, True))
-    require(gap < 1e-4, f"gradients in fp32 by {gap:.1e}")
+    require(gap.whole < 1e-4 and gap.worst < 1e-3, f"gradients in fp32 by {gap}")
     plain = plain_gradients(sizes, batch, False, as_built)
-    itself = setting.difference(plain, plain_gradients(sizes, batch, False, torch.channels_last))
-    kinks = setting.difference(plain, our_gradients(sizes, batch, False))
+    itself = setting.difference(plain, plain_gradients(sizes, batch, False, torch.channels_last)).whole
+    kinks = setting.difference(plain, our_gradients(sizes, batch, False)).whole
     require(kinks < 3 * itself + 1e-4, f"gradients in fp32 with ReLUs by {kinks:.1e}, plain and itself by {itself:.1e}")
-    return f"gradients within {gap:.0e}; with ReLUs {kinks:.0e}, where plain differs from itself by {itself:.0e}"
+    return f"gradients within {gap}; with ReLUs {kinks:.0e}, where plain differs from itself by {itself:.0e}"
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:

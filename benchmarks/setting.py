@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -205,12 +205,22 @@ def gradients(*modules: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters}
 
 
-def difference(plain: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> float:
-    """The largest relative difference of two tensors of the same name, by their norms.
+class Gap(NamedTuple):
+    """How far two gradients are apart, relative, by their norms: as a whole, and in the worst of their tensors."""
 
-    A tensor that is nothing but rounding (the energy's bias has no gradient, softmax does not see it) is measured
-    against a thousandth of all of them together.
+    whole: float
+    worst: float
+
+    def __str__(self) -> str:
+        return f"{self.whole:.0e} (worst tensor {self.worst:.0e})"
+
+
+def difference(plain: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> Gap:
+    """Between gradients by name. The worst tensor is relative to its own norm, or to a thousandth of the whole's.
+
+    The least is for what is nothing but rounding: the energy's bias has no gradient, since softmax does not see it.
     """
-    least = 1e-3 * torch.stack([tensor.norm() for tensor in plain.values()]).norm()
-    pairs = [(plain[name], ours[name]) for name in plain.keys() | ours.keys()]
-    return max(float((a - b).norm() / torch.maximum(a.norm(), least)) for a, b in pairs)
+    size = torch.stack([tensor.norm() for tensor in plain.values()]).norm()
+    apart = {name: (plain[name] - ours[name]).norm() for name in plain.keys() | ours.keys()}
+    worst = max(float(gap / torch.maximum(plain[name].norm(), 1e-3 * size)) for name, gap in apart.items())
+    return Gap(float(torch.stack(list(apart.values())).norm() / size), worst)

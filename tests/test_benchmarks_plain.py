@@ -42,7 +42,7 @@ def test_update_has_the_same_loss_and_gradients():
     loss, gradients = plain_gradients(step_by_step, grid, batch)
     updates = setting.Updates(decoder, setting.published("train", precision="fp32"))
     assert loss == pytest.approx(float(updates.gradients(batch)), rel=1e-5)
-    assert setting.difference(gradients, setting.gradients(decoder)) < 1e-4
+    assert setting.difference(gradients, setting.gradients(decoder)).worst < 1e-4
 
 
 def test_repeated_updates_stay_together():
@@ -67,7 +67,7 @@ def test_fine_tuning_has_the_same_gradients_in_encoder_and_decoder():
     encoder.train_from("layer2")
     setting.Updates(decoder, setting.published("finetune", precision="fp32"), encoder).gradients(batch)
     theirs, ours = setting.gradients(step_by_step, images), setting.gradients(decoder, encoder)
-    assert setting.difference(theirs, ours) < 1e-4
+    assert setting.difference(theirs, ours).worst < 1e-4
     assert not ours["backbone.layer1.0.conv1.weight"].any()
     assert ours["backbone.layer2.0.conv1.weight"].any()
 
