@@ -31,6 +31,7 @@ from word_vectors import make_vectors
 from showtell import errors
 from showtell.captioner import Captioner
 from showtell.commands import recipe
+from showtell.encoders import state_hash
 from showtell.errors import UserError
 from showtell.files import fingerprint, read_json, sha256, write_json, write_text
 from showtell.progress import log
@@ -186,7 +187,7 @@ def keep_seconds(plan: Plan, folder: Path, stage: str, seconds: list[float]) -> 
 def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
     """All that the table shows of a finished run, and the metrics it is from."""
     metrics = folder / "metrics"
-    captioner = Captioner.load(folder / "data" / "models" / "finetune")
+    frozen, captioner = (Captioner.load(folder / "data" / "models" / stage) for stage in PASSES)
     decoder = learning = size_of(captioner.decoder)
     if params["finetune"]["epochs"]:
         captioner.encoder.train_from(params["finetune"]["trainable_from"])
@@ -207,6 +208,7 @@ def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
         "recipe": row.recipe,
         "what": row.what,
         "commit": plan.commit,
+        "encoder": state_hash(frozen.encoder)[:16] if params["train"]["epochs"] else None,
         "decoder": decoder,
         "learning": learning,
         **stages,

@@ -43,11 +43,13 @@ def _both(result: Result, shown: Any) -> str:
 
 
 def circumstances(results: Sequence[Result]) -> str:
-    """At which commit, and on how much of the machine."""
+    """At which commit, on how much of the machine, and whether the frozen encoders are what the protocol says."""
+    encoders = {result["encoder"] for result in results} - {None}
+    same = "one and the same" if len(encoders) == 1 else f"{len(encoders)} different ones"
     commits = sorted({result["commit"][:9] for result in results})
     ran = {(r[s]["threads"], r[s]["jobs"]) for r in results for s in ("train", "finetune") if r[s]["threads"]}
     ways = [f"{threads} thread{'s' * (threads > 1)} a run, {jobs} at a time" for threads, jobs in sorted(ran)]
-    return f"Commit {', '.join(commits)}; {' and '.join(ways) or 'times not known'}."
+    return f"Commit {', '.join(commits)}; {' and '.join(ways) or 'times not known'}. Frozen encoders: {same}."
 
 
 def rewritten(page: str, lines: str) -> str:

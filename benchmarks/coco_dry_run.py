@@ -1,0 +1,190 @@
+"""`show-attend-tell` on COCO before there is COCO: all seven stages on synthetic photographs in its exact layout.
+
+    python benchmarks/coco_dry_run.py [--images 300] [--folder FOLDER] [--set SECTION.KEY=VALUE ...]
+
+Noise of 640 x 480 pixels in train2014.zip and val2014.zip, captions of scenes nobody drew in caption_datasets.zip, and
+a state dict of ResNet-101 drawn at random. The recipes are those of the real thing (256 pixels, 14 x 14 grid, encoder
+fine-tuned from its second block), except that each training takes one epoch. Prints seconds and peak memory of every
+stage, checks what came out, and says how long an epoch of the real number of images would take.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from resize import jpeg
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+from word_vectors import undrawn_captions
+
+from showtell import paths
+from showtell.captioner import Captioner
+from showtell.commands import recipe
+from showtell.datasets.coco import COCO
+from showtell.errors import UserError, run
+from showtell.files import read_json, write_text
+from showtell.store import RowReader
+from showtell.weights import bare_network
+from showtell.words import unicode_words
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+# Of ten images: one val, one test, two that Karpathy took over from val2014 for training, six of train2014.
+SPLITS = ("val", "test", "restval", "restval", *["train"] * 6)
+PICTURES = 50  # different ones; more would only take longer to make
+EPOCH = re.compile(r"^epoch +1/1 .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
+
+
+class Stage(NamedTuple):
+    name: str
+    seconds: float
+    megabytes: float  # peak resident memory of its process; 0 where the system does not tell
+    epoch: float | None  # seconds of its training epoch
+
+
+def make_source(folder: Path, images: int) -> None:
+    """train2014.zip, val2014.zip and caption_datasets.zip, as they are downloaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [jpeg(number, 640, 480) for number in range(min(images, PICTURES))]
+    entries = []
+    with zipfile.ZipFile(folder / "train2014.zip", "w") as train, zipfile.ZipFile(folder / "val2014.zip", "w") as val:
+        for number, said in enumerate(undrawn_captions(3, images)):
+            split, cocoid = SPLITS[number % len(SPLITS)], 9 + 13 * number
+            place, archive = ("train2014", train) if split == "train" else ("val2014", val)
+            name = f"COCO_{place}_{cocoid:012d}.jpg"
+            archive.writestr(f"{place}/{name}", pictures[number % len(pictures)])
+            entries.append(_entry(number, split, place, name, cocoid, said))
+    with zipfile.ZipFile(folder / "caption_datasets.zip", "w") as archive:
+        archive.writestr("dataset_coco.json", json.dumps({"images": entries, "dataset": "coco"}))
+
+
+def _entry(number: int, split: str, place: str, name: str, cocoid: int, said: list[str]) -> dict[str, Any]:
+    """An image in Karpathy's file for COCO."""
+    sentids = [len(said) * number + position for position in range(len(said))]
+    sentences = [
+        {"tokens": unicode_words(caption), "raw": caption, "imgid": number, "sentid": sentid}
+        for caption, sentid in zip(said, sentids, strict=True)
+    ]
+    return {"filepath": place, "sentids": sentids, "filename": name, "imgid": number, "split": split,
+            "sentences": sentences, "cocoid": cocoid}  # fmt: skip
+
+
+def make_weights(path: Path) -> None:
+    """A state dict of ResNet-101. Its batch norms know no data: what each block adds is made small, or it would grow
+    with every block beyond what float16 can hold."""
+    torch.manual_seed(0)
+    network = bare_network("resnet101")
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.bn3.weight, 0.2)
+    torch.save(network.state_dict(), path)
+
+
+def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    """`showtell recipe coco show-attend-tell --write`, and what makes it a dry run."""
+    overlay = recipe.merged([str(ROOT / "recipes" / f"{name}.yaml") for name in ("coco", "show-attend-tell")])
+    dry = {
+        "download": {"source": str(folder / "source"), "incomplete": "accept"},
+        "encoder": {"weights": str(folder / "resnet101.pth")},
+        "train": {"epochs": 1},
+        "finetune": {"epochs": 1},
+    }
+    for section, values in dry.items():
+        overlay[section] = overlay.get(section, {}) | values
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        overlay |= {section: overlay.get(section, {}) | {name: value}} if section else {name: value}
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    recipe.check(recipe.overlaid(yaml.safe_load(text), overlay))
+    write_text(folder / "params.yaml", recipe.edited(text, overlay))
+
+
+def run_stage(name: str, folder: Path) -> Stage:
+    """Run a stage as DVC does, in `folder`; `UserError` with what it said when it fails."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "stages" / f"{name}.py")]
+    started, kilobytes = time.perf_counter(), 0
+    with open(folder / f"{name}.log", "w+b") as log:
+        stage = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        while stage.poll() is None:
+            kilobytes = max(kilobytes, peak(stage.pid))
+            time.sleep(0.05)
+        log.seek(0)
+        said = log.read().decode("utf-8", "replace")
+    if stage.returncode:
+        raise UserError(f"{name}: {(said.strip().splitlines() or ['no word'])[-1]}")
+    epoch = EPOCH.search(said)
+    return Stage(name, time.perf_counter() - started, kilobytes / 1024, float(epoch[1]) if epoch else None)
+
+
+def peak(pid: int) -> int:
+    """Most memory that a process has had so far, kB. (What `wait` reports would include its parent's.)"""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
+
+
+def check(folder: Path) -> list[str]:
+    """The generated captions; `UserError` unless every image has what the stages promise."""
+    grids = {split: RowReader(folder / paths.split_features(split), "grid") for split in paths.SPLITS}
+    for split, grid in grids.items():
+        ids = [str(entry["image_id"]) for entry in read_json(folder / paths.split_json(split))]
+        if grid.ids != ids or grid.shape[1:] != (64, 2048):
+            raise UserError(f"{split}: features of {len(grid)} images, {grid.shape[1:]} each, for {len(ids)} images")
+    found = read_json(folder / paths.HYPOTHESES)
+    if [str(one["image_id"]) for one in found] != grids["test"].ids:
+        raise UserError(f"{len(found)} captions for {len(grids['test'])} test images")
+    best = Captioner.load(folder / paths.FINETUNE_MODEL).caption([jpeg(1, 640, 480)], attention=True)[0]
+    if best.attention is None or best.attention.shape[1] != 14 * 14:
+        raise UserError("attention is not over 14 x 14 cells")
+    return [one["caption"] for one in found]
+
+
+def dry_run(folder: Path, images: int, changes: dict[str, Any] | None = None) -> list[str]:
+    """All of it in `folder`; returns the captions of the test images."""
+    make_source(folder / "source", images)
+    make_weights(folder / "resnet101.pth")
+    write_params(folder, changes or {})
+    stages = []
+    for name in STAGES:
+        stages.append(run_stage(name, folder))
+        print(f"{name:9} {stages[-1].seconds:7.1f} s {stages[-1].megabytes:7,.0f} MB", flush=True)
+    captions = check(folder)
+    trained = read_json(folder / paths.METRICS / "data.json")["train_images"]
+    print(f"{images} images, {len(captions)} captions of test images, such as: {captions[0]!r}")
+    for stage in stages:
+        if stage.epoch is not None:
+            hours = stage.epoch * COCO.counts["train"] / trained / 3600
+            print(f"{stage.name}: {trained} images {stage.epoch:.1f} s an epoch; COCO's at this rate {hours:.1f} h")
+    return captions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--folder", type=Path, help="to work in, and to keep; else a temporary one")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other parameters")
+    args = parser.parse_args()
+    if args.images < 2 * len(SPLITS):
+        raise UserError(f"--images {args.images}: must be {2 * len(SPLITS)} or more, for two of each split")
+    changes = {key: yaml.safe_load(value) for key, _, value in (setting.partition("=") for setting in args.set)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = (args.folder or Path(name)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        dry_run(folder, args.images, changes)
+
+
+if __name__ == "__main__":
+    run(main)

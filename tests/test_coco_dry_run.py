@@ -1,0 +1,44 @@
+"""`show-attend-tell` for COCO needs nothing but the data: all seven stages with ResNet-101 and its 14 x 14 grid."""
+
+import os
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import coco_dry_run
+
+from showtell.errors import UserError
+from showtell.files import read_json
+
+IMAGES = int(os.environ.get("SHOWTELL_DRY_RUN_IMAGES", "40"))
+
+
+@pytest.mark.slow
+def test_show_attend_tell_on_coco(tmp_path, capsys):
+    captions = coco_dry_run.dry_run(tmp_path, IMAGES)
+    assert len(captions) == sum(number % 10 == 1 for number in range(IMAGES))
+    told = capsys.readouterr().out
+    assert all(f"{stage} " in told for stage in coco_dry_run.STAGES)
+    facts = read_json(tmp_path / "metrics/data.json")
+    assert facts["train_images"] == sum(number % 10 > 1 for number in range(IMAGES))
+    assert facts["train_broken"] == facts["train_missing"] == 0
+    tuned = read_json(tmp_path / "metrics/finetune.json")
+    assert tuned["epoch"] == 1 and tuned["loss"] > 0
+
+
+def test_recipes_are_those_of_the_real_thing(tmp_path):
+    coco_dry_run.write_params(tmp_path, {"beam": 3, "train.images_per_update": 4})
+    text = (tmp_path / "params.yaml").read_text()
+    for line in ("dataset: coco", "name: resnet101", "size: 256", "grid: 14", "trainable_from: layer2", "beam: 3"):
+        assert line in text
+    with pytest.raises(UserError, match=r"train\.epoch"):
+        coco_dry_run.write_params(tmp_path, {"train.epoch": 3})
+
+
+def test_what_a_stage_says_last_is_told(tmp_path):
+    coco_dry_run.write_params(tmp_path, {})
+    with pytest.raises(UserError, match=r"download: error: download\.source = .* does not exist"):
+        coco_dry_run.run_stage("download", tmp_path)

@@ -1,0 +1,179 @@
+"""Systems under one protocol: the same for all what must be, and a table made of results alone."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import systems
+import systems_table
+import word_vectors
+
+from showtell.commands import recipe
+from showtell.embeddings import read_vectors
+from showtell.errors import UserError
+from showtell.vocabulary import SPECIALS, Vocabulary
+
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+FROZEN = ("resnet152-lstm", "vgg16-onehot-lstm", "vgg16-no-sampling")
+
+
+def params_of(row: systems.Row, quick: bool = False) -> dict:
+    return recipe.overlaid(PARAMS, systems.settings(row, ROOT / "recipes", quick))
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("row", systems.ROWS, ids=lambda row: row.name)
+def test_rows_are_valid_and_can_be_written(row, quick):
+    params = params_of(row, quick)
+    recipe.check(params)
+    text = (ROOT / "params.yaml").read_text()
+    assert yaml.safe_load(recipe.edited(text, systems.settings(row, ROOT / "recipes", quick))) == params
+
+
+def test_pictures_words_and_decoding_are_the_same_for_all():
+    rows = [params_of(row) for row in systems.ROWS]
+    for section in ("dataset", "scenes", "vocab", "resize", "beam", "search"):
+        assert all(one[section] == other[section] for one, other in pairwise(rows)), section
+    encoders = [{key: value for key, value in params["encoder"].items() if key != "output"} for params in rows]
+    assert all(one == other for one, other in pairwise(encoders))
+
+
+def test_passes_are_bounded_and_none_are_added():
+    for row in systems.ROWS:
+        epochs = tuple(params_of(row)[stage]["epochs"] for stage in ("train", "finetune"))
+        # What learns from the start gets as many passes as the others' encoders have.
+        joint = 0, PARAMS["pretrain"]["epochs"] + systems.PASSES["finetune"]
+        wanted = {"densenet121-lstm": joint}.get(row.name, (5, 0) if row.name in FROZEN else (5, 3))
+        assert epochs == wanted, row.name
+
+
+def test_a_row_differs_from_its_system_in_what_it_says_alone():
+    by_name = {row.name: dict(recipe.flat(params_of(row))) for row in systems.ROWS}
+    for one, other, key in (
+        ("vgg16-onehot-lstm", "vgg16-no-sampling", "train.sampling"),
+        ("showtell", "showtell-vectors", "decoder.embeddings"),
+    ):
+        assert {k for k in by_name[one] if by_name[one][k] != by_name[other][k]} == {key}
+
+
+def made_up(name: str, **changes) -> dict:
+    """A result as a run writes it."""
+    recipe_name = next(row.recipe for row in systems.ROWS if row.name == name)
+    stage = {"epochs": 5, "best": 4, "seconds": 12.4, "threads": 1, "jobs": 2}
+    test = {f"bleu{order}": 0.9 / order for order in range(1, 5)} | {
+        "cider": 1.0,
+        "frozen_cider": 0.87,
+        "chair_i": 0.141,
+    }
+    intervals = {"cider_low": 0.955, "cider_high": 1.052}
+    return {"name": name, "recipe": recipe_name, "what": "", "commit": "0123456789abcdef", "encoder": "e",
+            "decoder": 1_234_567, "learning": 2_345_678, "train": stage, "finetune": stage, "test": test,
+            "intervals": intervals} | changes  # fmt: skip
+
+
+def test_the_table():
+    none = {"epochs": 0, "best": None, "seconds": None, "threads": None, "jobs": None}
+    lines = systems_table.table(
+        [
+            made_up("showtell", what="with pretrained word vectors"),
+            made_up("densenet121-lstm", train=none, encoder=None),
+        ]
+    ).splitlines()
+    assert lines[2] == (
+        "| `showtell`, with pretrained word vectors | 90.0 | 45.0 | 30.0 | 22.5 | 100.0 (95.5-105.2) | 87.0 | 14.1 | "
+        "12 / 12 | 1.23 M / 2.35 M | 4 of 5 / 4 of 5 |"
+    )
+    assert "| 100.0 (95.5-105.2) | · | 14.1 | · / 12 |" in lines[3]
+    assert lines[-1] == "Commit 012345678; 1 thread a run, 2 at a time. Frozen encoders: one and the same."
+    other = systems_table.table([made_up("showtell"), made_up("resnet152-lstm", encoder="f")])
+    assert "Frozen encoders: 2 different ones." in other
+
+
+def test_only_the_table_of_the_page_is_rewritten():
+    page = systems_table.PAGE.read_text()
+    again = systems_table.rewritten(page, "| new |")
+    assert again.split(systems_table.BEGIN)[0] == page.split(systems_table.BEGIN)[0]
+    assert again.split(systems_table.END)[1] == page.split(systems_table.END)[1]
+    assert systems_table.rewritten(again, "| newer |") == again.replace("| new |", "| newer |")
+    with pytest.raises(UserError, match="lacks the lines"):
+        systems_table.rewritten("# No table\n", "| new |")
+
+
+def test_seconds_are_known_of_a_stage_that_came_from_the_cache(tmp_path):
+    plan = systems.Plan(tmp_path, "c", jobs=2, quick=False)
+    for name, loss in (("first", 1), ("second", 1), ("third", 2)):
+        (tmp_path / name / "metrics").mkdir(parents=True)
+        (tmp_path / name / "metrics/train.tsv").write_text(f"epoch\tloss\n1\t{loss}\n")
+    said = "epoch   1/2  loss 1.0  cider 0.1  12.5 s  best\nepoch   2/2  loss 1.0  cider 0.1  11.0 s\nother 3 s\n"
+    found = [float(number) for number in systems.EPOCH.findall(said)]
+    assert found == [12.5, 11.0]
+    systems.keep_seconds(plan, tmp_path / "first", "train", found)
+    systems.keep_seconds(plan, tmp_path / "second", "train", [])
+    noted = json.loads(systems.seconds_file(plan, tmp_path / "second", "train").read_text())
+    assert noted["seconds"] == found and noted["jobs"] == 2
+    assert not systems.seconds_file(plan, tmp_path / "third", "train").exists()
+
+
+def test_a_row_that_fails_is_a_line(tmp_path, monkeypatch, capsys):
+    def perform(row, plan):
+        if row.name == "showtell":
+            raise systems.RunFailed("train: error: no such file (more in showtell.log)")
+
+    monkeypatch.setattr(systems, "perform", perform)
+    plan = systems.Plan(tmp_path, "c", jobs=1, quick=False)
+    assert [systems.attempt(plan, row) for row in systems.chosen(["showtell", "resnet152-lstm"])] == [False, True]
+    assert capsys.readouterr().err == "showtell failed: train: error: no such file (more in showtell.log)\n"
+    with pytest.raises(UserError, match="there is no row 'tell'; there are show-attend-tell, "):
+        systems.chosen(["tell"])
+
+
+def test_word_vectors_are_near_for_words_that_mean_the_same(tmp_path):
+    path = tmp_path / "vectors.txt"
+    count = word_vectors.make_vectors(path, scenes=400, size=600)
+    first = path.read_bytes()
+    words = [line.split(" ")[0] for line in path.read_text().splitlines()]
+    assert len(words) == count and words[0] == "a"
+    vocabulary = Vocabulary(words, range(count, 0, -1))
+    found = read_vectors(path, vocabulary, size=600)  # more than there are words: the rest is 0
+    vectors = np.stack([found[len(SPECIALS) + row].numpy() for row in range(count)])
+    assert np.isclose(np.sqrt(np.mean(vectors**2)), word_vectors.INITIAL_RANGE / 3**0.5, rtol=1e-3)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    likeness = unit[words.index("sofa")] @ unit.T
+    assert likeness[words.index("couch")] > max(likeness[words.index(word)] for word in ("kite", "duck", "snow"))
+    word_vectors.make_vectors(path, scenes=400, size=600)
+    assert path.read_bytes() == first
+
+
+def test_pointwise_mutual_information():
+    counts = word_vectors.together([["a", "b", "x", "a"], ["c", "c"]], ["a", "b", "c"])
+    assert counts.tolist() == [[2, 2, 0], [2, 0, 0], [0, 0, 2]]
+    pmi = word_vectors.positive_pmi(counts)
+    assert pmi[0, 1] == pytest.approx(np.log(2 * 8 / (4 * 2))) and pmi[1, 1] == 0
+    assert pmi[2, 2] == pytest.approx(np.log(2 * 8 / (2 * 2)))
+
+
+@pytest.mark.slow
+def test_a_quick_run(tmp_path):
+    """Clone of what is committed, recipe, seven stages under DVC, result; the second time out of the cache."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the repository's history")
+    command = [sys.executable, str(ROOT / "benchmarks/systems.py"), "--quick", "--folder", str(tmp_path)]
+    page = systems_table.PAGE.read_bytes()
+    for _ in range(2):
+        done = subprocess.run([*command, "--only", "showtell-vectors"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "| `showtell`, with pretrained word vectors | " in done.stdout
+    assert "is cached" in Path(tmp_path / "showtell-vectors.log").read_text()
+    noted = json.loads((tmp_path / "showtell-vectors.json").read_text())
+    assert noted["train"]["seconds"] > 0 and noted["finetune"]["seconds"] > 0
+    assert noted["learning"] > noted["decoder"] > 0
+    assert systems_table.PAGE.read_bytes() == page
