@@ -117,7 +117,8 @@ def speaks(decoder: AttentionDecoder, sizes: Sizes) -> AttentionDecoder:
         decoder.cell.bias_hh[clock] = 0
         decoder.initial[1].weight[0], decoder.initial[1].bias[0] = 0, 0
         decoder.output.weight[:, 0] = 0
-        decoder.output.weight[END, 0], decoder.output.bias[END] = 80, -80 * np.tanh(0.04 * sizes.longest * 0.75)
+        decoder.output.weight[END, 0] = 20
+        decoder.output.bias[END] = -20 * np.tanh(0.04 * 0.4 * sizes.longest)
     return decoder.eval()
 
 
