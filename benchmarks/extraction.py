@@ -1,0 +1,132 @@
+"""Feature extraction, reading included, against the bare backbone on tensors in memory: the share of its throughput.
+
+    python benchmarks/extraction.py [--quick] [--rounds 5] [--json]
+
+The bare side is torchvision's backbone in its fastest form (channels_last, bf16, inference mode) on pictures that are
+normalised and in memory, nothing kept. Ours are the `features` stage's work from an image store to a feature store, and
+`resize` and `features` after one another, from JPEGs of 640 x 480 to a feature store. Both sides must see the same.
+"""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import setting
+import torch
+import torchvision
+from measure import Result, Timing, against, arguments, device_name, report, require, seconds, threads
+from resize import jpeg
+from torch import Tensor, nn
+
+from showtell.datasets.pictures import Pictures
+from showtell.encoders import Encoder
+from showtell.features import BATCH, extract
+from showtell.images import Transform
+from showtell.precision import autocast
+from showtell.resizing import Listed, finish_split, resize_split, workers
+from showtell.store import RowReader
+
+TARGET = 0.9
+PRECISION = "bf16"
+
+
+class Ours:
+    """`images` JPEGs in a folder, and what becomes of them: images.h5, features.h5."""
+
+    def __init__(self, folder: Path, images: int, sizes: setting.Sizes, pool: Executor | None):
+        self.folder, self.pool, self.transform = folder, pool, Transform(sizes.pixels, "stretch")
+        (folder / "photos").mkdir()
+        for number in range(images):
+            (folder / f"photos/{number:06d}.jpg").write_bytes(jpeg(number, 640, 480))
+        self.pictures = Pictures.of([folder / "photos"])
+        files = sorted(self.pictures.files())
+        self.listed = Listed(files, files, "noise")
+        self.resize()
+
+    def resize(self) -> None:
+        """images.h5 from the JPEGs."""
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        journal = resize_split(
+            "train", self.listed.files, self.pictures, self.transform, self.folder / "work", self.pool
+        )
+        finish_split("train", self.folder / "images.h5", self.listed, journal, self.transform, self.folder / "work")
+
+    def extract(self, encoder: Encoder) -> None:
+        """features.h5 from images.h5."""
+        (self.folder / "features.h5").unlink(missing_ok=True)
+        extract(encoder, RowReader(self.folder / "images.h5", "images"), self.folder / "features.h5", PRECISION)
+
+    def both(self, encoder: Encoder) -> None:
+        self.resize()
+        self.extract(encoder)
+
+    def features(self) -> Tensor:
+        reader = RowReader(self.folder / "features.h5", "grid")
+        return torch.from_numpy(reader.rows(range(len(reader))))  # (image, cell, channel)
+
+    def pixels(self) -> Tensor:
+        reader = RowReader(self.folder / "images.h5", "images")
+        return torch.from_numpy(reader.rows(range(len(reader))))  # (image, 3, height, width)
+
+
+def bare_backbone(encoder: Encoder) -> nn.Module:
+    """torchvision's network up to its last map, with the encoder's weights."""
+    network = torchvision.models.get_model(encoder.config["name"], weights=None)
+    network.load_state_dict(encoder.backbone.state_dict(), strict=False)  # all but the classifier
+    backbone = nn.Sequential(*list(network.children())[:-2]).eval().requires_grad_(False)
+    return backbone.to(setting.device(), memory_format=torch.channels_last)
+
+
+def normalised(encoder: Encoder, pixels: Tensor) -> list[Tensor]:
+    """Batches as the backbone takes them."""
+    ready = (pixels.to(setting.device()).float() - encoder.mean) / encoder.std
+    return list(ready.contiguous(memory_format=torch.channels_last).split(BATCH))
+
+
+@torch.inference_mode()
+def forward(backbone: nn.Module, batches: list[Tensor]) -> list[Tensor]:
+    with autocast(PRECISION):
+        return [backbone(batch) for batch in batches]
+
+
+def same(maps: list[Tensor], features: Tensor) -> float:
+    """Greatest difference, relative to the greatest value; an error when it is more than bf16's."""
+    bare = torch.cat([one.flatten(2).transpose(1, 2).float().cpu() for one in maps])
+    off = float((bare - features.float()).abs().max() / bare.abs().max())
+    require(off < 2**-6, f"features by {off:.0e} of the greatest")
+    return off
+
+
+def results(args: argparse.Namespace) -> Iterator[Result]:
+    sizes, images = (setting.QUICK, 6) if args.quick else (setting.FULL, 2 * BATCH)
+    with TemporaryDirectory() as name, workers(0 if args.quick else images) as pool:  # forks come before threads
+        ours = Ours(Path(name), images, sizes, pool)
+        encoder = setting.encoder_of(sizes)
+        backbone, batches = bare_backbone(encoder), normalised(encoder, ours.pixels())
+        name = encoder.hash()
+        encoder.hash = lambda: name  # computed once a split: nothing over a dataset, a few percent over so few images
+        ours.extract(encoder)
+        off = same(forward(backbone, batches), ours.features())
+        forms = {"HDF5": partial(ours.extract, encoder), "JPEG": partial(ours.both, encoder)}
+        timings = against(partial(forward, backbone, batches), forms, args.rounds)
+    for source, timing in timings.items():
+        yield result(source, timing, images, sizes, off)
+
+
+def result(source: str, timing: Timing, images: int, sizes: setting.Sizes, off: float) -> Result:
+    detail = (
+        f"an image {seconds(timing.plain / images)} bare, {seconds(timing.ours / images)} from {source}; "
+        f"features within {off:.0e}"
+    )
+    claim = f"feature extraction from {source}, share of the bare backbone's throughput"
+    what = f"{sizes.images}, {images} images" + (" of 640 x 480" if source == "JPEG" else "")
+    return Result(claim, timing.ratio, TARGET, what, threads(), detail, device=device_name())
+
+
+if __name__ == "__main__":
+    args = arguments(__doc__).parse_args()
+    report(results(args), args)

@@ -1,0 +1,221 @@
+"""Do the stages' memory, or the time they take for an image, grow with the dataset?
+
+    python benchmarks/growth.py [--images 1000 4000 16000 64000]
+
+Makes an own dataset of small pictures with five captions each and runs the pipeline's own stage scripts on it, each as
+its own process: vocab, resize, features, train (one epoch) and evaluate. All images are in train; for evaluate they are
+in test instead. Memory is the peak of the stage's process (VmHWM) or, where workers help it, the greatest sum of what
+each holds (PSS, sampled). The time of an image is what a run takes longer than one of `BASE` images, shared among the
+images that it has more; starting Python and importing are left out.
+
+Only what grows with the test images is seen in evaluate. Its report also looks for the training caption that is nearest
+to each generated one, which takes longer among more: that search is timed apart.
+
+Writes docs/growth.tsv and docs/growth.png, prints a table, asserts nothing. Linux only (/proc).
+"""
+
+import argparse
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from growth_figures import CAPTIONS, STAGES, Run, plot, table, write
+from PIL import Image
+
+from showtell.commands.import_ import set_params
+from showtell.datasets import karpathy
+from showtell.datasets.karpathy import Record
+from showtell.report.nearest import TrainingCaptions
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = 250  # images of the run whose time counts as starting up
+FEW = 100  # images of val, and of test until evaluate
+SHORT, REPEATS = 10.0, 3  # runs of fewer seconds are repeated, and the quickest counts
+LONGEST = 16  # words of a caption
+WORDS = np.array(["".join(letters) for letters in product("bdgklmnprst", "aeiou", "bdgklmnprst", ("", "e", "o"))])
+OFTEN = 1 / np.arange(10, len(WORDS) + 10)
+SEARCHED = 100  # captions whose nearest training caption is looked for
+INTERVAL = 0.1  # seconds between two looks at the memory of all processes
+CHILD = """
+import importlib.util, pathlib, sys, time
+from showtell import errors
+from showtell.params import load_all
+spec = importlib.util.spec_from_file_location("stage", sys.argv[1])
+stage = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stage)
+load_all()
+started = time.perf_counter()
+try:
+    errors.run(stage.main)
+finally:
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    pathlib.Path("measured").write_text(f"{time.perf_counter() - started} {peak}")
+"""
+# Small in everything that does not grow with the dataset: how much grows is to be seen, not how much there is.
+PARAMS = {
+    "dataset": "custom",
+    "resize.size": 64,
+    "encoder.name": "squeezenet1_1",
+    "encoder.node": "features.7",
+    "pretrain.enabled": False,
+    "decoder.embedding": 32,
+    "decoder.hidden": 32,
+    "decoder.attention": 32,
+    "train.epochs": 1,
+    "beam": 2,
+    "search.max_length": LONGEST + 1,
+    "evaluate.pictures": 2,
+}
+
+
+def make(folder: Path, count: int) -> None:
+    """A project folder: photos.zip, captions.json and params.yaml for `count` train images, and few of val and test."""
+    rng = np.random.default_rng(0)
+    splits = ["train"] * count + ["val"] * FEW + ["test"] * FEW
+    pictures = [jpeg(rng) for _ in range(50)]
+    records = []
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        for number, split in enumerate(splits):
+            file = f"photos/picture_{number:012d}.jpg"
+            # What follows a JPEG's end is not read, and makes every file another.
+            archive.writestr(file, pictures[number % len(pictures)] + number.to_bytes(4, "big"))
+            said = captions(rng, CAPTIONS)
+            records.append(Record(number, file, split, [" ".join(s).capitalize() + "." for s in said], said))
+    karpathy.write(folder / "captions.json", "custom", records)
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    own = {"custom.images": str(folder / "photos.zip"), "custom.captions": str(folder / "captions.json")}
+    set_params(folder / "params.yaml", PARAMS | own)
+
+
+def captions(rng: np.random.Generator, count: int) -> list[list[str]]:
+    """Random captions of 9 to `LONGEST` words; as in language, a few words make up most of them."""
+    lengths = rng.integers(9, LONGEST + 1, count)
+    drawn = WORDS[rng.choice(len(WORDS), lengths.sum(), p=OFTEN / OFTEN.sum())]
+    return [part.tolist() for part in np.split(drawn, np.cumsum(lengths)[:-1])]
+
+
+def jpeg(rng: np.random.Generator) -> bytes:
+    """A small picture of soft patches."""
+    buffer = io.BytesIO()
+    soft = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((80, 60))
+    soft.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def turn_train_into_test(folder: Path) -> None:
+    """Let evaluate find all images in test, val's in train, and the model of train for the fine-tuned one."""
+    for source, target in (("train", "test"), ("val", "train")):
+        shutil.copyfile(folder / f"data/captions/{source}.json", folder / f"data/captions/{target}.json")
+    os.replace(folder / "data/images/train.h5", folder / "data/images/test.h5")
+    shutil.copytree(folder / "data/models/train", folder / "data/models/finetune")
+    shutil.copyfile(folder / "metrics/train.tsv", folder / "metrics/finetune.tsv")
+
+
+def run(stage: str, folder: Path) -> tuple[float, float]:
+    """Seconds (once everything is imported) and peak megabytes of a stage."""
+    command = [sys.executable, "-c", CHILD, str(ROOT / "stages" / f"{stage}.py")]
+    environment = os.environ | {"PATH": str(Path(sys.executable).parent)}  # no Java: METEOR is not ours
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as child:
+        together = Together(child.pid)
+        _, said = child.communicate()
+    if child.returncode:
+        sys.exit(f"{stage} failed: {said.strip().splitlines()[-1]}")
+    taken, own = (folder / "measured").read_text().split()
+    return float(taken), max(int(own), together.most()) * 1024 / 1e6
+
+
+class Together(threading.Thread):
+    """Looks again and again at what a process and its children hold together; what they share counts once."""
+
+    def __init__(self, pid: int):
+        super().__init__(daemon=True)
+        self.pid, self.greatest, self.over = pid, 0, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(INTERVAL):
+            children = _children(self.pid)
+            if children:
+                self.greatest = max(self.greatest, sum(map(_held, [self.pid, *children])))
+
+    def most(self) -> int:
+        """Kilobytes at most; 0 for a process that has no children."""
+        self.over.set()
+        self.join()
+        return self.greatest
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child)
+            for path in Path(f"/proc/{pid}/task").iterdir()
+            for child in (path / "children").read_text().split()
+        ]
+    except OSError:  # it has ended
+        return []
+
+
+def _held(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def measured(count: int) -> list[Run]:
+    """Every stage on `count` images."""
+    runs = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, count)
+        run("download", folder)
+        for stage in STAGES:
+            if stage == "evaluate":
+                turn_train_into_test(folder)
+            found = [run(stage, folder)]
+            while found[0][0] < SHORT and len(found) < REPEATS:
+                found.append(run(stage, folder))
+            runs.append(Run(stage, count, min(s for s, _ in found), max(m for _, m in found)))
+            said = f"{stage:<9}{runs[-1].seconds:8.1f} s{runs[-1].megabytes:8.0f} MB"
+            print(f"{count:>7,} images  {said}", file=sys.stderr, flush=True)
+    return runs
+
+
+def searching(count: int) -> float:
+    """Milliseconds that finding the nearest of `count` images' captions takes, for a caption unlike any of them."""
+    rng = np.random.default_rng(0)
+    known, asked = TrainingCaptions(captions(rng, CAPTIONS * count)), captions(rng, SEARCHED)
+    started = time.perf_counter()
+    for words in asked:
+        known.nearest(words)
+    return 1000 * (time.perf_counter() - started) / SEARCHED
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 4000, 16_000, 64_000])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of growth.tsv and growth.png (docs)")
+    args = parser.parse_args()
+    runs = [run for count in (BASE, *args.images) for run in measured(count)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    write(args.out / "growth.tsv", runs)
+    plot(args.out / "growth.png", runs)
+    found = ", ".join(f"{searching(count):.1f} ms among {CAPTIONS * count:,}" for count in args.images)
+    print(f"{table(runs)}\n\nFinding the training caption nearest to one that is unlike all: {found}.")
+
+
+if __name__ == "__main__":
+    main()
