@@ -1,5 +1,7 @@
 """The plain side of the benchmarks computes what the package does: else their ratios would compare two things."""
 
+import importlib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from torch.testing import assert_close
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, that import one another by name
 
+import measure
 import plain
 import setting
 
@@ -94,3 +97,24 @@ def test_search_without_an_end_gives_the_best_unfinished_caption():
         ours = search_captions(decoder, grids, 3, max_length=6)
     theirs = [plain.beam_search(plain.PlainDecoder(decoder), setting.pooled(g[None], 14), 3, 6) for g in grids]
     assert theirs == [best[0].tokens for best in ours]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("decoder_step", 4), ("decoder_epoch", 2), ("finetune_epoch", 2), ("beam_search", 1), ("decoding", 2)],
+)
+def test_script_checks_both_sides_and_says_what_came_out(name, lines, capsys):
+    args = measure.arguments(None).parse_args(["--quick", "--rounds", "1", "--json"])
+    measure.report(importlib.import_module(name).results(args), args)
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(results) == len({result["claim"] for result in results}) == lines
+    assert all(result["ratio"] > 0 and result["sizes"] and result["detail"] for result in results)
+
+
+def test_script_ends_with_one_line_when_its_sides_differ(monkeypatch):
+    script = importlib.import_module("decoding")
+    monkeypatch.setattr(script, "beam_search", lambda *_: [1, 2, 3])
+    args = measure.arguments(None).parse_args(["--quick"])
+    with pytest.raises(SystemExit, match="both sides differ: 6 of 6 captions in fp32"):
+        list(script.results(args))
