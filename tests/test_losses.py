@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from showtell.decoders import Decoded
-from showtell.losses import caption_loss, top_accuracy
+from showtell.losses import caption_loss, cross_entropy, top_accuracy
 
 # One image with two captions of three and one words, another with one caption of two.
 MASK = torch.tensor([[[1, 1, 1], [1, 0, 0]], [[1, 1, 0], [0, 0, 0]]]).bool()
@@ -76,3 +76,16 @@ def test_top_accuracy_counts_targets_among_the_best():
     assert top_accuracy(logits, targets, among=1) == 1
     assert top_accuracy(logits, targets, among=5) == 2
     assert top_accuracy(logits, targets, among=99) == 3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
+    monkeypatch.setattr("showtell.losses.CHUNK", 30)  # four positions of seven words at a time
+    torch.manual_seed(0)
+    logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
+    targets = torch.randint(0, 7, (10,))
+    ours = cross_entropy(logits, targets, smoothing)
+    theirs = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+    torch.testing.assert_close(ours, theirs)
+    found = [torch.autograd.grad(3 * loss, logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*found)

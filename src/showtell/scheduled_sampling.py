@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from showtell.decoders import Decoder, State
+from showtell.decoders import Decoder
 
 SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid"]
 
@@ -42,7 +42,7 @@ def with_own_words(decoder: Decoder, features: Tensor, inputs: Tensor, mask: Ten
     decoder.eval()
     captions, steps = inputs.shape[1:]
     state = decoder.start(features)
-    state = State(state.image, tuple(x.expand(-1, captions, *x.shape[2:]) for x in state.beam))
+    state = state._replace(beam=tuple(x.expand(-1, captions, *x.shape[2:]) for x in state.beam))
     replace = torch.rand(inputs.shape, device=inputs.device) < share
     mixed = [inputs[:, :, 0]]
     for step in range(1, steps):

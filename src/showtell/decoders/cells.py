@@ -5,10 +5,16 @@ weights fit. The arithmetic of the gates themselves is float32 under autocast.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: sums over time and exponentials want more than half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class LSTMCell(nn.LSTMCell):
@@ -16,11 +22,34 @@ class LSTMCell(nn.LSTMCell):
 
     carried = 2  # tensors that make its state: hidden, cell
 
-    def advance(self, input_gates: Tensor, hidden_gates: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The next state (hidden, cell), each (..., hidden)."""
-        enter, forget, candidate, leave = (input_gates + hidden_gates).float().chunk(4, dim=-1)
-        cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(enter) * torch.tanh(candidate)
-        return torch.sigmoid(leave) * torch.tanh(cell), cell
+    @staticmethod
+    def run(input_gates: Tensor, hidden_gates: Tensor, state: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any]:
+        """The next state (hidden, cell), each (..., hidden), and what `back` needs."""
+        enter, forget, candidate, leave = wide(input_gates + hidden_gates).chunk(4, dim=-1)
+        enter, forget, leave = torch.sigmoid(enter), torch.sigmoid(forget), torch.sigmoid(leave)
+        candidate = torch.tanh(candidate)
+        cell = forget * state[1] + enter * candidate
+        bounded = torch.tanh(cell)
+        return (leave * bounded, cell), (enter, forget, candidate, leave, bounded, state[1])
+
+    @staticmethod
+    def back(kept: Any, grads: Sequence[Tensor]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
+        """Gradients of input gates, hidden gates and the state before, from those of the state after.
+
+        That of the hidden state is None where it acts through the hidden gates alone.
+        """
+        enter, forget, candidate, leave, bounded, before = kept
+        grad_cell = grads[1] + grads[0] * leave * (1 - bounded * bounded)
+        gates = torch.cat(
+            [
+                grad_cell * candidate * enter * (1 - enter),
+                grad_cell * before * forget * (1 - forget),
+                grad_cell * enter * (1 - candidate * candidate),
+                grads[0] * bounded * leave * (1 - leave),
+            ],
+            dim=-1,
+        )
+        return gates, gates, (None, grad_cell * forget)
 
 
 class GRUCell(nn.GRUCell):
@@ -28,13 +57,25 @@ class GRUCell(nn.GRUCell):
 
     carried = 1
 
-    def advance(self, input_gates: Tensor, hidden_gates: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The next state (hidden,), (..., hidden)."""
-        reset, update, candidate = input_gates.float().chunk(3, dim=-1)
-        reset_hidden, update_hidden, candidate_hidden = hidden_gates.float().chunk(3, dim=-1)
-        keep = torch.sigmoid(update + update_hidden)
-        candidate = torch.tanh(candidate + torch.sigmoid(reset + reset_hidden) * candidate_hidden)
-        return ((1 - keep) * candidate + keep * state[0],)
+    @staticmethod
+    def run(input_gates: Tensor, hidden_gates: Tensor, state: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any]:
+        """The next state (hidden,), (..., hidden), and what `back` needs."""
+        reset, update, candidate = wide(input_gates).chunk(3, dim=-1)
+        reset_hidden, update_hidden, candidate_hidden = wide(hidden_gates).chunk(3, dim=-1)
+        reset, keep = torch.sigmoid(reset + reset_hidden), torch.sigmoid(update + update_hidden)
+        candidate = torch.tanh(candidate + reset * candidate_hidden)
+        return ((1 - keep) * candidate + keep * state[0],), (reset, keep, candidate, candidate_hidden, state[0])
+
+    @staticmethod
+    def back(kept: Any, grads: Sequence[Tensor]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
+        """As of the LSTM; the hidden state before acts directly too."""
+        reset, keep, candidate, candidate_hidden, before = kept
+        grad_candidate = grads[0] * (1 - keep) * (1 - candidate * candidate)
+        grad_reset = grad_candidate * candidate_hidden * reset * (1 - reset)
+        grad_keep = grads[0] * (before - candidate) * keep * (1 - keep)
+        input_gates = torch.cat([grad_reset, grad_keep, grad_candidate], dim=-1)
+        hidden_gates = torch.cat([grad_reset, grad_keep, grad_candidate * reset], dim=-1)
+        return input_gates, hidden_gates, (grads[0] * keep,)
 
 
 CELLS: dict[str, type[LSTMCell] | type[GRUCell]] = {"lstm": LSTMCell, "gru": GRUCell}
@@ -58,6 +99,6 @@ class UpperLayers(nn.Module):
             own = state[number * cell.carried : (number + 1) * cell.carried]
             input_gates = functional.linear(self.dropout(below), cell.weight_ih, cell.bias_ih)
             hidden_gates = functional.linear(own[0], cell.weight_hh, cell.bias_hh)
-            own = cell.advance(input_gates, hidden_gates, own)
+            own, _ = cell.run(input_gates, hidden_gates, own)
             after, below = after + own, own[0]
         return after

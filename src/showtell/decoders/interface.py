@@ -16,17 +16,19 @@ class State(NamedTuple):
 
     image: tuple[Tensor, ...]  # each (image, ...): computed once, the same for every caption of an image
     beam: tuple[Tensor, ...]  # each (image, caption, ...): one for every caption or beam
+    shared: tuple[Tensor, ...] = ()  # the same for all images
 
     def select(self, beams: Tensor) -> "State":
         """For each image keep these beams, in this order (they may repeat). `beams` (image, kept) ints."""
         rows = [x.flatten(2) if x.dim() > 2 else x.unsqueeze(2) for x in self.beam]  # (image, beam, anything)
         picked = [x.gather(1, beams.unsqueeze(2).expand(-1, -1, x.shape[2])) for x in rows]
         shapes = [(*beams.shape, *x.shape[2:]) for x in self.beam]
-        return State(self.image, tuple(x.reshape(shape) for x, shape in zip(picked, shapes, strict=True)))
+        beam = tuple(x.reshape(shape) for x, shape in zip(picked, shapes, strict=True))
+        return self._replace(beam=beam)
 
     def keep_images(self, images: Tensor) -> "State":
         """Only these images (indices)."""
-        return State(tuple(x[images] for x in self.image), tuple(x[images] for x in self.beam))
+        return self._replace(image=tuple(x[images] for x in self.image), beam=tuple(x[images] for x in self.beam))
 
 
 class Decoded(NamedTuple):
@@ -66,6 +68,6 @@ def active_corner(mask: Tensor) -> list[tuple[int, int]]:
     return corners
 
 
-def pad_corner(x: Tensor, mask: Tensor) -> Tensor:
-    """Zeros around `x` (some images, some captions, anything), up to all images and captions of `mask`."""
-    return functional.pad(x, (0, 0, 0, mask.shape[1] - x.shape[1], 0, mask.shape[0] - x.shape[0]))
+def pad_corner(x: Tensor, images: int, captions: int) -> Tensor:
+    """Zeros around `x` (some images, some captions, anything), up to so many images and captions."""
+    return functional.pad(x, (0, 0, 0, captions - x.shape[1], 0, images - x.shape[0]))

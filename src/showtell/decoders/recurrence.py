@@ -1,0 +1,244 @@
+"""The loop of an attending decoder over the words of given captions, with its gradients written out.
+
+The same numbers as one `advance` after the other under autograd (tests/test_recurrence.py), several times faster:
+- the gradient of a weight is one product over all steps, not one for each step and a sum of them;
+- attention's hidden layer (image, caption, cell, key), the one large thing of a step, is never kept: the backward pass
+  makes it again, a few images at a time, so that it stays in the processor's cache;
+- one node in autograd's graph instead of some thirty for each step.
+
+Shapes as in `interface.py`, with channel the grid's, key attention's hidden size, gate all gates of the cell. A grid
+may be pooled while it is attended to (`grids.py`): keys and attention then have pooled cells, the grid has its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from showtell.decoders.cells import GRUCell, LSTMCell, wide
+from showtell.decoders.interface import pad_corner
+
+# Numbers of attention's hidden layer in hand at a time: 2 MiB, about what a processor core's own cache holds.
+CHUNK = 2**19
+
+
+def as_keys(projected: Tensor) -> Tensor:
+    """Keys as attention's hidden layer wants them. Processors add float32 twice as fast as they add bf16."""
+    return wide(projected) if projected.device.type == "cpu" else projected
+
+
+class StepWeights(NamedTuple):
+    """What every step multiplies by."""
+
+    hidden: Tensor  # (key + channel + gate, hidden): all that meets the previous hidden state, one below the other
+    hidden_bias: Tensor  # (key + channel + gate,)
+    context: Tensor  # (gate, channel)
+    energy: Tensor  # (key,)
+
+
+class Step(NamedTuple):
+    """One step and what its gradients need, each (image, caption, ...)."""
+
+    state: tuple[Tensor, ...]  # after the step
+    attention: Tensor  # (..., cell or pooled cell), float32
+    context: Tensor  # (..., channel), gated
+    query: Tensor
+    on_cells: Tensor  # the attention on the grid's own cells
+    look: Tensor  # (..., channel): the mean of the grid under it
+    gate: Tensor  # (..., channel)
+    cell: Any  # what the cell keeps
+
+
+def advance(
+    cell: LSTMCell | GRUCell,
+    grid: Tensor,
+    keys: Tensor,
+    pooling: Tensor | None,
+    state: Sequence[Tensor],
+    word_gates: Tensor,
+    weights: StepWeights,
+    follow: Tensor | None = None,
+) -> Step:
+    """Attend with the previous hidden state, gate what was seen, and step the cell over word and context.
+
+    `follow` (image, caption, hidden): the state that attention and gate follow, when it is not the cell's own.
+    """
+    sizes = keys.shape[2], grid.shape[2], word_gates.shape[-1]
+    everything = functional.linear(state[0].to(grid.dtype), weights.hidden, weights.hidden_bias)
+    query, gate, hidden_gates = everything.split(sizes, dim=-1)
+    if follow is not None:
+        looking = sum(sizes[:2])
+        seen = functional.linear(follow.to(grid.dtype), weights.hidden[:looking], weights.hidden_bias[:looking])
+        query, gate = seen.split(sizes[:2], dim=-1)
+    query = query.to(keys.dtype)
+    attention = functional.softmax(wide(energies(keys, query, weights.energy)), dim=-1)
+    on_cells = attention.to(grid.dtype)
+    if pooling is not None:
+        on_cells = torch.matmul(on_cells, pooling)  # (image, caption, cell)
+    look, gate = torch.matmul(on_cells, grid), torch.sigmoid(gate)  # (image, caption, channel)
+    context = gate * look
+    input_gates = word_gates + functional.linear(context, weights.context)
+    after, kept = cell.run(input_gates, hidden_gates, state)
+    return Step(after, attention, context, query, on_cells, look, gate, kept)
+
+
+def energies(keys: Tensor, query: Tensor, energy: Tensor) -> Tensor:
+    """Additive attention with one hidden layer: keys (image, cell, key), query (image, caption, key) -> (image,
+    caption, cell). Its bias shifts all cells alike, so that softmax would not see it; it is left out."""
+    return torch.cat(
+        [
+            functional.relu_(keys[part].unsqueeze(1) + query[part].unsqueeze(2)) @ energy
+            for part in _chunks(keys, query)
+        ]
+    )
+
+
+def _chunks(keys: Tensor, query: Tensor) -> list[slice]:
+    """Parts of the images whose hidden layer is about CHUNK numbers; an accelerator takes all at once."""
+    images, captions, key = query.shape
+    size = max(1, CHUNK // max(1, captions * keys.shape[1] * key)) if keys.device.type == "cpu" else max(1, images)
+    return [slice(start, start + size) for start in range(0, images, size)] or [slice(0, 0)]
+
+
+def recur(
+    cell: LSTMCell | GRUCell,
+    corners: Sequence[tuple[int, int]],
+    pooling: Tensor | None,
+    grid: Tensor,
+    keys: Tensor,
+    state: Sequence[Tensor],
+    word_gates: Tensor,
+    weights: StepWeights,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps: hidden states, gated contexts and attention, each (image, caption, step, ...), zero outside `corners`.
+
+    `corners` (`active_corner`): for each step how many images and captions take part. grid (image, cell, channel),
+    keys (image, pooled cell, key), state each (image, caption, hidden), word_gates (image, caption, step, gate).
+    """
+    with torch.autocast(grid.device.type, enabled=False):
+        return _Recurrence.apply(cell, corners, pooling, grid, keys, word_gates, *weights, *state)
+
+
+class _Recurrence(torch.autograd.Function):
+    """`recur` with gradients by hand."""
+
+    @staticmethod
+    def forward(ctx, cell, corners, pooling, grid, keys, word_gates, w_hidden, b_hidden, w_context, w_energy, *state):
+        weights = StepWeights(w_hidden, b_hidden, w_context, w_energy)
+        shape = word_gates.shape[:3]  # (image, caption, step)
+        hidden = state[0].new_zeros(*shape, state[0].shape[2])
+        context = grid.new_zeros(*shape, grid.shape[2])
+        attention = state[0].new_zeros(*shape, keys.shape[1])
+        steps, before = [], []
+        for t, (i, c) in enumerate(corners):
+            state = tuple(x[:i, :c] for x in state)
+            before.append(state[0].to(grid.dtype))
+            step = advance(cell, grid[:i], keys[:i], pooling, state, word_gates[:i, :c, t], weights)
+            state = step.state
+            hidden[:i, :c, t], context[:i, :c, t], attention[:i, :c, t] = state[0], step.context, step.attention
+            steps.append(step)
+        ctx.save_for_backward(grid, keys, word_gates, *weights)
+        ctx.loop = cell, corners, pooling, steps, before
+        ctx.set_materialize_grads(False)
+        return hidden, context, attention
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_hidden, grad_context, grad_attention):
+        cell, corners, pooling, steps, before = ctx.loop
+        grid, keys, word_gates, *weights = ctx.saved_tensors
+        weights = StepWeights(*weights)
+        back = _Backward(ctx.needs_input_grad[3], grid, keys, pooling, word_gates, weights)
+        images, captions, count = word_gates.shape[:3]
+        wanted = grad_hidden, grad_context, grad_attention
+        state: tuple[Tensor, ...] = ()
+        for t in reversed(range(count)):
+            i, c = corners[t]
+            outer = tuple(None if x is None else x[:i, :c, t] for x in wanted)
+            after = steps[t].state  # captions that ended here got no gradient from later steps
+            grads = tuple(pad_corner(x, i, c) for x in state) or tuple(torch.zeros_like(x) for x in after)
+            state = back.step(t, cell, steps[t], grads, *outer)
+        products = back.products(steps, before)
+        initial = tuple(pad_corner(x, images, captions) for x in state)
+        return None, None, None, *products, *initial
+
+
+class _Backward:
+    """The gradients of all steps, from the last to the first."""
+
+    def __init__(self, grid_learns, grid, keys, pooling, word_gates, weights):
+        self.grid, self.keys, self.pooling, self.weights = grid, keys, pooling, weights
+        images, captions, count, _ = word_gates.shape
+        self.word_gates = torch.zeros_like(word_gates)
+        # Of each key: the sum over captions and steps of energy gradients where the hidden layer is positive.
+        self.lit_keys = torch.zeros_like(keys, dtype=wide(keys).dtype)
+        self.energy = torch.zeros_like(weights.energy, dtype=wide(keys).dtype)
+        self.looks = self.on_cells = None
+        if grid_learns:  # kept side by side: the grid's gradient is one product over all captions and steps
+            self.looks = grid.new_zeros(images, count, captions, grid.shape[2])
+            self.on_cells = grid.new_zeros(images, count, captions, grid.shape[1])
+        self.everything: list[Tensor] = []  # gradients of `everything` of each step, last step first
+        self.input_gates: list[Tensor] = []
+
+    def step(self, t, cell, step, grads, hidden, context, attention) -> tuple[Tensor, ...]:
+        """Gradients of the state before a step from those of the state after it and of the step's outputs."""
+        kind = self.grid.dtype
+        if hidden is not None:
+            grads = (grads[0] + hidden, *grads[1:])
+        input_gates, hidden_gates, before = cell.back(step.cell, grads)
+        input_gates = input_gates.to(kind)
+        i, c = input_gates.shape[:2]
+        self.word_gates[:i, :c, t] = input_gates
+        inner = torch.matmul(input_gates, self.weights.context)  # (image, caption, channel)
+        if context is not None:
+            inner = inner + context
+        look, gate = inner * step.gate, inner * step.context * (1 - step.gate)
+        on_cells = torch.matmul(look, self.grid[:i].transpose(1, 2))  # (image, caption, cell)
+        if self.looks is not None:
+            self.looks[:i, t, :c], self.on_cells[:i, t, :c] = look, step.on_cells
+        if self.pooling is not None:
+            on_cells = torch.matmul(on_cells, self.pooling.T)
+        on_cells = wide(on_cells) if attention is None else on_cells + attention
+        energy = step.attention * (on_cells - (step.attention * on_cells).sum(dim=2, keepdim=True))
+        query = self.attend(step.query, energy.to(self.keys.dtype))
+        everything = torch.cat([query.to(kind), gate, hidden_gates.to(kind)], dim=2)
+        self.everything.append(everything)
+        self.input_gates.append(input_gates)
+        before_hidden = torch.matmul(everything, self.weights.hidden)
+        return (before[0] + before_hidden, *before[1:]) if before[0] is not None else (wide(before_hidden), *before[1:])
+
+    def attend(self, query: Tensor, energy: Tensor) -> Tensor:
+        """Through attention's hidden layer, made again: the gradient of `query` from that of the energies."""
+        lit_queries = []
+        for part in _chunks(self.keys[: len(query)], query):
+            mixed = self.keys[: len(query)][part].unsqueeze(1) + query[part].unsqueeze(2)  # (image, caption, cell, key)
+            spread = energy[part].unsqueeze(3).expand_as(mixed)
+            lit = torch.ops.aten.threshold_backward(spread, mixed, 0)
+            self.lit_keys[: len(query)][part] += lit.sum(dim=1, dtype=self.lit_keys.dtype)
+            lit_queries.append(lit.sum(dim=2))
+        lit_query = torch.cat(lit_queries)  # (image, caption, key)
+        self.energy += (lit_query * query).sum(dim=(0, 1))
+        return lit_query * self.weights.energy
+
+    def products(self, steps, before) -> tuple[Tensor | None, ...]:
+        """The gradients of grid, keys, word_gates and weights."""
+        everything = torch.cat([x.flatten(0, 1) for x in self.everything])  # (position, key + channel + gate)
+        hidden = torch.cat([x.flatten(0, 1) for x in reversed(before)])  # (position, hidden)
+        inputs = torch.cat([x.flatten(0, 1) for x in self.input_gates])  # (position, gate)
+        context = torch.cat([x.context.flatten(0, 1) for x in reversed(steps)])  # (position, channel)
+        grid = None
+        if self.looks is not None:
+            grid = torch.matmul(self.on_cells.flatten(1, 2).transpose(1, 2), self.looks.flatten(1, 2))
+        # hidden layer = key + query where lit, so the energy weights' gradient needs no hidden layer either
+        energy = self.energy + (self.lit_keys * self.keys).sum(dim=(0, 1))
+        return (
+            grid,
+            (self.lit_keys * self.weights.energy).to(self.keys.dtype),
+            self.word_gates,
+            everything.T @ hidden,
+            everything.sum(dim=0),
+            inputs.T @ context,
+            energy.to(self.keys.dtype),
+        )
