@@ -77,10 +77,7 @@ def plot(path: Path, runs: Sequence[Run]) -> None:
         for axes, values in ((memory, [peaks[size] for size in sizes]), (speed, [times[size] for size in sizes])):
             axes.plot(sizes, values, marker="o", markersize=4, color=colour, label=stage)
     memory.set_title("Peak memory, GB", loc="left", fontsize=11)
-    memory.set_ylim(bottom=0)
     speed.set_title("Time of an image, ms", loc="left", fontsize=11)
-    speed.set_yscale("log")
-    speed.yaxis.set_major_formatter("{x:g}")
     for axes in (memory, speed):
         _over_images(axes, sizes)
     handles, labels = memory.get_legend_handles_labels()
@@ -94,5 +91,6 @@ def _over_images(axes: Axes, sizes: Sequence[int]) -> None:
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.minorticks_off()
     axes.set_xlabel("images")
+    axes.set_ylim(bottom=0)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,58 @@
+"""How long nothing takes: importing the package, `showtell --help`, and `dvc repro` when there is nothing to do.
+
+    python benchmarks/startup.py [--quick] [--rounds 5] [--json]
+
+Times are whole processes, the interpreter's own start included, and are to stay below their targets. `dvc repro` is
+timed in this repository, so it needs a finished pipeline: run `make repro` first. With --quick it is left out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from measure import Result, arguments, report, threads, timed
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT = "import sys, showtell; sys.exit('importing showtell imports torch' if 'torch' in sys.modules else 0)"
+
+
+def run(command: Sequence[str]) -> str:
+    """What the command prints; its last line of complaint ends this script."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[-2:])} failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}")
+    return done.stdout
+
+
+def time_of(command: Sequence[str], claim: str, target: float, what: str, rounds: int) -> Result:
+    """The median time of `command`, once it has run before."""
+    run(command)
+    times = [timed(lambda: run(command)) for _ in range(rounds)]
+    detail = f"{rounds} rounds, {min(times):.3f} to {max(times):.3f} s"
+    return Result(claim, median(times), target, what, threads(), detail, at_most=True, unit=" s")
+
+
+def finished(dvc: Sequence[str]) -> bool:
+    """Whether `dvc repro` would have nothing to do."""
+    return json.loads(run([*dvc, "status", "--json"])) == {}
+
+
+def results(args: argparse.Namespace) -> Iterator[Result]:
+    python = [sys.executable]
+    yield time_of([*python, "-c", IMPORT], "import showtell", 0.3, "without torch", args.rounds)
+    yield time_of([*python, "-m", "showtell.cli", "--help"], "showtell --help", 0.5, "all of it", args.rounds)
+    if args.quick:
+        return
+    dvc = [*python, "-m", "dvc"]
+    if not finished(dvc):
+        sys.exit("dvc repro has something to do here, so that nothing cannot be timed; run `make repro` first")
+    yield time_of([*dvc, "repro"], "dvc repro with nothing to do", 5.0, "seven stages", args.rounds)
+
+
+if __name__ == "__main__":
+    args = arguments(__doc__).parse_args()
+    report(results(args), args)
