@@ -207,8 +207,10 @@ def test_pretraining_detects_words_in_any_cell(output):
     encoder = encoder_of("resnet18", output, "layer2")
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"precision": "fp32"})
     network = WordNetwork(encoder, torch.tensor([4, 6, 7]), 9, params).eval()
+    grid = encoder_of("resnet18", "grid", "layer2")
+    grid.load_state_dict(encoder.state_dict())
     with torch.inference_mode():
         absent = network(pictures())
-        features = encoder(pictures()).reshape(2, -1, encoder.channels)
+        features = grid(pictures())  # (image, cell, channel): what pooled features are the mean of
         expected = torch.prod(1 - torch.sigmoid(network.detect(features)), dim=1)  # no cell detects it
     torch.testing.assert_close(torch.exp(-absent), expected, rtol=1e-3, atol=1e-4)

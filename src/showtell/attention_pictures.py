@@ -18,7 +18,7 @@ from showtell.images import Transform
 if TYPE_CHECKING:  # captioning a photo needs no dataset
     from showtell.batches import CaptionedImages
 
-PAPER, INK, FAINT = (252, 251, 249), (32, 33, 36), (120, 117, 112)
+PAPER, INK = (252, 251, 249), (32, 33, 36)
 WARM = np.array([255.0, 140.0, 20.0])  # the colour of attention
 GLOW = 0.55  # of that colour over the picture where attention is greatest, 0-1
 TILE = 168  # pixels, the longer side of a word's tile

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from showtell.errors import UserError
 from showtell.files import fingerprint, read_json
+from showtell.processes import fair, share
 from showtell.store import RowReader
 from showtell.vocabulary import PAD
 
@@ -103,6 +104,11 @@ def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
     )
+
+
+def every_image(dataset: CaptionedImages, size: int) -> DataLoader:
+    """This process's share of all images, in order, at most `size` at a time; shares are in the order of processes."""
+    return load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), size))))
 
 
 def _workers() -> int:

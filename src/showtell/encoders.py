@@ -77,18 +77,20 @@ class Encoder(nn.Module):
         self._frozen: list[nn.Module] = []
         self.freeze()
         with torch.no_grad(), _images_of(config["name"], seen):
-            features = self.eval()(probe)
-        self.channels: int = features.shape[-1]
-        self.cells: int = features.shape[1] if features.dim() == 3 else 1
+            cells = self.eval().look(probe)
+        self.cells: int = cells.shape[1]  # of the map; 1 where hidden features have none
+        self.channels: int = cells.shape[2]
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (image, 3, height, width) -> (image, cell, channel), or (image, channel) when pooled or hidden."""
+        cells = self.look(images)
+        return cells if self.config["output"] == "grid" else cells.mean(dim=1)
+
+    def look(self, images: Tensor) -> Tensor:
+        """The map that all outputs are made of, (image, cell, channel): a grid is it, pooled features are its mean."""
         x = (self._middle(images).float() - self.mean) / self.std
         x = self.backbone(x.contiguous(memory_format=torch.channels_last))["features"]
-        if self.config["output"] == "hidden" and x.dim() == 2:
-            return x  # (image, channel)
-        grid = _as_grid(x)  # (image, cell, channel)
-        return grid if self.config["output"] == "grid" else grid.mean(dim=1)
+        return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map are its only cell
 
     def _middle(self, images: Tensor) -> Tensor:
         if self.crop is None or images.shape[2] <= self.crop:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from showtell.batches import CaptionedImages, in_order, load_batches
+from showtell.batches import CaptionedImages, every_image
 from showtell.captioner import Caption, Captioner
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
@@ -18,7 +18,7 @@ from showtell.metrics.coco import KEYS as COCO
 from showtell.metrics.coco import Protocol, Scores
 from showtell.metrics.ngrams import ORDER
 from showtell.params import Section
-from showtell.processes import fair, gathered, share
+from showtell.processes import gathered
 from showtell.progress import track
 from showtell.search import SearchParams, SweepParams
 from showtell.things import KEYS, on_things
@@ -68,7 +68,7 @@ class Evaluation:
 
 def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
     """Features of this process's share of the images, batch by batch in order."""
-    batches = load_batches(data, share(in_order(len(data), fair(len(data), BATCH))))
+    batches = every_image(data, BATCH)
     for batch in track(batches, "generate", total=len(batches)):
         yield captioner.encode(batch.images)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from showtell.decoders import Decoded
-from showtell.decoders.cells import wide
+from showtell.precision import wide
 
 # Numbers of float32 in hand at a time: 2 MiB, about what a processor core's own cache holds.
 CHUNK = 2**19

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -24,6 +25,11 @@ def autocast(precision: Precision) -> AbstractContextManager:
         precision = "bf16" if _multiplies_bf16(kind) else "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(kind, dtype=dtype, enabled=precision != "fp32")
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32 at least: sums over time and exponentials want more than half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _multiplies_bf16(kind: str) -> bool:

@@ -2,7 +2,8 @@
 
 Every cell of the grid detects words; a picture has a word if any of its cells does. Fang et al., "From Captions to
 Visual Concepts and Back" (CVPR 2015), section 3: multiple instance learning with a noisy-OR over regions. Because a
-single cell has to speak up for a word, the grid learns where things are, which attention needs.
+single cell has to speak up for a word, the grid learns where things are, which attention needs. Encoders whose output
+is pooled learn the same way, from the map that is pooled.
 """
 
 import math
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.augmentation import cropped, mirrored
-from showtell.batches import Batch, CaptionedImages, in_order, load_batches, training_batches
+from showtell.batches import Batch, CaptionedImages, every_image, training_batches
 from showtell.checkpoints import Checkpoints
 from showtell.encoders import Encoder
 from showtell.errors import UserError
 from showtell.precision import autocast, device
-from showtell.processes import fair, gathered, share
+from showtell.processes import gathered
 from showtell.training import Counts, Learner, LoopParams, fit, seed_weights
 from showtell.vocabulary import UNK
 
@@ -66,8 +67,7 @@ class WordNetwork(Learner):
     def forward(self, images: Tensor) -> Tensor:
         """-log of the probability that a word is absent, (image, word): noisy-OR adds it up over cells."""
         with autocast(self.params.precision):
-            features = self.encoder(images)
-            scores = self.detect(features if features.dim() == 3 else features.unsqueeze(1))  # (image, cell, word)
+            scores = self.detect(self.encoder.look(images))  # (image, cell, word)
         return functional.softplus(scores.float()).sum(dim=1)
 
     def targets(self, batch: Batch) -> Tensor:
@@ -102,7 +102,7 @@ def word_validation(network: WordNetwork, dataset: CaptionedImages) -> Callable[
     def validate() -> dict[str, float]:
         network.eval()
         parts = []
-        for batch in load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), BATCH)))):
+        for batch in every_image(dataset, BATCH):
             batch = batch.to(device())
             detected, targets = network(batch.images) > math.log(2), network.targets(batch)
             loss = float(network.loss(batch)) * len(targets)

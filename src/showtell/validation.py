@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from showtell.batches import CaptionedImages, in_order, load_batches
+from showtell.batches import CaptionedImages, every_image
 from showtell.captioner import search_captions
 from showtell.captioning import CaptionNetwork, CaptionParams
 from showtell.losses import top_accuracy
@@ -12,7 +12,7 @@ from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ptb import tokenize_all
 from showtell.precision import autocast, device
-from showtell.processes import agreed, fair, gathered, share
+from showtell.processes import agreed, gathered
 from showtell.vocabulary import Vocabulary
 
 BATCH = 64  # images decoded side by side; bounds memory, changes no result
@@ -31,7 +31,7 @@ def validation(
     def validate() -> dict[str, float]:
         network.eval()
         parts = []
-        for batch in load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), BATCH)))):
+        for batch in every_image(dataset, BATCH):
             batch = batch.to(device())
             with autocast(params.precision):
                 features = network.features(batch.images)

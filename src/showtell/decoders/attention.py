@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.decoders.cells import CELLS, UpperLayers, wide
+from showtell.decoders.cells import CELLS, UpperLayers
 from showtell.decoders.grids import pooling_weights
 from showtell.decoders.interface import Decoded, Decoder, State, active_corner, pad_corner
 from showtell.decoders.params import DecoderParams
 from showtell.decoders.recurrence import Step, StepWeights, advance, as_keys, recur
 from showtell.decoders.words import build_embedding, build_output
 from showtell.errors import UserError
+from showtell.precision import wide
 
 
 class AttentionDecoder(Decoder):

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def wide(x: Tensor) -> Tensor:
-    """At least float32: sums over time and exponentials want more than half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+from showtell.precision import wide
 
 
 class LSTMCell(nn.LSTMCell):

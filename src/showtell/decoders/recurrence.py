@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from showtell.decoders.cells import GRUCell, LSTMCell, wide
+from showtell.decoders.cells import GRUCell, LSTMCell
 from showtell.decoders.interface import pad_corner
+from showtell.precision import wide
 
 # Numbers of attention's hidden layer in hand at a time: 2 MiB, about what a processor core's own cache holds.
 CHUNK = 2**19

@@ -4,12 +4,6 @@ from showtell.datasets.scenes.scene import Picture, Thing
 
 Box = tuple[int, int, int, int]
 
-# What the other way round is called.
-INVERSE: dict[str, str] = {
-    "beside": "beside", "near": "near", "behind": "before", "before": "behind", "above": "below", "below": "above",
-    "on": "holding", "holding": "on",
-}  # fmt: skip
-
 
 def groups_of(picture: Picture) -> list[list[int]]:
     """Indices of the things, by group."""
