@@ -11,7 +11,7 @@ from showtell.batches import Batch, pad
 from showtell.captioner import search_captions
 from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams
 from showtell.checkpoints import Checkpoints
-from showtell.decoders import DecoderParams, build_decoder
+from showtell.decoders import Decoder, DecoderParams, build_decoder
 from showtell.encoders import Encoder
 from showtell.scheduled_sampling import own_word_share, with_own_words
 from showtell.training import Counts, Learner, LoopParams, Standing, fit, parts, rate_scale
@@ -259,14 +259,18 @@ def test_share_of_own_words_rises_from_its_start_to_its_height(schedule):
     assert shares[2] == pytest.approx(first[schedule])
 
 
-@pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
-def test_own_words_are_what_the_decoder_would_say(kind):
-    values = tiny_params()["decoder"] | {"kind": kind}
+def decoder_of(kind: str, words: int, **changes) -> Decoder:
+    values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
         off = {"attention": None, "normalise_grid": False, "initial_tanh": False, "context_output": False}
-        values |= off | {"image_projection": "batch_norm"}
+        values |= off | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
     torch.manual_seed(1)
-    decoder = build_decoder(DecoderParams.model_validate(values), 5, WORDS)
+    return build_decoder(DecoderParams.model_validate(values), 5, words)
+
+
+@pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
+def test_own_words_are_what_the_decoder_would_say(kind):
+    decoder = decoder_of(kind, WORDS)
     for parameter in decoder.parameters():
         nn.init.normal_(parameter, std=0.5)
     batch = grid_batch()
@@ -299,12 +303,7 @@ def test_scheduled_sampling_follows_the_epoch_and_keeps_the_targets():
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
 def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
-    values = tiny_params()["decoder"] | {"kind": kind, "embedding": 24, "hidden": 32, "dropout": 0.0}
-    if kind != "attention":
-        off = {"attention": None, "normalise_grid": False, "initial_tanh": False, "context_output": False}
-        values |= off | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
-    torch.manual_seed(1)
-    decoder = build_decoder(DecoderParams.model_validate(values), 5, 12)
+    decoder = decoder_of(kind, 12, embedding=24, hidden=32, dropout=0.0)
     training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "sampling": sampling}
     network = CaptionNetwork(decoder, TrainParams.model_validate(tiny_params()["train"] | training))
     captions = [[[START, 4, 5, 6, END]], [[START, 7, 5, END]], [[START, 8, 9, 10, 11, END]], [[START, 6, END]]]
@@ -323,3 +322,15 @@ def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
     with torch.inference_mode():
         found = search_captions(decoder, batch.images, beam=2, max_length=8, allow_unknown=True)
     assert [best.tokens for best, *_ in found] == [tokens[1:-1] for (tokens,) in captions]
+
+
+@pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
+def test_an_update_never_waits_for_an_accelerator(kind):
+    """On a device that holds shapes alone, asking what is in a tensor is an error."""
+    training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "sampling_start": 1}
+    params = TrainParams.model_validate(tiny_params()["train"] | training)
+    network = CaptionNetwork(decoder_of(kind, WORDS), params).to("meta")
+    network.begin_epoch(1)
+    batch = grid_batch().to(torch.device("meta"))
+    network.loss(batch, Counts.of(batch)).backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)

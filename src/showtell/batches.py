@@ -22,7 +22,11 @@ from showtell.vocabulary import PAD
 
 
 class Batch(NamedTuple):
-    """`images`: rows of the store, uint8 pictures or float16 features (image, ...); tokens (image, caption, step)."""
+    """`images`: rows of the store, uint8 pictures or float16 features (image, ...); tokens (image, caption, step).
+
+    The mask stays in the processor's memory: networks are steered by it, and asking an accelerator what is in a tensor
+    waits for all work it was given before.
+    """
 
     images: Tensor
     inputs: Tensor  # tokens without the last
@@ -30,7 +34,7 @@ class Batch(NamedTuple):
     mask: Tensor  # True where the input is real; False throughout for a caption that an image does not have
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self[:3]), self.mask)
 
 
 class CaptionedImages(Dataset):

@@ -209,14 +209,14 @@ def attention_of(
     """
     most = max(len(hypotheses) for hypotheses in found)
     longest = max(len(h.tokens) for hypotheses in found for h in hypotheses)
-    inputs = torch.full((len(found), most, max(longest, 1)), PAD, device=features.device)
-    mask = torch.zeros_like(inputs, dtype=torch.bool)  # (image, beam, step)
+    inputs = torch.full((len(found), most, max(longest, 1)), PAD)
+    mask = torch.zeros(inputs.shape, dtype=torch.bool)  # (image, beam, step)
     inputs[:, :, 0] = START
     for image, hypotheses in enumerate(found):
         for rank, hypothesis in enumerate(hypotheses):
             inputs[image, rank, 1 : len(hypothesis.tokens)] = torch.tensor(hypothesis.tokens[:-1])
             mask[image, rank, : len(hypothesis.tokens)] = True
-    attention = decoder(features, inputs, mask).attention
+    attention = decoder(features, inputs.to(features.device), mask).attention
     if attention is None:
         return None
     maps = attention.float().cpu().numpy()

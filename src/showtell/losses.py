@@ -22,7 +22,8 @@ def caption_loss(
     loss = cross_entropy(decoded.logits, targets[mask], smoothing) / positions
     if decoded.attention is None or alpha_c == 0:
         return loss
-    seen = (decoded.attention * mask.unsqueeze(3)).sum(dim=2)  # (image, caption, cell)
+    on_device = mask.to(decoded.attention.device, non_blocking=True)
+    seen = (decoded.attention * on_device.unsqueeze(3)).sum(dim=2)  # (image, caption, cell)
     real = mask.any(dim=2)  # captions that the image really has
     missed = (1 - seen[real]) ** 2  # (real caption, cell)
     return loss + alpha_c * missed.mean(dim=1).sum() / captions

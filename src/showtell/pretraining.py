@@ -85,7 +85,7 @@ class WordNetwork(Learner):
         absent = self(images)  # -log P(absent)
         present = -torch.log(-torch.expm1(-absent.clamp(min=1e-6)))  # -log P(present)
         targets = self.targets(batch)
-        real = batch.mask.flatten(1).any(dim=1).unsqueeze(1)  # an image without captions counts for nothing
+        real = batch.mask.flatten(1).any(dim=1).unsqueeze(1).to(absent.device)  # without captions it counts for nothing
         return (torch.where(targets > 0, present, absent) * real).sum() / (whole or Counts.of(batch)).images
 
     def groups(self) -> list[tuple[nn.Module, float]]:

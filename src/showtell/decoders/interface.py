@@ -1,7 +1,7 @@
 """What every decoder offers: training, search, reports and serving use this and nothing else.
 
 Shapes: an image has several captions (training) or several beams (search); both are the second dimension.
-tokens, inputs (image, caption, step) ints; mask the same shape, True where an input is real;
+tokens, inputs (image, caption, step) ints; mask the same shape, True where an input is real, in processor memory;
 logits (..., word) before softmax; attention (image, caption, step, cell), each step summing to 1 over cells.
 """
 
@@ -60,10 +60,9 @@ def active_corner(mask: Tensor) -> list[tuple[int, int]]:
     Batches put long captions first, so that later steps are computed for few of them; any other order costs time but
     changes nothing.
     """
-    real = mask.cpu()
     corners = []
     for step in range(mask.shape[2]):
-        rows, columns = real[:, :, step].any(1).nonzero(), real[:, :, step].any(0).nonzero()
+        rows, columns = mask[:, :, step].any(1).nonzero(), mask[:, :, step].any(0).nonzero()
         corners.append((int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else (0, 0))
     return corners
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from showtell.decoders.cells import GRUCell, LSTMCell
 from showtell.decoders.interface import pad_corner
-from showtell.precision import wide
+from showtell.precision import autocast, wide
 
 # Numbers of attention's hidden layer in hand at a time: 2 MiB, about what a processor core's own cache holds.
 CHUNK = 2**19
@@ -118,7 +118,7 @@ def recur(
     `corners` (`active_corner`): for each step how many images and captions take part. grid (image, cell, channel),
     keys (image, pooled cell, key), state each (image, caption, hidden), word_gates (image, caption, step, gate).
     """
-    with torch.autocast(grid.device.type, enabled=False):
+    with autocast("fp32"):  # every product is cast already
         return _Recurrence.apply(cell, corners, pooling, grid, keys, word_gates, *weights, *state)
 
 
