@@ -7,6 +7,7 @@ import torch
 from conftest import tiny_params
 from torch import nn
 
+from showtell.augmentation import greyed
 from showtell.batches import Batch, pad
 from showtell.captioner import search_captions
 from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams
@@ -230,7 +231,7 @@ def test_checkpoints_hold_what_learns_and_nothing_else():
 
 def test_augmentation_is_for_training_of_the_encoder_alone():
     encoder = tiny_encoder(output="pooled", crop=24)
-    network = caption_network(encoder, flip=True)
+    network = caption_network(encoder, flip=True, grey=0.0)
     images = picture_batch().images
     torch.manual_seed(0)
     augmented = network.augmented(images)
@@ -334,3 +335,14 @@ def test_an_update_never_waits_for_an_accelerator(kind):
     batch = grid_batch().to(torch.device("meta"))
     network.loss(batch, Counts.of(batch)).backward()
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+def test_grey_images_keep_their_light_and_lose_their_colours():
+    images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8)
+    torch.manual_seed(0)
+    shown = greyed(images, 0.5)
+    grey = (shown == shown[:, :1]).flatten(1).all(dim=1)
+    assert 0 < grey.sum() < 40
+    assert torch.equal(shown[~grey], images[~grey])
+    light = (images[grey].float() * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
+    assert (shown[grey][:, 0] - light).abs().max() <= 1

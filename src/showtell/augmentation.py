@@ -1,17 +1,33 @@
-"""What training does to images to see more of them. Captions must stay true, so nothing here may move words."""
+"""What training does to images to see more of them. Captions must stay true, so nothing here may move words.
+
+Images are uint8 (image, 3, height, width); what is drawn at random comes from PyTorch's generator.
+"""
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 
 def cropped(images: Tensor, size: int) -> Tensor:
-    """A square of `size` pixels from anywhere in each image (image, 3, height, width), from PyTorch's generator."""
+    """A square of `size` pixels from anywhere in each image."""
     room = torch.tensor(images.shape[2:]) - size + 1  # places for the square's top and left
     corners = (torch.rand(len(images), 2) * room).long().tolist()
     return torch.stack([image[:, y : y + size, x : x + size] for image, (y, x) in zip(images, corners, strict=True)])
 
 
 def mirrored(images: Tensor) -> Tensor:
-    """Each image (image, 3, height, width) mirrored left to right with probability 1/2, from PyTorch's generator."""
-    flip = torch.rand(len(images), device=images.device) < 0.5
-    return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
+    """Each image mirrored left to right with probability 1/2."""
+    return torch.where(_some(images, 0.5), images.flip(3), images)
+
+
+def greyed(images: Tensor, share: float) -> Tensor:
+    """Each image without its colours with probability `share`, so that things are known by their shape as well.
+
+    Its captions still name the colours; what is learnt of that is that a picture without any does not tell.
+    """
+    return torch.where(_some(images, share), rgb_to_grayscale(images, num_output_channels=3), images)
+
+
+def _some(images: Tensor, share: float) -> Tensor:
+    """True for each image with probability `share`: (image, 1, 1, 1)."""
+    return (torch.rand(len(images), device=images.device) < share).view(-1, 1, 1, 1)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from showtell.augmentation import cropped, mirrored
+from showtell.augmentation import cropped, greyed, mirrored
 from showtell.batches import Batch
 from showtell.decoders import Decoder
 from showtell.encoders import Encoder
@@ -38,6 +38,7 @@ class FinetuneParams(CaptionParams):
     encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
     flip: bool = Field(description="mirror half of the training images")
+    grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
 
 
 class CaptionNetwork(Learner):
@@ -62,7 +63,8 @@ class CaptionNetwork(Learner):
             return images
         if self.encoder.crop is not None:
             images = cropped(images, self.encoder.crop)
-        return mirrored(images) if self.params.flip else images
+        images = mirrored(images) if self.params.flip else images
+        return greyed(images, self.params.grey) if self.params.grey else images
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)

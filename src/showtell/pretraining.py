@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.augmentation import cropped, mirrored
+from showtell.augmentation import cropped, greyed, mirrored
 from showtell.batches import Batch, CaptionedImages, every_image, training_batches
 from showtell.checkpoints import Checkpoints
 from showtell.encoders import Encoder
@@ -35,6 +35,7 @@ class PretrainParams(LoopParams):
     min_images: int = Field(ge=1, description="a word to learn occurs with at least so many training images")
     max_share: float = Field(gt=0, le=1, description="and with at most this share of them")
     flip: bool = Field(description="mirror half of the training images")
+    grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
 
 
 def words_to_learn(entries: Sequence[dict[str, Any]], params: PretrainParams) -> Tensor:
@@ -80,8 +81,9 @@ class WordNetwork(Learner):
         images = batch.images
         if self.training and self.encoder.crop is not None:
             images = cropped(images, self.encoder.crop)
-        if self.training and self.params.flip:
-            images = mirrored(images)
+        if self.training:
+            images = mirrored(images) if self.params.flip else images
+            images = greyed(images, self.params.grey) if self.params.grey else images
         absent = self(images)  # -log P(absent)
         present = -torch.log(-torch.expm1(-absent.clamp(min=1e-6)))  # -log P(present)
         targets = self.targets(batch)
