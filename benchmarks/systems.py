@@ -2,12 +2,14 @@
 
     python benchmarks/systems.py [--only NAME ...] [--jobs 2] [--quick]
 
-Each row of ROWS is a run of all seven stages in a clone of HEAD under work/systems/. The clones share one DVC cache, so
-what rows have in common (pictures, words, features) is made once, and what was run before is not run again. A row that
-fails is told in one line, its log has the rest, and the others go on.
+Each row of ROWS is a run of all seven stages in a clone of HEAD under work/systems/. The encoder is the one that this
+checkout's `features` has learnt, so run `make repro` first. The clones share one DVC cache, so what rows have in common
+(pictures, words, features) is made once, and what was run before is not run again. A row that fails is told in one
+line, its log has the rest, and the others go on.
 """
 
 import argparse
+import hashlib
 import os
 import re
 import statistics
@@ -23,18 +25,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors.torch import save
 from systems_table import PAGE, rewritten, table
 from torch import nn
 from word_vectors import make_vectors
 
-from showtell import errors
+from showtell import errors, paths
 from showtell.captioner import Captioner
 from showtell.commands import recipe
 from showtell.encoders import state_hash
 from showtell.errors import UserError
-from showtell.files import fingerprint, read_json, sha256, write_json, write_text
+from showtell.features import load_encoder
+from showtell.files import fingerprint, read_json, sha256, write_bytes, write_json, write_text
 from showtell.progress import log
+from showtell.weights import bare_network
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
@@ -50,6 +56,7 @@ class Row:
     what: str = ""  # how it differs from its recipe, for the table
     changes: Params = field(default_factory=dict)
     vectors: bool = False  # begin with word vectors
+    scratch: bool = False  # the encoder begins with nothing
 
 
 ROWS = (
@@ -57,15 +64,15 @@ ROWS = (
     Row("resnet152-lstm", "resnet152-lstm"),
     Row("vgg16-onehot-lstm", "vgg16-onehot-lstm"),
     Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", {"train": {"sampling": 0.0}}),
-    # Its encoder begins with nothing: it gets the passes that the others' have in `pretrain` and `finetune` together.
-    Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 12}}),
+    # Its encoder begins with nothing, and it has no other stage to learn in.
+    Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 10}}, scratch=True),
     Row("showtell", "showtell"),
     Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
 )
 
-# Passes over the training images at most. These are the fewest that a published system asks for in each of the two
-# stages, so those that have the stage at all have the same number, and 0 stays 0.
-PASSES = {"train": 5, "finetune": 3}
+# Passes over the training images at most: no published system asks for fewer in either stage, so those that have the
+# stage at all have the same number, and 0 stays 0.
+PASSES = {"train": 4, "finetune": 2}
 
 VECTOR_SCENES = 40_000  # scenes whose captions the word vectors are learnt from
 QUICK: Params = {
@@ -87,6 +94,7 @@ class Plan:
     commit: str
     jobs: int
     quick: bool
+    encoder: str = "none"  # file of the weights that rows begin with, as their params.yaml has it
     locks: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     @property
@@ -118,6 +126,8 @@ def prepare(row: Row, plan: Plan, folder: Path) -> Params:
     dvc = [sys.executable, "-m", "dvc", "cache", "dir", "--local", str(plan.base / "cache")]
     subprocess.run(dvc, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     overlay = settings(row, folder / "recipes", plan.quick)
+    if not row.scratch:
+        overlay["encoder"]["weights"] = plan.encoder
     path = folder / "params.yaml"
     text = path.read_text(encoding="utf-8")
     params = recipe.overlaid(yaml.safe_load(text), overlay)
@@ -130,6 +140,28 @@ def prepare(row: Row, plan: Plan, folder: Path) -> Params:
                 size = params["decoder"]["embedding"]
                 make_vectors((folder / vectors).resolve(), 400 if plan.quick else VECTOR_SCENES, size)
     return params
+
+
+def export_encoder(base: Path, quick: bool) -> str:
+    """Write the encoder of this checkout's pipeline (a random one when `quick`) as weights of the whole network.
+
+    Returns the path as the clones see it. Its name holds the weights' hash: DVC looks at names alone.
+    """
+    learnt = ROOT / paths.ENCODER
+    if not quick and not learnt.exists():
+        raise UserError(f"{learnt} does not exist: systems share the encoder the pipeline learns; `make repro`")
+    name = yaml.safe_load((ROOT / "recipes" / "small.yaml").read_text(encoding="utf-8"))["encoder"]["name"]
+    torch.manual_seed(0)
+    state = bare_network(name).state_dict()  # what lies behind the encoder's node stays random, and unused
+    if not quick:
+        found = load_encoder(learnt)[0].backbone.state_dict()
+        if unknown := [key for key in found if key not in state]:
+            raise UserError(f"{learnt} is no {name} ({unknown[0]}), which recipes/small.yaml asks for")
+        state |= found
+    path = base / f"encoder-{hashlib.sha256(save(state)).hexdigest()[:12]}.safetensors"
+    if not path.exists():
+        write_bytes(path, save(state))
+    return f"../{path.name}"
 
 
 def perform(row: Row, plan: Plan) -> Params:
@@ -260,7 +292,8 @@ def main() -> int:
         raise UserError(f"--jobs {args.jobs}: must be 1 or more")
     rows = chosen(args.only)
     base = (args.folder or ROOT / "work" / ("systems-quick" if args.quick else "systems")).resolve()
-    plan = Plan(base, git("-C", str(ROOT), "rev-parse", "HEAD"), args.jobs, args.quick)
+    encoder = export_encoder(base, args.quick)
+    plan = Plan(base, git("-C", str(ROOT), "rev-parse", "HEAD"), args.jobs, args.quick, encoder)
     if changed := git("-C", str(ROOT), "status", "--porcelain", "--", "src", "stages", "recipes", "params.yaml"):
         log(f"these runs are of HEAD, without what is not committed: {len(changed.splitlines())} files")
     with ThreadPoolExecutor(args.jobs) as pool:
