@@ -16,7 +16,7 @@ from showtell.files import read_json
 IMAGES = int(os.environ.get("SHOWTELL_DRY_RUN_IMAGES", "40"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_show_attend_tell_on_coco(tmp_path, capsys):
     captions = coco_dry_run.dry_run(tmp_path, IMAGES)
     assert len(captions) == sum(number % 10 == 1 for number in range(IMAGES))

@@ -160,7 +160,7 @@ def test_pointwise_mutual_information():
     assert pmi[2, 2] == pytest.approx(np.log(2 * 8 / (2 * 2)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run(tmp_path):
     """Clone of what is committed, recipe, seven stages under DVC, result; the second time out of the cache."""
     if not (ROOT / ".git").exists():
