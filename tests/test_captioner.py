@@ -69,12 +69,13 @@ def test_more_images_than_fit_one_batch_from_an_iterator():
     assert tiny_captioner().caption([]) == []
 
 
-def test_n_best_are_different_and_ranked_with_attention_for_each_word():
+def test_n_best_are_different_and_ranked_and_the_first_has_attention_for_each_word():
     best = tiny_captioner().n_best([picture()], beam=4, n_best=4, max_length=6)[0]
     assert len({caption.text for caption in best}) == 4
-    for caption in best:
-        assert len(caption.attention) == len(caption.words) and caption.text.split() == caption.words
-        np.testing.assert_allclose(caption.attention.sum(axis=1), 1, atol=1e-5)
+    assert all(caption.text.split() == caption.words for caption in best)
+    assert len(best[0].attention) == len(best[0].words)
+    np.testing.assert_allclose(best[0].attention.sum(axis=1), 1, atol=1e-5)
+    assert all(caption.attention is None for caption in best[1:])
     assert [c.score for c in best if c.finished] == sorted((c.score for c in best if c.finished), reverse=True)
 
 

@@ -34,7 +34,10 @@ Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class Caption:
-    """One generated caption. `words` are those of `text`; `attention` (word, cell) where each word was looked for."""
+    """One generated caption. `words` are those of `text`; `attention` (word, cell) is where each was looked for.
+
+    Of an image's several captions only the first knows its attention.
+    """
 
     text: str
     words: list[str]
@@ -91,9 +94,9 @@ class Captioner:
         found = search_captions(
             self.decoder, features, beam, max_length, length_penalty, block_ngrams, allow_unknown, n_best
         )
-        maps = attention_of(self.decoder, features, found) if attention else None
+        seen = attention_of(self.decoder, features, [best for best, *_ in found]) if attention else None
         return [
-            [self._caption(h, maps[image][rank] if maps is not None else None) for rank, h in enumerate(hypotheses)]
+            [self._caption(h, seen[image] if seen and h is hypotheses[0] else None) for h in hypotheses]
             for image, hypotheses in enumerate(found)
         ]
 
@@ -109,11 +112,7 @@ class Captioner:
     def settings(self) -> dict[str, Any]:
         """How its parts are built, as JSON-able content."""
         return {
-            "encoder": {
-                **self.encoder.config,
-                "mean": list(self.encoder.config["mean"]),
-                "std": list(self.encoder.config["std"]),
-            },
+            "encoder": {**self.encoder.config, **{key: list(self.encoder.config[key]) for key in ("mean", "std")}},
             "decoder": self.params.model_dump(),
             "transform": self.transform.to_dict(),
             "precision": self.precision,
@@ -200,27 +199,24 @@ def search_captions(
     )  # fmt: skip
 
 
-def attention_of(
-    decoder: Decoder, features: Tensor, found: Sequence[Sequence[Hypothesis]]
-) -> list[list[np.ndarray]] | None:
-    """Attention (word, cell) of each hypothesis, by reading it to the decoder again; None if it does not attend.
+def attention_of(decoder: Decoder, features: Tensor, best: Sequence[Hypothesis]) -> list[np.ndarray] | None:
+    """Attention (word, cell) of each image's hypothesis; None if the decoder does not attend.
 
-    Reading again costs one pass, and spares the search the maps of every beam that it drops.
+    The hypothesis is read to the decoder again: that costs one pass, and spares the search the maps of every beam that it drops.
     """
-    most = max(len(hypotheses) for hypotheses in found)
-    longest = max(len(h.tokens) for hypotheses in found for h in hypotheses)
-    inputs = torch.full((len(found), most, max(longest, 1)), PAD)
-    mask = torch.zeros(inputs.shape, dtype=torch.bool)  # (image, beam, step)
+    longest = max(len(hypothesis.tokens) for hypothesis in best)
+    inputs = torch.full((len(best), 1, max(longest, 1)), PAD)
+    mask = torch.zeros(inputs.shape, dtype=torch.bool)  # (image, 1, step)
     inputs[:, :, 0] = START
-    for image, hypotheses in enumerate(found):
-        for rank, hypothesis in enumerate(hypotheses):
-            inputs[image, rank, 1 : len(hypothesis.tokens)] = torch.tensor(hypothesis.tokens[:-1])
-            mask[image, rank, : len(hypothesis.tokens)] = True
+    for image, hypothesis in enumerate(best):
+        inputs[image, 0, 1 : len(hypothesis.tokens)] = torch.tensor(hypothesis.tokens[:-1])
+        mask[image, 0, : len(hypothesis.tokens)] = True
     attention = decoder(features, inputs.to(features.device), mask).attention
     if attention is None:
         return None
     maps = attention.float().cpu().numpy()
-    return [[maps[i, r, : len(h.tokens)] for r, h in enumerate(hypotheses)] for i, hypotheses in enumerate(found)]
+    # Copies: a view would keep the padded maps of the whole batch in memory.
+    return [maps[image, 0, : len(hypothesis.tokens)].copy() for image, hypothesis in enumerate(best)]
 
 
 def as_picture(image: Picture) -> Any:
