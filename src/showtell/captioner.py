@@ -202,7 +202,8 @@ def search_captions(
 def attention_of(decoder: Decoder, features: Tensor, best: Sequence[Hypothesis]) -> list[np.ndarray] | None:
     """Attention (word, cell) of each image's hypothesis; None if the decoder does not attend.
 
-    The hypothesis is read to the decoder again: that costs one pass, and spares the search the maps of every beam that it drops.
+    The hypothesis is read to the decoder again: that costs one pass, and spares the search the maps of every beam that
+    it drops.
     """
     longest = max(len(hypothesis.tokens) for hypothesis in best)
     inputs = torch.full((len(best), 1, max(longest, 1)), PAD)
