@@ -28,13 +28,15 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     stored = setting.pooled(features, setting.published("decoder").grid).split(1)
     beam, search = setting.published("beam"), setting.published("search")
 
+    options = search.model_dump(exclude={"precision"})
+
     def plain(few: int) -> list[list[int]]:
         return [beam_search(tutorial, grid, beam, search.max_length) for grid in stored[:few]]
 
     @torch.inference_mode()
     def ours(precision: Precision) -> list[list[int]]:
         with autocast(precision):
-            return [best.tokens for best, *_ in search_captions(decoder, features, beam, **search.model_dump())]
+            return [best.tokens for best, *_ in search_captions(decoder, features, beam, **options)]
 
     theirs, found = plain(images), {precision: ours(precision) for precision in TARGETS}
     same = {p: sum(a == b for a, b in zip(theirs, tokens, strict=True)) for p, tokens in found.items()}

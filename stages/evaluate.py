@@ -23,7 +23,7 @@ def main() -> None:
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
     captioner = Captioner.load(paths.FINETUNE_MODEL)
     tuned = evaluate(captioner, test, objects, beam, search, meteor=True)
-    frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search)
+    frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search).metrics
     unseen = unseen_part(tuned, objects)
     swept = sweep(captioner, val, load("sweep"), search)
     if not first():
@@ -34,7 +34,7 @@ def main() -> None:
         tuned.metrics
         | {f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics}
         | held_out_metrics(tuned.by_image, objects, train)
-        | {f"frozen_{key}": frozen.metrics[key] for key in tuned.metrics},
+        | {f"frozen_{key}": frozen[key] for key in tuned.metrics},
     )
     write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
@@ -42,7 +42,7 @@ def main() -> None:
     write_attention(paths.ATTENTION, test, tuned.best, load("evaluate").pictures)
     tables = {
         "intervals": intervals,
-        "others": {"Before fine-tuning": frozen.metrics} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
+        "others": {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
         "behaviour": habits,
         "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in ("train", "finetune")},
         "sweep": swept,

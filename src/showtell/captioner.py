@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from showtell.decoders import Decoder, DecoderParams, build_decoder
 from showtell.encoders import Encoder, state_hash
 from showtell.errors import UserError
 from showtell.files import atomic, fingerprint, read_json, write_json
+from showtell.frozen import FrozenEncoder
 from showtell.images import Transform, load_image
 from showtell.precision import Precision, autocast, device
 from showtell.search import Hypothesis, beam_search
@@ -78,8 +80,11 @@ class Captioner:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (image, 3, height, width) -> features, in the precision of the frozen encoder, as float32."""
-        with autocast(self.precision):
-            return self.encoder(pixels.to(device())).float()
+        return self._frozen(pixels).float()
+
+    @cached_property
+    def _frozen(self) -> FrozenEncoder:
+        return FrozenEncoder(self.encoder, self.precision)
 
     def generate(self, pixels: Tensor, beam: int, n_best: int = 1, **search: Any) -> list[list[Caption]]:
         """Captions of transformed images uint8 (image, 3, height, width)."""
@@ -88,13 +93,13 @@ class Captioner:
     @torch.inference_mode()
     def decode(
         self, features: Tensor, beam: int, max_length: int = 50, length_penalty: float = 0.0, block_ngrams: int = 0,
-        allow_unknown: bool = False, n_best: int = 1, attention: bool = True,
+        allow_unknown: bool = False, precision: Precision = "fp32", n_best: int = 1, attention: bool = True,
     ) -> list[list[Caption]]:  # fmt: skip
         """Captions of encoded images; the arguments of `beam_search` in the words of params.yaml."""
-        found = search_captions(
-            self.decoder, features, beam, max_length, length_penalty, block_ngrams, allow_unknown, n_best
-        )
-        seen = attention_of(self.decoder, features, [best for best, *_ in found]) if attention else None
+        settings = beam, max_length, length_penalty, block_ngrams, allow_unknown, n_best
+        with autocast(precision):
+            found = search_captions(self.decoder, features, *settings)
+            seen = attention_of(self.decoder, features, [best for best, *_ in found]) if attention else None
         return [
             [self._caption(h, seen[image] if seen and h is hypotheses[0] else None) for h in hypotheses]
             for image, hypotheses in enumerate(found)

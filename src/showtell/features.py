@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save_file
 from showtell.encoders import Encoder
 from showtell.errors import UserError
 from showtell.files import check_space, read_json, write_json
+from showtell.frozen import FrozenEncoder
 from showtell.images import Transform
-from showtell.precision import Precision, autocast, device
+from showtell.precision import Precision
 from showtell.processes import agreed, fair, first, for_first, rank, world
 from showtell.progress import log, track
 from showtell.store import RowReader, RowWriter, rows_there
 from showtell.workplace import Workplace
 
-BATCH = 64  # images encoded side by side; bounds memory
+BATCH = 64  # images read and written together; bounds memory
 
 
 def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -> None:
@@ -40,31 +41,30 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
     Killed, it goes on behind the last batch that was written, to the same bytes; finished, it does nothing. `path`
     therefore belongs in a workplace, whose name says by what and of what it was made.
     """
-    encoder = encoder.eval().to(device())
     name = feature_name(encoder)
     attrs = feature_attrs(encoder, images)
     if agreed(lambda: path.exists() and RowReader(path, name).attrs == attrs):
         return
     part = path.with_name(f"{path.name}.part")
     writer = RowWriter(part, name, len(images), row_shape(encoder), np.float16) if first() else None
-    size = fair(len(images), BATCH)
+    frozen, size = FrozenEncoder(encoder, precision), fair(len(images), BATCH)
     everybody = range(agreed(lambda: writer.done), len(images), size * world())  # a batch for each process
     for start in track(everybody, f"features {path.name}"):
         own = start + size * rank()
         rows = range(min(own, len(images)), min(own + size, len(images)))
-        for features in for_first(_encode(encoder, images, rows, precision)):
+        for features in for_first(_encode(frozen, images, rows) if rows else _nothing(encoder)):
             writer.append(features)
     if writer is not None:
         writer.finish(path, images.ids, attrs)
 
 
-@torch.inference_mode()
-def _encode(encoder: Encoder, images: RowReader, rows: range, precision: Precision) -> np.ndarray:
-    """Features of some rows, float16; none of none."""
-    if not rows:
-        return np.empty((0, *row_shape(encoder)), np.float16)
-    with autocast(precision):
-        features = encoder(torch.from_numpy(images.rows(rows)).to(device())).to(torch.float16)
+def _nothing(encoder: Encoder) -> np.ndarray:
+    return np.empty((0, *row_shape(encoder)), np.float16)
+
+
+def _encode(frozen: FrozenEncoder, images: RowReader, rows: range) -> np.ndarray:
+    """Features of some rows, float16."""
+    features = frozen(torch.from_numpy(images.rows(rows))).to(torch.float16)
     if not features.isfinite().all():
         raise UserError(
             f"the encoder gives values that float16 cannot hold (images {rows[0] + 1} to {rows[-1] + 1} of "

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from showtell.params import Section
+from showtell.precision import Precision
 
 BeamWidth = Annotated[int, Field(ge=1, le=100, description="beams kept while searching; 1 is greedy")]
 
@@ -27,6 +28,7 @@ class SearchParams(Section):
     length_penalty: float = Field(ge=0, le=5, description="score = logprob / length ** penalty; 0 = plain sum")
     block_ngrams: int = Field(ge=0, description="no n-gram of this size occurs twice; 0 = no blocking")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
+    precision: Precision = Field(description="arithmetic of the decoder while it generates")
 
 
 class SweepParams(Section):
