@@ -158,6 +158,7 @@ def export_encoder(base: Path, quick: bool) -> str:
         if unknown := [key for key in found if key not in state]:
             raise UserError(f"{learnt} is no {name} ({unknown[0]}), which recipes/small.yaml asks for")
         state |= found
+    state = {key: tensor.contiguous() for key, tensor in state.items()}
     path = base / f"encoder-{hashlib.sha256(save(state)).hexdigest()[:12]}.safetensors"
     if not path.exists():
         write_bytes(path, save(state))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from showtell.decoders.cells import CELLS, UpperLayers
 from showtell.decoders.grids import pooling_weights
-from showtell.decoders.interface import Decoded, Decoder, State, active_corner, pad_corner
+from showtell.decoders.interface import Decoded, Decoder, State, active_corner, at_real_positions, pad_corner
 from showtell.decoders.params import DecoderParams
 from showtell.decoders.recurrence import Step, StepWeights, advance, as_keys, recur
 from showtell.decoders.words import build_embedding, build_output
@@ -74,8 +74,9 @@ class AttentionDecoder(Decoder):
             hidden, context, attention = self._layered(active_corner(mask), *loop)
         else:
             hidden, context, attention = recur(self.cell, active_corner(mask), self._pooling(grid), *loop)
-        real_context = context[mask] if self.context_output is not None else None
-        return Decoded(self._logits(hidden[mask], real_context), attention)  # (real position, word)
+        real_context = at_real_positions(context, mask) if self.context_output is not None else None
+        logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)
+        return Decoded(logits, attention)
 
     def _pooling(self, grid: Tensor) -> Tensor | None:
         """(pooled cell, cell), or None where the encoder's own grid is attended to."""

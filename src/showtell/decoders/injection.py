@@ -8,7 +8,7 @@ Generator" (Natural Language Engineering 2018), section 2. Shapes as in `interfa
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.decoders.interface import Decoded, Decoder, State
+from showtell.decoders.interface import Decoded, Decoder, State, at_real_positions
 from showtell.decoders.params import DecoderParams
 from showtell.decoders.words import build_embedding, build_output
 
@@ -68,7 +68,7 @@ class InjectionDecoder(Decoder):
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         beam = tuple(x.expand(-1, inputs.shape[1], -1, -1) for x in self.start(features).beam)
         hidden, _ = self._run(beam, inputs)  # (image, caption, step, hidden)
-        return Decoded(self.output(self.dropout(hidden[mask])), None)  # (real position, word)
+        return Decoded(self.output(self.dropout(at_real_positions(hidden, mask))), None)  # (real position, word)
 
     def _run(self, beam: tuple[Tensor, ...], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Read tokens (image, caption, step): the top layer's (image, caption, step, hidden), and the state."""

@@ -67,6 +67,15 @@ def active_corner(mask: Tensor) -> list[tuple[int, int]]:
     return corners
 
 
+def at_real_positions(x: Tensor, mask: Tensor) -> Tensor:
+    """Of `x` (image, caption, step, ...) the rows where `mask` is True, in its order: (real position, ...).
+
+    Picked by number: the gradient of picking by mask takes ten times as long.
+    """
+    rows = mask.flatten().nonzero().squeeze(1).to(x.device, non_blocking=True)
+    return x.flatten(0, 2).index_select(0, rows)
+
+
 def pad_corner(x: Tensor, images: int, captions: int) -> Tensor:
     """Zeros around `x` (some images, some captions, anything), up to so many images and captions."""
     return functional.pad(x, (0, 0, 0, captions - x.shape[1], 0, images - x.shape[0]))
