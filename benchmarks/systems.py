@@ -65,14 +65,14 @@ ROWS = (
     Row("vgg16-onehot-lstm", "vgg16-onehot-lstm"),
     Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", {"train": {"sampling": 0.0}}),
     # Its encoder begins with nothing, and it has no other stage to learn in.
-    Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 10}}, scratch=True),
+    Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 5}}, scratch=True),
     Row("showtell", "showtell"),
     Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
 )
 
 # Passes over the training images at most: no published system asks for fewer in either stage, so those that have the
 # stage at all have the same number, and 0 stays 0.
-PASSES = {"train": 4, "finetune": 2}
+PASSES = {"train": 3, "finetune": 1}
 
 VECTOR_SCENES = 40_000  # scenes whose captions the word vectors are learnt from
 QUICK: Params = {

@@ -51,7 +51,7 @@ def test_passes_are_bounded_and_none_are_added():
     for row in systems.ROWS:
         epochs = tuple(params_of(row)[stage]["epochs"] for stage in ("train", "finetune"))
         most = tuple(systems.PASSES.values())
-        wanted = (0, 10) if row.scratch else (most[0], 0) if row.name in FROZEN else most
+        wanted = (0, 5) if row.scratch else (most[0], 0) if row.name in FROZEN else most
         assert epochs == wanted, row.name
 
 
