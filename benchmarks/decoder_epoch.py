@@ -23,6 +23,7 @@ from measure import Result, against, arguments, device_name, report, require, se
 from plain import PlainEncoder
 
 from showtell.batches import Batch
+from showtell.frozen import FrozenEncoder
 
 TARGETS = {"fp32": 40.0, "bf16": 70.0}
 EPOCHS = 13
@@ -50,12 +51,13 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     tutorial = PlainEncoder(encoder, setting.published("decoder").grid).to(pictures.device)
     for_each = pictures.repeat_interleave(setting.CAPTIONS, dim=0)
     grid = tutorial(for_each)[:: setting.CAPTIONS]
-    batches = {p: setting.captioned(sizes, setting.encoded(encoder, pictures, p)) for p in TARGETS}
+    frozen = {p: FrozenEncoder(encoder, p) for p in TARGETS}  # as `features` and serving use them
+    batches = {p: setting.captioned(sizes, frozen[p](pictures).half()) for p in TARGETS}
     same = check(batches, sizes, grid)
     updates = {p: update_of(sizes, p) for p in TARGETS}
     _, plain = setting.plain_update(sizes, batches["fp32"], grid)
     updating = against(plain, {p: (lambda p=p: updates[p](batches[p])) for p in TARGETS}, args.rounds)
-    encoders = {p: (lambda p=p: setting.encoded(encoder, pictures, p)) for p in TARGETS}
+    encoders = {p: (lambda p=p: frozen[p](pictures).half()) for p in TARGETS}
     left = copy.deepcopy(tutorial).train()
     encoding = against(lambda: tutorial(for_each), {**encoders, "left": lambda: left(for_each)}, args.rounds)
     for precision, target in TARGETS.items():

@@ -36,7 +36,7 @@ class Result:
     @property
     def aim(self) -> str:
         """The target in words: `at least 6x`."""
-        return f"at {'most' if self.at_most else 'least'} {_short(self.target)}{self.unit}"
+        return f"at {'most' if self.at_most else 'least'} {short(self.target)}{self.unit}"
 
     def json(self) -> str:
         """One JSON line, keys as the fields, with `reached` and `aim`."""
@@ -44,9 +44,9 @@ class Result:
 
     def __str__(self) -> str:
         where = f"{self.threads} threads" if self.device == "cpu" else self.device
-        short = "" if self.reached else ", missed"
+        missed = "" if self.reached else ", missed"
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.claim}: {_short(self.ratio)}{self.unit} [{self.aim}{short}], {self.sizes}, {where}{detail}"
+        return f"{self.claim}: {short(self.ratio)}{self.unit} [{self.aim}{missed}], {self.sizes}, {where}{detail}"
 
 
 class Timing(NamedTuple):
@@ -136,9 +136,10 @@ def require(same: bool, difference: str) -> None:
 def seconds(value: float) -> str:
     """For people: `830 ms`, `5.3 s`, `3.2 h`."""
     if value < 1:
-        return f"{_short(value * 1000)} ms"
-    return f"{_short(value)} s" if value < 3600 else f"{_short(value / 3600)} h"
+        return f"{short(value * 1000)} ms"
+    return f"{short(value)} s" if value < 3600 else f"{short(value / 3600)} h"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """For people: three digits, or whole thousands."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from measure import short
+
 from showtell.errors import UserError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -28,11 +30,15 @@ def rewritten(page: str, name: str, content: str) -> str:
 
 
 def _split(page: str, name: str) -> tuple[str, str, str]:
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    return split(page, f"<!-- {name} -->", f"<!-- end of {name} -->", PAGE)
+
+
+def split(page: str, begin: str, end: str, path: Path) -> tuple[str, str, str]:
+    """A page up to the mark `begin`, what stands between, and from the mark `end`; `UserError` names an absent one."""
     before, first, rest = page.partition(begin)
     inside, last, after = rest.partition(end)
     if not first or not last:
-        raise UserError(f"{PAGE} lacks the lines {begin} and {end}, between which measured figures go")
+        raise UserError(f"{path} lacks the lines {begin} and {end}, between which measured figures go")
     return before + begin, inside.strip(), end + after
 
 
@@ -57,7 +63,7 @@ def claims(old: str, rows: Sequence[Row], whole: Sequence[str], order: Sequence[
 
 def line(row: Row) -> str:
     """One claim as a line of the table; what is short of its target says so."""
-    reached = f"{_short(row['ratio'])}{row['unit']}"
+    reached = f"{short(row['ratio'])}{row['unit']}"
     reached = f"**{reached}**" if row["reached"] else f"{reached}, short of it"
     cells = [row["claim"], reached, row["aim"], row["sizes"], row["threads"], row["detail"], f"`{row['script']}.py`"]
     return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
@@ -76,7 +82,3 @@ def _processor() -> str:
         return next(text.partition(":")[2].strip() for text in lines if text.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -19,7 +19,7 @@ from showtell.decoders import build_decoder
 from showtell.decoders.attention import AttentionDecoder
 from showtell.encoders import Encoder, build_encoder
 from showtell.params import validate
-from showtell.precision import Precision, autocast, device
+from showtell.precision import device
 from showtell.training import build_optimizer
 from showtell.vocabulary import END, PAD, SPECIALS, START, UNK
 
@@ -142,12 +142,6 @@ def pooled(grid: Tensor, rows: int) -> Tensor:
     return functional.adaptive_avg_pool2d(as_map, rows).flatten(2).transpose(1, 2).contiguous()
 
 
-def encoded(encoder: Encoder, images: Tensor, precision: Precision) -> Tensor:
-    """Ours: features as `features` computes and stores them, float16."""
-    with torch.inference_mode(), autocast(precision):
-        return encoder(images).half()
-
-
 def captioned(sizes: Sizes, features: Tensor) -> Batch:
     """`features` of images, each with five captions, in the order of a training batch."""
     rng = np.random.default_rng(1)
@@ -159,7 +153,7 @@ def captioned(sizes: Sizes, features: Tensor) -> Batch:
         for _ in features
     ]
     captions = sorted((sorted(of_image, key=len, reverse=True) for of_image in captions), key=lambda c: -len(c[0]))
-    return Batch(features, *(tensor.to(device()) for tensor in pad(captions)))
+    return Batch(features, *pad(captions)).to(device())
 
 
 def one_by_one(batch: Batch) -> tuple[Tensor, Tensor]:

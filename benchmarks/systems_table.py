@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.errors import UserError
+from page import split
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "systems.md"
 BEGIN, END = "<!-- table: make systems -->", "<!-- end of table -->"
@@ -54,8 +54,5 @@ def circumstances(results: Sequence[Result]) -> str:
 
 def rewritten(page: str, lines: str) -> str:
     """`page` with `lines` between its two marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{PAGE} lacks the lines {BEGIN} and {END}, between which the table goes")
-    return f"{before}{BEGIN}\n{lines}\n{END}{after}"
+    before, _, after = split(page, BEGIN, END, PAGE)
+    return f"{before}\n{lines}\n{after}"
