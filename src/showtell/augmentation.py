@@ -8,6 +8,13 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 
+def augmented(images: Tensor, crop: int | None, flip: bool, grey: float) -> Tensor:
+    """Images as training shows them to an encoder: cropped (None: whole), half mirrored, a share of them grey."""
+    images = cropped(images, crop) if crop is not None else images
+    images = mirrored(images) if flip else images
+    return greyed(images, grey) if grey else images
+
+
 def cropped(images: Tensor, size: int) -> Tensor:
     """A square of `size` pixels from anywhere in each image."""
     room = torch.tensor(images.shape[2:]) - size + 1  # places for the square's top and left

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from showtell.augmentation import cropped, greyed, mirrored
+from showtell.augmentation import augmented
 from showtell.batches import Batch
 from showtell.decoders import Decoder
 from showtell.encoders import Encoder
@@ -61,10 +61,7 @@ class CaptionNetwork(Learner):
         """Images as training shows them to an encoder that learns; cached features as they are."""
         if self.encoder is None:
             return images
-        if self.encoder.crop is not None:
-            images = cropped(images, self.encoder.crop)
-        images = mirrored(images) if self.params.flip else images
-        return greyed(images, self.params.grey) if self.params.grey else images
+        return augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.augmentation import cropped, greyed, mirrored
+from showtell.augmentation import augmented
 from showtell.batches import Batch, CaptionedImages, every_image, training_batches
 from showtell.checkpoints import Checkpoints
 from showtell.encoders import Encoder
@@ -79,11 +79,8 @@ class WordNetwork(Learner):
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         images = batch.images
-        if self.training and self.encoder.crop is not None:
-            images = cropped(images, self.encoder.crop)
         if self.training:
-            images = mirrored(images) if self.params.flip else images
-            images = greyed(images, self.params.grey) if self.params.grey else images
+            images = augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
         absent = self(images)  # -log P(absent)
         present = -torch.log(-torch.expm1(-absent.clamp(min=1e-6)))  # -log P(present)
         targets = self.targets(batch)

@@ -45,9 +45,9 @@ class Step(NamedTuple):
     state: tuple[Tensor, ...]  # after the step
     attention: Tensor  # (..., cell or pooled cell), float32
     context: Tensor  # (..., channel), gated
+    hidden: Tensor  # before the step, in the grid's arithmetic
     query: Tensor
     on_cells: Tensor  # the attention on the grid's own cells
-    look: Tensor  # (..., channel): the mean of the grid under it
     gate: Tensor  # (..., channel)
     cell: Any  # what the cell keeps
 
@@ -67,7 +67,8 @@ def advance(
     `follow` (image, caption, hidden): the state that attention and gate follow, when it is not the cell's own.
     """
     sizes = keys.shape[2], grid.shape[2], word_gates.shape[-1]
-    everything = functional.linear(state[0].to(grid.dtype), weights.hidden, weights.hidden_bias)
+    hidden = state[0].to(grid.dtype)
+    everything = functional.linear(hidden, weights.hidden, weights.hidden_bias)
     query, gate, hidden_gates = everything.split(sizes, dim=-1)
     if follow is not None:
         looking = sum(sizes[:2])
@@ -82,7 +83,7 @@ def advance(
     context = gate * look
     input_gates = word_gates + functional.linear(context, weights.context)
     after, kept = cell.run(input_gates, hidden_gates, state)
-    return Step(after, attention, context, query, on_cells, look, gate, kept)
+    return Step(after, attention, context, hidden, query, on_cells, gate, kept)
 
 
 def energies(keys: Tensor, query: Tensor, energy: Tensor) -> Tensor:
@@ -132,23 +133,22 @@ class _Recurrence(torch.autograd.Function):
         hidden = state[0].new_zeros(*shape, state[0].shape[2])
         context = grid.new_zeros(*shape, grid.shape[2])
         attention = state[0].new_zeros(*shape, keys.shape[1])
-        steps, before = [], []
+        steps = []
         for t, (i, c) in enumerate(corners):
             state = tuple(x[:i, :c] for x in state)
-            before.append(state[0].to(grid.dtype))
             step = advance(cell, grid[:i], keys[:i], pooling, state, word_gates[:i, :c, t], weights)
             state = step.state
             hidden[:i, :c, t], context[:i, :c, t], attention[:i, :c, t] = state[0], step.context, step.attention
             steps.append(step)
         ctx.save_for_backward(grid, keys, word_gates, *weights)
-        ctx.loop = cell, corners, pooling, steps, before
+        ctx.loop = cell, corners, pooling, steps
         ctx.set_materialize_grads(False)
         return hidden, context, attention
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_hidden, grad_context, grad_attention):
-        cell, corners, pooling, steps, before = ctx.loop
+        cell, corners, pooling, steps = ctx.loop
         grid, keys, word_gates, *weights = ctx.saved_tensors
         weights = StepWeights(*weights)
         back = _Backward(ctx.needs_input_grad[3], grid, keys, pooling, word_gates, weights)
@@ -161,7 +161,7 @@ class _Recurrence(torch.autograd.Function):
             after = steps[t].state  # captions that ended here got no gradient from later steps
             grads = tuple(pad_corner(x, i, c) for x in state) or tuple(torch.zeros_like(x) for x in after)
             state = back.step(t, cell, steps[t], grads, *outer)
-        products = back.products(steps, before)
+        products = back.products(steps)
         initial = tuple(pad_corner(x, images, captions) for x in state)
         return None, None, None, *products, *initial
 
@@ -223,10 +223,10 @@ class _Backward:
         self.energy += (lit_query * query).sum(dim=(0, 1))
         return lit_query * self.weights.energy
 
-    def products(self, steps, before) -> tuple[Tensor | None, ...]:
+    def products(self, steps) -> tuple[Tensor | None, ...]:
         """The gradients of grid, keys, word_gates and weights."""
         everything = torch.cat([x.flatten(0, 1) for x in self.everything])  # (position, key + channel + gate)
-        hidden = torch.cat([x.flatten(0, 1) for x in reversed(before)])  # (position, hidden)
+        hidden = torch.cat([x.hidden.flatten(0, 1) for x in reversed(steps)])  # (position, hidden)
         inputs = torch.cat([x.flatten(0, 1) for x in self.input_gates])  # (position, gate)
         context = torch.cat([x.context.flatten(0, 1) for x in reversed(steps)])  # (position, channel)
         grid = None
