@@ -27,7 +27,7 @@ def main() -> None:
     identity = [captioner.hash(), *(part.fingerprint for part in data.values())]
     with together(workplace("finetune", params, identity)) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
-        batches = training_batches(data["train"], params.images_per_update, params.seed)
+        batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not first():
             return

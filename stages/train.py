@@ -37,7 +37,7 @@ def main() -> None:
     identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
     with together(workplace("train", shape, params, identity)) as place:
         validate = validation(network, data["val"], vocabulary, params)
-        batches = training_batches(data["train"], params.images_per_update, params.seed)
+        batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not first():
             return

@@ -215,6 +215,23 @@ def captioned(folder: Path) -> CaptionedImages:
     return CaptionedImages(folder / "captions.json", open_features(path, encoder(), TRANSFORM))
 
 
+def test_captions_are_drawn_anew_for_every_epoch(tmp_path):
+    dataset = captioned(tmp_path)
+    for entry in dataset.entries:
+        entry["tokens"] = [[1, word, 2] for word in range(4, 4 + len(entry["tokens"]) * 3)]  # 3, 6 or 9 captions
+    all_of_them = [entry["tokens"] for entry in dataset.entries]
+    assert dataset.drawn(None, 1, 0) is dataset
+    seen = [set() for _ in dataset.entries]
+    for epoch in range(40):
+        drawn = [entry["tokens"] for entry in dataset.drawn(4, 1, epoch).entries]
+        assert drawn == [entry["tokens"] for entry in dataset.drawn(4, 1, epoch).entries]
+        for few, everything, met in zip(drawn, all_of_them, seen, strict=True):
+            assert len(few) == min(4, len(everything)) and all(caption in everything for caption in few)
+            met.update(word for _, word, _ in few)
+    assert [len(met) for met in seen] == [len(everything) for everything in all_of_them]
+    assert [entry["tokens"] for entry in dataset.entries] == all_of_them
+
+
 def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str = "") -> list:
     monkeypatch.setenv("SHOWTELL_WORKERS", str(workers))
     monkeypatch.setenv("SHOWTELL_START", start)

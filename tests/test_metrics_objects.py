@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from showtell.errors import UserError
-from showtell.metrics.objects import Mention, Names, Pointing, chair, kinds, pointing
+from showtell.metrics.objects import Mention, Names, chair, kinds, pointing
 from showtell.metrics.statements import (
     all_true,
     colour_counts,
-    colours_of,
     held_out,
     held_out_outcome,
     statements,
@@ -78,13 +77,6 @@ def test_pointing_hits_when_the_best_cell_lies_in_a_box_of_that_kind() -> None:
     assert result.mentions == 3
     assert result.hits == 1  # the ball's box holds no cell's centre, the car is not in the picture
     assert result.chance == pytest.approx(2 / 6)
-    assert result.shares == {"pointing": 1 / 3, "pointing_chance": pytest.approx(1 / 9)}
-
-
-def test_pointing_adds_up_and_survives_nothing_said() -> None:
-    total = Pointing(2, 1, 0.5) + Pointing(1, 1, 0.25)
-    assert total == Pointing(3, 2, 0.75)
-    assert Pointing(0, 0, 0.0).shares == {"pointing": 0, "pointing_chance": 0}
 
 
 def test_a_mention_after_the_last_step_is_left_out() -> None:
@@ -133,7 +125,3 @@ def test_held_out_things_are_found_and_judged() -> None:
     assert outcome == {"a red dog": "right", "a dog": "partly", "a black dog": "wrong", "a field": "silent"}
     assert held_out_outcome(said("a dog"), images["1"], pairs) is None
     assert held_out_outcome(said("a ball"), images["2"], pairs) == "right"  # its setting is what is new
-
-
-def test_colours_are_those_of_the_objects() -> None:
-    assert colours_of([{"objects": [thing("dog", "red"), thing("car")]}]) == {"red": ["red"]}

@@ -10,13 +10,13 @@ from torch import nn
 from showtell.augmentation import greyed
 from showtell.batches import Batch, pad
 from showtell.captioner import search_captions
-from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams
+from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams, with_hidden_words
 from showtell.checkpoints import Checkpoints
 from showtell.decoders import Decoder, DecoderParams, build_decoder
 from showtell.encoders import Encoder
 from showtell.scheduled_sampling import own_word_share, with_own_words
 from showtell.training import Counts, Learner, LoopParams, Standing, fit, parts, rate_scale
-from showtell.vocabulary import END, START
+from showtell.vocabulary import END, START, UNK
 from showtell.workplace import Workplace
 
 WORDS = 9
@@ -164,7 +164,7 @@ def test_gradients_are_clipped(tmp_path, clip):
 
 def caption_network(encoder: Encoder | None = None, **changes) -> CaptionNetwork:
     section, kind = ("finetune", FinetuneParams) if encoder is not None else ("train", TrainParams)
-    params = kind.model_validate(tiny_params()[section] | {"precision": "fp32"} | changes)
+    params = kind.model_validate(tiny_params()[section] | {"precision": "fp32", "word_dropout": 0.0} | changes)
     torch.manual_seed(1)
     shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0})
     channels = encoder.channels if encoder is not None else 5
@@ -260,6 +260,24 @@ def test_share_of_own_words_rises_from_its_start_to_its_height(schedule):
     assert shares[2] == pytest.approx(first[schedule])
 
 
+def test_hidden_words_are_some_of_the_inputs_and_never_the_first():
+    torch.manual_seed(0)
+    inputs = torch.randint(5, WORDS, (20, 2, 9))
+    shown = with_hidden_words(inputs, 0.3)
+    hidden = shown != inputs
+    assert torch.equal(shown[hidden], torch.full((int(hidden.sum()),), UNK)) and not hidden[..., 0].any()
+    assert 0.2 < hidden[..., 1:].float().mean() < 0.4
+    assert with_hidden_words(inputs, 0.0) is inputs
+
+
+def test_words_are_hidden_while_the_decoder_learns():
+    batch = grid_batch()
+    plain, hiding = caption_network(word_dropout=0.0), caption_network(word_dropout=1.0)
+    hidden = batch._replace(inputs=batch.inputs.clone())
+    hidden.inputs[..., 1:] = UNK
+    torch.testing.assert_close(hiding.loss(batch), plain.loss(hidden))
+
+
 def decoder_of(kind: str, words: int, **changes) -> Decoder:
     values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
@@ -305,7 +323,7 @@ def test_scheduled_sampling_follows_the_epoch_and_keeps_the_targets():
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
 def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
     decoder = decoder_of(kind, 12, embedding=24, hidden=32, dropout=0.0)
-    training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "sampling": sampling}
+    training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "sampling": sampling, "word_dropout": 0.0}
     network = CaptionNetwork(decoder, TrainParams.model_validate(tiny_params()["train"] | training))
     captions = [[[START, 4, 5, 6, END]], [[START, 7, 5, END]], [[START, 8, 9, 10, 11, END]], [[START, 6, END]]]
     batch = Batch(torch.randn(4, 4, 5), *pad(captions))
@@ -328,7 +346,7 @@ def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
 def test_an_update_never_waits_for_an_accelerator(kind):
     """On a device that holds shapes alone, asking what is in a tensor is an error."""
-    training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "sampling_start": 1}
+    training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "sampling_start": 1, "word_dropout": 0.2}
     params = TrainParams.model_validate(tiny_params()["train"] | training)
     network = CaptionNetwork(decoder_of(kind, WORDS), params).to("meta")
     network.begin_epoch(1)

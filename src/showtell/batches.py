@@ -3,6 +3,7 @@
 An image and all its captions stay together: its features are read, projected and attended once for all of them.
 """
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -61,9 +62,22 @@ class CaptionedImages(Dataset):
         images = torch.from_numpy(self.store.rows(indices))
         return Batch(images, *pad([sorted(self.entries[index]["tokens"], key=len, reverse=True) for index in indices]))
 
+    def drawn(self, captions: int | None, seed: int, epoch: int) -> "CaptionedImages":
+        """The same images with at most so many of their captions, drawn anew for every epoch; None: with all."""
+        if captions is None:
+            return self
+        rng = np.random.default_rng([seed, epoch, captions])
+        few = copy.copy(self)
+        few.entries = [entry | {"tokens": _some(entry["tokens"], captions, rng)} for entry in self.entries]
+        return few
+
     def longest(self, index: int) -> int:
         """Tokens of the longest caption of an image."""
         return max(map(len, self.entries[index]["tokens"]))
+
+
+def _some(tokens: list[Any], count: int, rng: np.random.Generator) -> list[Any]:
+    return tokens if len(tokens) <= count else [tokens[k] for k in rng.permutation(len(tokens))[:count]]
 
 
 def pad(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,15 +143,17 @@ def _start_method() -> str | None:
     return asked
 
 
-def training_batches(dataset: CaptionedImages, size: int, seed: int) -> Callable[[int], DataLoader]:
-    """The shuffled batches of an epoch, as a function of its number.
+def training_batches(
+    dataset: CaptionedImages, size: int, seed: int, captions: int | None = None
+) -> Callable[[int], DataLoader]:
+    """The shuffled batches of an epoch, as a function of its number; `captions` of each image as in `drawn`.
 
     Within a batch the images with the longest captions come first: decoders then stop early for the others.
     """
 
     def epoch_batches(epoch: int) -> DataLoader:
-        batches = shuffled(len(dataset), size, seed, epoch)
-        return load_batches(dataset, [sorted(batch, key=dataset.longest, reverse=True) for batch in batches])
+        drawn, batches = dataset.drawn(captions, seed, epoch), shuffled(len(dataset), size, seed, epoch)
+        return load_batches(drawn, [sorted(batch, key=drawn.longest, reverse=True) for batch in batches])
 
     return epoch_batches
 

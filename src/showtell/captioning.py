@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -13,13 +14,16 @@ from showtell.losses import caption_loss
 from showtell.precision import autocast
 from showtell.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
 from showtell.training import Counts, Learner, LoopParams
+from showtell.vocabulary import UNK
 
 
 class CaptionParams(LoopParams):
     """What training captions adds to the loop."""
 
+    captions_per_update: int | None = Field(ge=1, description="captions of an image, drawn anew each epoch; null: all")
     alpha_c: float = Field(ge=0, description="weight of the doubly stochastic attention penalty")
     label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
+    word_dropout: float = Field(ge=0, le=1, description="share of input words shown as <unk>, so that the image counts")
     sampling: float = Field(ge=0, le=1, description="share of input words that are the model's own, at its highest")
     sampling_start: int = Field(ge=1, description="first epoch with scheduled sampling")
     sampling_schedule: SamplingSchedule = Field(description="how the share rises from there")
@@ -39,6 +43,20 @@ class FinetuneParams(CaptionParams):
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
     flip: bool = Field(description="mirror half of the training images")
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
+
+
+def with_hidden_words(inputs: Tensor, share: float) -> Tensor:
+    """Tokens (..., step) with each but the first replaced by <unk> with probability `share`.
+
+    Word dropout: Bowman et al., "Generating Sentences from a Continuous Space" (CoNLL 2016), section 3.1. Captions come
+    to name things that are not there where the words so far make them likely (Rohrbach et al., "Object Hallucination in
+    Image Captioning", EMNLP 2018); with some of those words hidden, the decoder has to look.
+    """
+    if not share:
+        return inputs
+    hidden = torch.rand(inputs.shape, device=inputs.device) < share
+    hidden[..., 0] = False
+    return inputs.masked_fill(hidden, UNK)
 
 
 class CaptionNetwork(Learner):
@@ -69,6 +87,7 @@ class CaptionNetwork(Learner):
             features, inputs = self.features(self.augmented(batch.images)), batch.inputs
             if self.own_words:
                 inputs = with_own_words(self.decoder, features.detach(), inputs, batch.mask, self.own_words)
+            inputs = with_hidden_words(inputs, self.params.word_dropout)
             decoded = self.decoder(features, inputs, batch.mask)
         weights = self.params.alpha_c, self.params.label_smoothing
         return caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)

@@ -47,7 +47,7 @@ def load(section: str, path: Path = Path("params.yaml")) -> Any:
 
 def load_all(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Every section of the file, validated."""
-    raw = _read(path)
+    raw = read_sections(path)
     for name in raw:
         if name not in SECTIONS:
             raise UserError(f"{path}: unknown key {name!r}; the top-level keys are {', '.join(SECTIONS)}")
@@ -66,7 +66,8 @@ def validate(name: str, raw: dict[str, Any], path: Path) -> Any:
         raise UserError(f"{path}: {_explain(name, error.errors()[0])}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_sections(path: Path) -> dict[str, Any]:
+    """A YAML file of sections, nothing checked but that; `UserError` when it is not one."""
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -28,7 +28,7 @@ class LoopParams(Section):
 
     seed: int = Field(ge=0, description="of initial weights, order and dropout")
     epochs: int = Field(ge=0, description="passes over the training images at most; 0: nothing is learnt")
-    images_per_update: int = Field(ge=1, description="images, each with all its captions, in one update")
+    images_per_update: int = Field(ge=1, description="images in one update, each with its captions")
     accumulate: int = Field(ge=1, description="parts of an update computed one after another: less memory, same update")
     learning_rate: float = Field(gt=0, lt=1, description="at its highest; fine-tuning has another for the encoder")
     optimizer: Literal["adam", "adamw"] = Field(description="optimiser")

@@ -16,7 +16,7 @@ import yaml
 from showtell import paths
 from showtell.errors import UserError
 from showtell.files import write_text
-from showtell.params import SECTIONS, validate
+from showtell.params import SECTIONS, read_sections, validate
 
 RECIPES = Path("recipes")
 
@@ -53,16 +53,10 @@ def title(path: Path) -> str:
 def read_recipe(name: str) -> Params:
     """The overlay called `name` (a file of recipes/ without its ending, or the path of a YAML file)."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    try:
-        overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
+    if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml"))) or f"none in {RECIPES}/"
-        raise UserError(f"there is no recipe {name!r}; there are {known}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(overlay, dict):
-        raise UserError(f"{path} must hold sections of params.yaml")
-    return overlay
+        raise UserError(f"there is no recipe {name!r}; there are {known}")
+    return read_sections(path)
 
 
 def merged(names: Sequence[str]) -> Params:

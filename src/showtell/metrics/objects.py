@@ -100,15 +100,6 @@ class Pointing(NamedTuple):
     hits: int
     chance: float  # expected number of hits of uniformly random cells
 
-    def __add__(self, other: "Pointing") -> "Pointing":  # type: ignore[override]
-        return Pointing(self.mentions + other.mentions, self.hits + other.hits, self.chance + other.chance)
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """`pointing` and `pointing_chance`, fractions of all mentions."""
-        number = max(self.mentions, 1)
-        return {"pointing": self.hits / number, "pointing_chance": self.chance / number}
-
 
 def pointing(
     mentions: Sequence[Mention],

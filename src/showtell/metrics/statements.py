@@ -5,7 +5,7 @@ black little dog". Images marked unseen hold a (kind, colour) or a (kind, settin
 model cannot caption them by copying what it was trained on.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from showtell.metrics.objects import Mention
@@ -44,12 +44,6 @@ def statements(
         result.append(Statement(mention, colour))
         earliest = mention.last + 1
     return result
-
-
-def colours_of(images: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Every colour of the objects of `images` (entries of objects.json), each named by its own word."""
-    found = {item["colour"] for image in images for item in image["objects"]}
-    return {colour: [colour] for colour in sorted(found - {None})}
 
 
 def is_true(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> bool:
