@@ -71,6 +71,7 @@ PARAMS = {
     "decoder.hidden": 32,
     "decoder.attention": 32,
     "train.epochs": 1,
+    "train.captions_per_update": None,
     "beam": 2,
     "search.max_length": LONGEST + 1,
     "evaluate.pictures": 2,
