@@ -20,8 +20,8 @@ from showtell import processes
 from showtell.batches import Batch
 from showtell.parallel import own_share
 
-# No dropout, of units or of words: each process draws its own. Updates of 23 and 8 images, in uneven shares; the last of
-# 24 images is alone.
+# No dropout, of units or of words: each process draws its own. Updates of 23 and 8 images, in uneven shares; the
+# last of 24 images is alone.
 SAME = {
     "decoder": {"dropout": 0.0},
     "train": {"images_per_update": 23, "epochs": 2, "accumulate": 2, "precision": "fp32", "word_dropout": 0.0},
