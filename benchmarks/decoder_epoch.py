@@ -52,12 +52,12 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     for_each = pictures.repeat_interleave(setting.CAPTIONS, dim=0)
     grid = tutorial(for_each)[:: setting.CAPTIONS]
     frozen = {p: FrozenEncoder(encoder, p) for p in TARGETS}  # as `features` and serving use them
-    batches = {p: setting.captioned(sizes, frozen[p](pictures).half()) for p in TARGETS}
+    encoders = {p: (lambda p=p: frozen[p](pictures).half()) for p in TARGETS}
+    batches = {p: setting.captioned(sizes, encode()) for p, encode in encoders.items()}
     same = check(batches, sizes, grid)
     updates = {p: update_of(sizes, p) for p in TARGETS}
     _, plain = setting.plain_update(sizes, batches["fp32"], grid)
     updating = against(plain, {p: (lambda p=p: updates[p](batches[p])) for p in TARGETS}, args.rounds)
-    encoders = {p: (lambda p=p: frozen[p](pictures).half()) for p in TARGETS}
     left = copy.deepcopy(tutorial).train()
     encoding = against(lambda: tutorial(for_each), {**encoders, "left": lambda: left(for_each)}, args.rounds)
     for precision, target in TARGETS.items():

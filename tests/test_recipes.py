@@ -176,6 +176,17 @@ def test_what_is_wrong_is_told_in_a_line(tmp_path):
         recipe.flags(overlay_of(str(own)))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"train: \xff", "cannot be read"), (b"train: [", "is not valid YAML"), (b"- train", "must hold sections")],
+)
+def test_a_file_that_is_no_recipe_is_told_in_a_line(tmp_path, content, said):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"mine\.yaml {said}"):
+        recipe.read_recipe(str(path))
+
+
 def test_the_command_needs_no_torch():
     code = "import sys; from showtell.commands import recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -56,8 +56,8 @@ def words_to_learn(entries: Sequence[dict[str, Any]], params: PretrainParams) ->
 class NoisyOr(torch.autograd.Function):
     """Scores (image, cell, word) -> -log of the probability that no cell has the word, (image, word).
 
-    The sum over cells of log(1 + e^score), to 1e-7 for each, which is below float32's rounding of what the cells add up
-    to. `softplus` is exact for cells that are surer than that of having nothing, and takes five times as long.
+    The sum over cells of log(1 + e^score), each to about 1e-7. `softplus` is more exact only for a cell that is all but
+    certain to have nothing, and takes five times as long.
     """
 
     @staticmethod
