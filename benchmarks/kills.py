@@ -141,7 +141,7 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
                 "resize.size": 128,
                 "pretrain.enabled": epochs > 0,
                 "pretrain.epochs": epochs,
-                "pretrain.min_images": 1,
+                "detection.min_images": 1,
             },
         )
         run(folder, "download")

@@ -77,7 +77,8 @@ PASSES = {"train": 3, "finetune": 1}
 VECTOR_SCENES = 40_000  # scenes whose captions the word vectors are learnt from
 QUICK: Params = {
     "scenes": {"train": 120, "val": 16, "test": 24, "size": 64},
-    "pretrain": {"epochs": 1, "min_images": 5},
+    "detection": {"min_images": 5},
+    "pretrain": {"epochs": 1},
 }
 EPOCH = re.compile(r"^epoch +\d+/\d+ .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
 

@@ -16,18 +16,19 @@ from showtell.workplace import workplace
 
 
 def main() -> None:
-    params, pretraining = load("encoder"), load("pretrain")
+    params, pretraining, words = load("encoder"), load("pretrain"), load("detection")
     images = {split: RowReader(paths.split_images(split), "images") for split in paths.SPLITS}
     transform = encoder_transform(images["train"])
     encoder = build_encoder(params, transform.size, pretraining.seed)
     vocabulary = Vocabulary.load(paths.VOCAB)
     contents = [reader.attrs["content"] for reader in images.values()]
-    with together(workplace("features", params, pretraining, encoder.hash(), contents, vocabulary.hash)) as place:
+    identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
+    with together(workplace("features", *identity)) as place:
         announce(encoder, images, place)
         history = []
         if params.weights == "none" and pretraining.enabled:
             data = {split: CaptionedImages(paths.split_json(split), images[split]) for split in ("train", "val")}
-            history = pretrain(encoder, data, len(vocabulary), pretraining, Checkpoints(place))
+            history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
         for split, reader in images.items():
             extract(encoder, reader, place / f"{split}.h5", params.precision)
         if not first():

@@ -6,10 +6,12 @@ from showtell.captioner import Captioner
 from showtell.captioning import CaptionNetwork
 from showtell.checkpoints import Checkpoints
 from showtell.curves import best_row, write_curves
+from showtell.detection import WordDetector, words_to_detect
 from showtell.params import load
+from showtell.precision import device
 from showtell.processes import first, launch, together
 from showtell.store import RowReader
-from showtell.training import fit
+from showtell.training import fit, seed_weights
 from showtell.validation import validation
 from showtell.workplace import workplace
 
@@ -23,8 +25,13 @@ def main() -> None:
     }
     if params.epochs:
         captioner.encoder.train_from(params.trainable_from)
-    network = CaptionNetwork(captioner.decoder, params, captioner.encoder)
-    identity = [captioner.hash(), *(part.fingerprint for part in data.values())]
+    detector = None
+    if params.epochs and params.word_loss:
+        seed_weights(params.seed)
+        words = words_to_detect(data["train"].entries, load("detection"))
+        detector = WordDetector(captioner.encoder, words, len(captioner.vocabulary))
+    network = CaptionNetwork(captioner.decoder, params, captioner.encoder, detector).to(device())
+    identity = [captioner.hash(), load("detection"), *(part.fingerprint for part in data.values())]
     with together(workplace("finetune", params, identity)) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -166,6 +167,6 @@ def test_growth_runs_the_real_stages_and_all_images_end_in_test(tmp_path):
     assert seconds > 0 and megabytes > 10
     for stage in ("resize", "features", "train"):
         run_stage(stage, tmp_path)
-    growth.turn_train_into_test(tmp_path)
+    growth.turn_train_into_test(tmp_path, shutil.copytree(tmp_path / "data/models/train", tmp_path / "model"))
     run_stage("evaluate", tmp_path)
     assert len(json.loads((tmp_path / "data/hypotheses/test.json").read_text())) == 20

@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 from showtell.encoders import Encoder, EncoderParams, build_encoder
 from showtell.errors import UserError
 from showtell.params import validate
-from showtell.pretraining import NoisyOr, PretrainParams, WordNetwork
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -200,28 +199,3 @@ def test_unknown_networks_and_layers_are_refused():
 def test_weights_drawn_follow_the_seed():
     one, same, other = (build_encoder(params_of(), 64, seed=seed).hash() for seed in (1, 1, 2))
     assert one == same != other
-
-
-@pytest.mark.parametrize("output", ["grid", "pooled"])
-def test_pretraining_detects_words_in_any_cell(output):
-    encoder = encoder_of("resnet18", output, "layer2")
-    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"precision": "fp32"})
-    network = WordNetwork(encoder, torch.tensor([4, 6, 7]), 9, params).eval()
-    grid = encoder_of("resnet18", "grid", "layer2")
-    grid.load_state_dict(encoder.state_dict())
-    with torch.inference_mode():
-        absent = network(pictures())
-        features = grid(pictures())  # (image, cell, channel): what pooled features are the mean of
-        expected = torch.prod(1 - torch.sigmoid(network.detect(features)), dim=1)  # no cell detects it
-    torch.testing.assert_close(torch.exp(-absent), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_noisy_or_adds_up_softplus_however_sure_a_cell_is():
-    scores = torch.cat([torch.randn(3, 8, 5) * 6, torch.tensor([-200.0, 200.0]).view(1, 2, 1).expand(3, 2, 5)], dim=1)
-    ours, library = scores.clone().requires_grad_(), scores.clone().requires_grad_()
-    weights = torch.randn(3, 5)
-    absent, expected = NoisyOr.apply(ours), torch.nn.functional.softplus(library).sum(dim=1)
-    torch.testing.assert_close(absent, expected, rtol=1e-6, atol=1e-6)
-    (absent * weights).sum().backward()
-    (expected * weights).sum().backward()
-    torch.testing.assert_close(ours.grad, library.grad, rtol=1e-6, atol=1e-6)

@@ -20,7 +20,7 @@ from showtell.weights import bare_network
 # Little but every stage: what they do to pictures is tested elsewhere.
 SMALL = {
     "resize": {"size": 32},
-    "pretrain": {"min_images": 1, "max_share": 1.0},
+    "detection": {"min_images": 1, "max_share": 1.0},
     "sweep": {"beams": [1]},
     "evaluate": {"pictures": 1},
     "search": {"max_length": 4},

@@ -5,34 +5,25 @@ import math
 import pytest
 import torch
 from conftest import tiny_params
+from tiny_networks import WORDS, batch_of, caption_network, picture_batch, tiny_encoder
 from torch import nn
 
 from showtell.augmentation import greyed
 from showtell.batches import Batch, pad
 from showtell.captioner import search_captions
-from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams, with_hidden_words
+from showtell.captioning import CaptionNetwork, TrainParams, with_hidden_words
 from showtell.checkpoints import Checkpoints
 from showtell.decoders import Decoder, DecoderParams, build_decoder
-from showtell.encoders import Encoder
 from showtell.scheduled_sampling import own_word_share, with_own_words
 from showtell.training import Counts, Learner, LoopParams, Standing, fit, parts, rate_scale
 from showtell.vocabulary import END, START, UNK
 from showtell.workplace import Workplace
-
-WORDS = 9
 
 
 def loop_params(**changes) -> LoopParams:
     values = {key: value for key, value in tiny_params()["pretrain"].items() if key in LoopParams.model_fields}
     values |= {"epochs": 6, "precision": "fp32", "schedule": "plateau", "clip": "none", "optimizer": "adam"}
     return LoopParams.model_validate(values | {"weight_decay": 0.0} | changes)
-
-
-def batch_of(seed: int, images: int = 6) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.arange(4) < torch.randint(1, 5, (images, 2, 1), generator=generator)
-    inputs, targets = torch.randint(0, WORDS, (2, images, 2, 4), generator=generator).unbind()
-    return Batch(torch.randn(images, 3, generator=generator), inputs, targets, mask)
 
 
 class Line(Learner):
@@ -162,15 +153,6 @@ def test_gradients_are_clipped(tmp_path, clip):
     assert all(p.grad is None for p in learner.fixed.parameters())
 
 
-def caption_network(encoder: Encoder | None = None, **changes) -> CaptionNetwork:
-    section, kind = ("finetune", FinetuneParams) if encoder is not None else ("train", TrainParams)
-    params = kind.model_validate(tiny_params()[section] | {"precision": "fp32", "word_dropout": 0.0} | changes)
-    torch.manual_seed(1)
-    shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0})
-    channels = encoder.channels if encoder is not None else 5
-    return CaptionNetwork(build_decoder(shape, channels, WORDS), params, encoder)
-
-
 def grid_batch(seed: int = 0, images: int = 5) -> Batch:
     batch = batch_of(seed, images)
     return batch._replace(images=torch.randn(images, 4, 5, generator=torch.Generator().manual_seed(seed)))
@@ -189,16 +171,6 @@ def test_an_update_in_parts_is_the_same_update(count):
         network.loss(part, Counts.of(batch)).backward()
     for name, parameter in learning.items():
         torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
-
-
-def tiny_encoder(**changes) -> Encoder:
-    torch.manual_seed(2)
-    config = {"name": "resnet18", "node": "layer2", "output": "grid", "size": 32, "mean": (0.5,) * 3, "std": (0.2,) * 3}
-    return Encoder(config | changes)
-
-
-def picture_batch(size: int = 32) -> Batch:
-    return batch_of(3, 4)._replace(images=torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8))
 
 
 def test_finetuning_leaves_what_is_frozen_bit_for_bit_and_moves_the_rest(tmp_path):

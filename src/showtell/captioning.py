@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from showtell.augmentation import augmented
 from showtell.batches import Batch
 from showtell.decoders import Decoder
+from showtell.detection import WordDetector
 from showtell.encoders import Encoder
 from showtell.losses import caption_loss
 from showtell.precision import autocast
@@ -43,6 +44,7 @@ class FinetuneParams(CaptionParams):
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
     flip: bool = Field(description="mirror half of the training images")
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
+    word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")
 
 
 def with_hidden_words(inputs: Tensor, share: float) -> Tensor:
@@ -60,11 +62,21 @@ def with_hidden_words(inputs: Tensor, share: float) -> Tensor:
 
 
 class CaptionNetwork(Learner):
-    """A decoder, with an encoder in front of it when that one learns too."""
+    """A decoder, with an encoder in front of it when that one learns too, and a detector beside it to keep it honest.
 
-    def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
+    Captions alone teach an encoder what tells likely captions apart. Detecting words at the same time, it goes on to
+    know each thing for itself, whatever it comes with.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        params: CaptionParams,
+        encoder: Encoder | None = None,
+        detector: WordDetector | None = None,
+    ):
         super().__init__()
-        self.decoder, self.params, self.encoder = decoder, params, encoder
+        self.decoder, self.params, self.encoder, self.detector = decoder, params, encoder, detector
         self.own_words = 0.0  # share of input words that are the decoder's own, in the present epoch
 
     def begin_epoch(self, epoch: int) -> None:
@@ -73,7 +85,14 @@ class CaptionNetwork(Learner):
 
     def features(self, images: Tensor) -> Tensor:
         """What the decoder sees: encoded images, or cached features as they are; float32."""
-        return (self.encoder(images) if self.encoder is not None else images).float()
+        return self._features(self._look(images))
+
+    def _look(self, images: Tensor) -> Tensor:
+        """The encoder's map, (image, cell, channel); cached features as they are."""
+        return self.encoder.look(images) if self.encoder is not None else images
+
+    def _features(self, seen: Tensor) -> Tensor:
+        return (self.encoder.output(seen) if self.encoder is not None else seen).float()
 
     def augmented(self, images: Tensor) -> Tensor:
         """Images as training shows them to an encoder that learns; cached features as they are."""
@@ -84,22 +103,31 @@ class CaptionNetwork(Learner):
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)
         with autocast(self.params.precision):
-            features, inputs = self.features(self.augmented(batch.images)), batch.inputs
+            seen = self._look(self.augmented(batch.images))
+            features, inputs = self._features(seen), batch.inputs
             if self.own_words:
                 inputs = with_own_words(self.decoder, features.detach(), inputs, batch.mask, self.own_words)
             inputs = with_hidden_words(inputs, self.params.word_dropout)
             decoded = self.decoder(features, inputs, batch.mask)
+            absent = self.detector(seen) if self.detector is not None else None
         weights = self.params.alpha_c, self.params.label_smoothing
-        return caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
+        loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
+        if self.detector is None:
+            return loss
+        return loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
 
     def groups(self) -> list[tuple[nn.Module, float]]:
         groups: list[tuple[nn.Module, float]] = [(self.decoder, self.params.learning_rate)]
         if self.encoder is not None:
             groups.append((self.encoder, self.params.encoder_learning_rate))
+        if self.detector is not None:
+            groups.append((self.detector, self.params.learning_rate))
         return groups
 
     def weights(self) -> dict[str, Tensor]:
         state = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
         if self.encoder is not None:
             state |= {f"encoder.{name}": tensor for name, tensor in self.encoder.trainable_state().items()}
+        if self.detector is not None:
+            state |= {f"detector.{name}": tensor for name, tensor in self.detector.state_dict().items()}
         return state

@@ -83,7 +83,10 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (image, 3, height, width) -> (image, cell, channel), or (image, channel) when pooled or hidden."""
-        cells = self.look(images)
+        return self.output(self.look(images))
+
+    def output(self, cells: Tensor) -> Tensor:
+        """The map (image, cell, channel) as decoders get it: itself, or its mean (image, channel)."""
         return cells if self.config["output"] == "grid" else cells.mean(dim=1)
 
     def look(self, images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ SECTIONS = {
     "vocab": "showtell.vocabulary:VocabParams",
     "resize": "showtell.images:ResizeParams",
     "encoder": "showtell.encoders:EncoderParams",
+    "detection": "showtell.detection:DetectionParams",
     "pretrain": "showtell.pretraining:PretrainParams",
     "decoder": "showtell.decoders:DecoderParams",
     "train": "showtell.captioning:TrainParams",

@@ -53,7 +53,7 @@ class Canvas:
         ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
         column = np.asarray(one, np.float32) * (1 - ramp) + np.asarray(other, np.float32) * ramp
         band = Image.fromarray(np.clip(column, 0, 255).astype(np.uint8)[:, None, :])
-        self.image.paste(band.resize((self.side, rows)), (0, round(top * self.side)))
+        self.image.paste(band.resize((self.side, rows), Image.NEAREST), (0, round(top * self.side)))
 
     def grain(self, top: float, bottom: float, strength: float, stretch: float = 4.0) -> None:
         """Roughen a band; the grain is `stretch` times wider than high and grows towards the bottom, as ground does."""

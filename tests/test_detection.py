@@ -1,0 +1,92 @@
+"""Words detected in the cells of a map: which words, the noisy-OR over cells, and its place beside the captions."""
+
+import pytest
+import torch
+from conftest import tiny_params
+from tiny_networks import WORDS, caption_network, picture_batch, tiny_encoder
+from torch.nn import functional
+
+from showtell.captioning import CaptionNetwork
+from showtell.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
+from showtell.encoders import Encoder
+from showtell.errors import UserError
+from showtell.pretraining import PretrainParams, WordNetwork
+from showtell.training import Counts, parts
+
+TOKENS = torch.tensor([4, 6, 7])
+
+
+def detector_of(encoder: Encoder) -> WordDetector:
+    torch.manual_seed(3)
+    return WordDetector(encoder, TOKENS, WORDS)
+
+
+def finetuned(word_loss: float) -> CaptionNetwork:
+    encoder = tiny_encoder()
+    encoder.train_from("layer2")
+    network = caption_network(encoder, word_loss=word_loss, flip=False, grey=0.0)
+    network.detector = detector_of(encoder) if word_loss else None
+    return network
+
+
+def test_words_neither_rare_nor_everywhere_are_detected():
+    entries = [{"tokens": [[1, 4, 5, 2], [1, 4, 6, 2]]}, {"tokens": [[1, 4, 5, 7, 2]]}, {"tokens": [[1, 4, 3, 2]]}]
+    found = words_to_detect(entries, DetectionParams(min_images=1, max_share=0.7))
+    assert found.tolist() == [5, 6, 7]  # 4 is in every picture's captions; the special tokens are no words
+    assert words_to_detect(entries, DetectionParams(min_images=2, max_share=1.0)).tolist() == [4, 5]
+    with pytest.raises(UserError, match=r"no word occurs with 4 to 3 of 3 training images: lower detection"):
+        words_to_detect(entries, DetectionParams(min_images=4, max_share=1.0))
+
+
+@pytest.mark.parametrize("output", ["grid", "pooled"])
+def test_pretraining_detects_words_in_any_cell(output):
+    encoder = tiny_encoder(output=output)
+    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"precision": "fp32"})
+    network = WordNetwork(encoder, detector_of(encoder), params).eval()
+    images = picture_batch().images
+    with torch.inference_mode():
+        scores = network.detector.detect(encoder.look(images))  # (image, cell, word)
+        expected = torch.prod(1 - torch.sigmoid(scores), dim=1)  # no cell detects it
+        torch.testing.assert_close(torch.exp(-network(images)), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_noisy_or_adds_up_softplus_however_sure_a_cell_is():
+    scores = torch.cat([torch.randn(3, 8, 5) * 6, torch.tensor([-200.0, 200.0]).view(1, 2, 1).expand(3, 2, 5)], dim=1)
+    ours, library = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    weights = torch.randn(3, 5)
+    absent, expected = NoisyOr.apply(ours), functional.softplus(library).sum(dim=1)
+    torch.testing.assert_close(absent, expected, rtol=1e-6, atol=1e-6)
+    (absent * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, library.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_the_loss_is_the_cross_entropy_of_the_words_of_all_captions():
+    detector = detector_of(tiny_encoder())
+    tokens = torch.tensor([[[4, 5, 2], [6, 2, 0]], [[5, 5, 2], [0, 0, 0]], [[7, 7, 7], [7, 7, 7]]])
+    mask = torch.tensor([[[1, 1, 1], [1, 1, 0]], [[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]).bool()
+    absent = torch.rand(3, 3) * 3
+    there = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    expected = functional.binary_cross_entropy(1 - torch.exp(-absent[:2]), there, reduction="sum")
+    torch.testing.assert_close(detector.loss(absent, tokens, mask), expected)  # the third image has no captions
+
+
+def test_fine_tuning_detects_words_beside_the_captions():
+    captions, both, batch = finetuned(0.0), finetuned(0.5), picture_batch()
+    loss = both.loss(batch)
+    with torch.no_grad():
+        detected = both.detector.loss(both.detector(both.encoder.look(batch.images)), batch.targets, batch.mask)
+    torch.testing.assert_close(loss.detach(), captions.loss(batch).detach() + 0.5 * detected / 4)
+    loss.backward()
+    assert all(p.grad is not None for p in (*both.detector.parameters(), *both.encoder.backbone.layer2.parameters()))
+    assert {name for name in both.weights() if name.startswith("detector.")} == {
+        "detector.detect.weight", "detector.detect.bias",
+    }  # fmt: skip
+    assert sum(len(list(module.parameters())) for module, _ in both.groups()) == len(list(both.parameters()))
+
+
+def test_an_update_with_detection_in_parts_is_the_same_update():
+    network, batch = finetuned(0.5).eval(), picture_batch()  # batch norm would see the parts apart
+    whole = network.loss(batch)
+    dealt = sum(network.loss(part, Counts.of(batch)) for part in parts(batch, 3))
+    torch.testing.assert_close(dealt, whole)
