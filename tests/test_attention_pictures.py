@@ -27,6 +27,13 @@ def test_light_lies_where_the_attention_does():
     assert light.shape == (140, 70) and light.max() > 0.9
 
 
+def test_light_lies_where_a_cell_looks():
+    light = heat(one_hot(3 * 7 + 3), (70, 70), shift=-0.5 / 7)
+    row, column = np.unravel_index(light.argmax(), light.shape)
+    assert abs(row + 0.5 - 30) <= 1 and abs(column + 0.5 - 30) <= 1  # the cell's upper left corner
+    assert light[60:, 60:].max() < 0.1
+
+
 def test_even_attention_is_dull():
     light = heat(np.full(49, 1 / 49), (50, 50))
     np.testing.assert_allclose(light, 1 / PEAK, atol=1e-5)

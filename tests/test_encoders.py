@@ -199,3 +199,30 @@ def test_unknown_networks_and_layers_are_refused():
 def test_weights_drawn_follow_the_seed():
     one, same, other = (build_encoder(params_of(), 64, seed=seed).hash() for seed in (1, 1, 2))
     assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "size"),
+    [("resnet18", "layer2", 96), ("regnet_x_400mf", "trunk_output.block2", 96), ("squeezenet1_1", "features.7", 96),
+     ("mobilenet_v2", "features.6", 96), ("vgg11", "features.10", 64)],
+)  # fmt: skip
+def test_a_cell_sees_what_lies_around_its_shifted_middle(name, node, size):
+    encoder = encoder_of(name, "grid", node, size).double()
+    for layer, module in list(encoder.backbone.named_modules()):  # every pixel counts alike: the middle is the view's
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+        if isinstance(module, torch.nn.MaxPool2d):
+            mean = torch.nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+            encoder.backbone.set_submodule(layer, mean)
+    images = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+    side = round(encoder.cells**0.5)
+    cell = side // 2
+    encoder.backbone(images)["features"][0, :, cell, cell].sum().backward()
+    seen = images.grad.sum(dim=(0, 1, 2))  # of each column of pixels
+    middle = float((seen * (torch.arange(size) + 0.5)).sum() / seen.sum()) / size
+    assert middle == pytest.approx((cell + 0.5) / side + encoder.shift, abs=0.02 / side)
+    assert -0.6 / side < encoder.shift <= 0
+
+
+def test_patches_are_seen_where_they_are():
+    assert encoder_of("vit_b_16", "grid", "encoder.ln", 224).shift == 0

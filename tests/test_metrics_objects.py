@@ -79,6 +79,14 @@ def test_pointing_hits_when_the_best_cell_lies_in_a_box_of_that_kind() -> None:
     assert result.chance == pytest.approx(2 / 6)
 
 
+def test_pointing_goes_by_what_a_cell_sees() -> None:
+    # moved left and up by half the picture: the middles are at -25 and 25
+    dogs = [thing("dog", box=(20, 20, 30, 30))]
+    arguments = NAMES.mentions(["a", "dog"]), np.eye(4)[[0, 3]], (2, 2), dogs, (100, 100)
+    assert pointing(*arguments, shift=-0.5).hits == 1
+    assert pointing(*arguments).hits == 0
+
+
 def test_a_mention_after_the_last_step_is_left_out() -> None:
     assert pointing([Mention("dog", 5, 5)], np.ones((3, 4)), (2, 2), [], (10, 10)).mentions == 0
 

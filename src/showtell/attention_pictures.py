@@ -40,23 +40,26 @@ def seen(picture: Image.Image, transform: Transform) -> Image.Image:
     return ImageOps.fit(picture, (side, side))
 
 
-def heat(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def heat(attention: np.ndarray, size: tuple[int, int], shift: float = 0.0) -> np.ndarray:
     """Brightness 0-1, float (height, width), of one word's attention (cell,), cells row by row of a square grid.
 
-    1 is the attention of the best cell or `PEAK` times the even share, whichever is more; `size` is (width, height).
+    1 is the attention of the best cell or `PEAK` times the even share, whichever is more; `size` is (width, height),
+    `shift` as in `Caption`.
     """
     side = isqrt(len(attention))
     if side * side != len(attention):
         raise ValueError(f"attention over {len(attention)} cells is no square grid")
     grid = np.asarray(attention, np.float32).reshape(side, side)
     grid = grid / max(float(grid.max()), PEAK * float(grid.mean()), 1e-9)
-    smooth = Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
+    low, high = 1 - shift * side, 1 - shift * side + side  # the picture's edges, in cells of the padded grid
+    padded = Image.fromarray(np.pad(grid, 1, mode="edge"))
+    smooth = padded.resize(size, Image.Resampling.BICUBIC, box=(low, low, high, high))
     return np.clip(np.asarray(smooth), 0, 1)
 
 
-def glow(picture: Image.Image, attention: np.ndarray) -> Image.Image:
-    """The RGB picture dimmed, with a warm light where one word's `attention` (cell,) lies."""
-    light = heat(attention, picture.size)[..., None]  # (height, width, 1)
+def glow(picture: Image.Image, attention: np.ndarray, shift: float = 0.0) -> Image.Image:
+    """The RGB picture dimmed, with a warm light where one word's `attention` (cell,) lies; `shift` as in `Caption`."""
+    light = heat(attention, picture.size, shift)[..., None]  # (height, width, 1)
     pixels = np.asarray(picture, np.float32)  # (height, width, 3)
     grey = pixels.mean(axis=2, keepdims=True)
     dimmed = 0.2 * (pixels + grey)
@@ -90,7 +93,7 @@ def draw_attention(picture: Image.Image, caption: Caption) -> Image.Image:
     for index, word in enumerate(words):
         left = GAP + large.width + GAP + (index % columns) * (tile.width + GAP)
         upper = top + (index // columns) * (row_height + GAP)
-        sheet.paste(glow(tile, attention[index]), (left, upper))
+        sheet.paste(glow(tile, attention[index], caption.shift), (left, upper))
         middle = left + tile.width // 2
         text = _shortened(word, font(WORD_SIZE, word), tile.width + GAP - 4)
         draw.text((middle, upper + tile.height + 6), text, INK, font(WORD_SIZE, word), anchor="ma")

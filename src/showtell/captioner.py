@@ -38,6 +38,7 @@ Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
 class Caption:
     """One generated caption. `words` are those of `text`; `attention` (word, cell) is where each was looked for.
 
+    What a cell sees lies around its middle, moved right and down by `shift`, a share of the picture.
     Of an image's several captions only the first knows its attention.
     """
 
@@ -47,6 +48,7 @@ class Caption:
     score: float  # logprob / length ** penalty: what ranks the beams
     finished: bool
     attention: np.ndarray | None
+    shift: float = 0.0
 
 
 class Captioner:
@@ -106,9 +108,9 @@ class Captioner:
         ]
 
     def _caption(self, hypothesis: Hypothesis, attention: np.ndarray | None) -> Caption:
-        words = self.vocabulary.decode(hypothesis.tokens)
-        text = self.vocabulary.caption(hypothesis.tokens)
-        return Caption(text, words, hypothesis.logprob, hypothesis.score, hypothesis.finished, attention)
+        h, words = hypothesis, self.vocabulary.decode(hypothesis.tokens)
+        text = self.vocabulary.caption(h.tokens)
+        return Caption(text, words, h.logprob, h.score, h.finished, attention, self.encoder.shift)
 
     def hash(self) -> str:
         """Names everything that decides what it says."""

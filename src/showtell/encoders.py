@@ -7,12 +7,14 @@ from the top left, or one vector an image, `pooled` and `hidden` (image, channel
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isqrt
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
+from torch.fx import GraphModule, Node
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from showtell.errors import UserError
@@ -80,6 +82,7 @@ class Encoder(nn.Module):
             cells = self.eval().look(probe)
         self.cells: int = cells.shape[1]  # of the map; 1 where hidden features have none
         self.channels: int = cells.shape[2]
+        self.shift: float = view_shift(self.backbone, config["size"], isqrt(self.cells))
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (image, 3, height, width) -> (image, cell, channel), or (image, channel) when pooled or hidden."""
@@ -142,6 +145,34 @@ class Encoder(nn.Module):
     def hash(self) -> str:
         """Names what it computes: configuration and every weight."""
         return fingerprint(self.config, state_hash(self))
+
+
+def view_shift(backbone: GraphModule, size: int, side: int) -> float:
+    """How far from the middle of a cell the middle of what it sees lies, right and down, as a share of the picture.
+
+    `backbone` turns pictures of `size` pixels into a map of `side` x `side` cells. A convolution with stride 2 and
+    padding on both sides sees every second pixel from the first one on, so after four of them a cell looks half a cell
+    up and left of where the map puts it. Followed through the layers as in Dumoulin and Visin, "A guide to convolution
+    arithmetic for deep learning" (2016), chapter 2. 0 for networks that make their cells in another way.
+    """
+    places: dict[Node, tuple[float, float]] = {}  # pixel in the middle of the first cell's view; pixels between cells
+    for node in backbone.graph.nodes:
+        place = next((places[before] for before in node.all_input_nodes if before in places), (0.0, 1.0))
+        for layer in backbone.get_submodule(node.target).modules() if node.op == "call_module" else ():
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                kernel, stride, padding, dilation = (
+                    _first(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
+                )
+                first, step = place
+                place = (first + ((kernel - 1) * dilation / 2 - padding) * step, step * stride)
+        places[node] = place
+    first, step = places[next(node for node in reversed(backbone.graph.nodes) if node.op != "output")]
+    middle = first + 0.5 + (side - 1) / 2 * step  # of what all cells see together
+    return middle / size - 0.5 if abs(size - side * step) <= step else 0.0
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) else value
 
 
 def state_hash(module: nn.Module) -> str:

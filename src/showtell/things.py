@@ -60,7 +60,8 @@ def _pointing(best: Captions, mentions: Sequence[Sequence[Mention]], known: Mapp
     counts = []
     for (image_id, caption), found in zip(best.items(), mentions, strict=True):
         side, image = round(caption.attention.shape[1] ** 0.5), known[str(image_id)]
-        counts.append(pointing(found, caption.attention, (side, side), image["objects"], tuple(image["size"])))
+        size = tuple(image["size"])
+        counts.append(pointing(found, caption.attention, (side, side), image["objects"], size, caption.shift))
     looked = [c.mentions for c in counts]
     return {
         "pointing": ratio([c.hits for c in counts], looked),

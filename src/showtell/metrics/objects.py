@@ -107,17 +107,19 @@ def pointing(
     grid: tuple[int, int],
     objects: Sequence[Mapping[str, Any]],
     size: tuple[int, int],
+    shift: float = 0.0,
 ) -> Pointing:
     """How often attention peaks inside the box of the thing being named.
 
     `attention` (step, cell), step = word of the caption, cells row by row over `grid` (rows, columns); `size` is the
     original picture's (width, height) in pixels, the space of the boxes. Pictures are stretched to a square on
-    their way in, so cell centres map back by plain scaling. A mention hits if the centre of its best cell, at the
-    phrase's last word, lies inside any box of that kind; a mention of a kind that is absent is a miss.
+    their way in, so cells map back by plain scaling; what a cell sees lies around its middle, moved right and down by
+    `shift`, a share of the picture. A mention hits if the middle of what its best cell sees, at the phrase's last word,
+    lies inside any box of that kind; a mention of a kind that is absent is a miss.
     """
     rows, columns = grid
-    x = (np.arange(columns) + 0.5) * size[0] / columns  # (column)
-    y = (np.arange(rows) + 0.5) * size[1] / rows  # (row)
+    x = ((np.arange(columns) + 0.5) / columns + shift) * size[0]  # (column)
+    y = ((np.arange(rows) + 0.5) / rows + shift) * size[1]  # (row)
     hits, chance, counted = 0, 0.0, 0
     for mention in mentions:
         if mention.last >= len(attention):

@@ -33,24 +33,25 @@
     if (!detail.attention) return null;
     const bytes = Uint8Array.from(atob(detail.attention), (letter) => letter.charCodeAt(0));
     const cells = bytes.length / detail.words.length;
-    return { side: Math.round(Math.sqrt(cells)), of: (word) => bytes.subarray(word * cells, (word + 1) * cells) };
+    return { side: Math.round(Math.sqrt(cells)), shift: detail.shift, of: (word) => bytes.subarray(word * cells, (word + 1) * cells) };
   }
 
   function cubic(a, b, c, d, t) { // Catmull-Rom between b and c
     return b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
   }
 
-  function stretched(row, size) { // one line of values, at `size` places
+  function stretched(row, size, shift) { // one line of values, at `size` places; moved by `shift` of the line
     const last = row.length - 1, at = (i) => row[Math.min(last, Math.max(0, i))];
     return Array.from({ length: size }, (_, place) => {
-      const x = ((place + 0.5) * row.length) / size - 0.5, i = Math.floor(x);
+      const x = ((place + 0.5) / size - shift) * row.length - 0.5, i = Math.floor(x);
       return cubic(at(i - 1), at(i), at(i + 1), at(i + 2), x - i);
     });
   }
 
-  function paint(canvas, heat, side) {
-    const rows = Array.from({ length: side }, (_, y) => stretched(heat.subarray(y * side, (y + 1) * side), FINE));
-    const columns = Array.from({ length: FINE }, (_, x) => stretched(rows.map((row) => row[x]), FINE));
+  function paint(canvas, heat, { side, shift }) {
+    const lines = Array.from({ length: side }, (_, y) => heat.subarray(y * side, (y + 1) * side));
+    const rows = lines.map((line) => stretched(line, FINE, shift));
+    const columns = Array.from({ length: FINE }, (_, x) => stretched(rows.map((row) => row[x]), FINE, shift));
     const context = canvas.getContext("2d"), image = context.createImageData(FINE, FINE);
     for (let y = 0, at = 0; y < FINE; y++) {
       for (let x = 0; x < FINE; x++, at += 4) {
@@ -68,7 +69,7 @@
 
   function lit(picture, attention, word) {
     picture.classList.toggle("lit", Boolean(attention) && word !== null);
-    if (attention && word !== null) paint(picture.querySelector("canvas"), attention.of(word), attention.side);
+    if (attention && word !== null) paint(picture.querySelector("canvas"), attention.of(word), attention);
   }
 
   // ---- cards

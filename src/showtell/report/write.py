@@ -61,6 +61,7 @@ def _details(image: ReportImage, pixels: np.ndarray) -> dict[str, Any]:
         "logprob": round(best.logprob, 4),
         "finished": best.finished,
         "attention": heat_bytes(best.attention) if best.attention is not None and best.words else None,
+        "shift": best.shift,
         "beams": [[beam.text, round(beam.logprob, 4)] for beam in image.captions[1:]],
         "nearest": [image.nearest.caption, round(image.nearest.similarity, 4)] if image.nearest else None,
         "picture": jpeg(pixels),
