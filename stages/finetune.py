@@ -17,7 +17,7 @@ from showtell.workplace import workplace
 
 
 def main() -> None:
-    params = load("finetune")
+    params, detection = load("finetune"), load("detection")
     captioner = Captioner.load(paths.TRAIN_MODEL)
     data = {
         split: CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
@@ -28,10 +28,10 @@ def main() -> None:
     detector = None
     if params.epochs and params.word_loss:
         seed_weights(params.seed)
-        words = words_to_detect(data["train"].entries, load("detection"))
+        words = words_to_detect(data["train"].entries, detection)
         detector = WordDetector(captioner.encoder, words, len(captioner.vocabulary))
     network = CaptionNetwork(captioner.decoder, params, captioner.encoder, detector).to(device())
-    identity = [captioner.hash(), load("detection"), *(part.fingerprint for part in data.values())]
+    identity = [captioner.hash(), detection, *(part.fingerprint for part in data.values())]
     with together(workplace("finetune", params, identity)) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)

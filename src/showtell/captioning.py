@@ -112,9 +112,9 @@ class CaptionNetwork(Learner):
             absent = self.detector(seen) if self.detector is not None else None
         weights = self.params.alpha_c, self.params.label_smoothing
         loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
-        if self.detector is None:
-            return loss
-        return loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
+        if self.detector is not None:
+            loss = loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
+        return loss
 
     def groups(self) -> list[tuple[nn.Module, float]]:
         groups: list[tuple[nn.Module, float]] = [(self.decoder, self.params.learning_rate)]

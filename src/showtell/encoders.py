@@ -166,7 +166,7 @@ def view_shift(backbone: GraphModule, size: int, side: int) -> float:
                 first, step = place
                 place = (first + ((kernel - 1) * dilation / 2 - padding) * step, step * stride)
         places[node] = place
-    first, step = places[next(node for node in reversed(backbone.graph.nodes) if node.op != "output")]
+    first, step = place  # of the last node, the output
     middle = first + 0.5 + (side - 1) / 2 * step  # of what all cells see together
     return middle / size - 0.5 if abs(size - side * step) <= step else 0.0
 

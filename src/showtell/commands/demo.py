@@ -160,11 +160,10 @@ def _caption(picture: "Image.Image", best: "Caption") -> str:
     said = f'<p class="said">{words or "(nothing)"}</p>'
     if best.attention is None:
         return said
-    lit = [_data_url(glow(picture, attention, best.shift)) for attention in best.attention[: len(best.words)]]
     tiles = (
-        f'<figure tabindex="0" style="--n:{n}"><img alt="" src="{lit[n]}">'
+        f'<figure tabindex="0" style="--n:{n}"><img alt="" src="{_data_url(glow(picture, attention, best.shift))}">'
         f"<figcaption>{escape(word)}</figcaption></figure>"
-        for n, word in enumerate(best.words)
+        for n, (word, attention) in enumerate(zip(best.words, best.attention, strict=False))
     )
     return f'{said}<div class="words">{"".join(tiles)}</div>'
 
