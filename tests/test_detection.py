@@ -52,12 +52,16 @@ def test_pretraining_detects_words_in_any_cell(output):
         torch.testing.assert_close(torch.exp(-network(images)), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_pretraining_leaves_the_first_blocks_alone_once_they_have_settled():
+def test_pretraining_begins_with_small_images_and_then_leaves_the_first_blocks_alone():
     encoder, batch = tiny_encoder(), picture_batch()
-    phases = {"settled_after": 1, "trainable_from": "layer2", "precision": "fp32"}
+    phases = {"early_epochs": 1, "early_size": 16, "trainable_from": "layer2", "precision": "fp32"}
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | phases)
     encoder.train_from_start()
-    network, learning = WordNetwork(encoder, detector_of(encoder), params), []
+    network, sizes = WordNetwork(encoder, detector_of(encoder), params), []
+    encoder.backbone.layer2.get_submodule("0.conv1").register_forward_pre_hook(
+        lambda _, args: sizes.append(args[0].shape[2])
+    )
+    learning = []
     for epoch in (1, 2):
         network.train()
         network.begin_epoch(epoch)
@@ -65,13 +69,21 @@ def test_pretraining_leaves_the_first_blocks_alone_once_they_have_settled():
         network.loss(batch).backward()
         learning.append({name.split(".")[0] for name, p in encoder.backbone.named_parameters() if p.grad is not None})
     assert learning == [{"conv1", "bn1", "layer1", "layer2"}, {"layer2"}]
+    assert sizes == [4, 8]  # layer2 sees a quarter of 16 pixels, then of 32
 
 
-def test_a_block_that_the_encoder_does_not_have_is_refused_before_it_learns():
-    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"trainable_from": "layer9"})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainable_from": "layer9"}, "resnet18 has no block 'layer9'"),
+        ({"early_size": 64}, "early_size = 64: the encoder sees 32"),
+    ],
+)
+def test_phases_that_the_encoder_cannot_have_are_refused_before_it_learns(changes, message):
+    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"trainable_from": None} | changes)
     entries = [{"tokens": [[1, 4, 2]]}] * 4 + [{"tokens": [[1, 5, 2]]}] * 4
     data = {"train": SimpleNamespace(entries=entries)}
-    with pytest.raises(UserError, match="resnet18 has no block 'layer9'"):
+    with pytest.raises(UserError, match=message):
         pretrain(tiny_encoder(), data, WORDS, DetectionParams(min_images=1, max_share=1.0), params, None)
 
 

@@ -61,10 +61,10 @@ class Encoder(nn.Module):
         self.crop: int | None = config.get("crop")
         if self.crop is not None and self.crop > config["size"]:
             raise UserError(f"encoder.crop = {self.crop} is more than the images have (resize.size = {config['size']})")
-        seen = self.crop or config["size"]
-        probe = torch.zeros(1, 3, seen, seen)
+        self.seen: int = self.crop or config["size"]  # pixels a side that reach the network
+        probe = torch.zeros(1, 3, self.seen, self.seen)
         if config["node"] is None:
-            with _images_of(config["name"], seen):
+            with _images_of(config["name"], self.seen):
                 self.config["node"] = _find_node(network, probe, config["output"])
         try:
             self.backbone = create_feature_extractor(
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         self._frozen: list[nn.Module] = []
         self._simplified: list[GraphModule] = []  # in a list: a twin of the backbone, no part of the state dict
         self.freeze()
-        with torch.no_grad(), _images_of(config["name"], seen):
+        with torch.no_grad(), _images_of(config["name"], self.seen):
             cells = self.eval().look(probe)
         self.cells: int = cells.shape[1]  # of the map; 1 where hidden features have none
         self.channels: int = cells.shape[2]
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
 
     def look(self, images: Tensor) -> Tensor:
         """The map that all outputs are made of, (image, cell, channel): a grid is it, pooled features are its mean."""
-        x = (self._middle(images).float() - self.mean).div_(self.std)
+        x = (self._middle(images).float() - self.mean) / self.std
         network = self._simplified[0] if self._simplified else self.backbone
         x = network(x.contiguous(memory_format=torch.channels_last))["features"]
         return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map are its only cell
