@@ -1,7 +1,5 @@
 """Words detected in the cells of a map: which words, the noisy-OR over cells, and its place beside the captions."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from conftest import tiny_params
@@ -12,7 +10,7 @@ from showtell.captioning import CaptionNetwork
 from showtell.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
 from showtell.encoders import Encoder
 from showtell.errors import UserError
-from showtell.pretraining import PretrainParams, WordNetwork, pretrain
+from showtell.pretraining import PretrainParams, WordNetwork
 from showtell.training import Counts, parts
 
 TOKENS = torch.tensor([4, 6, 7])
@@ -50,41 +48,6 @@ def test_pretraining_detects_words_in_any_cell(output):
         scores = network.detector.detect(encoder.look(images))  # (image, cell, word)
         expected = torch.prod(1 - torch.sigmoid(scores), dim=1)  # no cell detects it
         torch.testing.assert_close(torch.exp(-network(images)), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_pretraining_begins_with_small_images_and_then_leaves_the_first_blocks_alone():
-    encoder, batch = tiny_encoder(), picture_batch()
-    phases = {"early_epochs": 1, "early_size": 16, "trainable_from": "layer2", "precision": "fp32"}
-    params = PretrainParams.model_validate(tiny_params()["pretrain"] | phases)
-    encoder.train_from_start()
-    network, sizes = WordNetwork(encoder, detector_of(encoder), params), []
-    encoder.backbone.layer2.get_submodule("0.conv1").register_forward_pre_hook(
-        lambda _, args: sizes.append(args[0].shape[2])
-    )
-    learning = []
-    for epoch in (1, 2):
-        network.train()
-        network.begin_epoch(epoch)
-        network.zero_grad()
-        network.loss(batch).backward()
-        learning.append({name.split(".")[0] for name, p in encoder.backbone.named_parameters() if p.grad is not None})
-    assert learning == [{"conv1", "bn1", "layer1", "layer2"}, {"layer2"}]
-    assert sizes == [4, 8]  # layer2 sees a quarter of 16 pixels, then of 32
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"trainable_from": "layer9"}, "resnet18 has no block 'layer9'"),
-        ({"early_size": 64}, "early_size = 64: the encoder sees 32"),
-    ],
-)
-def test_phases_that_the_encoder_cannot_have_are_refused_before_it_learns(changes, message):
-    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"trainable_from": None} | changes)
-    entries = [{"tokens": [[1, 4, 2]]}] * 4 + [{"tokens": [[1, 5, 2]]}] * 4
-    data = {"train": SimpleNamespace(entries=entries)}
-    with pytest.raises(UserError, match=message):
-        pretrain(tiny_encoder(), data, WORDS, DetectionParams(min_images=1, max_share=1.0), params, None)
 
 
 def test_noisy_or_adds_up_softplus_however_sure_a_cell_is():

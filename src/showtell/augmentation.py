@@ -5,16 +5,14 @@ Images are uint8 (image, 3, height, width); what is drawn at random comes from P
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 
-def augmented(images: Tensor, crop: int | None, flip: bool, grey: float, size: int | None = None) -> Tensor:
-    """Images as training shows them to an encoder: cropped (None: whole), half mirrored, a share of them grey, and made
-    `size` pixels a side (None: as they are)."""
+def augmented(images: Tensor, crop: int | None, flip: bool, grey: float) -> Tensor:
+    """Images as training shows them to an encoder: cropped (None: whole), half mirrored, a share of them grey."""
     images = cropped(images, crop) if crop is not None else images
     images = mirrored(images) if flip else images
-    images = greyed(images, grey) if grey else images
-    return resized(images, size) if size is not None else images
+    return greyed(images, grey) if grey else images
 
 
 def cropped(images: Tensor, size: int) -> Tensor:
@@ -22,11 +20,6 @@ def cropped(images: Tensor, size: int) -> Tensor:
     room = torch.tensor(images.shape[2:]) - size + 1  # places for the square's top and left
     corners = (torch.rand(len(images), 2) * room).long().tolist()
     return torch.stack([image[:, y : y + size, x : x + size] for image, (y, x) in zip(images, corners, strict=True)])
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """Images of `size` pixels a side, averaged where that is less."""
-    return resize(images, [size, size], antialias=True)
 
 
 def mirrored(images: Tensor) -> Tensor:

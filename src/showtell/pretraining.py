@@ -15,7 +15,6 @@ from showtell.batches import Batch, CaptionedImages, every_image, training_batch
 from showtell.checkpoints import Checkpoints
 from showtell.detection import DetectionParams, WordDetector, words_to_detect
 from showtell.encoders import Encoder
-from showtell.errors import UserError
 from showtell.precision import autocast, device
 from showtell.processes import gathered
 from showtell.training import Counts, Learner, LoopParams, fit, seed_weights
@@ -27,9 +26,6 @@ class PretrainParams(LoopParams):
     """`features`, when the encoder has no weights: learning words from pictures first."""
 
     enabled: bool = Field(description="false: leave an encoder without weights random")
-    early_epochs: int = Field(ge=0, description="first passes, in which all of the encoder learns, from small images")
-    early_size: int | None = Field(ge=16, le=2048, description="pixels of the images in those; null: as in all others")
-    trainable_from: str | None = Field(description="first block that learns in the passes after those; null: all do")
     flip: bool = Field(description="mirror half of the training images")
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
 
@@ -40,13 +36,6 @@ class WordNetwork(Learner):
     def __init__(self, encoder: Encoder, detector: WordDetector, params: PretrainParams):
         super().__init__()
         self.encoder, self.detector, self.params = encoder, detector, params
-        self.size: int | None = None  # pixels a side of the images in the present epoch; None: as they are
-
-    def begin_epoch(self, epoch: int) -> None:
-        early, late_start = epoch <= self.params.early_epochs, self.params.trainable_from
-        self.size = self.params.early_size if early else None
-        if not early and late_start is not None:
-            self.encoder.train_from(late_start)
 
     def forward(self, images: Tensor) -> Tensor:
         """-log of the probability that a word is absent, (image, word)."""
@@ -56,7 +45,7 @@ class WordNetwork(Learner):
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         images = batch.images
         if self.training:
-            images = augmented(images, self.encoder.crop, self.params.flip, self.params.grey, self.size)
+            images = augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
         return self.detector.loss(self(images), batch.targets, batch.mask) / (whole or Counts.of(batch)).images
 
     def groups(self) -> list[tuple[nn.Module, float]]:
@@ -96,10 +85,6 @@ def pretrain(
     seed_weights(params.seed)
     detector = WordDetector(encoder, words_to_detect(data["train"].entries, words), vocabulary)
     network = WordNetwork(encoder, detector, params).to(device())
-    if params.trainable_from is not None:
-        encoder.train_from(params.trainable_from)  # a block that it does not have is refused now, not passes later
-    if params.early_size is not None and params.early_size > encoder.seen:
-        raise UserError(f"pretrain.early_size = {params.early_size}: the encoder sees {encoder.seen} pixels, not more")
     encoder.train_from_start()
     batches = training_batches(data["train"], params.images_per_update, params.seed)
     history = fit(network, batches, word_validation(network, data["val"]), params, "val_f1", checkpoints)

@@ -108,11 +108,11 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         log(f"going on after epoch {standing.epoch}")
+    parallel = Parallel(learner)
     while standing.epoch < params.epochs and standing.since_best < params.stop_after:
         started = time.perf_counter()
         torch.manual_seed(params.seed * 1_000_003 + standing.epoch + rank() * 2**32)
         learner.begin_epoch(standing.epoch + 1)
-        parallel = Parallel(learner)  # anew: what learns may be another part than before
         loss = _train_epoch(parallel, learner, epoch_batches(standing.epoch), optimizer, scaler, standing, params)
         row = {"epoch": standing.epoch + 1, "loss": loss, **validate()}
         improved = _count_epoch(standing, row[select], params)

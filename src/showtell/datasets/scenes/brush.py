@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFilter
 OVERSAMPLE = 3  # drawn three times too large, then averaged: smooth edges
 Point = tuple[float, float]
 Colour = tuple[float, float, float]
-CIRCLE = [(math.cos(math.radians(angle)), math.sin(math.radians(angle))) for angle in range(0, 360, 10)]
 
 
 def tone(colour: Colour, amount: float) -> Colour:
@@ -29,29 +28,25 @@ def mix(one: Colour, other: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-def eight_bit(colour: Colour) -> tuple[int, int, int]:
-    red, green, blue = colour
-    return min(255, max(0, round(red))), min(255, max(0, round(green))), min(255, max(0, round(blue)))
-
-
 def spline(points: Sequence[Point], closed: bool = True, steps: int = 7) -> list[Point]:
     """A smooth curve (Catmull-Rom) through the points."""
-    times = [(step / steps, (step / steps) ** 3) for step in range(1, steps)]
-    around = [points[-1], *points, *points[:2]] if closed else [points[0], *points, points[-1]]
+    count = len(points)
     curve: list[Point] = []
-    for a, b, c, d in zip(around, around[1:], around[2:], around[3:], strict=False):  # from b to c, as a and d lead
-        x0, x1, x2, x3 = _catmull_rom(a[0], b[0], c[0], d[0])
-        y0, y1, y2, y3 = _catmull_rom(a[1], b[1], c[1], d[1])
-        curve.append((b[0], b[1]))
-        curve += [(x0 + x1 * t + x2 * t * t + x3 * t3, y0 + y1 * t + y2 * t * t + y3 * t3) for t, t3 in times]
+    for index in range(count if closed else count - 1):
+        if closed:
+            a, b, c, d = (points[(index + k - 1) % count] for k in range(4))
+        else:
+            a, b, c, d = (points[min(max(index + k - 1, 0), count - 1)] for k in range(4))
+        for step in range(steps):
+            t = step / steps
+            curve.append(tuple(_catmull_rom(a[i], b[i], c[i], d[i], t) for i in (0, 1)))  # type: ignore[arg-type]
     if not closed:
         curve.append(points[-1])
     return curve
 
 
-def _catmull_rom(a: float, b: float, c: float, d: float) -> tuple[float, float, float, float]:
-    """Coefficients of 1, t, t^2 and t^3 from b (t = 0) to c (t = 1)."""
-    return b, 0.5 * (c - a), 0.5 * (2 * a - 5 * b + 4 * c - d), 0.5 * (3 * b - a - 3 * c + d)
+def _catmull_rom(a: float, b: float, c: float, d: float, t: float) -> float:
+    return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t * t + (3 * b - a - 3 * c + d) * t**3)
 
 
 class Brush:
@@ -71,20 +66,18 @@ class Brush:
         self.image = Image.new("RGBA", (pixels[0], pixels[1]))
         self.draw = ImageDraw.Draw(self.image)
 
-    def place(self, points: Sequence[Point]) -> list[Point]:
-        """Where points of the thing lie on the layer, in oversampled pixels."""
-        middle, foot = self.shape[0] / 2, self.shape[1]  # things are mirrored and turned about the middle of their feet
-        cos, sin = self.cos * self.scale, self.sin * self.scale
-        left, top = (middle + self.margin) * self.scale, (foot + self.margin) * self.scale
-        across, down = (-cos, -sin) if self.flip else (cos, sin)
-        return [
-            ((x - middle) * across - (y - foot) * sin + left, (x - middle) * down + (y - foot) * cos + top)
-            for x, y in points
-        ]
+    def place(self, point: Point) -> Point:
+        """Where a point of the thing lies on the layer, in oversampled pixels."""
+        width, height = self.shape
+        x, y = point[0] - width / 2, point[1] - height  # turned about the middle of the feet
+        if self.flip:
+            x = -x
+        x, y = x * self.cos - y * self.sin, x * self.sin + y * self.cos
+        return (x + width / 2 + self.margin) * self.scale, (y + height + self.margin) * self.scale
 
     def poly(self, points: Sequence[Point], colour: Colour, opacity: float = 1.0) -> None:
-        fill = (*eight_bit(colour), round(255 * opacity))
-        placed = self.place(points)
+        fill = (*(min(255, max(0, round(channel))) for channel in colour), round(255 * opacity))
+        placed = [self.place(point) for point in points]
         if opacity == 1.0:
             self.draw.polygon(placed, fill=fill)
             return
@@ -100,7 +93,11 @@ class Brush:
              turn: float = 0.0, opacity: float = 1.0) -> None:
         """An ellipse about (x, y) with half-axes `across` and `down`, turned by `turn` degrees."""
         cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-        points = [(x + across * u * cos - down * v * sin, y + across * u * sin + down * v * cos) for u, v in CIRCLE]
+        points = []
+        for step in range(36):
+            angle = 2 * math.pi * step / 36
+            u, v = across * math.cos(angle), down * math.sin(angle)
+            points.append((x + u * cos - v * sin, y + u * sin + v * cos))
         self.poly(points, colour, opacity)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, taper: float = 1.0) -> None:
@@ -121,17 +118,18 @@ class Brush:
         self.line(spline(points, closed=False, steps=5), width, colour, taper)
 
     def _dot(self, centre: Point, radius: float, colour: Colour) -> None:
+        x, y = self.place(centre)
         r = radius * self.scale
         if r >= 0.7:
-            ((x, y),) = self.place([centre])
-            self.draw.ellipse((x - r, y - r, x + r, y + r), fill=(*eight_bit(colour), 255))
+            fill = (*(min(255, max(0, round(channel))) for channel in colour), 255)
+            self.draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
     def finish(self, light: float, noise: np.ndarray) -> Image.Image:
         """The layer at picture size, rounded by light from above and `light` (-1 one side, 1 the other), grainy.
 
         `noise` is any array of numbers around 0, at least as large as the layer.
         """
-        small = self.image.reduce(OVERSAMPLE)
+        small = self.image.resize((self.image.width // OVERSAMPLE, self.image.height // OVERSAMPLE), Image.BOX)
         reach = max(1.0, 0.05 * max(small.size))
         thick = np.asarray(small.getchannel("A").filter(ImageFilter.GaussianBlur(reach)), np.float32) / 255
         toward = np.roll(thick, (round(reach), round(-light * reach)), (0, 1))  # how much of the thing lies lightward

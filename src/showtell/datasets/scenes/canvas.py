@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from showtell.datasets.scenes.brush import Colour, Point, eight_bit, spline, tone
+from showtell.datasets.scenes.brush import Colour, Point, spline, tone
 
 OVERSAMPLE = 2
 TILE = 1024
@@ -28,6 +28,11 @@ def noise(width: int, height: int, rng: Random) -> np.ndarray:
     """A random piece of noise around 0, float32 (height, width); up to TILE on a side."""
     left, top = rng.randrange(TILE - width + 1), rng.randrange(TILE - height + 1)
     return _noise_tile()[top : top + height, left : left + width]
+
+
+def eight_bit(colour: Colour) -> tuple[int, int, int]:
+    red, green, blue = (min(255, max(0, round(channel))) for channel in colour)
+    return red, green, blue
 
 
 class Canvas:
@@ -60,10 +65,9 @@ class Canvas:
         piece = noise(min(wide, TILE), min(rows, TILE), self.rng)
         lines = (np.linspace(0, 1, rows) ** 0.6 * (piece.shape[0] - 1)).astype(int)  # near rows repeat, far ones crowd
         across = np.linspace(0, piece.shape[1] - 1, self.side).astype(int)
-        shade = (1 + strength * piece)[lines].take(across, axis=1)
-        pixels = np.array(self.image.crop((0, first, self.side, last)), np.float32)
-        pixels *= shade[..., None]
-        self.image.paste(Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8)), (0, first))
+        shade = 1 + strength * piece[lines][:, across]
+        pixels = np.asarray(self.image.crop((0, first, self.side, last)), np.float32) * shade[..., None]
+        self.image.paste(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), (0, first))
 
     def poly(self, points: Sequence[Point], colour: Colour) -> None:
         self.draw.polygon(self._scaled(points), fill=eight_bit(colour))

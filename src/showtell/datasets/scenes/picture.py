@@ -144,7 +144,5 @@ def _developed(image: Image.Image, scene: Scene, rng: Random) -> Image.Image:
     lean = 1 + 0.05 * np.float32(scene.backdrop.sun - 0.5) * span[None, :]
     grain = noise(size, size, rng) * rng.uniform(1.5, 4.5)
     exposure = rng.uniform(0.97, 1.12)
-    pixels = np.array(image, np.float32)
-    pixels *= (corners * lean * exposure)[..., None]
-    pixels += grain[..., None]
-    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8))
+    pixels = np.asarray(image, np.float32) * (corners * lean * exposure)[..., None] + grain[..., None]
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
