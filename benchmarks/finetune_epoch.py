@@ -9,7 +9,8 @@ gradients are the same.
 
 Gradients are compared in fp32 on networks with a smooth function in place of the encoder's ReLUs. A ReLU's gradient
 jumps at 0, and among so many units some lie within rounding of it: there the plain side already differs from itself
-when its memory is laid out otherwise. That difference is printed beside ours.
+when its memory is laid out otherwise. That difference is printed beside ours, which also has the rounding of frozen
+batch norms folded into their convolutions; a single unit on the other side of its kink is some thousandths.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def check(sizes: setting.Sizes, batch: Batch) -> str:
     plain = plain_gradients(sizes, batch, False, as_built)
     itself = setting.difference(plain, plain_gradients(sizes, batch, False, torch.channels_last)).whole
     kinks = setting.difference(plain, our_gradients(sizes, batch, False)).whole
-    require(kinks < 3 * itself + 1e-4, f"gradients in fp32 with ReLUs by {kinks:.1e}, plain and itself by {itself:.1e}")
+    require(kinks < 3 * itself + 1e-2, f"gradients in fp32 with ReLUs by {kinks:.1e}, plain and itself by {itself:.1e}")
     return f"gradients within {gap}; with ReLUs {kinks:.0e}, where plain differs from itself by {itself:.0e}"
 
 

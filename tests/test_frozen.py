@@ -35,6 +35,52 @@ def test_features_are_the_encoder_s_and_it_stays_as_it_is(name):
     assert torch.equal(expected, again) and encoder.hash() == before
 
 
-def test_norms_are_gone():
-    frozen = FrozenEncoder(encoder_of("resnet18"), "fp32")
+@pytest.mark.parametrize("name", ["resnet18", "regnet_x_400mf", "mobilenet_v3_small"])
+def test_norms_are_gone(name):
+    frozen = FrozenEncoder(encoder_of(name), "fp32")
     assert not [module for module in frozen._encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def learnt(encoder: Encoder, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Features in training, and the gradients of what learns."""
+    torch.manual_seed(0)  # stochastic depth
+    features = encoder(images)
+    features.square().mean().backward()
+    return features.detach(), {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [("resnet18", "layer2"), ("regnet_y_400mf", "trunk_output.block2"), ("mobilenet_v3_small", "features.3"),
+     ("densenet121", "features.denseblock2"), ("convnext_tiny", "features.4")],
+)  # fmt: skip
+def test_frozen_blocks_are_simplified_and_those_that_learn_do_so_as_ever(name, block):
+    encoder, plain = encoder_of(name), encoder_of(name)
+    for one in (encoder, plain):
+        one.train_from(block)
+        one.train()
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    keys = set(encoder.state_dict())
+    plain._simplified.clear()
+    features, gradients = learnt(encoder, images)
+    expected, expected_gradients = learnt(plain, images)
+    assert (features - expected).abs().max() <= 1e-3 * expected.abs().max()
+    assert gradients.keys() == expected_gradients.keys() and gradients
+    whole = torch.cat([g.flatten() for g in expected_gradients.values()]).norm()
+    # What lies within rounding of a ReLU's kink has either gradient.
+    assert all((gradients[key] - g).norm() <= 2e-2 * whole for key, g in expected_gradients.items())
+    assert set(encoder.state_dict()) == keys
+    for (key, ours), theirs in zip(encoder.state_dict().items(), plain.state_dict().values(), strict=True):
+        assert (ours - theirs).abs().max() <= 1e-3 * theirs.abs().max(), key  # statistics of batch norms included
+
+
+def test_simplified_blocks_follow_newly_loaded_weights():
+    encoder, other = encoder_of("resnet18"), encoder_of("resnet18")
+    encoder.train_from("layer2")
+    encoder.train()
+    with torch.no_grad():
+        other.backbone.conv1.weight.mul_(-1)
+    encoder.load_state_dict(other.state_dict())
+    other.train_from("layer2")
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(encoder.train()(images), other.train()(images))

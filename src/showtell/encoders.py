@@ -19,6 +19,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from showtell.errors import UserError
 from showtell.files import fingerprint
+from showtell.folding import with_folded_front
 from showtell.params import Section
 from showtell.precision import Precision
 from showtell.weights import bare_network, load_weights
@@ -77,6 +78,7 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(config["mean"]).mul(scale).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).mul(scale).view(shape), persistent=False)
         self._frozen: list[nn.Module] = []
+        self._simplified: list[GraphModule] = []  # in a list: a twin of the backbone, no part of the state dict
         self.freeze()
         with torch.no_grad(), _images_of(config["name"], seen):
             cells = self.eval().look(probe)
@@ -94,8 +96,9 @@ class Encoder(nn.Module):
 
     def look(self, images: Tensor) -> Tensor:
         """The map that all outputs are made of, (image, cell, channel): a grid is it, pooled features are its mean."""
-        x = (self._middle(images).float() - self.mean) / self.std
-        x = self.backbone(x.contiguous(memory_format=torch.channels_last))["features"]
+        x = (self._middle(images).float() - self.mean).div_(self.std)
+        network = self._simplified[0] if self._simplified else self.backbone
+        x = network(x.contiguous(memory_format=torch.channels_last))["features"]
         return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map are its only cell
 
     def _middle(self, images: Tensor) -> Tensor:
@@ -131,6 +134,10 @@ class Encoder(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        self._simplified.clear()
+        if mode and self._frozen and any(p.requires_grad for p in self.backbone.parameters()):
+            learning = {m for m in self.backbone.modules() if not list(m.children())}.difference(self._frozen)
+            self._simplified.append(with_folded_front(self.backbone, learning))
         return self
 
     def trainable_state(self) -> dict[str, Tensor]:

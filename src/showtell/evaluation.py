@@ -23,7 +23,7 @@ from showtell.progress import track
 from showtell.search import SearchParams, SweepParams
 from showtell.things import KEYS, on_things
 
-BATCH = 50  # images decoded side by side; bounds memory, changes no result
+BATCH = 128  # images decoded side by side; bounds memory, changes no result
 ALTERNATIVES = 5  # beams of each test image that the report shows, at most
 
 

@@ -15,7 +15,7 @@ from showtell.precision import autocast, device
 from showtell.processes import agreed, gathered
 from showtell.vocabulary import Vocabulary
 
-BATCH = 64  # images decoded side by side; bounds memory, changes no result
+BATCH = 128  # images decoded side by side; bounds memory, changes no result
 
 
 def validation(

@@ -1,0 +1,75 @@
+"""The graph of a network whose layers do not learn, simplified: the same numbers up to rounding, in less time.
+
+- Batch norms that do not learn are a scale and a shift; the convolutions before them take those into their weights.
+- Residual sums overwrite their first term, as torchvision writes them (`out += identity`); tracing had undone that.
+"""
+
+import copy
+import operator
+from collections.abc import Set
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def with_folded_front(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
+    """A twin of `network` that shares its layers, with those that are not `learning` (and in eval mode) simplified."""
+    twin = fx.GraphModule(network, copy.deepcopy(network.graph))
+    fold_norms(twin, learning)
+    sum_in_place(twin, learning)
+    return twin
+
+
+def fold_norms(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) -> None:
+    """Put batch norms in eval mode into the convolutions before them, where only they follow.
+
+    Modules that are `learning` stay as they are. The convolutions are replaced by new ones, none is changed.
+    """
+    modules = {name: module for name, module in network.named_modules() if learning.isdisjoint(module.modules())}
+    calls = [node.target for node in network.graph.nodes if node.op == "call_module"]
+    for node in list(network.graph.nodes):
+        if _calls(node, modules, nn.Sequential):  # tracing takes torchvision's convolution with norm as a single layer
+            network.set_submodule(node.target, _without_norms(modules[node.target]))
+        if not _calls(node, modules, nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        shared = max(calls.count(before.target), calls.count(node.target), len(before.users)) > 1
+        if _calls(before, modules, nn.Conv2d) and not shared:
+            network.set_submodule(before.target, _folded(modules[before.target], modules[node.target]))
+            node.replace_all_uses_with(before)
+            network.graph.erase_node(node)
+    network.delete_all_unused_submodules()
+    network.recompile()
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    return fuse_conv_bn_eval(convolution, norm).to(memory_format=torch.channels_last)
+
+
+def _without_norms(layers: nn.Sequential) -> nn.Sequential:
+    """The same layers, each convolution with the norm that follows it in one."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and found and type(found[-1]) is nn.Conv2d:
+            found[-1] = _folded(found[-1], layer)
+        else:
+            found.append(layer)
+    return nn.Sequential(*found)
+
+
+def sum_in_place(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) -> None:
+    """Let a sum overwrite its first term where a layer made it (none that is `learning`) and nothing else reads it."""
+    modules = {name: module for name, module in network.named_modules() if learning.isdisjoint(module.modules())}
+    for node in network.graph.nodes:
+        if node.op == "call_function" and node.target is operator.add:
+            first = node.args[0]
+            if _calls(first, modules, nn.BatchNorm2d | nn.Conv2d) and len(first.users) == 1:
+                node.target = operator.iadd
+    network.recompile()
+
+
+def _calls(node: Any, modules: dict[str, nn.Module], kind: Any) -> bool:
+    """Whether a node of the graph is the output of a module of this kind."""
+    return isinstance(node, fx.Node) and node.op == "call_module" and isinstance(modules.get(node.target), kind)
