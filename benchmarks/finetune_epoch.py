@@ -9,8 +9,7 @@ gradients are the same.
 
 Gradients are compared in fp32 on networks with a smooth function in place of the encoder's ReLUs. A ReLU's gradient
 jumps at 0, and among so many units some lie within rounding of it: there the plain side already differs from itself
-when its memory is laid out otherwise. That difference is printed beside ours, which also has the rounding of frozen
-batch norms folded into their convolutions; a single unit on the other side of its kink is some thousandths.
+when its memory is laid out otherwise. That difference is printed beside ours.
 """
 
 import argparse
@@ -55,6 +54,8 @@ def our_update(sizes: setting.Sizes, precision: str, smooth: bool = False) -> se
 
 def our_gradients(sizes: setting.Sizes, batch: Batch, smooth: bool) -> Gradients:
     updates = our_update(sizes, "fp32", smooth)
+    if not smooth:  # folded norms round otherwise, which moves units across their kinks: compared where there are none
+        updates.network.encoder._simplified.clear()
     updates.gradients(batch)
     return setting.gradients(updates.network.decoder, updates.network.encoder)
 
@@ -77,7 +78,7 @@ def check(sizes: setting.Sizes, batch: Batch) -> str:
     plain = plain_gradients(sizes, batch, False, as_built)
     itself = setting.difference(plain, plain_gradients(sizes, batch, False, torch.channels_last)).whole
     kinks = setting.difference(plain, our_gradients(sizes, batch, False)).whole
-    require(kinks < 3 * itself + 1e-2, f"gradients in fp32 with ReLUs by {kinks:.1e}, plain and itself by {itself:.1e}")
+    require(kinks < 3 * itself + 1e-4, f"gradients in fp32 with ReLUs by {kinks:.1e}, plain and itself by {itself:.1e}")
     return f"gradients within {gap}; with ReLUs {kinks:.0e}, where plain differs from itself by {itself:.0e}"
 
 
