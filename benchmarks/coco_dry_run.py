@@ -111,7 +111,7 @@ def write_params(folder: Path, changes: dict[str, Any]) -> None:
 
 def run_stage(name: str, folder: Path) -> Stage:
     """Run a stage as DVC does, in `folder`; `UserError` with what it said when it fails."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SHOWTELL_PROCESSES": "1"}
     command = [sys.executable, str(ROOT / "stages" / f"{name}.py")]
     started, kilobytes = time.perf_counter(), 0
     with open(folder / f"{name}.log", "w+b") as log:

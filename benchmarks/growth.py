@@ -127,7 +127,10 @@ def turn_train_into_test(folder: Path, model: Path) -> None:
 def run(stage: str, folder: Path) -> tuple[float, float]:
     """Seconds (once everything is imported) and peak megabytes of a stage."""
     command = [sys.executable, "-c", CHILD, str(ROOT / "stages" / f"{stage}.py")]
-    environment = os.environ | {"PATH": str(Path(sys.executable).parent)}  # no Java: METEOR is not ours
+    environment = os.environ | {
+        "PATH": str(Path(sys.executable).parent),  # no Java: METEOR is not ours
+        "SHOWTELL_PROCESSES": "1",  # of several, each would hold the captions
+    }
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as child:

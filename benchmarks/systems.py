@@ -191,6 +191,7 @@ def repro(stage: str, folder: Path, plan: Plan) -> str:
     """Bring one stage up to date and return what it said; `RunFailed` with the line that says why it could not."""
     environment = os.environ | {
         "OMP_NUM_THREADS": str(plan.threads),
+        "SHOWTELL_PROCESSES": "1",  # systems run side by side instead
         "PYTHONPATH": str(folder / "src"),  # the clone's own code, whatever is installed
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }

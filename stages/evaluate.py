@@ -22,7 +22,7 @@ def main() -> None:
     objects = read_json(paths.OBJECTS)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
     captioner = Captioner.load(paths.FINETUNE_MODEL)
-    tuned = evaluate(captioner, test, objects, beam, search, meteor=True)
+    tuned = evaluate(captioner, test, objects, beam, search, meteor=first())
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search).metrics
     unseen = unseen_part(tuned, objects)
     swept = sweep(captioner, val, load("sweep"), search)

@@ -11,8 +11,9 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-# Tiny tensors: a second thread costs more than it brings, and waits for the first where the machine is busy.
+# Tiny tensors: a second thread or process costs more than it brings, and waits for the first on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SHOWTELL_PROCESSES", "1")
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")

@@ -47,6 +47,14 @@ def in_two(stage: str, folder: Path) -> str:
     return said
 
 
+def say(folder: Path, script: str, count: str) -> tuple[int, str]:
+    """A script's status and what it says in so many processes."""
+    (folder / "stage.py").write_text(script)
+    command, environment = [sys.executable, str(folder / "stage.py")], os.environ | {"SHOWTELL_PROCESSES": count}
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=300)
+    return done.returncode, done.stderr
+
+
 def metrics(folder: Path, stage: str) -> dict:
     return json.loads((folder / "metrics" / f"{stage}.json").read_text())
 
@@ -93,8 +101,8 @@ def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_pa
     process = start("train", folder, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "error: data/vocab.json does not exist" in said
-    assert "Traceback" not in said
+    assert said.startswith("error: data/vocab.json does not exist")
+    assert said.count("\n") == 1
     other = copy_pipeline("data", folder=tmp_path / "other")
     write_params(other, train={"epochs": 5000, "stop_after": 5000})
     process = start("train", other, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
@@ -119,6 +127,58 @@ def test_a_wrong_number_is_refused(tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said == "error: SHOWTELL_PROCESSES = 'many': it must be a number of processes, 1 or more\n"
+
+
+ALONE_IN_TROUBLE = """
+import os, signal, time
+from showtell.errors import UserError
+from showtell.processes import gathered, launch, rank
+
+def main():
+    if rank() == 1:
+        {trouble}
+    gathered([1])
+
+if __name__ == "__main__":
+    launch(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "line"),
+    [
+        ("raise UserError('no room on disk')", "error: process 1: no room on disk\n"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "error: process 1 ended with status -9 (out of memory?); SHOWTELL_PROCESSES=1 needs less\n",
+        ),
+    ],
+)
+def test_the_trouble_of_another_process_ends_the_stage_with_its_line(tmp_path, trouble, line):
+    assert say(tmp_path, ALONE_IN_TROUBLE.format(trouble=trouble), "2") == (1, line)
+
+
+def test_a_stage_that_is_killed_takes_the_others_along(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(ALONE_IN_TROUBLE.format(trouble="print(os.getpid(), flush=True); time.sleep(600)"))
+    command, environment = [sys.executable, str(script)], os.environ | {"SHOWTELL_PROCESSES": "2"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    with process:
+        other = int(process.stdout.readline())
+        process.kill()
+    for _ in range(100):
+        if not _alive(other):
+            return
+        time.sleep(0.1)
+    pytest.fail("a process works on")
+
+
+@pytest.mark.parametrize(("cores", "usually", "count"), [(1, 2, 1), (2, 2, 2), (16, 2, 2), (16, 1, 1)])
+def test_processes_share_a_processor_s_cores(monkeypatch, cores, usually, count):
+    monkeypatch.delenv("SHOWTELL_PROCESSES")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert processes.wanted(usually) == count
 
 
 def test_alone_everything_is_one_s_own():

@@ -19,7 +19,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from showtell.errors import UserError
 from showtell.files import fingerprint
-from showtell.folding import with_folded_front
+from showtell.folding import with_simplified_front
 from showtell.params import Section
 from showtell.precision import Precision
 from showtell.weights import bare_network, load_weights
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
         self._simplified.clear()
         if mode and self._frozen and any(p.requires_grad for p in self.backbone.parameters()):
             learning = {m for m in self.backbone.modules() if not list(m.children())}.difference(self._frozen)
-            self._simplified.append(with_folded_front(self.backbone, learning))
+            self._simplified.append(with_simplified_front(self.backbone, learning))
         return self
 
     def trainable_state(self) -> dict[str, Tensor]:

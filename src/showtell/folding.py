@@ -14,20 +14,29 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def with_folded_front(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
+def with_simplified_front(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
     """A twin of `network` that shares its layers, with those that are not `learning` (and in eval mode) simplified."""
     twin = fx.GraphModule(network, copy.deepcopy(network.graph))
-    fold_norms(twin, learning)
-    sum_in_place(twin, learning)
+    simplify(twin, learning)
     return twin
 
 
-def fold_norms(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) -> None:
-    """Put batch norms in eval mode into the convolutions before them, where only they follow.
+def simplify(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) -> None:
+    """Both simplifications, in place, of all layers in eval mode but those that are `learning`."""
+    _fold_norms(network, _at_rest(network, learning))
+    _sum_in_place(network, _at_rest(network, learning))
+    network.recompile()
 
-    Modules that are `learning` stay as they are. The convolutions are replaced by new ones, none is changed.
+
+def _at_rest(network: fx.GraphModule, learning: Set[nn.Module]) -> dict[str, nn.Module]:
+    return {name: module for name, module in network.named_modules() if learning.isdisjoint(module.modules())}
+
+
+def _fold_norms(network: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
+    """Put batch norms among `modules` into the convolutions before them, where only they follow.
+
+    The convolutions are replaced by new ones, none is changed.
     """
-    modules = {name: module for name, module in network.named_modules() if learning.isdisjoint(module.modules())}
     calls = [node.target for node in network.graph.nodes if node.op == "call_module"]
     for node in list(network.graph.nodes):
         if _calls(node, modules, nn.Sequential):  # tracing takes torchvision's convolution with norm as a single layer
@@ -41,7 +50,6 @@ def fold_norms(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) 
             node.replace_all_uses_with(before)
             network.graph.erase_node(node)
     network.delete_all_unused_submodules()
-    network.recompile()
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
@@ -59,15 +67,13 @@ def _without_norms(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*found)
 
 
-def sum_in_place(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) -> None:
-    """Let a sum overwrite its first term where a layer made it (none that is `learning`) and nothing else reads it."""
-    modules = {name: module for name, module in network.named_modules() if learning.isdisjoint(module.modules())}
+def _sum_in_place(network: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
+    """Let a sum overwrite its first term where one of `modules` made it and nothing else reads it."""
     for node in network.graph.nodes:
         if node.op == "call_function" and node.target is operator.add:
             first = node.args[0]
             if _calls(first, modules, nn.BatchNorm2d | nn.Conv2d) and len(first.users) == 1:
                 node.target = operator.iadd
-    network.recompile()
 
 
 def _calls(node: Any, modules: dict[str, nn.Module], kind: Any) -> bool:

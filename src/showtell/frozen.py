@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from showtell.encoders import Encoder
-from showtell.folding import fold_norms, sum_in_place
+from showtell.folding import simplify
 from showtell.precision import Precision, autocast, device
 
 AT_ONCE = {"cpu": 16, "cuda": 128}  # images in the network together
@@ -21,8 +21,7 @@ class FrozenEncoder:
 
     def __init__(self, encoder: Encoder, precision: Precision):
         self._encoder, self._precision = copy.deepcopy(encoder).eval().to(device()), precision
-        fold_norms(self._encoder.backbone)
-        sum_in_place(self._encoder.backbone)
+        simplify(self._encoder.backbone)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Parallel:
             # Statistics are averaged at the end of an epoch; sending them around with each update would undo that.
             known = inspect.signature(DistributedDataParallel.__init__).parameters
             name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
-            self.loss = DistributedDataParallel(self.loss, **{name: False})
+            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True, **{name: False})
 
     def backward(self, parts: list[Batch], whole: tuple, scale: Callable[[Tensor], Tensor]) -> Tensor:
         """Add this process's parts' gradients, exchange them with the last, and return the sum of its losses."""
