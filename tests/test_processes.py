@@ -118,6 +118,22 @@ def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_pa
     pytest.fail("a process works on")
 
 
+@pytest.mark.slow
+def test_two_processes_that_were_killed_go_on_to_the_same_weights(copy_pipeline, tmp_path):
+    whole, killed = (copy_pipeline("data", folder=tmp_path / name) for name in ("whole", "killed"))
+    for folder in (whole, killed):
+        write_params(folder, train={"epochs": 30, "stop_after": 30})
+    in_two("train", whole)
+    process = start("train", killed, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
+    with process:
+        process.stderr.readline()
+        process.stderr.readline()
+        process.kill()
+    assert in_two("train", killed).startswith("going on after epoch ")
+    weights = [load_file(folder / "data" / "models" / "train" / "model.safetensors") for folder in (whole, killed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() != b""
 
