@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -36,8 +37,12 @@ SAME = {
 
 def start(stage: str, folder: Path, **environment: str) -> subprocess.Popen:
     """`python stages/<stage>.py` as DVC starts it."""
-    command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
-    return subprocess.Popen(command, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+    return start_script(ROOT / "stages" / f"{stage}.py", folder, **environment)
+
+
+def start_script(script: Path, folder: Path, **environment: str) -> subprocess.Popen:
+    command, pipe = [sys.executable, str(script)], subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def in_two(stage: str, folder: Path) -> str:
@@ -45,14 +50,6 @@ def in_two(stage: str, folder: Path) -> str:
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
-
-
-def say(folder: Path, script: str, count: str) -> tuple[int, str]:
-    """A script's status and what it says in so many processes."""
-    (folder / "stage.py").write_text(script)
-    command, environment = [sys.executable, str(folder / "stage.py")], os.environ | {"SHOWTELL_PROCESSES": count}
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=300)
-    return done.returncode, done.stderr
 
 
 def metrics(folder: Path, stage: str) -> dict:
@@ -110,12 +107,9 @@ def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_pa
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert line.startswith("epoch   1/5000")
-    for _ in range(100):
-        last = (other / "work").glob("train-*.lock")
-        if not any(_alive(int(lock.read_text())) for lock in last):
-            return
-        time.sleep(0.1)
-    pytest.fail("a process works on")
+    last = (other / "work").glob("train-*.lock")
+    holders = [int(lock.read_text()) for lock in last]
+    assert soon(lambda: not any(map(_alive, holders))), "a process works on"
 
 
 @pytest.mark.slow
@@ -132,6 +126,11 @@ def test_two_processes_that_were_killed_go_on_to_the_same_weights(copy_pipeline,
     assert in_two("train", killed).startswith("going on after epoch ")
     weights = [load_file(folder / "data" / "models" / "train" / "model.safetensors") for folder in (whole, killed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    """Whether it comes true within ten seconds."""
+    return any(true() or time.sleep(0.1) for _ in range(100))
 
 
 def _alive(pid: int) -> bool:
@@ -160,6 +159,11 @@ if __name__ == "__main__":
 """
 
 
+def in_trouble(folder: Path, trouble: str) -> subprocess.Popen:
+    (folder / "stage.py").write_text(ALONE_IN_TROUBLE.format(trouble=trouble))
+    return start_script(folder / "stage.py", folder, SHOWTELL_PROCESSES="2")
+
+
 @pytest.mark.parametrize(
     ("trouble", "line"),
     [
@@ -171,22 +175,16 @@ if __name__ == "__main__":
     ],
 )
 def test_the_trouble_of_another_process_ends_the_stage_with_its_line(tmp_path, trouble, line):
-    assert say(tmp_path, ALONE_IN_TROUBLE.format(trouble=trouble), "2") == (1, line)
+    process = in_trouble(tmp_path, trouble)
+    _, said = process.communicate(timeout=300)
+    assert (process.returncode, said) == (1, line)
 
 
 def test_a_stage_that_is_killed_takes_the_others_along(tmp_path):
-    script = tmp_path / "stage.py"
-    script.write_text(ALONE_IN_TROUBLE.format(trouble="print(os.getpid(), flush=True); time.sleep(600)"))
-    command, environment = [sys.executable, str(script)], os.environ | {"SHOWTELL_PROCESSES": "2"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    with process:
+    with in_trouble(tmp_path, "print(os.getpid(), flush=True); time.sleep(600)") as process:
         other = int(process.stdout.readline())
         process.kill()
-    for _ in range(100):
-        if not _alive(other):
-            return
-        time.sleep(0.1)
-    pytest.fail("a process works on")
+    assert soon(lambda: not _alive(other)), "a process works on"
 
 
 @pytest.mark.parametrize(("cores", "usually", "count"), [(1, 2, 1), (2, 2, 2), (16, 2, 2), (16, 1, 1)])

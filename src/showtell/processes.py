@@ -6,14 +6,14 @@ alone writes. The stage itself is that first process: it starts the others on it
 here does nothing.
 """
 
-import ctypes
 import os
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
+from functools import partial
 from itertools import chain, zip_longest
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,12 +23,11 @@ import torch
 from torch import distributed
 
 from showtell import errors
+from showtell.cores import START, cores, end_with_parent
 from showtell.errors import UserError
 from showtell.workplace import Workplace
 
 T = TypeVar("T")
-
-END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def launch(main: Callable[[], None], usually: int = 2) -> None:
@@ -44,116 +43,99 @@ def wanted(usually: int) -> int:
     """
     asked = os.environ.get("SHOWTELL_PROCESSES")
     if asked is None:
-        return 1 if torch.cuda.is_available() or _cores() < usually else usually
+        return 1 if torch.cuda.is_available() or cores() < usually else usually
     if not asked.isdigit() or int(asked) < 1:
         raise UserError(f"SHOWTELL_PROCESSES = {asked!r}: it must be a number of processes, 1 or more")
     return int(asked)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _launch(main: Callable[[], None], count: int) -> int | None:
     """Run `main` here, as the first of `count` processes."""
     if count == 1:
         return main()
-    # A fork has all modules loaded already; with a GPU's driver at work it would not survive.
-    context = get_context("spawn" if torch.cuda.is_available() else "fork")
+    context = get_context("spawn" if torch.cuda.is_available() else START)  # a GPU's driver does not survive a fork
     with tempfile.TemporaryDirectory() as folder:
         meeting, reasons = f"file://{folder}/meeting", context.SimpleQueue()
         helpers = [context.Process(target=_help, args=(main, k, count, meeting, reasons)) for k in range(1, count)]
         for helper in helpers:
             helper.start()
         try:
-            _join(0, count, meeting)
+            _meet(0, count, meeting)
             status = main()
-            for helper in helpers:
-                helper.join()
-            if not any(helper.exitcode for helper in helpers):
-                return status
-            failure = None
-        except (RuntimeError, OSError) as error:  # what an exchange says when its other side is gone
-            failure = error
-            if not any(_has_failed(helper) for helper in helpers):
+            trouble = _trouble(helpers, reasons)
+        except (RuntimeError, OSError):  # what an exchange says when its other side is gone
+            trouble = _trouble(helpers, reasons, patience=1)
+            if trouble is None:
                 raise
         finally:
             for helper in helpers:
                 helper.kill()
-            _leave()
-        raise UserError(_reason(helpers, reasons)) from failure
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+    if trouble is not None:
+        raise UserError(trouble)
+    return status
 
 
-def _has_failed(helper: Any) -> bool:
-    helper.join(timeout=1)  # its end may be on its way
-    return bool(helper.exitcode)
-
-
-def _reason(helpers: Sequence[Any], reasons: Any) -> str:
+def _trouble(helpers: Sequence[Any], reasons: Any, patience: float | None = None) -> str | None:
+    """Why the first of the others that failed did so, once they have ended or `patience` (seconds for each) is over."""
+    for helper in helpers:
+        helper.join(patience)
+    failed = [(number, helper.exitcode) for number, helper in enumerate(helpers, start=1) if helper.exitcode]
+    if not failed:
+        return None
     if not reasons.empty():
         return reasons.get()
-    number, status = next((k, helper.exitcode) for k, helper in enumerate(helpers, start=1) if helper.exitcode)
+    number, status = failed[0]
     return f"process {number} ended with status {status} (out of memory?); SHOWTELL_PROCESSES=1 needs less"
 
 
 def _help(main: Callable[[], None], number: int, count: int, meeting: str, reasons: Any) -> None:
-    """Run `main` as one of the others, in silence: what they would say, the first one says."""
+    """Run `main` as one of the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first, which ends the others
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)  # also when the first is killed
-    status = 1
-    with open(os.devnull, "w") as sys.stderr:
-        try:
-            _join(number, count, meeting)
-            main()
-            status = 0
-        except UserError as error:
-            reasons.put(f"process {number}: {error}")
-        except Exception:
-            reasons.put(f"process {number}: {traceback.format_exc()}")
+    end_with_parent()
+    status = _in_silence(lambda: (_meet(number, count, meeting), main()), number, reasons.put)
     os._exit(status)  # at once: what the first process had open is not this one's to tidy
 
 
-def _join(number: int, count: int, meeting: str) -> None:
-    """Become one of `count` processes on this machine, with a fair share of its cores."""
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(number)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, _cores() // count))
+def _in_silence(run: Callable[[], Any], number: int, tell: Callable[[str], Any]) -> int:
+    """Status of a process that is not the first: what it would say, that one says, but `tell` hears why it failed."""
+    with open(os.devnull, "w") as silence, redirect_stderr(silence):
+        try:
+            run()
+            return 0
+        except UserError as error:
+            tell(f"process {number}: {error}")
+        except Exception:
+            tell(f"process {number}: {traceback.format_exc()}")
+    return 1
+
+
+def _meet(number: int, count: int, meeting: str) -> None:
+    """Become one of `count` processes of this machine, with a fair share of its cores."""
+    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores() // count))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
-    backend = "nccl" if cuda else "gloo"
-    distributed.init_process_group(backend, init_method=meeting, rank=number, world_size=count)
+    _join(number, init_method=meeting, rank=number, world_size=count)
+    distributed.barrier()  # one that failed before all are connected would make gloo complain on its own
 
 
-def _leave() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def _join(local: int, **meeting: Any) -> None:
+    """Join the others, with GPU number `local` of this machine where it has some."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(local)
+    distributed.init_process_group("nccl" if cuda else "gloo", **meeting)
 
 
 def _under_torchrun(main: Callable[[], None]) -> int | None:
-    """Run `main` as one of those that torchrun has started, all but the first in silence."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    stderr = sys.stderr
+    """Run `main` as one of those that torchrun has started."""
+    _join(int(os.environ["LOCAL_RANK"]))
     try:
-        if first():
-            return main()
-        with open(os.devnull, "w") as sys.stderr:
-            return main()
-    except UserError as error:
-        if first():
-            raise
-        print(f"process {rank()}: {error}", file=stderr)
-        return 1
-    except Exception:
-        traceback.print_exc(file=stderr)
-        return 1
+        return main() if first() else _in_silence(main, rank(), partial(print, file=sys.stderr))
     finally:
-        sys.stderr = stderr
-        _leave()
+        distributed.destroy_process_group()
 
 
 def rank() -> int:

@@ -8,9 +8,6 @@ picture that the journal and the store both know.
 import errno
 import hashlib
 import json
-import os
-import sys
-import threading
 import warnings
 import zlib
 from collections import deque
@@ -19,7 +16,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +25,7 @@ import torch
 
 from showtell import audit
 from showtell.audit import Facts
+from showtell.cores import START, cores, end_with_parent
 from showtell.datasets.archives import Address, read
 from showtell.datasets.pictures import Pictures
 from showtell.errors import UserError
@@ -96,14 +94,13 @@ def resize_chunk(writer: RowWriter, transform: Transform, work: Work) -> list[Fa
 
 def _start_worker() -> None:
     torch.set_num_threads(1)  # each core has a worker
-    # A parent that is killed outright cannot stop its workers, which would wait for work for ever.
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
 
 
 @contextmanager
 def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
     """A pool of `count` processes (default: one for each core that this process may use); None for little work."""
-    count = len(os.sched_getaffinity(0)) if count is None else count
+    count = cores() if count is None else count
     if count < 2 or total < INLINE:
         yield None
         return
@@ -121,11 +118,8 @@ def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
 
 
 def _start_pool(count: int) -> ProcessPoolExecutor:
-    """All workers, started now: forks must come before any thread (a progress bar has one), or they could hang.
-
-    Forks share what this process has imported already; torch alone would take each new process more than a second.
-    """
-    pool = ProcessPoolExecutor(count, get_context("fork" if sys.platform == "linux" else "spawn"), _start_worker)
+    """All workers, started now: forks must come before any thread (a progress bar has one), or they could hang."""
+    pool = ProcessPoolExecutor(count, get_context(START), _start_worker)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the idle threads of numeric libraries count as threads
         pool.submit(int).result()

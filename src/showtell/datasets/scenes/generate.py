@@ -1,7 +1,6 @@
 """The embedded dataset: drawn scenes with captions, boxes and names, in the form that every source shares."""
 
 import multiprocessing
-import os
 import zipfile
 from pathlib import Path
 from random import Random
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from showtell import params
+from showtell.cores import cores
 from showtell.datasets.scenes.captions import captions
 from showtell.datasets.scenes.compose import compose, is_unseen
 from showtell.datasets.scenes.phrases import colour_words, names
@@ -70,7 +70,7 @@ def _one(job: tuple[int, str, int, int]) -> tuple[Picture, list[str]]:
 
 def _pictures(jobs: list[tuple[int, str, int, int]]) -> Any:
     """Pictures with their captions, in the order of the jobs, made on every core."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores()
     if workers == 1 or len(jobs) < 200:
         yield from map(_one, jobs)
         return

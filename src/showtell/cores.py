@@ -1,0 +1,19 @@
+"""A machine's cores, and processes that share its work: how many, how they start, and that none is left behind."""
+
+import os
+import sys
+import threading
+from multiprocessing import parent_process
+
+# A fork shares what its parent has imported already; torch alone would take each new process more than a second.
+START = "fork" if sys.platform == "linux" else "spawn"
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_parent() -> None:
+    """A parent that is killed outright cannot stop this process, which would go on or wait for work for ever."""
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
