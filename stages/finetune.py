@@ -38,6 +38,8 @@ def main() -> None:
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not first():
             return
+        if captioner.encoder.config["output"] == "grid":  # pooled features hold no cells to detect words in
+            captioner.detector = detector
         captioner.save(paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)
         place.finish()

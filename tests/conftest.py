@@ -24,7 +24,7 @@ TINY = {
     "vocab": {"min_count": 1},
     "resize": {"size": 64},
     "detection": {"min_images": 2},
-    "pretrain": {"epochs": 1, "images_per_update": 8, "warmup_updates": 0},
+    "pretrain": {"epochs": 2, "front_epochs": 1, "images_per_update": 8, "warmup_updates": 0},
     "decoder": {"embedding": 8, "hidden": 8, "attention": 8},
     "train": {"epochs": 2, "images_per_update": 8, "warmup_updates": 0},
     "finetune": {"epochs": 1, "images_per_update": 8, "warmup_updates": 0},

@@ -13,6 +13,7 @@ from tiny_model import WORDS, tiny_captioner
 
 from showtell import Captioner
 from showtell.captioner import as_picture
+from showtell.detection import WordDetector
 from showtell.errors import UserError
 from showtell.vocabulary import Vocabulary
 
@@ -122,6 +123,32 @@ def test_what_is_saved_says_the_same_when_loaded(saved):
     assert [c.text for c in before] == [c.text for c in after]
     assert loaded.hash() == tiny_captioner().hash()
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors", "vocab.json"]
+
+
+def with_detector(missing: str) -> Captioner:
+    """The captioner and a detector of one word, which it finds in no picture."""
+    plain = tiny_captioner()
+    token = plain.vocabulary.words.index(missing)
+    detector = WordDetector(plain.encoder, torch.tensor([token]), len(plain.vocabulary))
+    with torch.no_grad():
+        detector.detect.weight.zero_()
+        detector.detect.bias.fill_(-1e4)
+    parts = plain.encoder, plain.decoder, plain.params, plain.vocabulary, plain.transform, plain.precision
+    return Captioner(*parts, detector)
+
+
+def test_words_that_are_not_detected_are_not_said(tmp_path):
+    images = [picture(seed) for seed in range(6)]
+    alone = tiny_captioner().caption(images, beam=3)
+    missing = alone[0].words[0]
+    captioner = with_detector(missing)
+    said = {weight: captioner.caption(images, beam=3, detection_weight=weight) for weight in (0.0, 10.0)}
+    assert [c.words for c in said[0.0]] == [c.words for c in alone]
+    assert not any(missing in c.words for c in said[10.0])
+    captioner.save(tmp_path, notes={})
+    again = Captioner.load(tmp_path)
+    assert again.hash() == captioner.hash() != tiny_captioner().hash()
+    assert [c.words for c in again.caption(images, beam=3, detection_weight=10.0)] == [c.words for c in said[10.0]]
 
 
 def test_the_same_model_is_the_same_bytes(saved, tmp_path):

@@ -1,5 +1,7 @@
 """Words detected in the cells of a map: which words, the noisy-OR over cells, and its place beside the captions."""
 
+import math
+
 import pytest
 import torch
 from conftest import tiny_params
@@ -7,11 +9,13 @@ from tiny_networks import WORDS, caption_network, picture_batch, tiny_encoder
 from torch.nn import functional
 
 from showtell.captioning import CaptionNetwork
+from showtell.checkpoints import Checkpoints
 from showtell.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
 from showtell.encoders import Encoder
 from showtell.errors import UserError
 from showtell.pretraining import PretrainParams, WordNetwork
-from showtell.training import Counts, parts
+from showtell.training import Counts, fit, parts
+from showtell.workplace import Workplace
 
 TOKENS = torch.tensor([4, 6, 7])
 
@@ -50,6 +54,38 @@ def test_pretraining_detects_words_in_any_cell(output):
         torch.testing.assert_close(torch.exp(-network(images)), expected, rtol=1e-3, atol=1e-4)
 
 
+def pretrained(folder, epochs: int) -> list[dict[str, torch.Tensor]]:
+    """The encoder's state after each epoch, of which the blocks before layer2 take part in the first only."""
+    folder.mkdir(exist_ok=True)
+    changes = {"epochs": epochs, "front_epochs": 1, "trainable_from": "layer2", "precision": "fp32", "ema": 0.0}
+    params = PretrainParams.model_validate(tiny_params()["pretrain"] | changes | {"schedule": "plateau"})
+    encoder, states = tiny_encoder(), []
+    encoder.train_from_start()
+    network = WordNetwork(encoder, detector_of(encoder), params)
+
+    def validate() -> dict[str, float]:
+        network.eval()
+        states.append({name: tensor.clone() for name, tensor in encoder.state_dict().items()})
+        return {"score": float(len(states))}
+
+    fit(network, lambda epoch: [picture_batch()] * 12, validate, params, "score", Checkpoints(Workplace(folder)))
+    return states
+
+
+def test_first_blocks_learn_in_the_front_epochs_only(tmp_path):
+    one, two, three = pretrained(tmp_path / "whole", 3)
+    changed = {name for name in two if not torch.allclose(three[name], two[name], rtol=0, atol=1e-6)}
+    assert any(name.startswith("backbone.layer2") for name in changed)
+    before = {name for name in two if name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1"))}
+    assert before and not before & changed  # batch norm's statistics included
+    fresh = tiny_encoder().state_dict()
+    assert not torch.allclose(one["backbone.conv1.weight"], fresh["backbone.conv1.weight"], rtol=0, atol=1e-6)
+    pretrained(tmp_path / "parts", 2)
+    (resumed,) = pretrained(tmp_path / "parts", 3)
+    for name, tensor in three.items():
+        assert torch.equal(resumed[name], tensor), name
+
+
 def test_noisy_or_adds_up_softplus_however_sure_a_cell_is():
     scores = torch.cat([torch.randn(3, 8, 5) * 6, torch.tensor([-200.0, 200.0]).view(1, 2, 1).expand(3, 2, 5)], dim=1)
     ours, library = scores.clone().requires_grad_(), scores.clone().requires_grad_()
@@ -71,6 +107,18 @@ def test_the_loss_is_the_cross_entropy_of_the_words_of_all_captions():
     torch.testing.assert_close(detector.loss(absent, tokens, mask), expected)  # the third image has no captions
 
 
+def test_evidence_is_the_log_probability_of_words_that_are_detected_and_nothing_of_others():
+    detector = detector_of(tiny_encoder())
+    cells = torch.randn(2, 5, detector.detect.in_features)
+    with torch.no_grad():
+        detector.detect.bias[0] = -1e4  # its first word is in no picture
+        evidence = detector.evidence(cells)
+        present = 1 - torch.prod(1 - torch.sigmoid(detector.detect(cells)), dim=1)  # (image, word)
+    torch.testing.assert_close(evidence[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
+    assert evidence[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
+    assert evidence[:, [w for w in range(WORDS) if w not in TOKENS]].eq(0).all()
+
+
 def test_fine_tuning_detects_words_beside_the_captions():
     captions, both, batch = finetuned(0.0), finetuned(0.5), picture_batch()
     loss = both.loss(batch)
@@ -80,7 +128,7 @@ def test_fine_tuning_detects_words_beside_the_captions():
     loss.backward()
     assert all(p.grad is not None for p in (*both.detector.parameters(), *both.encoder.backbone.layer2.parameters()))
     assert {name for name in both.weights() if name.startswith("detector.")} == {
-        "detector.detect.weight", "detector.detect.bias",
+        "detector.detect.weight", "detector.detect.bias", "detector.words",
     }  # fmt: skip
     assert sum(len(list(module.parameters())) for module, _ in both.groups()) == len(list(both.parameters()))
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from showtell.decoders import Decoded
 from showtell.losses import caption_loss, cross_entropy, top_accuracy
@@ -89,3 +90,27 @@ def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
     torch.testing.assert_close(ours, theirs)
     found = [torch.autograd.grad(3 * loss, logits)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(*found)
+
+
+class Outputs(TorchDispatchMode):
+    """Takes down type and shape of all that is computed inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        if isinstance(output, torch.Tensor):
+            self.seen.add((output.dtype, tuple(output.shape)))
+        return output
+
+
+def test_half_precision_logits_are_never_all_widened(monkeypatch):
+    monkeypatch.setattr("showtell.losses.CHUNK", 20)
+    logits = torch.randn(12, 10).bfloat16().requires_grad_()
+    with Outputs() as outputs:
+        cross_entropy(logits, torch.arange(12) % 10, 0.1).backward()
+    assert logits.grad.dtype == torch.bfloat16
+    assert (torch.float32, (2, 10)) in outputs.seen  # some positions at a time
+    assert (torch.float32, (12, 10)) not in outputs.seen

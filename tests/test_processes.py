@@ -28,7 +28,7 @@ SAME = {
     "train": {"images_per_update": 23, "epochs": 2, "accumulate": 2, "precision": "fp32", "word_dropout": 0.0},
     "finetune": {
         "images_per_update": 8, "flip": False, "grey": 0.0, "word_dropout": 0.0, "precision": "fp32",
-        "trainable_from": "layer3.1.bn2",
+        "trainable_from": "layer3.1.bn2", "ema": 0.5,
     },
     "encoder": {"name": "resnet18", "node": "layer3", "precision": "fp32"},
     "pretrain": {"enabled": False},

@@ -120,6 +120,15 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
     assert [h.logprob for h in finished] == pytest.approx([value for value, _ in expected], abs=1e-4)
 
 
+@given(st.integers(0, 10**6), st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_evidence_is_part_of_its_image_s_logits_at_every_step(seed, width):
+    logits, evidence = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
+    found = search(logits, width, 9, n_best=2, evidence=evidence)
+    expected = search(logits + evidence.unsqueeze(1), width, 9, n_best=2)
+    assert [[h.tokens for h in image] for image in found] == [[h.tokens for h in image] for image in expected]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
 def test_batched_is_one_by_one(seed, width, penalty, n_best):

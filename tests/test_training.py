@@ -67,7 +67,7 @@ def run(tmp_path, learner: Learner, params: LoopParams, scores: list[float] | No
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_resumed_is_uninterrupted(tmp_path, precision):
-    params = loop_params(precision=precision, schedule="cosine", warmup_updates=4)
+    params = loop_params(precision=precision, schedule="cosine", warmup_updates=4, ema=0.8)
     whole = Line()
     history = run(tmp_path / "whole", whole, params)
     killed = Line()
@@ -101,6 +101,34 @@ def test_the_best_epoch_is_kept_and_survives_a_resume(tmp_path):
 def test_stops_after_so_many_epochs_without_improvement(tmp_path):
     history = run(tmp_path, Line(), loop_params(epochs=20, stop_after=3), scores=[0.1, 0.5, 0.4, 0.5, 0.3, 0.9])
     assert len(history) == 5
+
+
+def test_the_moving_average_is_validated_and_kept_and_changes_no_update(tmp_path):
+    seen, validated = [], []
+
+    class Watched(Line):
+        def loss(self, batch, whole=None):
+            seen.append(self.linear.weight.detach().clone())  # before the update
+            return super().loss(batch, whole)
+
+    plain, averaged = Line(), Watched()
+    losses = [row["loss"] for row in run(tmp_path / "plain", plain, loop_params(epochs=4))]
+
+    def validate() -> dict[str, float]:
+        validated.append(averaged.linear.weight.detach().clone())
+        return {"score": float(len(validated))}
+
+    checkpoints = Checkpoints(Workplace(tmp_path))
+    history = fit(averaged, epoch_batches, validate, loop_params(epochs=4, ema=0.7), "score", checkpoints)
+    assert [row["loss"] for row in history] == losses
+    mean = seen[0]
+    for count, weight in enumerate([*seen[1:], plain.linear.weight.detach()], start=1):
+        decay = min(0.7, (1 + count) / (10 + count))
+        mean = decay * mean + (1 - decay) * weight
+        if count % 3 == 0:
+            torch.testing.assert_close(validated[count // 3 - 1], mean)
+    torch.testing.assert_close(averaged.linear.weight.detach(), mean)
+    assert not torch.allclose(mean, plain.linear.weight, atol=1e-3)
 
 
 def test_no_epochs_leave_the_weights_as_drawn(tmp_path):
@@ -139,6 +167,8 @@ def test_schedules():
     assert rates(step, [Standing(epoch=e) for e in range(5)]) == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     cosine = loop_params(schedule="cosine", warmup_updates=0)
     assert rates(cosine, [Standing(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.5, 0])
+    part = loop_params(schedule="cosine", warmup_updates=0, cosine_end=0.2)
+    assert rates(part, [Standing(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.6, 0.2])
     warm = loop_params(schedule="cosine", warmup_updates=10)
     assert rates(warm, [Standing(update=u) for u in (0, 4, 9, 15)]) == pytest.approx([0.1, 0.5, 1, 0.5])
 

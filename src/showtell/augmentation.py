@@ -5,7 +5,6 @@ Images are uint8 (image, 3, height, width); what is drawn at random comes from P
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 
 def augmented(images: Tensor, crop: int | None, flip: bool, grey: float) -> Tensor:
@@ -32,6 +31,8 @@ def greyed(images: Tensor, share: float) -> Tensor:
 
     Its captions still name the colours; what is learnt of that is that a picture without any does not tell.
     """
+    from torchvision.transforms.v2.functional import rgb_to_grayscale  # late, as in weights.py
+
     return torch.where(_some(images, share), rgb_to_grayscale(images, num_output_channels=3), images)
 
 

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from showtell.decoders import Decoder, DecoderParams, build_decoder
+from showtell.detection import WordDetector
 from showtell.encoders import Encoder, state_hash
 from showtell.errors import UserError
 from showtell.files import atomic, fingerprint, read_json, write_json
@@ -52,14 +53,18 @@ class Caption:
 
 
 class Captioner:
-    """Describes images. `Captioner.load(folder).caption([path, ...])`."""
+    """Describes images. `Captioner.load(folder).caption([path, ...])`.
+
+    `detector`: of words in the encoder's grid, where the two learnt together (`finetune.word_loss`).
+    """
 
     def __init__(
         self, encoder: Encoder, decoder: Decoder, params: DecoderParams, vocabulary: Vocabulary, transform: Transform,
-        precision: Precision,
+        precision: Precision, detector: WordDetector | None = None,
     ):  # fmt: skip
         self.encoder, self.decoder = encoder.eval().to(device()), decoder.eval().to(device())
         self.params, self.vocabulary, self.transform, self.precision = params, vocabulary, transform, precision
+        self.detector = detector.eval().to(device()) if detector is not None else None
 
     def caption(self, images: Iterable[Picture], beam: int = 5, **search: Any) -> list[Caption]:
         """The best caption of each image; `search` as in `decode`.
@@ -95,12 +100,19 @@ class Captioner:
     @torch.inference_mode()
     def decode(
         self, features: Tensor, beam: int, max_length: int = 50, length_penalty: float = 0.0, block_ngrams: int = 0,
-        allow_unknown: bool = False, precision: Precision = "fp32", n_best: int = 1, attention: bool = True,
+        allow_unknown: bool = False, detection_weight: float = 0.7, precision: Precision = "fp32", n_best: int = 1,
+        attention: bool = True,
     ) -> list[list[Caption]]:  # fmt: skip
-        """Captions of encoded images; the arguments of `beam_search` in the words of params.yaml."""
+        """Captions of encoded images; the arguments of `beam_search` in the words of params.yaml.
+
+        `detection_weight` does nothing without a detector.
+        """
         settings = beam, max_length, length_penalty, block_ngrams, allow_unknown, n_best
+        evidence = None
+        if self.detector is not None and detection_weight:
+            evidence = detection_weight * self.detector.evidence(features)
         with autocast(precision):
-            found = search_captions(self.decoder, features, *settings)
+            found = search_captions(self.decoder, features, *settings, evidence)
             seen = attention_of(self.decoder, features, [best for best, *_ in found]) if attention else None
         return [
             [self._caption(h, seen[image] if seen and h is hypotheses[0] else None) for h in hypotheses]
@@ -114,7 +126,12 @@ class Captioner:
 
     def hash(self) -> str:
         """Names everything that decides what it says."""
-        return fingerprint(self._config(), state_hash(self.encoder), state_hash(self.decoder))
+        return fingerprint(self._config(), *(state_hash(module) for module in self._modules().values()))
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """The networks, by what their weights' names begin with."""
+        modules = {"encoder": self.encoder, "decoder": self.decoder, "detector": self.detector}
+        return {name: module for name, module in modules.items() if module is not None}
 
     def settings(self) -> dict[str, Any]:
         """How its parts are built, as JSON-able content."""
@@ -134,8 +151,11 @@ class Captioner:
 
     def save(self, folder: Path, notes: dict[str, Any]) -> None:
         """Write the bundle; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
-        weights = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
-        weights |= {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        weights = {
+            f"{prefix}.{name}": tensor
+            for prefix, module in self._modules().items()
+            for name, tensor in module.state_dict().items()
+        }
         Path(folder).mkdir(parents=True, exist_ok=True)
         with atomic(Path(folder) / "model.safetensors") as temporary:
             whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
@@ -170,23 +190,27 @@ class Captioner:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder}/config.json is not a model's configuration: {_one_line(error)}") from None
         captioner = cls(encoder, decoder, params, vocabulary, transform, precision)
-        _load_weights(folder / "model.safetensors", encoder, decoder, captioner._identity())
+        captioner._load_weights(folder / "model.safetensors")
         return captioner
 
-
-def _load_weights(path: Path, encoder: Encoder, decoder: Decoder, identity: str) -> None:
-    """Fill the networks; other words in the same number would fit as well, so the file says what it belongs to."""
-    try:
-        with safe_open(path, "pt") as file:
-            belongs_to = (file.metadata() or {}).get("belongs_to", identity)
-        if belongs_to != identity:
-            raise UserError(f"{path} belongs to {belongs_to}, its folder has {identity}")
-        weights = load_file(path)
-        for prefix, module in (("encoder.", encoder), ("decoder.", decoder)):
-            part = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-            module.load_state_dict(part)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} does not hold the weights that config.json describes: {_one_line(error)}") from None
+    def _load_weights(self, path: Path) -> None:
+        """Fill the networks; other words in the same number would fit as well, so the file says what it belongs to."""
+        identity = self._identity()
+        try:
+            with safe_open(path, "pt") as file:
+                belongs_to = (file.metadata() or {}).get("belongs_to", identity)
+            if belongs_to != identity:
+                raise UserError(f"{path} belongs to {belongs_to}, its folder has {identity}")
+            weights = load_file(path)
+            if "detector.words" in weights:
+                words = torch.zeros_like(weights["detector.words"])
+                self.detector = WordDetector(self.encoder, words, len(self.vocabulary)).eval().to(device())
+            for prefix, module in self._modules().items():
+                mine = (name for name in weights if name.startswith(f"{prefix}."))
+                module.load_state_dict({name.removeprefix(f"{prefix}."): weights[name] for name in mine})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = _one_line(error)
+            raise UserError(f"{path} does not hold the weights that config.json describes: {reason}") from None
 
 
 def _one_line(error: Exception) -> str:
@@ -196,14 +220,13 @@ def _one_line(error: Exception) -> str:
 
 def search_captions(
     decoder: Decoder, features: Tensor, beam: int, max_length: int, length_penalty: float = 0.0, block_ngrams: int = 0,
-    allow_unknown: bool = False, n_best: int = 1,
+    allow_unknown: bool = False, n_best: int = 1, evidence: Tensor | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
-    """Beam search over a decoder, all images of `features` side by side."""
+    """Beam search over a decoder, all images of `features` side by side; `evidence` (image, word)."""
     start = torch.full((len(features),), START, device=features.device)
     never = (PAD, START) if allow_unknown else (PAD, START, UNK)
-    return beam_search(
-        decoder.step, decoder.start(features), start, END, beam, max_length, length_penalty, block_ngrams, never, n_best
-    )  # fmt: skip
+    options = max_length, length_penalty, block_ngrams, never, n_best, evidence
+    return beam_search(decoder.step, decoder.start(features), start, END, beam, *options)
 
 
 def attention_of(decoder: Decoder, features: Tensor, best: Sequence[Hypothesis]) -> list[np.ndarray] | None:

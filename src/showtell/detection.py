@@ -44,12 +44,16 @@ def words_to_detect(entries: Sequence[dict[str, Any]], params: DetectionParams) 
 
 
 class WordDetector(nn.Module):
-    """Detects `words` (tokens, (word,)) of a vocabulary of so many in the cells of `encoder`'s map."""
+    """Detects `words` (tokens, (word,)) of a vocabulary of so many in the cells of `encoder`'s map.
+
+    `evidence` lets a search weigh what is detected. Fang et al. (section 4) do so in a language model of their own;
+    here it is added to a decoder's scores, which alone say what is likely as well as what is seen.
+    """
 
     def __init__(self, encoder: Encoder, words: Tensor, vocabulary: int):
         super().__init__()
         self.vocabulary = vocabulary
-        self.register_buffer("words", words, persistent=False)
+        self.register_buffer("words", words)
         self.detect = nn.Linear(encoder.channels, len(words))
         # At first a word is in a picture with probability 1/20 or so, whatever the number of cells.
         nn.init.constant_(self.detect.bias, -math.log(20 * encoder.cells))
@@ -57,6 +61,13 @@ class WordDetector(nn.Module):
     def forward(self, cells: Tensor) -> Tensor:
         """Cells (image, cell, channel) -> -log of the probability that a word is absent, (image, word), float32."""
         return NoisyOr.apply(self.detect(cells).float())
+
+    def evidence(self, cells: Tensor) -> Tensor:
+        """Cells (image, cell, channel) -> log of the probability that a word is present, 0 for words it does not
+        detect: (image, word of the vocabulary), natural log, float32."""
+        found = torch.zeros(len(cells), self.vocabulary, device=cells.device)
+        found[:, self.words] = _log_present(self(cells))
+        return found
 
     def targets(self, tokens: Tensor) -> Tensor:
         """1.0 where a word occurs in a caption of the image: tokens (image, caption, step) -> (image, word)."""
@@ -68,9 +79,14 @@ class WordDetector(nn.Module):
 
         tokens, mask (image, caption, step): an image without captions counts for nothing.
         """
-        present = -torch.log(-torch.expm1(-absent.clamp(min=1e-6)))  # -log P(present)
+        present = -_log_present(absent)
         real = mask.flatten(1).any(dim=1).unsqueeze(1).to(absent.device)
         return (torch.where(self.targets(tokens) > 0, present, absent) * real).sum()
+
+
+def _log_present(absent: Tensor) -> Tensor:
+    """log P(present) from -log P(absent); no word is less likely than one in a million."""
+    return torch.log(-torch.expm1(-absent.clamp(min=1e-6)))
 
 
 class NoisyOr(torch.autograd.Function):

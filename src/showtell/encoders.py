@@ -15,7 +15,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from showtell.errors import UserError
 from showtell.files import fingerprint
@@ -67,9 +66,7 @@ class Encoder(nn.Module):
             with _images_of(config["name"], seen):
                 self.config["node"] = _find_node(network, probe, config["output"])
         try:
-            self.backbone = create_feature_extractor(
-                network, {self.config["node"]: "features"}, suppress_diff_warning=True
-            )
+            self.backbone = _extractor(network, {self.config["node"]: "features"})
         except ValueError:
             raise UserError(f"{config['name']} has no layer {config['node']!r} (encoder.node)") from None
         self.backbone.to(memory_format=torch.channels_last)
@@ -117,7 +114,7 @@ class Encoder(nn.Module):
         order = {name: position for position, name in enumerate(name for name in modules if name)}
         if block is not None and block not in order:
             blocks = ", ".join(name for name in order if "." not in name)
-            raise UserError(f"{self.config['name']} has no block {block!r} to learn from; its blocks are {blocks}")
+            raise UserError(f"{self.config['name']} has no block {block!r} (trainable_from); its blocks are {blocks}")
         first = len(order) if block is None else order[block]
         for name, parameter in self.backbone.named_parameters():
             owner = name.rpartition(".")[0]
@@ -221,11 +218,20 @@ def _images_of(name: str, size: int) -> Iterator[None]:
         ) from None
 
 
+def _extractor(network: nn.Module, nodes: list[str] | dict[str, str]) -> GraphModule:
+    """`network` up to `nodes`, whose outputs it gives by their names."""
+    from torchvision.models.feature_extraction import create_feature_extractor  # late, as in weights.py
+
+    return create_feature_extractor(network, nodes, suppress_diff_warning=True)
+
+
 def _find_node(network: nn.Module, probe: Tensor, output: str) -> str:
     """The node that holds what `output` asks for, found by running the network once and looking at the shapes."""
+    from torchvision.models.feature_extraction import get_graph_node_names
+
     _, nodes = get_graph_node_names(network, suppress_diff_warning=True)
     with torch.no_grad():
-        outputs = create_feature_extractor(network.eval(), nodes, suppress_diff_warning=True)(probe)
+        outputs = _extractor(network.eval(), nodes)(probe)
     if output == "hidden":
         return nodes[_last_linear(network, nodes) - 1]
     for node in reversed(nodes):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from showtell.decoders import Decoded
-from showtell.precision import wide
+from showtell.precision import wide, wide_type
 
 # Numbers of float32 in hand at a time: 2 MiB, about what a processor core's own cache holds.
 CHUNK = 2**19
@@ -46,7 +46,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        total, gradient = logits.new_zeros((), dtype=wide(logits).dtype), torch.empty_like(logits)
+        total, gradient = logits.new_zeros((), dtype=wide_type(logits)), torch.empty_like(logits)
         size = max(1, CHUNK // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
         for start in range(0, len(logits), size):
             part, target = slice(start, start + size), targets[start : start + size].unsqueeze(1)
@@ -64,7 +64,7 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+        return gradient.mul_(grad), None, None  # in place: PyTorch refuses a second pass through it
 
 
 @torch.no_grad()

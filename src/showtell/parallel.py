@@ -64,11 +64,14 @@ def summed(value: Tensor) -> Tensor:
     return value
 
 
-def average_statistics(learner: nn.Module) -> None:
-    """Batch norm has seen other images in each process: go on with the mean of what they saw."""
+def average_statistics(learner: nn.Module, averages: dict[str, Tensor]) -> None:
+    """Batch norm has seen other images in each process: go on with the mean of what they saw.
+
+    `averages`, of what learns and by its name: those of statistics likewise.
+    """
     if world() == 1:
         return
-    for buffer in learner.buffers():
-        if buffer.is_floating_point():
-            distributed.all_reduce(buffer)
-            buffer /= world()
+    statistics = {name: buffer for name, buffer in learner.named_buffers() if buffer.is_floating_point()}
+    for tensor in [*statistics.values(), *(averages[name] for name in statistics if name in averages)]:
+        distributed.all_reduce(tensor)
+        tensor /= world()

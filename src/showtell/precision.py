@@ -29,7 +29,12 @@ def autocast(precision: Precision) -> AbstractContextManager:
 
 def wide(x: Tensor) -> Tensor:
     """`x` in float32 at least: sums over time and exponentials want more than half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(wide_type(x))
+
+
+def wide_type(x: Tensor) -> torch.dtype:
+    """The type of `wide(x)`."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _multiplies_bf16(kind: str) -> bool:

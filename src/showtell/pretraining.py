@@ -26,6 +26,8 @@ class PretrainParams(LoopParams):
     """`features`, when the encoder has no weights: learning words from pictures first."""
 
     enabled: bool = Field(description="false: leave an encoder without weights random")
+    trainable_from: str | None = Field(description="first block of the encoder that learns to the end; null: all do")
+    front_epochs: int = Field(ge=0, description="epochs in which the blocks before it learn as well")
     flip: bool = Field(description="mirror half of the training images")
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
 
@@ -36,6 +38,14 @@ class WordNetwork(Learner):
     def __init__(self, encoder: Encoder, detector: WordDetector, params: PretrainParams):
         super().__init__()
         self.encoder, self.detector, self.params = encoder, detector, params
+
+    def begin_epoch(self, epoch: int) -> None:
+        """First blocks soon see edges and colours, and cost the most: their maps are the largest.
+
+        Brock et al., "FreezeOut: accelerate training by progressively freezing layers" (2017).
+        """
+        if self.params.trainable_from is not None and epoch > self.params.front_epochs:
+            self.encoder.train_from(self.params.trainable_from)
 
     def forward(self, images: Tensor) -> Tensor:
         """-log of the probability that a word is absent, (image, word)."""
@@ -85,6 +95,8 @@ def pretrain(
     seed_weights(params.seed)
     detector = WordDetector(encoder, words_to_detect(data["train"].entries, words), vocabulary)
     network = WordNetwork(encoder, detector, params).to(device())
+    if params.trainable_from is not None:
+        encoder.train_from(params.trainable_from)  # a block that it does not have is refused now, not epochs later
     encoder.train_from_start()
     batches = training_batches(data["train"], params.images_per_update, params.seed)
     history = fit(network, batches, word_validation(network, data["val"]), params, "val_f1", checkpoints)

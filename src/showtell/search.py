@@ -28,6 +28,7 @@ class SearchParams(Section):
     length_penalty: float = Field(ge=0, le=5, description="score = logprob / length ** penalty; 0 = plain sum")
     block_ngrams: int = Field(ge=0, description="no n-gram of this size occurs twice; 0 = no blocking")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
+    detection_weight: float = Field(ge=0, le=10, description="weight of the words the encoder detects; 0 = none")
     precision: Precision = Field(description="arithmetic of the decoder while it generates")
 
 
@@ -71,6 +72,7 @@ def beam_search(
     block_ngrams: int = 0,
     suppressed: Sequence[int] = (),
     n_best: int = 1,
+    evidence: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` best-scoring hypotheses of each image, best first.
 
@@ -79,10 +81,14 @@ def beam_search(
     empty, as in the tutorials' one-image loop (Xu et al. 2015 code and its descendants), so `width` beams finish at
     most. Finished hypotheses come before unfinished ones; an image none of whose beams finishes within `max_length`
     tokens gets its best unfinished ones. The score is logprob / length ** length_penalty, the end counted in length.
+    `evidence` (image, word), natural logs, speaks for and against words whatever came before: it is added to the logits
+    of every step.
     """
     beams = _Beams(start, width, max_length)
     for length in range(1, max_length + 1):
         logits, state = step(state, beams.tokens[:, :, -1])
+        if evidence is not None:
+            logits = logits + evidence.unsqueeze(1)
         logprobs = torch.log_softmax(logits.float(), dim=-1)  # (image, beam, word)
         if suppressed:
             logprobs[..., list(suppressed)] = -torch.inf
@@ -96,6 +102,7 @@ def beam_search(
             going = (~done).nonzero().squeeze(1)
             beams.retire(done, going)
             state = state.keep_images(going)
+            evidence = evidence[going] if evidence is not None else None
     return beams.best(length_penalty, n_best)
 
 

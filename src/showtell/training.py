@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from showtell.averaging import MovingAverage
 from showtell.batches import Batch
 from showtell.checkpoints import Checkpoints
 from showtell.parallel import Parallel, average_statistics, own_share, summed
@@ -33,14 +34,16 @@ class LoopParams(Section):
     learning_rate: float = Field(gt=0, lt=1, description="at its highest; fine-tuning has another for the encoder")
     optimizer: Literal["adam", "adamw"] = Field(description="optimiser")
     weight_decay: float = Field(ge=0, lt=1, description="decoupled weight decay (adamw), L2 (adam)")
-    schedule: Literal["plateau", "step", "cosine"] = Field(description="x decay when stuck | regularly | a cosine to 0")
+    schedule: Literal["plateau", "step", "cosine"] = Field(description="x decay when stuck | regularly | a cosine")
     warmup_updates: int = Field(ge=0, description="updates over which the learning rate rises from 0")
     decay: float = Field(gt=0, le=1, description="plateau, step: factor on the learning rate")
     patience: int = Field(ge=1, description="plateau: epochs without improvement before the factor")
     step_epochs: int = Field(ge=1, description="step: epochs between factors")
+    cosine_end: float = Field(ge=0, le=1, description="cosine: share of the learning rate left at the end")
     stop_after: int = Field(ge=1, description="epochs without improvement before training stops")
     clip: Literal["none", "value", "norm"] = Field(description="how gradients are clipped")
     clip_at: float = Field(gt=0, description="largest gradient value or norm")
+    ema: float = Field(ge=0, lt=1, description="decay of the moving average of weights that is validated and kept")
     precision: Precision = Field(description="arithmetic of training")
 
 
@@ -99,35 +102,25 @@ def fit(
     `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the learner as it stands;
     the epoch with the greatest `select` among them is the best.
     """
-    optimizer, scaler = build_optimizer(learner, params), build_scaler(params)
-    standing, history = Standing(), []
+    training, history = _Training(learner, params), []
     state = agreed(checkpoints.latest)
     if state is not None:
-        standing, history = Standing(**state["standing"]), state["history"]
-        learner.load_state_dict(state["weights"], strict=False)
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        log(f"going on after epoch {standing.epoch}")
-    parallel = Parallel(learner)
+        training.load_state_dict(state)
+        history = state["history"]
+        log(f"going on after epoch {training.standing.epoch}")
+    standing = training.standing
     while standing.epoch < params.epochs and standing.since_best < params.stop_after:
         started = time.perf_counter()
         torch.manual_seed(params.seed * 1_000_003 + standing.epoch + rank() * 2**32)
         learner.begin_epoch(standing.epoch + 1)
-        loss = _train_epoch(parallel, learner, epoch_batches(standing.epoch), optimizer, scaler, standing, params)
-        row = {"epoch": standing.epoch + 1, "loss": loss, **validate()}
+        loss = training.epoch(epoch_batches(standing.epoch))
+        with training.average.in_place():
+            row = {"epoch": standing.epoch + 1, "loss": loss, **validate()}
         improved = _count_epoch(standing, row[select], params)
         history.append(row)
         log(_line(row, params, time.perf_counter() - started, improved))
-        weights = {name: tensor.detach() for name, tensor in learner.weights().items()}
-        state = {
-            "standing": vars(standing),
-            "history": history,
-            "weights": weights,
-            "optimizer": optimizer.state_dict(),
-            "scaler": scaler.state_dict(),
-        }
         if first():
-            checkpoints.save(state, weights, improved)
+            checkpoints.save(training.state_dict() | {"history": history}, training.average.weights(), improved)
     if history:
         learner.load_state_dict(agreed(checkpoints.best), strict=False)
     return history
@@ -138,33 +131,52 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _train_epoch(
-    parallel: Parallel,
-    learner: Learner,
-    batches: Any,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    standing: Standing,
-    params: LoopParams,
-) -> float:
-    """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it)."""
-    learner.train()
-    where, total, updates = device(), torch.zeros((), device=device()), len(batches)
-    for batch in track(batches, f"epoch {standing.epoch + 1}", total=updates):
-        scale = rate_scale(standing, params, updates * params.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = group["highest"] * scale
-        optimizer.zero_grad(set_to_none=True)
-        whole = Counts.of(batch)
-        mine = [part.to(where) for part in parts(own_share(batch), params.accumulate)]
-        total += parallel.backward(mine, whole, scaler.scale)
-        scaler.unscale_(optimizer)
-        _clip_gradients(learner, params)
-        scaler.step(optimizer)
-        scaler.update()
-        standing.update += 1
-    average_statistics(learner)
-    return float(summed(total)) / updates
+class _Training:
+    """Whatever an update changes, and the pass that makes the updates."""
+
+    def __init__(self, learner: Learner, params: LoopParams):
+        self.learner, self.params, self.standing = learner, params, Standing()
+        self.optimizer, self.scaler = build_optimizer(learner, params), build_scaler(params)
+        self.average = MovingAverage(learner.weights(), params.ema)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "standing": vars(self.standing),
+            "weights": self.average.live,
+            "average": self.average.mean,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.standing = Standing(**state["standing"])
+        self.learner.load_state_dict(state["weights"], strict=False)
+        self.average.load(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def epoch(self, batches: Any) -> float:
+        """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it)."""
+        learner, params, standing = self.learner, self.params, self.standing
+        parallel = Parallel(learner)  # anew: another part may learn than before
+        learner.train()
+        where, total, updates = device(), torch.zeros((), device=device()), len(batches)
+        for batch in track(batches, f"epoch {standing.epoch + 1}", total=updates):
+            scale = rate_scale(standing, params, updates * params.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["highest"] * scale
+            self.optimizer.zero_grad(set_to_none=True)
+            whole = Counts.of(batch)
+            mine = [part.to(where) for part in parts(own_share(batch), params.accumulate)]
+            total += parallel.backward(mine, whole, self.scaler.scale)
+            self.scaler.unscale_(self.optimizer)
+            _clip_gradients(learner, params)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            standing.update += 1
+            self.average.update(standing.update)
+        average_statistics(learner, self.average.mean)
+        return float(summed(total)) / updates
 
 
 def parts(batch: Batch, count: int) -> list[Batch]:
@@ -197,7 +209,8 @@ def rate_scale(standing: Standing, params: LoopParams, updates: int) -> float:
     if params.schedule == "step":
         return rise * params.decay ** (standing.epoch // params.step_epochs)
     progress = max(0, standing.update - params.warmup_updates) / max(1, updates - params.warmup_updates)
-    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    fall = 0.5 * (1 - math.cos(math.pi * min(1.0, progress)))
+    return rise * (1 - (1 - params.cosine_end) * fall)
 
 
 def build_optimizer(learner: Learner, params: LoopParams) -> torch.optim.Optimizer:

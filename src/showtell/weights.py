@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -32,9 +31,11 @@ _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # na
 
 def bare_network(name: str) -> nn.Module:
     """A classification network of torchvision with initial weights drawn at random."""
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    from torchvision import models  # takes as long as torch; who only checks params need not wait for it
+
+    if name not in models.list_models(module=models):
         raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models")
-    return torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
+    return models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
 
 
 def load_weights(network: nn.Module, name: str, weights: str) -> Statistics | None:
@@ -48,7 +49,9 @@ def load_weights(network: nn.Module, name: str, weights: str) -> Statistics | No
     if weights.endswith(SUFFIXES):
         _fill(network, name, _read(Path(weights)), f"encoder.weights = {weights!r}")
         return None
-    known = torchvision.models.get_model_weights(name)
+    from torchvision.models import get_model_weights
+
+    known = get_model_weights(name)
     if weights not in known.__members__:
         names = ", ".join(entry.name for entry in known)
         raise UserError(

@@ -32,6 +32,9 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--block-ngrams", type=int, default=0, metavar="N", help="no n-gram of this size twice (0: off)"
     )
+    parser.add_argument(
+        "--detection-weight", type=float, default=0.7, metavar="W", help="weight of words that are detected (0.7)"
+    )
     parser.add_argument("--allow-unknown", action="store_true", help="captions may hold <unk>")
 
 
@@ -42,11 +45,12 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
         ("max_length", 1, 1000),
         ("length_penalty", 0, 5),
         ("block_ngrams", 0, 100),
+        ("detection_weight", 0, 10),
     ):
         value = getattr(args, name)
         if not least <= value <= most:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be {least} to {most}")
-    names = ("max_length", "length_penalty", "block_ngrams", "allow_unknown")
+    names = ("max_length", "length_penalty", "block_ngrams", "allow_unknown", "detection_weight")
     return {name: getattr(args, name) for name in names}
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from showtell.decoders.cells import GRUCell, LSTMCell
 from showtell.decoders.interface import pad_corner
-from showtell.precision import autocast, wide
+from showtell.precision import autocast, wide, wide_type
 
 # Numbers of attention's hidden layer in hand at a time: 2 MiB, about what a processor core's own cache holds.
 CHUNK = 2**19
@@ -88,13 +88,14 @@ def advance(
 
 def energies(keys: Tensor, query: Tensor, energy: Tensor) -> Tensor:
     """Additive attention with one hidden layer: keys (image, cell, key), query (image, caption, key) -> (image,
-    caption, cell). Its bias shifts all cells alike, so that softmax would not see it; it is left out."""
-    return torch.cat(
-        [
-            functional.relu_(keys[part].unsqueeze(1) + query[part].unsqueeze(2)) @ energy
-            for part in _chunks(keys, query)
-        ]
-    )
+    caption, cell), up to what is the same for all cells, which softmax does not see: the bias is left out, and of
+    relu(key + query) = max(key, -query) + query the second term."""
+    found = []
+    for part in _chunks(keys, query):
+        hidden = torch.maximum(keys[part].unsqueeze(1), query[part].neg().unsqueeze(2))  # (image, caption, cell, key)
+        rows = energy.expand(*hidden.shape[:2], 1, -1)  # a product of matrices has more threads than one with a vector
+        found.append(torch.matmul(rows, hidden.transpose(2, 3)).squeeze(2))
+    return torch.cat(found)
 
 
 def _chunks(keys: Tensor, query: Tensor) -> list[slice]:
@@ -174,8 +175,8 @@ class _Backward:
         images, captions, count, _ = word_gates.shape
         self.word_gates = torch.zeros_like(word_gates)
         # Of each key: the sum over captions and steps of energy gradients where the hidden layer is positive.
-        self.lit_keys = torch.zeros_like(keys, dtype=wide(keys).dtype)
-        self.energy = torch.zeros_like(weights.energy, dtype=wide(keys).dtype)
+        self.lit_keys = torch.zeros_like(keys, dtype=wide_type(keys))
+        self.energy = torch.zeros_like(weights.energy, dtype=wide_type(keys))
         self.looks = self.on_cells = None
         if grid_learns:  # kept side by side: the grid's gradient is one product over all captions and steps
             self.looks = grid.new_zeros(images, count, captions, grid.shape[2])
@@ -212,13 +213,13 @@ class _Backward:
 
     def attend(self, query: Tensor, energy: Tensor) -> Tensor:
         """Through attention's hidden layer, made again: the gradient of `query` from that of the energies."""
-        lit_queries = []
-        for part in _chunks(self.keys[: len(query)], query):
-            mixed = self.keys[: len(query)][part].unsqueeze(1) + query[part].unsqueeze(2)  # (image, caption, cell, key)
-            spread = energy[part].unsqueeze(3).expand_as(mixed)
-            lit = torch.ops.aten.threshold_backward(spread, mixed, 0)
-            self.lit_keys[: len(query)][part] += lit.sum(dim=1, dtype=self.lit_keys.dtype)
-            lit_queries.append(lit.sum(dim=2))
+        keys, lit_keys, lit_queries = self.keys[: len(query)], self.lit_keys[: len(query)], []
+        for part in _chunks(keys, query):
+            key, negative, by_cell = keys[part].unsqueeze(1), query[part].neg().unsqueeze(2), energy[part]
+            lit = key.new_empty(*by_cell.shape, key.shape[-1])  # (image, caption, cell, key), 1 where it is positive
+            torch.gt(key, negative, out=lit)
+            lit_queries.append(torch.matmul(by_cell.unsqueeze(2), lit).squeeze(2))
+            lit_keys[part] += lit.mul_(by_cell.unsqueeze(3)).sum(dim=1, dtype=self.lit_keys.dtype)
         lit_query = torch.cat(lit_queries)  # (image, caption, key)
         self.energy += (lit_query * query).sum(dim=(0, 1))
         return lit_query * self.weights.energy
