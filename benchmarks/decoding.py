@@ -28,7 +28,7 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     stored = setting.pooled(features, setting.published("decoder").grid).split(1)
     beam, search = setting.published("beam"), setting.published("search")
 
-    options = search.model_dump(exclude={"precision"})
+    options = search.model_dump(exclude={"precision", "detection_weight"})
 
     def plain(few: int) -> list[list[int]]:
         return [beam_search(tutorial, grid, beam, search.max_length) for grid in stored[:few]]
