@@ -23,6 +23,7 @@ from showtell.workplace import Workplace
 def loop_params(**changes) -> LoopParams:
     values = {key: value for key, value in tiny_params()["pretrain"].items() if key in LoopParams.model_fields}
     values |= {"epochs": 6, "precision": "fp32", "schedule": "plateau", "clip": "none", "optimizer": "adam"}
+    values |= {"cosine_end": 0.0, "ema": 0.0}
     return LoopParams.model_validate(values | {"weight_decay": 0.0} | changes)
 
 
