@@ -22,8 +22,7 @@ class MovingAverage:
     def __init__(self, live: dict[str, Tensor], decay: float):
         self.live = {name: tensor.detach() for name, tensor in live.items()}
         self.decay = decay
-        averaged = {name: tensor for name, tensor in self.live.items() if tensor.is_floating_point() and decay}
-        self.mean = {name: tensor.clone() for name, tensor in averaged.items()}
+        self.mean = {name: tensor.clone() for name, tensor in self.live.items() if decay and tensor.is_floating_point()}
 
     def update(self, updates: int) -> None:
         """Take in the tensors after so many updates. The first ones count for more: initial weights mean nothing."""
