@@ -15,9 +15,9 @@ import torch
 from measure import Result, alternate, arguments, device_name, report, require, seconds, threads
 from plain import PlainDecoder, PlainEncoder, beam_search
 
-from showtell.captioner import Captioner
-from showtell.images import Transform
-from showtell.vocabulary import SPECIALS, Vocabulary
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import SPECIALS, Vocabulary
+from showtell.generation.captioner import Captioner
 
 TARGET = 40.0
 

@@ -25,11 +25,11 @@ from extraction import Ours
 from finetune_epoch import our_update
 from measure import arguments, device_name, seconds, timed
 
-from showtell.batches import Batch
-from showtell.captioner import Captioner
-from showtell.datasets.coco import COCO
-from showtell.features import row_shape
-from showtell.resizing import workers
+from showtell.data.batches import Batch
+from showtell.data.datasets.coco import COCO
+from showtell.data.resizing import workers
+from showtell.encoders.features import row_shape
+from showtell.generation.captioner import Captioner
 
 GROWTH = Path(__file__).resolve().parents[1] / "docs" / "growth.tsv"
 TRAIN, VAL, TEST = (COCO.counts[split] for split in ("train", "val", "test"))

@@ -27,15 +27,15 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 from word_vectors import undrawn_captions
 
-from showtell import paths
-from showtell.captioner import Captioner
 from showtell.commands import recipe
-from showtell.datasets.coco import COCO
-from showtell.errors import UserError, run
-from showtell.files import read_json, write_text
-from showtell.store import RowReader
-from showtell.weights import bare_network
-from showtell.words import unicode_words
+from showtell.core import paths
+from showtell.core.errors import UserError, run
+from showtell.core.files import read_json, write_text
+from showtell.data.datasets.coco import COCO
+from showtell.data.store import RowReader
+from showtell.data.words import unicode_words
+from showtell.encoders.weights import bare_network
+from showtell.generation.captioner import Captioner
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")

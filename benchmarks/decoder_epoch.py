@@ -22,8 +22,8 @@ import torch
 from measure import Result, against, arguments, device_name, report, require, seconds, threads
 from plain import PlainEncoder
 
-from showtell.batches import Batch
-from showtell.frozen import FrozenEncoder
+from showtell.data.batches import Batch
+from showtell.encoders.frozen import FrozenEncoder
 
 TARGETS = {"fp32": 40.0, "bf16": 70.0}
 EPOCHS = 13

@@ -16,7 +16,7 @@ import torch
 from measure import Result, against, alternate, arguments, device_name, report, require, seconds, threads
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from showtell.batches import Batch
+from showtell.data.batches import Batch
 
 TARGETS = {"fp32": 6.0, "bf16": 11.0}
 PRODUCTS_TARGET = 1.5

@@ -14,8 +14,8 @@ import torch
 from measure import Result, against, arguments, device_name, report, require, seconds, threads
 from plain import PlainDecoder, beam_search
 
-from showtell.captioner import search_captions
-from showtell.precision import Precision, autocast
+from showtell.core.precision import Precision, autocast
+from showtell.generation.captioner import search_captions
 
 TARGETS: dict[Precision, float] = {"fp32": 12.0, "bf16": 25.0}
 

@@ -23,13 +23,13 @@ from measure import Result, Timing, against, arguments, device_name, report, req
 from resize import jpeg
 from torch import Tensor, nn
 
-from showtell.datasets.pictures import Pictures
-from showtell.encoders import Encoder
-from showtell.features import BATCH, extract
-from showtell.images import Transform
-from showtell.precision import autocast
-from showtell.resizing import Listed, finish_split, resize_split, workers
-from showtell.store import RowReader
+from showtell.core.precision import autocast
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.resizing import Listed, finish_split, resize_split, workers
+from showtell.data.store import RowReader
+from showtell.data.transform import Transform
+from showtell.encoders.features import BATCH, extract
+from showtell.encoders.network import Encoder
 
 TARGET = 0.9
 PRECISION = "bf16"

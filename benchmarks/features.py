@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from showtell.images import Transform
-from showtell.store import RowWriter
+from showtell.data.store import RowWriter
+from showtell.data.transform import Transform
 
 EXTRACT = """
 import sys
 from pathlib import Path
-from showtell.encoders import EncoderParams, build_encoder
-from showtell.features import extract
-from showtell.store import RowReader
+from showtell.encoders.network import EncoderParams, build_encoder
+from showtell.encoders.features import extract
+from showtell.data.store import RowReader
 params = EncoderParams(
     name="squeezenet1_1", weights="none", output="grid", node="features.4", crop=None, precision="fp32"
 )

@@ -20,8 +20,8 @@ import torch
 from measure import Result, against, arguments, device_name, report, require, threads
 from plain import PlainDecoder, PlainEncoder, caption_loss, train_step
 
-from showtell.batches import Batch
-from showtell.encoders import Encoder
+from showtell.data.batches import Batch
+from showtell.encoders.network import Encoder
 
 TARGETS = {"fp32": 10.0, "bf16": 25.0}
 Gradients = dict[str, torch.Tensor]

@@ -33,9 +33,9 @@ from growth_figures import CAPTIONS, STAGES, Run, plot, table, write
 from PIL import Image
 
 from showtell.commands.import_ import set_params
-from showtell.datasets import karpathy
-from showtell.datasets.karpathy import Record
-from showtell.report.nearest import TrainingCaptions
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.karpathy import Record
+from showtell.evaluation.report.nearest import TrainingCaptions
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = 250  # images of the run whose time counts as starting up
@@ -48,8 +48,8 @@ SEARCHED = 100  # captions whose nearest training caption is looked for
 INTERVAL = 0.1  # seconds between two looks at the memory of all processes
 CHILD = """
 import importlib.util, pathlib, sys, time
-from showtell import errors
-from showtell.params import load_all
+from showtell.core import errors
+from showtell.core.params import load_all
 spec = importlib.util.spec_from_file_location("stage", sys.argv[1])
 stage = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stage)

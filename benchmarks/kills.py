@@ -31,8 +31,8 @@ BODY = random.Random(0).randbytes(12_000_000)
 FETCH = """
 import sys
 from pathlib import Path
-from showtell.datasets.fetch import fetch
-from showtell.datasets.transfer import RemoteFile
+from showtell.data.datasets.fetch import fetch
+from showtell.data.datasets.transfer import RemoteFile
 fetch(RemoteFile("file.zip", (sys.argv[1],), int(sys.argv[2]), sys.argv[3]), Path("."))
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from measure import short
 
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 COLUMNS = ("claim", "reached", "asked for", "sizes", "threads", "in detail", "script")

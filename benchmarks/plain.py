@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from showtell.data.vocabulary import END, START
 from showtell.decoders.attention import AttentionDecoder
-from showtell.encoders import Encoder
-from showtell.vocabulary import END, START
+from showtell.encoders.network import Encoder
 
 LEARNING_BLOCKS = 5  # of a ResNet's children: all before (stem and layer1) stay as they are while fine-tuning
 

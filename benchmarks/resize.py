@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from showtell.datasets import karpathy
-from showtell.datasets.karpathy import Record
-from showtell.datasets.pictures import Pictures
-from showtell.images import Transform, open_image
-from showtell.resizing import resize_split, workers
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.karpathy import Record
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.resizing import resize_split, workers
+from showtell.data.transform import Transform, open_image
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train",) * 8 + ("val", "test")

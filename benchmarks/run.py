@@ -20,8 +20,8 @@ import torch  # noqa: F401  (it tells whether there is a GPU)
 from measure import Result, device_name
 from page import PAGE, Row, claims, machine, part, rewritten
 
-from showtell import errors
-from showtell.files import write_text
+from showtell.core import errors
+from showtell.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (

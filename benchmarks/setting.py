@@ -12,16 +12,16 @@ from plain import PlainDecoder, train_step
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.batches import Batch, pad
-from showtell.captioning import CaptionNetwork, CaptionParams
 from showtell.commands.recipe import overlaid, read_recipe
+from showtell.core.params import validate
+from showtell.core.precision import device
+from showtell.data.batches import Batch, pad
+from showtell.data.vocabulary import END, PAD, SPECIALS, START, UNK
 from showtell.decoders import build_decoder
 from showtell.decoders.attention import AttentionDecoder
-from showtell.encoders import Encoder, build_encoder
-from showtell.params import validate
-from showtell.precision import device
-from showtell.training import build_optimizer
-from showtell.vocabulary import END, PAD, SPECIALS, START, UNK
+from showtell.encoders.network import Encoder, build_encoder
+from showtell.learning.caption_task import CaptionParams, CaptionTask
+from showtell.learning.loop import build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -174,7 +174,7 @@ class Updates:
     """Ours: updates of a caption network as the training loop makes them."""
 
     def __init__(self, decoder: AttentionDecoder, params: CaptionParams, encoder: Encoder | None = None):
-        self.network = CaptionNetwork(decoder, params, encoder).train()
+        self.network = CaptionTask(decoder, params, encoder).train()
         self.optimizer = build_optimizer(self.network, params)
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest"]

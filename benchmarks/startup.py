@@ -44,7 +44,7 @@ def finished(dvc: Sequence[str]) -> bool:
 def results(args: argparse.Namespace) -> Iterator[Result]:
     python = [sys.executable]
     yield time_of([*python, "-c", IMPORT], "import showtell", 0.3, "without torch", args.rounds)
-    yield time_of([*python, "-m", "showtell.cli", "--help"], "showtell --help", 0.5, "all of it", args.rounds)
+    yield time_of([*python, "-m", "showtell.commands.cli", "--help"], "showtell --help", 0.5, "all of it", args.rounds)
     if args.quick:
         return
     dvc = [*python, "-m", "dvc"]

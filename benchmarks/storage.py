@@ -20,10 +20,10 @@ import torch
 from measure import Result, arguments, report, require, threads
 from torch import Tensor
 
+from showtell.data.store import RowReader, RowWriter
+from showtell.data.transform import Transform
 from showtell.decoders.attention import AttentionDecoder
-from showtell.features import extract
-from showtell.images import Transform
-from showtell.store import RowReader, RowWriter
+from showtell.encoders.features import extract
 
 TARGET = 6.0
 ROUNDING = 1e-5  # of fp32 sums in another order, relative to the greatest logit

@@ -32,15 +32,15 @@ from systems_table import PAGE, rewritten, table
 from torch import nn
 from word_vectors import make_vectors
 
-from showtell import errors, paths
-from showtell.captioner import Captioner
 from showtell.commands import recipe
-from showtell.encoders import state_hash
-from showtell.errors import UserError
-from showtell.features import load_encoder
-from showtell.files import fingerprint, read_json, sha256, write_bytes, write_json, write_text
-from showtell.progress import log
-from showtell.weights import bare_network
+from showtell.core import errors, paths
+from showtell.core.errors import UserError
+from showtell.core.files import fingerprint, read_json, sha256, write_bytes, write_json, write_text
+from showtell.core.progress import log
+from showtell.encoders.features import load_encoder
+from showtell.encoders.network import state_hash
+from showtell.encoders.weights import bare_network
+from showtell.generation.captioner import Captioner
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")

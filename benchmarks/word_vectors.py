@@ -17,14 +17,14 @@ from random import Random
 
 import numpy as np
 
-from showtell.datasets.scenes.captions import captions
-from showtell.datasets.scenes.compose import compose
-from showtell.datasets.scenes.scene import Picture, Thing
-from showtell.datasets.scenes.world import KINDS
-from showtell.decoders.words import INITIAL_RANGE
-from showtell.errors import UserError, run
-from showtell.files import write_text
-from showtell.words import unicode_words
+from showtell.core.errors import UserError, run
+from showtell.core.files import write_text
+from showtell.data.datasets.scenes.compose import compose
+from showtell.data.datasets.scenes.five_people import captions
+from showtell.data.datasets.scenes.structure import Picture, Thing
+from showtell.data.datasets.scenes.world import KINDS
+from showtell.data.words import unicode_words
+from showtell.decoders.word_layers import INITIAL_RANGE
 
 WINDOW = 5  # words to each side
 MIN_COUNT = 5  # what is rarer has no company to speak of

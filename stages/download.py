@@ -1,11 +1,11 @@
 """download: the chosen dataset's captions, objects and pictures, in the same form whatever the choice."""
 
-from showtell import paths
-from showtell.datasets.source import prepare
-from showtell.errors import run
-from showtell.files import move
-from showtell.params import load
-from showtell.workplace import workplace
+from showtell.core import paths
+from showtell.core.errors import run
+from showtell.core.files import move
+from showtell.core.params import load
+from showtell.core.workplace import workplace
+from showtell.data.datasets.source import prepare
 
 
 def main() -> None:

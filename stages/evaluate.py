@@ -1,18 +1,18 @@
 """evaluate: captions of test and what they are worth; the only stage that reads the test references."""
 
-from showtell import paths
-from showtell.attention_pictures import write_attention
-from showtell.batches import CaptionedImages
-from showtell.captioner import Captioner
-from showtell.curves import write_table
-from showtell.evaluation import describe, evaluate, sweep, unseen_part, without_skipped
-from showtell.files import read_json, write_json
-from showtell.params import load
-from showtell.processes import first, launch
-from showtell.report import write_report
-from showtell.report.evaluated import read_curves, report_data
-from showtell.store import RowReader
-from showtell.things import held_out_metrics
+from showtell.core import paths
+from showtell.core.files import read_json, write_json
+from showtell.core.params import load
+from showtell.core.processes import is_main, launch
+from showtell.data.batches import CaptionedImages
+from showtell.data.store import RowReader
+from showtell.evaluation.attention_pictures import write_attention
+from showtell.evaluation.judge import describe, evaluate, sweep, unseen_part, without_skipped
+from showtell.evaluation.known_objects import held_out_metrics
+from showtell.evaluation.report import write_report
+from showtell.evaluation.report.evaluated import read_curves, report_data
+from showtell.generation.captioner import Captioner
+from showtell.learning.curves import write_table
 
 
 def main() -> None:
@@ -22,11 +22,11 @@ def main() -> None:
     objects = read_json(paths.OBJECTS)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
     captioner = Captioner.load(paths.FINETUNE_MODEL)
-    tuned = evaluate(captioner, test, objects, beam, search, meteor=first())
+    tuned = evaluate(captioner, test, objects, beam, search, meteor=is_main())
     frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search).metrics
     unseen = unseen_part(tuned, objects)
     swept = sweep(captioner, val, load("sweep"), search)
-    if not first():
+    if not is_main():
         return
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(

@@ -1,18 +1,18 @@
 """features: what the frozen encoder sees in every image, computed once. Without weights, it first learns words."""
 
-from showtell import paths
-from showtell.batches import CaptionedImages
-from showtell.checkpoints import Checkpoints
-from showtell.curves import write_curves
-from showtell.encoders import build_encoder
-from showtell.features import announce, encoder_transform, extract, save_encoder
-from showtell.files import move
-from showtell.params import load
-from showtell.pretraining import pretrain
-from showtell.processes import first, launch, together
-from showtell.store import RowReader
-from showtell.vocabulary import Vocabulary
-from showtell.workplace import workplace
+from showtell.core import paths
+from showtell.core.files import move
+from showtell.core.params import load
+from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.workplace import workplace
+from showtell.data.batches import CaptionedImages
+from showtell.data.store import RowReader
+from showtell.data.vocabulary import Vocabulary
+from showtell.encoders.features import announce, encoder_transform, extract, save_encoder
+from showtell.encoders.network import build_encoder
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.curves import write_curves
+from showtell.learning.pretraining import pretrain
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     vocabulary = Vocabulary.load(paths.VOCAB)
     contents = [reader.attrs["content"] for reader in images.values()]
     identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
-    with together(workplace("features", *identity)) as place:
+    with shared_workplace(workplace("features", *identity)) as place:
         announce(encoder, images, place)
         history = []
         if params.weights == "none" and pretraining.enabled:
@@ -31,7 +31,7 @@ def main() -> None:
             history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
         for split, reader in images.items():
             extract(encoder, reader, place / f"{split}.h5", params.precision)
-        if not first():
+        if not is_main():
             return
         for split in images:
             move(place / f"{split}.h5", paths.split_features(split))

@@ -1,19 +1,19 @@
 """finetune: decoder and encoder learn on together, from images."""
 
-from showtell import paths
-from showtell.batches import CaptionedImages, training_batches
-from showtell.captioner import Captioner
-from showtell.captioning import CaptionNetwork
-from showtell.checkpoints import Checkpoints
-from showtell.curves import best_row, write_curves
-from showtell.detection import WordDetector, words_to_detect
-from showtell.params import load
-from showtell.precision import device
-from showtell.processes import first, launch, together
-from showtell.store import RowReader
-from showtell.training import fit, seed_weights
-from showtell.validation import validation
-from showtell.workplace import workplace
+from showtell.core import paths
+from showtell.core.params import load
+from showtell.core.precision import device
+from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.workplace import workplace
+from showtell.data.batches import CaptionedImages, training_batches
+from showtell.data.store import RowReader
+from showtell.encoders.detection import WordDetector, words_to_detect
+from showtell.generation.captioner import Captioner
+from showtell.learning.caption_task import CaptionTask
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.curves import best_row, write_curves
+from showtell.learning.loop import fit, seed_weights
+from showtell.learning.validation import validation
 
 
 def main() -> None:
@@ -30,13 +30,13 @@ def main() -> None:
         seed_weights(params.seed)
         words = words_to_detect(data["train"].entries, detection)
         detector = WordDetector(captioner.encoder, words, len(captioner.vocabulary))
-    network = CaptionNetwork(captioner.decoder, params, captioner.encoder, detector).to(device())
+    network = CaptionTask(captioner.decoder, params, captioner.encoder, detector).to(device())
     identity = [captioner.hash(), detection, *(part.fingerprint for part in data.values())]
-    with together(workplace("finetune", params, identity)) as place:
+    with shared_workplace(workplace("finetune", params, identity)) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
-        if not first():
+        if not is_main():
             return
         if captioner.encoder.config["output"] == "grid":  # pooled features hold no cells to detect words in
             captioner.detector = detector

@@ -1,16 +1,16 @@
 """resize: every picture of every split through the transform, and an audit of what they are like."""
 
-from showtell import paths
-from showtell.audit import skipped, summarise
-from showtell.captions import iter_captions
-from showtell.datasets.pictures import Pictures
-from showtell.errors import run
-from showtell.files import write_json
-from showtell.images import Transform
-from showtell.params import load
-from showtell.resizing import finish_split, listed, refuse_broken, resize_split, workers
-from showtell.vocabulary import Vocabulary
-from showtell.workplace import workplace
+from showtell.core import paths
+from showtell.core.errors import run
+from showtell.core.files import write_json
+from showtell.core.params import load
+from showtell.core.workplace import workplace
+from showtell.data.audit import skipped, summarise
+from showtell.data.captions import iter_captions
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import Vocabulary
 
 
 def main() -> None:

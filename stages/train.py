@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
-from showtell import paths
-from showtell.batches import CaptionedImages, training_batches
-from showtell.captioner import Captioner
-from showtell.captioning import CaptionNetwork
-from showtell.checkpoints import Checkpoints
-from showtell.curves import best_row, write_curves
+from showtell.core import paths
+from showtell.core.params import load
+from showtell.core.precision import device
+from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.workplace import workplace
+from showtell.data.batches import CaptionedImages, training_batches
+from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import build_decoder
-from showtell.embeddings import use_word_vectors
-from showtell.encoders import state_hash
-from showtell.features import load_encoder, open_features
-from showtell.params import load
-from showtell.precision import device
-from showtell.processes import first, launch, together
-from showtell.training import fit, seed_weights
-from showtell.validation import validation
-from showtell.vocabulary import Vocabulary
-from showtell.workplace import workplace
+from showtell.decoders.embeddings import use_word_vectors
+from showtell.encoders.features import load_encoder, open_features
+from showtell.encoders.network import state_hash
+from showtell.generation.captioner import Captioner
+from showtell.learning.caption_task import CaptionTask
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.curves import best_row, write_curves
+from showtell.learning.loop import fit, seed_weights
+from showtell.learning.validation import validation
 
 
 def main() -> None:
@@ -33,13 +33,13 @@ def main() -> None:
     decoder = build_decoder(shape, encoder.channels, len(vocabulary))
     if shape.embeddings is not None:
         use_word_vectors(decoder.embedding, Path(shape.embeddings), vocabulary)
-    network = CaptionNetwork(decoder, params).to(device())
+    network = CaptionTask(decoder, params).to(device())
     identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
-    with together(workplace("train", shape, params, identity)) as place:
+    with shared_workplace(workplace("train", shape, params, identity)) as place:
         validate = validation(network, data["val"], vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
-        if not first():
+        if not is_main():
             return
         captioner = Captioner(encoder, decoder, shape, vocabulary, transform, precision)
         captioner.save(paths.TRAIN_MODEL, notes=best_row(history, params.select))

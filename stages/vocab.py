@@ -1,11 +1,11 @@
 """vocab: captions as words and tokens per split, and the vocabulary of the train captions."""
 
-from showtell import paths
-from showtell.captions import write_captions
-from showtell.datasets import karpathy
-from showtell.errors import run
-from showtell.params import load
-from showtell.vocabulary import build_captions
+from showtell.core import paths
+from showtell.core.errors import run
+from showtell.core.params import load
+from showtell.data.captions import write_captions
+from showtell.data.datasets import karpathy
+from showtell.data.vocabulary import build_captions
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def run_stage(name: str, folder: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     # METEOR starts a Java machine for seconds wherever there is one; it has tests of its own.
-    with inside(folder), patch("showtell.metrics.coco.run_meteor", lambda *_: "not computed: a test"):
+    with inside(folder), patch("showtell.metrics.protocol.run_meteor", lambda *_: "not computed: a test"):
         module.main()
 
 

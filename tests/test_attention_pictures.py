@@ -4,9 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from showtell.attention_pictures import PEAK, contact_sheet, draw_attention, glow, heat, seen, write_attention
-from showtell.captioner import Caption
-from showtell.images import Transform
+from showtell.data.transform import Transform
+from showtell.evaluation.attention_pictures import (
+    PEAK,
+    contact_sheet,
+    draw_attention,
+    glow,
+    heat,
+    seen,
+    write_attention,
+)
+from showtell.generation.captioner import Caption
 
 GREY = (128, 128, 128)
 

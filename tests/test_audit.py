@@ -5,11 +5,11 @@ import io
 import numpy as np
 from PIL import Image
 
-from showtell.audit import Facts, summarise, traits
-from showtell.datasets.pictures import Pictures
-from showtell.images import Transform, open_image
-from showtell.resizing import resize_split
-from showtell.vocabulary import Vocabulary
+from showtell.data.audit import Facts, summarise, traits
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.resizing import resize_split
+from showtell.data.transform import Transform, open_image
+from showtell.data.vocabulary import Vocabulary
 
 
 def save(folder, name: str, image: Image.Image, **options) -> None:

@@ -17,7 +17,7 @@ import measure
 import page
 import run
 
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 
 HERE = "a processor, 2 cores"
 ORDER = ("first", "second")

@@ -16,7 +16,7 @@ import measure
 import plain
 import setting
 
-from showtell.captioner import search_captions
+from showtell.generation.captioner import search_captions
 
 SIZES = setting.QUICK
 MAPS = replace(SIZES, pixels=128)  # 4 x 4 cells, so that pooling to 14 x 14 mixes some

@@ -3,7 +3,7 @@ import pytest
 
 from showtell.metrics import bootstrap
 from showtell.metrics.bootstrap import compare, extremes, intervals, mean, ratio, resampled
-from showtell.metrics.coco import evaluate
+from showtell.metrics.protocol import evaluate
 
 
 def test_intervals_hold_the_true_mean_about_as_often_as_they_say() -> None:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from tiny_model import tiny_captioner
 
-from showtell import cli
-from showtell.errors import UserError
-from showtell.progress import log
+from showtell.commands import cli
+from showtell.core.errors import UserError
+from showtell.core.progress import log
 
 
 def write_picture(path, seed=0, size=(80, 60)):
@@ -190,7 +190,7 @@ def test_urls_only_when_asked_for(caption, server):
 
 
 def test_a_stream_without_end_is_cut_off(caption, server, monkeypatch):
-    monkeypatch.setattr("showtell.commands.pictures.LARGEST_STREAM", 100)
+    monkeypatch.setattr("showtell.commands.inputs.LARGEST_STREAM", 100)
     assert "more than" in caption(f"{server}/a.png", "--allow-urls")[2]
 
 

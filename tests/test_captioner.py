@@ -12,10 +12,10 @@ from PIL import Image
 from tiny_model import WORDS, tiny_captioner
 
 from showtell import Captioner
-from showtell.captioner import as_picture
-from showtell.detection import WordDetector
-from showtell.errors import UserError
-from showtell.vocabulary import Vocabulary
+from showtell.core.errors import UserError
+from showtell.data.vocabulary import Vocabulary
+from showtell.encoders.detection import WordDetector
+from showtell.generation.captioner import as_picture
 
 
 def picture(seed=0, size=(90, 70)):

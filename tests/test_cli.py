@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from showtell import cli
+from showtell.commands import cli
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "showtell.cli", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "showtell.commands.cli", *arguments], capture_output=True, text=True)
 
 
 def status_of(*arguments):
@@ -19,7 +19,7 @@ def status_of(*arguments):
 def imported_by(*arguments):
     """What a command prints, and the heavy modules that it has imported when it ends."""
     code = (
-        "import sys; from showtell import cli\n"
+        "import sys; from showtell.commands import cli\n"
         f"try: cli.main({list(arguments)})\n"
         "finally: print(sorted({'torch', 'numpy', 'PIL', 'matplotlib', 'pydantic', 'dvc'} & set(sys.modules)))"
     )

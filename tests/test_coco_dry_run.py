@@ -10,8 +10,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import coco_dry_run
 
-from showtell.errors import UserError
-from showtell.files import read_json
+from showtell.core.errors import UserError
+from showtell.core.files import read_json
 
 IMAGES = int(os.environ.get("SHOWTELL_DRY_RUN_IMAGES", "40"))
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from showtell.datasets import karpathy
-from showtell.datasets.custom import CustomParams, assign_splits, detect, prepare, read_captions, records
-from showtell.datasets.pictures import Pictures
-from showtell.errors import UserError
+from showtell.core.errors import UserError
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.custom import CustomParams, assign_splits, detect, prepare, read_captions, records
+from showtell.data.datasets.picture_files import Pictures
 
 
 def params(images="images", captions="captions", **changes) -> CustomParams:

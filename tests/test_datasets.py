@@ -14,17 +14,17 @@ import layouts
 import numpy as np
 import pytest
 
-from showtell import paths
-from showtell.datasets import published, source
-from showtell.datasets.coco import COCO
-from showtell.datasets.coco_names import NAMES
-from showtell.datasets.flickr import FLICKR8K, FLICKR30K
-from showtell.datasets.transfer import RemoteFile
-from showtell.errors import UserError
-from showtell.files import read_json
-from showtell.images import Transform, load_image
-from showtell.store import RowReader
-from showtell.vocabulary import Vocabulary
+from showtell.core import paths
+from showtell.core.errors import UserError
+from showtell.core.files import read_json
+from showtell.data.datasets import published, source
+from showtell.data.datasets.coco import COCO
+from showtell.data.datasets.coco_names import NAMES
+from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
+from showtell.data.datasets.transfer import RemoteFile
+from showtell.data.store import RowReader
+from showtell.data.transform import Transform, load_image
+from showtell.data.vocabulary import Vocabulary
 
 
 @pytest.fixture

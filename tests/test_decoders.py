@@ -7,10 +7,10 @@ import torch
 from decoder_formulas import attend_and_tell, projected, show_and_tell
 from torch.nn import functional
 
+from showtell.core.errors import UserError
+from showtell.core.params import validate
 from showtell.decoders import DECODERS, Decoder, DecoderParams, build_decoder
 from showtell.decoders.grids import pooling_weights
-from showtell.errors import UserError
-from showtell.params import validate
 
 WORDS, CHANNELS, CELLS = 11, 6, 9
 # Three images with up to three captions, lengths in no order; 0: an image has fewer captions than another.

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_model import tiny_captioner
 
 from showtell.commands import demo
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 
 
 def write_picture(path, size=(90, 60)):

@@ -8,14 +8,14 @@ from conftest import tiny_params
 from tiny_networks import WORDS, caption_network, picture_batch, tiny_encoder
 from torch.nn import functional
 
-from showtell.captioning import CaptionNetwork
-from showtell.checkpoints import Checkpoints
-from showtell.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
-from showtell.encoders import Encoder
-from showtell.errors import UserError
-from showtell.pretraining import PretrainParams, WordNetwork
-from showtell.training import Counts, fit, parts
-from showtell.workplace import Workplace
+from showtell.core.errors import UserError
+from showtell.core.workplace import Workplace
+from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
+from showtell.encoders.network import Encoder
+from showtell.learning.caption_task import CaptionTask
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.loop import Counts, fit, parts
+from showtell.learning.pretraining import PretrainParams, WordDetectionTask
 
 TOKENS = torch.tensor([4, 6, 7])
 
@@ -25,7 +25,7 @@ def detector_of(encoder: Encoder) -> WordDetector:
     return WordDetector(encoder, TOKENS, WORDS)
 
 
-def finetuned(word_loss: float) -> CaptionNetwork:
+def finetuned(word_loss: float) -> CaptionTask:
     encoder = tiny_encoder()
     encoder.train_from("layer2")
     network = caption_network(encoder, word_loss=word_loss, flip=False, grey=0.0)
@@ -46,10 +46,10 @@ def test_words_neither_rare_nor_everywhere_are_detected():
 def test_pretraining_detects_words_in_any_cell(output):
     encoder = tiny_encoder(output=output)
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"precision": "fp32"})
-    network = WordNetwork(encoder, detector_of(encoder), params).eval()
+    network = WordDetectionTask(encoder, detector_of(encoder), params).eval()
     images = picture_batch().images
     with torch.inference_mode():
-        scores = network.detector.detect(encoder.look(images))  # (image, cell, word)
+        scores = network.detector.detect(encoder.feature_map(images))  # (image, cell, word)
         expected = torch.prod(1 - torch.sigmoid(scores), dim=1)  # no cell detects it
         torch.testing.assert_close(torch.exp(-network(images)), expected, rtol=1e-3, atol=1e-4)
 
@@ -61,7 +61,7 @@ def pretrained(folder, epochs: int) -> list[dict[str, torch.Tensor]]:
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | changes | {"schedule": "plateau"})
     encoder, states = tiny_encoder(), []
     encoder.train_from_start()
-    network = WordNetwork(encoder, detector_of(encoder), params)
+    network = WordDetectionTask(encoder, detector_of(encoder), params)
 
     def validate() -> dict[str, float]:
         network.eval()
@@ -112,18 +112,18 @@ def test_evidence_is_the_log_probability_of_words_that_are_detected_and_nothing_
     cells = torch.randn(2, 5, detector.detect.in_features)
     with torch.no_grad():
         detector.detect.bias[0] = -1e4  # its first word is in no picture
-        evidence = detector.evidence(cells)
+        logit_bias = detector.logit_bias(cells)
         present = 1 - torch.prod(1 - torch.sigmoid(detector.detect(cells)), dim=1)  # (image, word)
-    torch.testing.assert_close(evidence[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
-    assert evidence[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
-    assert evidence[:, [w for w in range(WORDS) if w not in TOKENS]].eq(0).all()
+    torch.testing.assert_close(logit_bias[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
+    assert logit_bias[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
+    assert logit_bias[:, [w for w in range(WORDS) if w not in TOKENS]].eq(0).all()
 
 
 def test_fine_tuning_detects_words_beside_the_captions():
     captions, both, batch = finetuned(0.0), finetuned(0.5), picture_batch()
     loss = both.loss(batch)
     with torch.no_grad():
-        detected = both.detector.loss(both.detector(both.encoder.look(batch.images)), batch.targets, batch.mask)
+        detected = both.detector.loss(both.detector(both.encoder.feature_map(batch.images)), batch.targets, batch.mask)
     torch.testing.assert_close(loss.detach(), captions.loss(batch).detach() + 0.5 * detected / 4)
     loss.backward()
     assert all(p.grad is not None for p in (*both.detector.parameters(), *both.encoder.backbone.layer2.parameters()))

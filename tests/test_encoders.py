@@ -6,9 +6,9 @@ import torchvision
 from conftest import tiny_params
 from safetensors.torch import save_file
 
-from showtell.encoders import Encoder, EncoderParams, build_encoder
-from showtell.errors import UserError
-from showtell.params import validate
+from showtell.core.errors import UserError
+from showtell.core.params import validate
+from showtell.encoders.network import Encoder, EncoderParams, build_encoder
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from showtell import features
-from showtell.batches import CaptionedImages, in_order, load_batches
-from showtell.captions import write_captions
-from showtell.encoders import Encoder, EncoderParams, build_encoder
-from showtell.errors import UserError
-from showtell.features import announce, extract, open_features, row_shape
-from showtell.images import Transform
-from showtell.store import RowReader, RowWriter
-from showtell.workplace import Workplace
+from showtell.core.errors import UserError
+from showtell.core.workplace import Workplace
+from showtell.data.batches import CaptionedImages, in_order, load_batches
+from showtell.data.captions import write_captions
+from showtell.data.store import RowReader, RowWriter
+from showtell.data.transform import Transform
+from showtell.encoders import features
+from showtell.encoders.features import announce, extract, open_features, row_shape
+from showtell.encoders.network import Encoder, EncoderParams, build_encoder
 
 SIZE = 64
 TRANSFORM = Transform(SIZE, "stretch")
@@ -81,7 +81,7 @@ def place_of(folder: Path) -> Workplace:
 
 def test_the_size_is_told_before_the_first_image(tmp_path, monkeypatch, capsys):
     images = {"train": make_images(tmp_path, 9), "val": make_images(tmp_path, 3, "val.h5")}
-    monkeypatch.setattr("showtell.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
+    monkeypatch.setattr("showtell.core.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
     announce(encoder(), images, place_of(tmp_path))
     assert capsys.readouterr().err == "features: 12 images, 9 x 1000 float16 each, 0.2 MB\n"
 
@@ -90,7 +90,7 @@ def test_a_full_disk_is_one_line_before_the_first_image(tmp_path, monkeypatch):
     images = {"train": make_images(tmp_path, 9), "val": make_images(tmp_path, 3, "val.h5")}
     place = place_of(tmp_path)
     free = (64 << 20) + 12 * 9000 * 2
-    monkeypatch.setattr("showtell.files.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr("showtell.core.files.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
     announce(encoder(), images, place)
     free -= 1
     with pytest.raises(UserError, match=r"place needs 216,000 bytes more and its disk has [\d,]+ free; make room"):
@@ -110,7 +110,7 @@ def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     images = make_images(tmp_path)
-    monkeypatch.setattr("showtell.store.os.pwrite", full)
+    monkeypatch.setattr("showtell.data.store.os.pwrite", full)
     with pytest.raises(UserError, match="no space left on the disk; make room and run the same command again"):
         extract(encoder(), images, tmp_path / "features.h5", "fp32")
     monkeypatch.undo()

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from showtell import files
-from showtell.datasets import fetch as fetching
-from showtell.datasets.fetch import fetch, fetch_all, mismatch
-from showtell.datasets.transfer import RemoteFile
-from showtell.errors import UserError
+from showtell.core import files
+from showtell.core.errors import UserError
+from showtell.data.datasets import fetch as fetching
+from showtell.data.datasets.fetch import fetch, fetch_all, mismatch
+from showtell.data.datasets.transfer import RemoteFile
 
 BODY = random.Random(1).randbytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -327,8 +327,8 @@ def test_mismatch_names_what_differs(tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from showtell.datasets.fetch import fetch
-from showtell.datasets.transfer import RemoteFile
+from showtell.data.datasets.fetch import fetch
+from showtell.data.datasets.transfer import RemoteFile
 fetch(RemoteFile("file.zip", (sys.argv[1],), int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]))
 """
 

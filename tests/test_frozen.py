@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from showtell.encoders import Encoder
-from showtell.frozen import FrozenEncoder
+from showtell.encoders.frozen import FrozenEncoder
+from showtell.encoders.network import Encoder
 
 NETWORKS = ("resnet18", "densenet121", "vgg11_bn", "mobilenet_v3_small", "regnet_y_400mf", "googlenet", "convnext_tiny")
 

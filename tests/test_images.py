@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from showtell import images
-from showtell.errors import UserError
-from showtell.images import ImageError, Transform, load_image, open_image, orientation, to_rgb
+from showtell.core.errors import UserError
+from showtell.data import transform as images
+from showtell.data.transform import ImageError, Transform, load_image, open_image, orientation, to_rgb
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -7,7 +7,7 @@ import yaml
 
 from showtell.commands import import_
 from showtell.commands.import_ import histogram, set_params
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 
 PARAMS = """\
 # A first line.

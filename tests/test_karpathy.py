@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from showtell.datasets import karpathy
-from showtell.datasets.karpathy import Record, check_counts, clean
-from showtell.errors import UserError
+from showtell.core.errors import UserError
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.karpathy import Record, check_counts, clean
 
 
 def image(number: int, **changes) -> dict:

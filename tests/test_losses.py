@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from showtell.decoders import Decoded
-from showtell.losses import caption_loss, cross_entropy, top_accuracy
+from showtell.learning.losses import caption_loss, cross_entropy, top_accuracy
 
 # One image with two captions of three and one words, another with one caption of two.
 MASK = torch.tensor([[[1, 1, 1], [1, 0, 0]], [[1, 1, 0], [0, 0, 0]]]).bool()
@@ -81,7 +81,7 @@ def test_top_accuracy_counts_targets_among_the_best():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
-    monkeypatch.setattr("showtell.losses.CHUNK", 30)  # four positions of seven words at a time
+    monkeypatch.setattr("showtell.learning.losses.CHUNK", 30)  # four positions of seven words at a time
     torch.manual_seed(0)
     logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
     targets = torch.randint(0, 7, (10,))
@@ -107,7 +107,7 @@ class Outputs(TorchDispatchMode):
 
 
 def test_half_precision_logits_are_never_all_widened(monkeypatch):
-    monkeypatch.setattr("showtell.losses.CHUNK", 20)
+    monkeypatch.setattr("showtell.learning.losses.CHUNK", 20)
     logits = torch.randn(12, 10).bfloat16().requires_grad_()
     with Outputs() as outputs:
         cross_entropy(logits, torch.arange(12) % 10, 0.1).backward()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from showtell.commands import compare, score, tokenize
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 from showtell.metrics import meteor
-from showtell.metrics.coco import evaluate, read_hypotheses, read_references, score_files
+from showtell.metrics.protocol import evaluate, read_hypotheses, read_references, score_files
 
 REFERENCES = {1: ["A dog's running.", "A dog runs"], 2: ["Two cats sleep.", "Cats, asleep"], 3: ["A red car", "A car."]}
 HYPOTHESES = {1: "A dog's running", 2: "Two dogs sleep", 3: "A red car."}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 from showtell.metrics.objects import Mention, Names, chair, kinds, pointing
 from showtell.metrics.statements import (
     all_true,

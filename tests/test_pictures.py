@@ -9,10 +9,10 @@ import zlib
 
 import pytest
 
-from showtell.datasets import archives
-from showtell.datasets.archives import open_archive
-from showtell.datasets.pictures import Pictures, link_pictures, write_link
-from showtell.errors import UserError
+from showtell.core.errors import UserError
+from showtell.data.datasets import archives
+from showtell.data.datasets.archives import open_archive
+from showtell.data.datasets.picture_files import Pictures, link_pictures, write_link
 
 
 def make_zip(path, entries, method=zipfile.ZIP_STORED):

@@ -64,7 +64,7 @@ def test_sections_are_declared(stage):
 def test_only_stages_load_sections():
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "showtell.params":
+            if isinstance(node, ast.ImportFrom) and node.module == "showtell.core.params":
                 assert "load" not in {alias.name for alias in node.names}, file
 
 

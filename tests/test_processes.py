@@ -17,9 +17,9 @@ import torch
 from conftest import ROOT, run_stage, write_params
 from safetensors.torch import load_file
 
-from showtell import processes
-from showtell.batches import Batch
-from showtell.parallel import own_share
+from showtell.core import processes
+from showtell.data.batches import Batch
+from showtell.learning.parallel import own_share
 
 # No dropout, of units or of words: each process draws its own. Updates of 23 and 8 images, in uneven shares; the
 # last of 24 images is alone.
@@ -146,13 +146,13 @@ def test_a_wrong_number_is_refused(tmp_path):
 
 ALONE_IN_TROUBLE = """
 import os, signal, time
-from showtell.errors import UserError
-from showtell.processes import gathered, launch, rank
+from showtell.core.errors import UserError
+from showtell.core.processes import all_gather, launch, rank
 
 def main():
     if rank() == 1:
         {trouble}
-    gathered([1])
+    all_gather([1])
 
 if __name__ == "__main__":
     launch(main)
@@ -196,18 +196,18 @@ def test_processes_share_a_processor_s_cores(monkeypatch, cores, usually, count)
 
 
 def test_alone_everything_is_one_s_own():
-    assert processes.first() and processes.world() == 1
-    assert processes.share([1, 2, 3]) == processes.gathered([1, 2, 3]) == [1, 2, 3]
-    assert processes.agreed(lambda: 5) == 5
-    assert processes.for_first("x") == ["x"]
+    assert processes.is_main() and processes.world() == 1
+    assert processes.share([1, 2, 3]) == processes.all_gather([1, 2, 3]) == [1, 2, 3]
+    assert processes.broadcast(lambda: 5) == 5
+    assert processes.gather_to_main("x") == ["x"]
 
 
 def test_shares_are_all_images_once_and_nobody_is_without(monkeypatch):
     batch = Batch(torch.arange(3), *(torch.ones(3, 2, 4),) * 2, torch.ones(3, 2, 4, dtype=torch.bool))
     seen = []
     for number in range(4):
-        monkeypatch.setattr("showtell.parallel.world", lambda: 4)
-        monkeypatch.setattr("showtell.parallel.rank", lambda number=number: number)
+        monkeypatch.setattr("showtell.learning.parallel.world", lambda: 4)
+        monkeypatch.setattr("showtell.learning.parallel.rank", lambda number=number: number)
         mine = own_share(batch)
         assert len(mine.images) == 1
         seen += mine.images[mine.mask.any(2).any(1)].tolist()

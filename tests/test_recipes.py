@@ -12,17 +12,16 @@ import torch
 import yaml
 from conftest import ROOT, inside, run_stage, write_params
 
-from showtell import cli
-from showtell.augmentation import cropped
-from showtell.batches import Batch, pad
-from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams
-from showtell.checkpoints import Checkpoints
-from showtell.commands import recipe
+from showtell.commands import cli, recipe
+from showtell.core.errors import UserError
+from showtell.core.workplace import Workplace
+from showtell.data.batches import Batch, pad
 from showtell.decoders import DecoderParams, build_decoder
-from showtell.encoders import EncoderParams, build_encoder
-from showtell.errors import UserError
-from showtell.training import fit
-from showtell.workplace import Workplace
+from showtell.encoders.network import EncoderParams, build_encoder
+from showtell.learning.augmentation import cropped
+from showtell.learning.caption_task import CaptionTask, FinetuneParams, TrainParams
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.loop import fit
 
 DATASETS = ("coco", "flickr8k", "flickr30k", "scenes")
 SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell")
@@ -79,11 +78,11 @@ def test_every_system_learns_for_one_update(name, tmp_path):
         with torch.inference_mode():
             features = encoder(pictures)
         # Drawn at random, a deep network gives huge numbers; they saturate every gate, and nothing would move.
-        network, batch = CaptionNetwork(decoder, learning), small_batch(features / features.std())
+        network, batch = CaptionTask(decoder, learning), small_batch(features / features.std())
     else:
         learning = FinetuneParams.model_validate(params["finetune"] | {"epochs": 1})
         encoder.train_from(learning.trainable_from)
-        network, batch = CaptionNetwork(decoder, learning, encoder), small_batch(pictures)
+        network, batch = CaptionTask(decoder, learning, encoder), small_batch(pictures)
     before = {key: tensor.clone() for key, tensor in network.weights().items()}
     history = fit(
         network, lambda epoch: [batch], lambda: {"score": 1.0}, learning, "score", Checkpoints(Workplace(tmp_path))

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from showtell import resizing
-from showtell.audit import Facts
-from showtell.datasets.pictures import Pictures
-from showtell.errors import UserError
-from showtell.images import ResizeParams, Transform, load_image
-from showtell.resizing import Journal, finish_split, listed, refuse_broken, resize_split, workers
-from showtell.store import RowReader
+from showtell.core.errors import UserError
+from showtell.data import resizing
+from showtell.data.audit import Facts
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.resizing import Journal, finish_split, listed, refuse_broken, resize_split, workers
+from showtell.data.store import RowReader
+from showtell.data.transform import ResizeParams, Transform, load_image
 
 TRANSFORM = Transform(16, "stretch")
 
@@ -97,7 +97,7 @@ def test_a_split_without_any_picture_is_refused():
 
 def test_a_full_disk_is_told_before_the_first_row(tmp_path, monkeypatch):
     files = make(tmp_path / "photos", 3)
-    monkeypatch.setattr("showtell.files.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("showtell.core.files.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="needs 2,304 bytes more and its disk has 1,000 free"):
         store(tmp_path, files, tmp_path / "photos")
 
@@ -198,7 +198,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, sys, time\n"
-        "from showtell.resizing import workers\n"
+        "from showtell.data.resizing import workers\n"
         "if __name__ == '__main__':\n"
         "    with workers(1000, 2) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from showtell.datasets import karpathy
-from showtell.datasets.scenes import ScenesParams, generate
-from showtell.datasets.scenes.compose import compose, is_unseen
-from showtell.datasets.scenes.generate import make
-from showtell.datasets.scenes.picture import draw
-from showtell.datasets.scenes.scene import Backdrop, Scene, Thing
-from showtell.datasets.scenes.world import (
+from showtell.core.files import read_json
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.scenes import ScenesParams, generate
+from showtell.data.datasets.scenes.compose import compose, is_unseen
+from showtell.data.datasets.scenes.generate import make
+from showtell.data.datasets.scenes.picture import draw
+from showtell.data.datasets.scenes.structure import Backdrop, Scene, Thing
+from showtell.data.datasets.scenes.world import (
     COLOURS,
     KINDS,
     SETTINGS,
@@ -22,7 +23,6 @@ from showtell.datasets.scenes.world import (
     unseen_colour,
     unseen_setting,
 )
-from showtell.files import read_json
 
 TINY = ScenesParams(seed=3, train=4, val=2, test=3, size=96)
 FILES = ("captions.json", "objects.json", "images/scenes.zip")

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from showtell.datasets.scenes.captions import captions
-from showtell.datasets.scenes.generate import make
-from showtell.datasets.scenes.phrases import names, participle, present, with_article
-from showtell.datasets.scenes.wording import COLOUR_WORDS, COUNTS, LARGE, NOUNS, OPINIONS, SMALL
-from showtell.datasets.scenes.world import COLOURS, KINDS
+from showtell.data.datasets.scenes.five_people import captions
+from showtell.data.datasets.scenes.generate import make
+from showtell.data.datasets.scenes.phrases import names, participle, present, with_article
+from showtell.data.datasets.scenes.wording import COLOUR_WORDS, COUNTS, LARGE, NOUNS, OPINIONS, SMALL
+from showtell.data.datasets.scenes.world import COLOURS, KINDS
 
 SIZE = 96
 NAMES = sorted(((name, kind) for kind in KINDS for name in names(kind)), key=lambda pair: -len(pair[0]))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from showtell.search import Hypothesis, beam_search, repeats
+from showtell.generation.search import Hypothesis, beam_search, repeats
 
 END, START = 0, 1  # of the tables: the other words have no special meaning
 HISTORIES = 97  # more histories than short searches meet, so that hardly any two share a row
@@ -123,9 +123,9 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
 @given(st.integers(0, 10**6), st.integers(1, 4))
 @settings(max_examples=25, deadline=None)
 def test_evidence_is_part_of_its_image_s_logits_at_every_step(seed, width):
-    logits, evidence = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
-    found = search(logits, width, 9, n_best=2, evidence=evidence)
-    expected = search(logits + evidence.unsqueeze(1), width, 9, n_best=2)
+    logits, logit_bias = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
+    found = search(logits, width, 9, n_best=2, logit_bias=logit_bias)
+    expected = search(logits + logit_bias.unsqueeze(1), width, 9, n_best=2)
     assert [[h.tokens for h in image] for image in found] == [[h.tokens for h in image] for image in expected]
 
 

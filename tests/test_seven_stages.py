@@ -8,14 +8,14 @@ import pytest
 import torch
 from conftest import STAGES, inside, run_stage, write_params
 
-from showtell import paths
-from showtell.batches import CaptionedImages
-from showtell.captioner import Captioner
-from showtell.files import read_json
-from showtell.metrics import coco
-from showtell.report import evaluated
-from showtell.store import RowReader
-from showtell.weights import bare_network
+from showtell.core import paths
+from showtell.core.files import read_json
+from showtell.data.batches import CaptionedImages
+from showtell.data.store import RowReader
+from showtell.encoders.weights import bare_network
+from showtell.evaluation.report import evaluated
+from showtell.generation.captioner import Captioner
+from showtell.metrics import protocol as coco
 
 # Little but every stage: what they do to pictures is tested elsewhere.
 SMALL = {

@@ -10,10 +10,10 @@ import yaml
 from conftest import ROOT, STAGES, run_stage, write_params
 from PIL import Image
 
-from showtell import checkpoints
-from showtell.captioner import Captioner
-from showtell.metrics.coco import read_hypotheses
-from showtell.store import RowReader, RowWriter
+from showtell.data.store import RowReader, RowWriter
+from showtell.generation.captioner import Captioner
+from showtell.learning import checkpoints
+from showtell.metrics.protocol import read_hypotheses
 
 
 class Killed(BaseException):
@@ -184,8 +184,8 @@ def test_a_wrong_value_is_one_line_before_any_work(overlay, message, copy_pipeli
 
 
 def test_missing_and_unknown_sections_are_named(tmp_path):
-    from showtell.errors import UserError
-    from showtell.params import load
+    from showtell.core.errors import UserError
+    from showtell.core.params import load
 
     path = write_params(tmp_path)
     params = yaml.safe_load(path.read_text())

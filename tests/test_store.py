@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from showtell.errors import UserError
-from showtell.store import RowReader, RowWriter
+from showtell.core.errors import UserError
+from showtell.data.store import RowReader, RowWriter
 
 ROWS = np.arange(10 * 3 * 2, dtype=np.float16).reshape(10, 3, 2)
 
@@ -65,7 +65,7 @@ def test_a_kill_while_the_rows_were_named_leaves_no_trace(tmp_path, monkeypatch)
     writer.append(ROWS)
     ids = [f"id{i}" for i in range(10)]
     with monkeypatch.context() as patch:
-        patch.setattr("showtell.store.os.replace", None)
+        patch.setattr("showtell.data.store.os.replace", None)
         with pytest.raises(TypeError):
             writer.finish(tmp_path / "a.h5", ids, {"transform": "t"})
     writer = RowWriter(part, "grid", 10, (3, 2), np.float16)

@@ -18,9 +18,9 @@ import systems_table
 import word_vectors
 
 from showtell.commands import recipe
-from showtell.embeddings import read_vectors
-from showtell.errors import UserError
-from showtell.vocabulary import SPECIALS, Vocabulary
+from showtell.core.errors import UserError
+from showtell.data.vocabulary import SPECIALS, Vocabulary
+from showtell.decoders.embeddings import read_vectors
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 FROZEN = ("resnet152-lstm", "vgg16-onehot-lstm", "vgg16-no-sampling")

@@ -8,16 +8,16 @@ from conftest import tiny_params
 from tiny_networks import WORDS, batch_of, caption_network, picture_batch, tiny_encoder
 from torch import nn
 
-from showtell.augmentation import greyed
-from showtell.batches import Batch, pad
-from showtell.captioner import search_captions
-from showtell.captioning import CaptionNetwork, TrainParams, with_hidden_words
-from showtell.checkpoints import Checkpoints
+from showtell.core.workplace import Workplace
+from showtell.data.batches import Batch, pad
+from showtell.data.vocabulary import END, START, UNK
 from showtell.decoders import Decoder, DecoderParams, build_decoder
-from showtell.scheduled_sampling import own_word_share, with_own_words
-from showtell.training import Counts, Learner, LoopParams, Standing, fit, parts, rate_scale
-from showtell.vocabulary import END, START, UNK
-from showtell.workplace import Workplace
+from showtell.generation.captioner import search_captions
+from showtell.learning.augmentation import greyed
+from showtell.learning.caption_task import CaptionTask, TrainParams, word_dropout
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.loop import Counts, LoopParams, TrainingProgress, TrainingTask, fit, parts, rate_scale
+from showtell.learning.scheduled_sampling import own_word_share, with_own_words
 
 
 def loop_params(**changes) -> LoopParams:
@@ -27,7 +27,7 @@ def loop_params(**changes) -> LoopParams:
     return LoopParams.model_validate(values | {"weight_decay": 0.0} | changes)
 
 
-class Line(Learner):
+class Line(TrainingTask):
     """Learns the sum of three numbers, with dropout so that random numbers matter and a part that must not learn."""
 
     def __init__(self):
@@ -56,7 +56,7 @@ def epoch_batches(epoch: int) -> list[Batch]:
     return [batch_of(10 * epoch + number) for number in range(3)]
 
 
-def run(tmp_path, learner: Learner, params: LoopParams, scores: list[float] | None = None, batches=epoch_batches):
+def run(tmp_path, learner: TrainingTask, params: LoopParams, scores: list[float] | None = None, batches=epoch_batches):
     tmp_path.mkdir(exist_ok=True)
     given = iter(scores or [])
 
@@ -139,7 +139,7 @@ def test_no_epochs_leave_the_weights_as_drawn(tmp_path):
     assert torch.equal(learner.linear.weight, before)
 
 
-def rates(params: LoopParams, standings: list[Standing]) -> list[float]:
+def rates(params: LoopParams, standings: list[TrainingProgress]) -> list[float]:
     return [rate_scale(standing, params, 20) for standing in standings]
 
 
@@ -165,13 +165,13 @@ def test_plateau_lowers_the_rate_after_patience_and_again(tmp_path):
 
 def test_schedules():
     step = loop_params(schedule="step", step_epochs=2, decay=0.1, warmup_updates=0)
-    assert rates(step, [Standing(epoch=e) for e in range(5)]) == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert rates(step, [TrainingProgress(epoch=e) for e in range(5)]) == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     cosine = loop_params(schedule="cosine", warmup_updates=0)
-    assert rates(cosine, [Standing(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.5, 0])
+    assert rates(cosine, [TrainingProgress(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.5, 0])
     part = loop_params(schedule="cosine", warmup_updates=0, cosine_end=0.2)
-    assert rates(part, [Standing(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.6, 0.2])
+    assert rates(part, [TrainingProgress(update=u) for u in (0, 10, 20)]) == pytest.approx([1, 0.6, 0.2])
     warm = loop_params(schedule="cosine", warmup_updates=10)
-    assert rates(warm, [Standing(update=u) for u in (0, 4, 9, 15)]) == pytest.approx([0.1, 0.5, 1, 0.5])
+    assert rates(warm, [TrainingProgress(update=u) for u in (0, 4, 9, 15)]) == pytest.approx([0.1, 0.5, 1, 0.5])
 
 
 @pytest.mark.parametrize("clip", ["value", "norm"])
@@ -266,11 +266,11 @@ def test_share_of_own_words_rises_from_its_start_to_its_height(schedule):
 def test_hidden_words_are_some_of_the_inputs_and_never_the_first():
     torch.manual_seed(0)
     inputs = torch.randint(5, WORDS, (20, 2, 9))
-    shown = with_hidden_words(inputs, 0.3)
+    shown = word_dropout(inputs, 0.3)
     hidden = shown != inputs
     assert torch.equal(shown[hidden], torch.full((int(hidden.sum()),), UNK)) and not hidden[..., 0].any()
     assert 0.2 < hidden[..., 1:].float().mean() < 0.4
-    assert with_hidden_words(inputs, 0.0) is inputs
+    assert word_dropout(inputs, 0.0) is inputs
 
 
 def test_words_are_hidden_while_the_decoder_learns():
@@ -327,7 +327,7 @@ def test_scheduled_sampling_follows_the_epoch_and_keeps_the_targets():
 def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
     decoder = decoder_of(kind, 12, embedding=24, hidden=32, dropout=0.0)
     training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "sampling": sampling, "word_dropout": 0.0}
-    network = CaptionNetwork(decoder, TrainParams.model_validate(tiny_params()["train"] | training))
+    network = CaptionTask(decoder, TrainParams.model_validate(tiny_params()["train"] | training))
     captions = [[[START, 4, 5, 6, END]], [[START, 7, 5, END]], [[START, 8, 9, 10, 11, END]], [[START, 6, END]]]
     batch = Batch(torch.randn(4, 4, 5), *pad(captions))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
@@ -351,7 +351,7 @@ def test_an_update_never_waits_for_an_accelerator(kind):
     """On a device that holds shapes alone, asking what is in a tensor is an error."""
     training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "sampling_start": 1, "word_dropout": 0.2}
     params = TrainParams.model_validate(tiny_params()["train"] | training)
-    network = CaptionNetwork(decoder_of(kind, WORDS), params).to("meta")
+    network = CaptionTask(decoder_of(kind, WORDS), params).to("meta")
     network.begin_epoch(1)
     batch = grid_batch().to(torch.device("meta"))
     network.loss(batch, Counts.of(batch)).backward()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from showtell.datasets.karpathy import Record
-from showtell.errors import UserError
-from showtell.vocabulary import END, PAD, START, UNK, VocabParams, Vocabulary, build_captions, training_words
+from showtell.core.errors import UserError
+from showtell.data.datasets.karpathy import Record
+from showtell.data.vocabulary import END, PAD, START, UNK, VocabParams, Vocabulary, build_captions, training_words
 
 WORDS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g"]), max_size=6), max_size=8)
 

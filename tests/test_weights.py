@@ -14,11 +14,11 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from showtell.encoders import EncoderParams, build_encoder
-from showtell.errors import UserError
-from showtell.features import load_encoder, save_encoder
-from showtell.images import Transform
-from showtell.weights import bare_network, load_weights
+from showtell.core.errors import UserError
+from showtell.data.transform import Transform
+from showtell.encoders.features import load_encoder, save_encoder
+from showtell.encoders.network import EncoderParams, build_encoder
+from showtell.encoders.weights import bare_network, load_weights
 
 NAME = "squeezenet1_1"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from showtell.words import join, nltk_words, unicode_words
+from showtell.data.words import join, nltk_words, unicode_words
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import sys
 import pytest
 from conftest import inside
 
-from showtell.errors import UserError
-from showtell.files import atomic, fingerprint, read_json, write_json
-from showtell.workplace import workplace
+from showtell.core.errors import UserError
+from showtell.core.files import atomic, fingerprint, read_json, write_json
+from showtell.core.workplace import workplace
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
@@ -49,7 +49,10 @@ def test_what_is_left_is_found_again_by_the_same_identity_alone(tmp_path):
 
 
 def test_a_second_process_is_told_who_is_at_work(tmp_path):
-    code = "from showtell.workplace import workplace\nwith workplace('train', 1) as p: print('in', flush=True); input()"
+    code = (
+        "from showtell.core.workplace import workplace\n"
+        "with workplace('train', 1) as p: print('in', flush=True); input()"
+    )
     first = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

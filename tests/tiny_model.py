@@ -5,11 +5,11 @@ from functools import cache
 import torch
 from conftest import tiny_params
 
-from showtell.captioner import Captioner
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
-from showtell.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from showtell.images import Transform
-from showtell.vocabulary import Vocabulary
+from showtell.encoders.network import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from showtell.generation.captioner import Captioner
 
 WORDS = ["a", "red", "blue", "dog", "ball", "runs", "on", "the", "grass", "boat", "sea", "kite"]
 

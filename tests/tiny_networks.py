@@ -3,10 +3,10 @@
 import torch
 from conftest import tiny_params
 
-from showtell.batches import Batch
-from showtell.captioning import CaptionNetwork, FinetuneParams, TrainParams
+from showtell.data.batches import Batch
 from showtell.decoders import DecoderParams, build_decoder
-from showtell.encoders import Encoder
+from showtell.encoders.network import Encoder
+from showtell.learning.caption_task import CaptionTask, FinetuneParams, TrainParams
 
 WORDS = 9  # in the vocabulary
 
@@ -18,13 +18,13 @@ def batch_of(seed: int, images: int = 6) -> Batch:
     return Batch(torch.randn(images, 3, generator=generator), inputs, targets, mask)
 
 
-def caption_network(encoder: Encoder | None = None, **changes) -> CaptionNetwork:
+def caption_network(encoder: Encoder | None = None, **changes) -> CaptionTask:
     section, kind = ("finetune", FinetuneParams) if encoder is not None else ("train", TrainParams)
     params = kind.model_validate(tiny_params()[section] | {"precision": "fp32", "word_dropout": 0.0} | changes)
     torch.manual_seed(1)
     shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0})
     channels = encoder.channels if encoder is not None else 5
-    return CaptionNetwork(build_decoder(shape, channels, WORDS), params, encoder)
+    return CaptionTask(build_decoder(shape, channels, WORDS), params, encoder)
 
 
 def tiny_encoder(**changes) -> Encoder:

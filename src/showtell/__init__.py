@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from showtell.captioner import Captioner
+    from showtell.generation.captioner import Captioner
 
 __all__ = ["Captioner"]
 
@@ -11,7 +11,7 @@ __all__ = ["Captioner"]
 def __getattr__(name: str) -> Any:
     # Lazy: importing torch takes seconds, and `import showtell` must not.
     if name == "Captioner":
-        from showtell.captioner import Captioner
+        from showtell.generation.captioner import Captioner
 
         return Captioner
     raise AttributeError(f"module 'showtell' has no attribute {name!r}")

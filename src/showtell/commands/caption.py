@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from showtell.commands.pictures import Source, picture_sources
-from showtell.errors import UserError
-from showtell.paths import FINETUNE_MODEL
+from showtell.commands.inputs import Source, picture_sources
+from showtell.core.errors import UserError
+from showtell.core.paths import FINETUNE_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--n-best {args.n_best}: must be 1 to the width of the beam, {args.beam}")
     sources = list(picture_sources(args.images, args.allow_urls))
     drawings = _drawings(args.attention, sources) if args.attention else None
-    from showtell.commands.photos import caption_photos  # imports torch
+    from showtell.commands.caption_output import caption_photos  # imports torch
 
     options |= {"beam": args.beam, "n_best": args.n_best}
     return 0 if caption_photos(args.model, sources, options, drawings, args.json) else 1

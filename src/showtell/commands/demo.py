@@ -9,14 +9,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from showtell.errors import UserError
-from showtell.paths import FINETUNE_MODEL
+from showtell.core.errors import UserError
+from showtell.core.paths import FINETUNE_MODEL
 
 if TYPE_CHECKING:
     import gradio
     from PIL import Image
 
-    from showtell.captioner import Caption, Captioner
+    from showtell.generation.captioner import Caption, Captioner
 
 LARGEST_FILE = 20 << 20  # bytes of an upload
 LARGEST_PICTURE = 50_000_000  # pixels: more than telephones take; told from the file's head, before it is decoded
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         import gradio  # noqa: F401
     except ImportError:
         raise UserError("the demo needs gradio: pip install 'showtell[demo]'") from None
-    from showtell.captioner import Captioner
+    from showtell.generation.captioner import Captioner
 
     page = build_page(Captioner.load(args.model))
     launch(page, args.port, browser=not args.no_browser)
@@ -124,8 +124,8 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
 
 def describe(captioner: "Captioner", path: str | None, beam: int) -> str:
     """HTML of what the model says of a picture: the caption word by word, each with its attention, and the beams."""
-    from showtell.attention_pictures import seen
-    from showtell.images import load_image
+    from showtell.data.transform import load_image
+    from showtell.evaluation.attention_pictures import seen
 
     if path is None:
         return ""
@@ -154,7 +154,7 @@ def _check(path: Path) -> None:
 
 
 def _caption(picture: "Image.Image", best: "Caption") -> str:
-    from showtell.attention_pictures import glow
+    from showtell.evaluation.attention_pictures import glow
 
     words = " ".join(f'<span style="--n:{n}">{escape(word)}</span>' for n, word in enumerate(best.words))
     said = f'<p class="said">{words or "(nothing)"}</p>'

@@ -9,13 +9,13 @@ from typing import get_args
 
 import numpy as np
 
-from showtell.datasets import karpathy
-from showtell.datasets.custom import Captioned, CaptionsFormat, CustomParams, assign_splits, detect, read_captions
-from showtell.datasets.karpathy import Record
-from showtell.datasets.pictures import Pictures, check_pictures
-from showtell.errors import UserError
-from showtell.files import write_text
-from showtell.paths import PARAMS
+from showtell.core.errors import UserError
+from showtell.core.files import write_text
+from showtell.core.paths import PARAMS
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.custom import Captioned, CaptionsFormat, CustomParams, assign_splits, detect, read_captions
+from showtell.data.datasets.karpathy import Record
+from showtell.data.datasets.picture_files import Pictures, check_pictures
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
 BAR = 40  # characters of the longest bar of the histogram

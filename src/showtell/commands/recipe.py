@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from showtell import paths
-from showtell.errors import UserError
-from showtell.files import write_text
-from showtell.params import SECTIONS, read_sections, validate
+from showtell.core import paths
+from showtell.core.errors import UserError
+from showtell.core.files import write_text
+from showtell.core.params import SECTIONS, read_sections, validate
 
 RECIPES = Path("recipes")
 

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from showtell.metrics import bootstrap
-from showtell.metrics.coco import score_files
-from showtell.metrics.table import format_scores
+from showtell.metrics.protocol import score_files
+from showtell.metrics.score_table import format_scores
 
 HELP = "score captions by the COCO protocol: BLEU-1..4, ROUGE-L, CIDEr-D, METEOR"
 

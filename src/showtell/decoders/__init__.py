@@ -3,7 +3,7 @@
 from showtell.decoders.attention import AttentionDecoder
 from showtell.decoders.injection import InitInjectDecoder, PreInjectDecoder
 from showtell.decoders.interface import Decoded, Decoder, State
-from showtell.decoders.params import DecoderParams
+from showtell.decoders.settings import DecoderParams
 
 DECODERS: dict[str, type[Decoder]] = {
     "attention": AttentionDecoder,

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from showtell.core.errors import UserError
+from showtell.core.precision import wide
 from showtell.decoders.cells import CELLS, UpperLayers
 from showtell.decoders.grids import pooling_weights
 from showtell.decoders.interface import Decoded, Decoder, State, active_corner, at_real_positions, pad_corner
-from showtell.decoders.params import DecoderParams
 from showtell.decoders.recurrence import Step, StepWeights, advance, as_keys, recur
-from showtell.decoders.words import build_embedding, build_output
-from showtell.errors import UserError
-from showtell.precision import wide
+from showtell.decoders.settings import DecoderParams
+from showtell.decoders.word_layers import build_embedding, build_output
 
 
 class AttentionDecoder(Decoder):
@@ -90,12 +90,12 @@ class AttentionDecoder(Decoder):
         """The word's share of the cell's gates, input bias included: (..., gate)."""
         return functional.linear(self.embedding(tokens), word_weight, self.cell.bias_ih)
 
-    def _weights(self, kind: torch.dtype, key_kind: torch.dtype) -> tuple[Tensor, ...]:
+    def _weights(self, dtype: torch.dtype, key_dtype: torch.dtype) -> tuple[Tensor, ...]:
         """The cell's weight for words, and what every step multiplies by: stacked and cast once for all steps."""
         word, context = self.cell.weight_ih.split([self.embedding.embedding_dim, self.gate.out_features], dim=1)
         hidden = torch.cat([self.query.weight, self.gate.weight, self.cell.weight_hh])
         bias = torch.cat([self.query.bias, self.gate.bias, self.cell.bias_hh])
-        return word.to(kind), hidden.to(kind), bias.to(kind), context.to(kind), self.energy.weight[0].to(key_kind)
+        return word.to(dtype), hidden.to(dtype), bias.to(dtype), context.to(dtype), self.energy.weight[0].to(key_dtype)
 
     def _advance(
         self, grid: Tensor, keys: Tensor, beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights

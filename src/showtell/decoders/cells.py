@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.precision import wide
+from showtell.core.precision import wide
 
 
 class LSTMCell(nn.LSTMCell):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 
 
 @lru_cache(maxsize=8)

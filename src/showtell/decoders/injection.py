@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.decoders.interface import Decoded, Decoder, State, at_real_positions
-from showtell.decoders.params import DecoderParams
-from showtell.decoders.words import build_embedding, build_output
+from showtell.decoders.settings import DecoderParams
+from showtell.decoders.word_layers import build_embedding, build_output
 
 # Of the running statistics of the image's batch norm: the weight of the present batch. The resnet152 tutorial's.
 IMAGE_NORM_MOMENTUM = 0.01

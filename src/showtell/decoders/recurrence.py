@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from showtell.core.precision import autocast, wide, wide_dtype
 from showtell.decoders.cells import GRUCell, LSTMCell
 from showtell.decoders.interface import pad_corner
-from showtell.precision import autocast, wide, wide_type
 
 # Numbers of attention's hidden layer in hand at a time: 2 MiB, about what a processor core's own cache holds.
 CHUNK = 2**19
@@ -68,8 +68,8 @@ def advance(
     """
     sizes = keys.shape[2], grid.shape[2], word_gates.shape[-1]
     hidden = state[0].to(grid.dtype)
-    everything = functional.linear(hidden, weights.hidden, weights.hidden_bias)
-    query, gate, hidden_gates = everything.split(sizes, dim=-1)
+    hidden_projections = functional.linear(hidden, weights.hidden, weights.hidden_bias)
+    query, gate, hidden_gates = hidden_projections.split(sizes, dim=-1)
     if follow is not None:
         looking = sum(sizes[:2])
         seen = functional.linear(follow.to(grid.dtype), weights.hidden[:looking], weights.hidden_bias[:looking])
@@ -175,22 +175,22 @@ class _Backward:
         images, captions, count, _ = word_gates.shape
         self.word_gates = torch.zeros_like(word_gates)
         # Of each key: the sum over captions and steps of energy gradients where the hidden layer is positive.
-        self.lit_keys = torch.zeros_like(keys, dtype=wide_type(keys))
-        self.energy = torch.zeros_like(weights.energy, dtype=wide_type(keys))
+        self.lit_keys = torch.zeros_like(keys, dtype=wide_dtype(keys))
+        self.energy = torch.zeros_like(weights.energy, dtype=wide_dtype(keys))
         self.looks = self.on_cells = None
         if grid_learns:  # kept side by side: the grid's gradient is one product over all captions and steps
             self.looks = grid.new_zeros(images, count, captions, grid.shape[2])
             self.on_cells = grid.new_zeros(images, count, captions, grid.shape[1])
-        self.everything: list[Tensor] = []  # gradients of `everything` of each step, last step first
+        self.hidden_projections: list[Tensor] = []  # gradients of `hidden_projections` of each step, last step first
         self.input_gates: list[Tensor] = []
 
     def step(self, t, cell, step, grads, hidden, context, attention) -> tuple[Tensor, ...]:
         """Gradients of the state before a step from those of the state after it and of the step's outputs."""
-        kind = self.grid.dtype
+        dtype = self.grid.dtype
         if hidden is not None:
             grads = (grads[0] + hidden, *grads[1:])
         input_gates, hidden_gates, before = cell.back(step.cell, grads)
-        input_gates = input_gates.to(kind)
+        input_gates = input_gates.to(dtype)
         i, c = input_gates.shape[:2]
         self.word_gates[:i, :c, t] = input_gates
         inner = torch.matmul(input_gates, self.weights.context)  # (image, caption, channel)
@@ -205,10 +205,10 @@ class _Backward:
         on_cells = wide(on_cells) if attention is None else on_cells + attention
         energy = step.attention * (on_cells - (step.attention * on_cells).sum(dim=2, keepdim=True))
         query = self.attend(step.query, energy.to(self.keys.dtype))
-        everything = torch.cat([query.to(kind), gate, hidden_gates.to(kind)], dim=2)
-        self.everything.append(everything)
+        hidden_projections = torch.cat([query.to(dtype), gate, hidden_gates.to(dtype)], dim=2)
+        self.hidden_projections.append(hidden_projections)
         self.input_gates.append(input_gates)
-        before_hidden = torch.matmul(everything, self.weights.hidden)
+        before_hidden = torch.matmul(hidden_projections, self.weights.hidden)
         return (before[0] + before_hidden, *before[1:]) if before[0] is not None else (wide(before_hidden), *before[1:])
 
     def attend(self, query: Tensor, energy: Tensor) -> Tensor:
@@ -226,7 +226,8 @@ class _Backward:
 
     def products(self, steps) -> tuple[Tensor | None, ...]:
         """The gradients of grid, keys, word_gates and weights."""
-        everything = torch.cat([x.flatten(0, 1) for x in self.everything])  # (position, key + channel + gate)
+        # (position, key + channel + gate)
+        hidden_projections = torch.cat([x.flatten(0, 1) for x in self.hidden_projections])
         hidden = torch.cat([x.hidden.flatten(0, 1) for x in reversed(steps)])  # (position, hidden)
         inputs = torch.cat([x.flatten(0, 1) for x in self.input_gates])  # (position, gate)
         context = torch.cat([x.context.flatten(0, 1) for x in reversed(steps)])  # (position, channel)
@@ -239,8 +240,8 @@ class _Backward:
             grid,
             (self.lit_keys * self.weights.energy).to(self.keys.dtype),
             self.word_gates,
-            everything.T @ hidden,
-            everything.sum(dim=0),
+            hidden_projections.T @ hidden,
+            hidden_projections.sum(dim=0),
             inputs.T @ context,
             energy.to(self.keys.dtype),
         )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from showtell.errors import UserError
+from showtell.core.errors import UserError
 
 
 class Mention(NamedTuple):

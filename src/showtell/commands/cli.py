@@ -1,0 +1,66 @@
+"""`showtell`: one command for each thing a person does. A command's module is imported when that command runs."""
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from showtell.core import errors
+
+# Name, the module that has `add_arguments(parser)` and `run(args) -> exit status`, and what it does.
+COMMANDS = {
+    "caption": ("showtell.commands.caption", "describe photographs"),
+    "demo": ("showtell.commands.demo", "describe photographs on a page in the browser"),
+    "import": ("showtell.commands.import_", "look at your own pictures and captions, and train on them"),
+    "recipe": ("showtell.commands.recipe", "set params.yaml to a published system"),
+    "score": ("showtell.commands.score", "score captions by the COCO protocol"),
+    "tokenize": ("showtell.commands.tokenize", "turn captions into the tokens that the scores count"),
+    "compare": ("showtell.commands.compare", "tell which of two sets of captions is better, and how surely"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `showtell ARGUMENTS` and exit with its status: 0 done, 1 a problem told on stderr, 2 wrong usage."""
+    errors.run(lambda: dispatch(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run one command; its exit status."""
+    overview = _overview()
+    own = overview.parse_args(arguments[:1])
+    if own.version:
+        from importlib.metadata import version
+
+        print(f"showtell {version('showtell')}")
+        return 0
+    if own.command is None:
+        overview.print_help(sys.stderr)
+        return 2
+    if own.command not in COMMANDS:
+        near = difflib.get_close_matches(own.command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        overview.error(f"there is no command {own.command!r}; {hint}")
+    module = importlib.import_module(COMMANDS[own.command][0])
+    parser = argparse.ArgumentParser(prog=f"showtell {own.command}", description=COMMANDS[own.command][1])
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments[1:]))
+
+
+def _overview() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="showtell",
+        usage="showtell COMMAND ...",
+        description="Photographs in, captions out.",
+        epilog="commands:\n" + "\n".join(lines) + "\n\n`showtell COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

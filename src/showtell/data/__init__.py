@@ -1,0 +1,1 @@
+"""From captioned pictures to batches: sources, captions, vocabulary, image stores."""

@@ -1,0 +1,142 @@
+"""What the pictures and captions are like, told before hours are spent on them: `metrics/data.json`."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from showtell.data.transform import orientation
+from showtell.data.vocabulary import Vocabulary
+
+
+class Facts(NamedTuple):
+    """One picture file."""
+
+    file: str
+    content: str  # names the file's bytes; "" when they could not be read
+    problem: str  # "" or why it cannot be used: one of PROBLEMS
+    reason: str
+    traits: list[str]  # of TRAITS
+    row: int  # CRC-32 of the resized pixels
+
+
+PROBLEMS = ("missing", "broken", "truncated", "oversized")
+TRAITS = ("greyscale", "cmyk", "palette", "transparent", "rotated")
+GREYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+
+def traits(image: Image.Image) -> list[str]:
+    """What the transform has to even out in this picture, as the file stores it."""
+    found = {
+        "greyscale": image.mode in GREYSCALE_MODES,
+        "cmyk": image.mode == "CMYK",
+        "palette": image.mode in ("P", "PA"),
+        "transparent": image.has_transparency_data,
+        "rotated": orientation(image) != 1,
+    }
+    return [name for name in TRAITS if found[name]]
+
+
+def content_hash(content: bytes) -> str:
+    """Equal for equal files, and for no others: 64 bits of their SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+Table = dict[str, int | float]
+
+
+def summarise(
+    journals: dict[str, Iterable[Facts]], entries: dict[str, Iterable[dict[str, Any]]], vocabulary: Vocabulary
+) -> Table:
+    """The audit as a flat table: pictures, duplicates, words and caption lengths per split, duplicates across.
+
+    `journals` and `entries` run over the same images of each split, once. Unusable pictures' captions do not count.
+    """
+    table: Table = {}
+    contents: dict[str, set[int]] = {}
+    for split, journal in journals.items():
+        pictures, captions, contents[split] = _Pictures(), _Captions(vocabulary), set()
+        for facts, entry in zip(journal, entries[split], strict=True):
+            pictures.add(facts, contents[split])
+            if not facts.problem:
+                captions.add(entry["words"])
+        table |= {f"{split}_{key}": value for key, value in (pictures.table() | captions.table()).items()}
+    splits = list(journals)
+    for index, one in enumerate(splits):
+        for other in splits[index + 1 :]:  # what is learnt in one is tested in the other
+            table[f"duplicates_{one}_{other}"] = len(contents[one] & contents[other])
+    return table
+
+
+class _Pictures:
+    def __init__(self) -> None:
+        self.problems: Counter[str] = Counter()
+        self.traits: Counter[str] = Counter()
+        self.duplicates = 0
+
+    def add(self, facts: Facts, contents: set[int]) -> None:
+        self.problems[facts.problem] += 1
+        self.traits.update(facts.traits)
+        if facts.content:
+            content = int(facts.content, 16)  # a number weighs half of its digits
+            self.duplicates += content in contents
+            contents.add(content)
+
+    def table(self) -> Table:
+        return {
+            "images": self.problems[""],
+            **{problem: self.problems[problem] for problem in PROBLEMS},
+            **{trait: self.traits[trait] for trait in TRAITS},
+            "duplicates": self.duplicates,
+        }
+
+
+class _Captions:
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.lengths: Counter[int] = Counter()
+        self.distinct: set[str] = set()
+        self.unknown = 0
+
+    def add(self, captions: list[list[str]]) -> None:
+        for words in captions:
+            self.lengths[len(words)] += 1
+            self.distinct.update(words)
+            self.unknown += sum(word not in self.vocabulary for word in words)
+
+    def table(self) -> Table:
+        captions, words = self.lengths.total(), sum(length * count for length, count in self.lengths.items())
+        return {
+            "captions": captions,
+            "words": words,
+            "distinct_words": len(self.distinct),
+            "unknown_words": self.unknown / words if words else 0.0,
+            "caption_length_mean": words / captions if captions else 0.0,
+            "caption_length_median": _median(self.lengths),
+            "caption_length_max": max(self.lengths, default=0),
+        }
+
+
+def skipped(ids: Mapping[str, Sequence[str]], facts: Mapping[str, Iterable[Facts]]) -> list[dict[str, str]]:
+    """The images that cannot be used, of every split: image_id, file, what is the matter and why.
+
+    `ids` and `facts` of a split are in the same order.
+    """
+    return [
+        {"split": split, "image_id": image_id, "file": found.file, "problem": found.problem, "reason": found.reason}
+        for split in ids
+        for image_id, found in zip(ids[split], facts[split], strict=True)
+        if found.problem
+    ]
+
+
+def _median(lengths: Counter[int]) -> int:
+    """The middle length; of two the shorter."""
+    seen, half = 0, (lengths.total() + 1) // 2
+    for length in sorted(lengths):
+        seen += lengths[length]
+        if seen >= half:
+            return length
+    return 0

@@ -1,0 +1,162 @@
+"""Images with all their captions, as padded batches.
+
+An image and all its captions stay together: its features are read, projected and attended once for all of them.
+"""
+
+import copy
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from showtell.core.errors import UserError
+from showtell.core.files import fingerprint, read_json
+from showtell.core.processes import fair, share
+from showtell.data.store import RowReader
+from showtell.data.vocabulary import PAD
+
+
+class Batch(NamedTuple):
+    """`images`: rows of the store, uint8 pictures or float16 features (image, ...); tokens (image, caption, step).
+
+    The mask stays in the processor's memory: networks are steered by it, and asking an accelerator what is in a tensor
+    waits for all work it was given before.
+    """
+
+    images: Tensor
+    inputs: Tensor  # tokens without the last
+    targets: Tensor  # tokens without the first
+    mask: Tensor  # True where the input is real; False throughout for a caption that an image does not have
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self[:3]), self.mask)
+
+
+class CaptionedImages(Dataset):
+    """The images of one split that the store holds, with their captions."""
+
+    def __init__(self, captions: Path, store: RowReader):
+        entries = {str(entry["image_id"]): entry for entry in read_json(captions)}
+        missing = next((image_id for image_id in store.ids if image_id not in entries), None)
+        if missing is not None:
+            raise UserError(f"{store.path} holds image {missing}, {captions} does not; run `dvc repro`")
+        self.store = store
+        self.entries: list[dict[str, Any]] = [entries[image_id] for image_id in store.ids]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the images, what was made of them, and the tokens."""
+        return fingerprint(dict(self.store.attrs), [[e["image_id"], e["tokens"]] for e in self.entries])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """The images of `indices`, in that order, each with its captions, longest first."""
+        images = torch.from_numpy(self.store.rows(indices))
+        return Batch(images, *pad([sorted(self.entries[index]["tokens"], key=len, reverse=True) for index in indices]))
+
+    def drawn(self, captions: int | None, seed: int, epoch: int) -> "CaptionedImages":
+        """The same images with at most so many of their captions, drawn anew for every epoch; None: with all."""
+        if captions is None:
+            return self
+        rng = np.random.default_rng([seed, epoch, captions])
+        few = copy.copy(self)
+        few.entries = [entry | {"tokens": _some(entry["tokens"], captions, rng)} for entry in self.entries]
+        return few
+
+    def longest(self, index: int) -> int:
+        """Tokens of the longest caption of an image."""
+        return max(map(len, self.entries[index]["tokens"]))
+
+
+def _some(tokens: list[Any], count: int, rng: np.random.Generator) -> list[Any]:
+    return tokens if len(tokens) <= count else [tokens[k] for k in rng.permutation(len(tokens))[:count]]
+
+
+def pad(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and mask (image, caption, step) of each image's token sequences (start and end included)."""
+    most = max(len(sequences) for sequences in captions)
+    longest = max(len(tokens) for sequences in captions for tokens in sequences)
+    padded = np.full((len(captions), most, longest), PAD, dtype=np.int64)
+    lengths = np.zeros((len(captions), most), dtype=np.int64)
+    for image, sequences in enumerate(captions):
+        for caption, tokens in enumerate(sequences):
+            padded[image, caption, : len(tokens)] = tokens
+            lengths[image, caption] = len(tokens)
+    mask = np.arange(longest - 1) < (lengths - 1)[..., None]
+    return torch.from_numpy(padded[..., :-1].copy()), torch.from_numpy(padded[..., 1:].copy()), torch.from_numpy(mask)
+
+
+def shuffled(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch: a function of seed and epoch alone, so that a resumed run meets the same ones."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+    return [order[start : start + size] for start in range(0, count, size)]
+
+
+def in_order(count: int, size: int) -> list[list[int]]:
+    """Every index once, in order."""
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
+    """Iterate over `batches` (lists of indices).
+
+    Reading is light next to the networks, so it happens in this process; SHOWTELL_WORKERS=n moves it to n others,
+    which SHOWTELL_START says how to start (fork, spawn or forkserver; Python's default otherwise). The batches are the
+    same whatever they say.
+    """
+    workers = _workers()
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=_whole,
+        num_workers=workers,
+        multiprocessing_context=_start_method() if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
+    )
+
+
+def every_image(dataset: CaptionedImages, size: int) -> DataLoader:
+    """This process's share of all images, in order, at most `size` at a time; shares are in the order of processes."""
+    return load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), size))))
+
+
+def _workers() -> int:
+    asked = os.environ.get("SHOWTELL_WORKERS") or "0"
+    if not asked.isdecimal():
+        raise UserError(f"SHOWTELL_WORKERS = {asked!r}: a number of processes, 0 or more")
+    return int(asked)
+
+
+def _start_method() -> str | None:
+    asked, known = os.environ.get("SHOWTELL_START") or None, multiprocessing.get_all_start_methods()
+    if asked is not None and asked not in known:
+        raise UserError(f"SHOWTELL_START = {asked!r}: one of {', '.join(known)}")
+    return asked
+
+
+def training_batches(
+    dataset: CaptionedImages, size: int, seed: int, captions: int | None = None
+) -> Callable[[int], DataLoader]:
+    """The shuffled batches of an epoch, as a function of its number; `captions` of each image as in `drawn`.
+
+    Within a batch the images with the longest captions come first: decoders then stop early for the others.
+    """
+
+    def epoch_batches(epoch: int) -> DataLoader:
+        drawn, batches = dataset.drawn(captions, seed, epoch), shuffled(len(dataset), size, seed, epoch)
+        return load_batches(drawn, [sorted(batch, key=drawn.longest, reverse=True) for batch in batches])
+
+    return epoch_batches
+
+
+def _whole(batch: Batch) -> Batch:
+    return batch

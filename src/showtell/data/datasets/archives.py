@@ -1,0 +1,225 @@
+"""Zip and tar archives read in place, by offset, and distrusted: a hostile entry is refused by its name."""
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+
+from showtell.core.errors import UserError
+from showtell.core.files import atomic, fingerprint
+from showtell.core.progress import log
+
+COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
+
+# No picture that the transform accepts is larger (120 megapixels of 16-bit RGB are 720 MB, and nobody stores them so).
+MAX_ENTRY_BYTES = 512 << 20
+# Deflate reaches 1032:1 on zeros; drawings saved as plain bitmaps reach about 100:1. Small entries may be anything.
+MAX_RATIO, RATIO_FREE_BYTES = 200, 16 << 20
+
+FILE, TAR, STORED, DEFLATED = -2, -1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # how a picture's bytes lie there
+
+
+class Address(NamedTuple):
+    """Where the bytes of a picture are. Small and independent of any index, so that a worker needs nothing else."""
+
+    path: str  # of the file that holds them: the picture itself, or an archive
+    name: str  # for people
+    method: int = FILE
+    offset: int = 0  # of the local header (zip) or of the content (tar)
+    stored: int = 0  # bytes in the archive
+    size: int = 0  # bytes of the content, as declared
+    crc: int = 0
+
+
+class Archive:
+    """Names of an archive's files and their addresses."""
+
+    def __init__(self, path: Path, source: Path, addresses: Iterable[Address]):
+        """`source` is the archive as people know it: `path` may be the expanded copy of a compressed one."""
+        self.path, self.source = path, source
+        self.names: list[str] = []
+        numbers: list[tuple[int, ...]] = []
+        for address in addresses:
+            self.names.append(address.name)
+            numbers.append(address[2:])
+        # An array, not a tuple for each: 123,000 of those would weigh more than all else that `resize` holds.
+        self._numbers = np.array(numbers, np.int64).reshape(-1, 5)
+
+    def address(self, position: int) -> Address:
+        return Address(str(self.path), self.names[position], *map(int, self._numbers[position]))
+
+    def stamp(self) -> str:
+        """Changes when the content does."""
+        names = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
+        return fingerprint(names.hexdigest(), hashlib.sha256(self._numbers).hexdigest())
+
+    def read(self, name: str) -> bytes:
+        return read(self.address(self.names.index(name)))
+
+
+def open_archive(path: Path, scratch: Path) -> Archive:
+    """Index of the archive at `path`; `UserError` when it is broken or an entry is hostile."""
+    path = Path(path)
+    try:
+        if path.name.lower().endswith(".zip"):
+            return Archive(path, path, _zip_addresses(path))
+        plain = _plain(path, scratch)
+        return Archive(plain, path, _tar_addresses(plain, path))
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{path} is not a whole archive: {error}") from None
+    except OSError as error:
+        if error.errno is None:  # how gzip and bz2 complain about content
+            raise UserError(f"{path} is not a whole archive: {error}") from None
+        raise UserError(f"cannot read the archive {path}: {error.strerror or error}") from None
+
+
+def _refuse(path: Path | str, name: str, reason: str) -> NoReturn:
+    raise UserError(f"{path}: entry {name!r} is refused: {reason}")
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Refuse a name that would leave the archive's own folder."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or name[1:2] == ":" or "\0" in name:
+        _refuse(path, name, "its path leaves the archive")
+
+
+def _check_size(path: Path, name: str, size: int, stored: int) -> None:
+    if size > MAX_ENTRY_BYTES:
+        _refuse(path, name, f"it claims {size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
+    if size > RATIO_FREE_BYTES and size > MAX_RATIO * max(1, stored):
+        _refuse(path, name, f"it claims to grow from {stored:,} to {size:,} bytes")
+
+
+def _is_litter(name: str) -> bool:
+    """Files that archivers of some systems add beside the pictures, under the pictures' own names."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
+
+
+def _zip_addresses(path: Path) -> Iterable[Address]:
+    with zipfile.ZipFile(path) as archive:
+        if len(archive.NameToInfo) < len(archive.filelist):
+            seen: set[str] = set()
+            twice = next(i.filename for i in archive.filelist if i.filename in seen or seen.add(i.filename))
+            _refuse(path, twice, "it occurs twice")
+        archive.NameToInfo.clear()  # the index of zipfile is not needed, and large
+        for info in archive.filelist:
+            name = info.filename
+            _check_name(path, name)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                _refuse(path, name, "it is a link")
+            if info.is_dir() or _is_litter(name):
+                continue
+            if info.flag_bits & 1:
+                _refuse(path, name, "it is encrypted")
+            if info.compress_type not in (STORED, DEFLATED):
+                _refuse(path, name, "its compression is neither stored nor deflate")
+            _check_size(path, name, info.file_size, info.compress_size)
+            stored, size = info.compress_size, info.file_size
+            yield Address("", name, info.compress_type, info.header_offset, stored, size, info.CRC)
+
+
+def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
+    total = path.stat().st_size
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            archive.members.clear()  # tarfile would keep them all
+            name = member.name.removeprefix("./")
+            if member.isdir():
+                continue
+            _check_name(source, name)
+            if not member.isreg():
+                _refuse(source, name, "it is a link or a device, not a file")
+            if _is_litter(name):
+                continue
+            if member.issparse():
+                _refuse(source, name, "it is a sparse file")
+            _check_size(source, name, member.size, member.size)
+            if member.offset_data + member.size > total:
+                _refuse(source, name, "the archive is cut short")
+            yield Address("", name, TAR, member.offset_data, member.size, member.size)
+
+
+def read(address: Address) -> bytes:
+    """The picture's bytes; `UserError` when they are not exactly what the archive's directory says."""
+    try:
+        with open(address.path, "rb") as file:
+            if address.method == FILE:
+                return file.read()
+            data = os.pread(file.fileno(), address.stored, _start(file.fileno(), address))
+    except OSError as error:
+        raise UserError(f"cannot read {address.path}: {error.strerror}") from None
+    if len(data) != address.stored:
+        _refuse(address.path, address.name, "the archive is cut short")
+    if address.method == TAR:
+        return data
+    if address.method == DEFLATED:
+        data = _inflate(address, data)
+    if len(data) != address.size:
+        _refuse(address.path, address.name, f"it holds {len(data):,} bytes and declares {address.size:,}")
+    if zlib.crc32(data) != address.crc:
+        _refuse(address.path, address.name, "its checksum (CRC-32) does not match")
+    return data
+
+
+def _start(descriptor: int, address: Address) -> int:
+    """Offset of the content. A zip's local header repeats the name, and its extra field may differ in length."""
+    if address.method == TAR:
+        return address.offset
+    header = os.pread(descriptor, 30, address.offset)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        _refuse(address.path, address.name, "its header is broken")
+    return address.offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+
+
+def _inflate(address: Address, data: bytes) -> bytes:
+    try:
+        # Never more than one byte beyond what is declared, whatever it would expand to.
+        content = zlib.decompressobj(-15).decompress(data, address.size + 1)
+    except zlib.error as error:
+        _refuse(address.path, address.name, f"it cannot be expanded ({error})")
+    if len(content) > address.size:
+        _refuse(address.path, address.name, f"it expands to more than the {address.size:,} bytes that it declares")
+    return content
+
+
+def _plain(path: Path, scratch: Path) -> Path:
+    """The archive itself when it is a plain tar, else its expanded content in `scratch`, made once."""
+    if not path.name.lower().endswith(COMPRESSED_TARS):
+        return path
+    state = path.stat()
+    plain = Path(scratch) / f"inflated-{fingerprint(path.name, state.st_size, state.st_mtime_ns)}.tar"
+    if not plain.exists():
+        log(f"expanding {path} once, to read pictures from its middle")
+        with _decompressed(path) as source, atomic(plain) as temporary, open(temporary, "wb") as target:
+            _copy_bounded(path, source, target, state.st_size)
+    return plain
+
+
+def _decompressed(path: Path):
+    name = path.name.lower()
+    return (bz2 if name.endswith("bz2") else lzma if name.endswith("xz") else gzip).open(path, "rb")
+
+
+def _copy_bounded(path: Path, source, target, compressed: int) -> None:
+    """Copy the expanded stream; stop before a bomb or a full disk."""
+    written = 0
+    while block := source.read(1 << 20):
+        written += len(block)
+        if written > RATIO_FREE_BYTES and written > MAX_RATIO * compressed:
+            raise UserError(f"{path} is refused: it expands to more than {MAX_RATIO} times its size")
+        if shutil.disk_usage(os.path.dirname(os.path.abspath(target.name))).free < (64 << 20):
+            raise UserError(f"no space left to expand {path}; free some and run the same command again")
+        target.write(block)

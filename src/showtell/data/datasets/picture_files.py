@@ -1,0 +1,203 @@
+"""Bytes of pictures by name, from archives and linked folders as they lie on the disk: nothing is ever unpacked.
+
+`data/raw/images` may hold zip and tar archives, loose pictures, and link files. A link file is a small JSON that names
+a folder or an archive elsewhere on this machine, so that nobody stores COCO twice.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from showtell.core.errors import UserError
+from showtell.core.files import fingerprint, read_json, write_json
+from showtell.data.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
+
+LINK_SUFFIX = ".link.json"
+SCRATCH = Path("work")
+
+
+class Container(Protocol):
+    """An archive or a folder."""
+
+    names: list[str]
+
+    def address(self, position: int) -> Address: ...
+
+    def stamp(self) -> str: ...  # changes when the content does
+
+
+class Folder:
+    """Every file below `root`, links followed: what a user put into an own folder is meant to be there."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.names: list[str] = []
+        visited = set()
+        for folder, below, files in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in visited:  # a link that leads back up
+                below.clear()
+                continue
+            visited.add(real)
+            below.sort()
+            inside = PurePosixPath(os.path.relpath(folder, self.root))
+            self.names += [str(inside / name) for name in sorted(files) if not name.startswith(".")]
+
+    def address(self, position: int) -> Address:
+        return Address(str(self.root / self.names[position]), self.names[position])
+
+    def state(self) -> str:
+        """Names and sizes; times of change are left out, since a copy or a mount elsewhere has others."""
+        return fingerprint([(name, (self.root / name).stat().st_size) for name in self.names])
+
+    def stamp(self) -> str:
+        return fingerprint(self.state(), [(self.root / name).stat().st_mtime_ns for name in self.names])
+
+
+class Pictures:
+    """`read(file)` gives the bytes of a picture. Keeps no file open: any thread may use it."""
+
+    def __init__(self, containers: dict[str, Container]):
+        self.containers = containers
+        self._by_name: dict[str, int | list[int]] = {}  # position(s) of the pictures with that last part of a path
+        self._starts: list[int] = []  # of each container's first picture
+        position = 0
+        for container in containers.values():
+            self._starts.append(position)
+            for name in container.names:
+                self._add(name.rpartition("/")[2], position)
+                position += 1
+
+    def _add(self, name: str, position: int) -> None:
+        known = self._by_name.setdefault(name, position)
+        if isinstance(known, list):
+            known.append(position)
+        elif known != position:
+            self._by_name[name] = [known, position]
+
+    @classmethod
+    def open(cls, path: Path, scratch: Path = SCRATCH) -> "Pictures":
+        """Pictures of a folder (with archives and link files in it), of one archive, or of one link file.
+
+        A compressed tar can only be read from its beginning: its content is laid down once in the folder `scratch`
+        as a plain tar, and found there the next time.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise UserError(f"{path} does not exist; run `dvc repro download`")
+        if path.is_file():
+            return cls({path.name: _open_file(path, scratch)})
+        containers: dict[str, Container] = {}
+        for child in sorted(path.iterdir()):
+            if child.is_file() and child.name.lower().endswith((*ARCHIVES, LINK_SUFFIX)):
+                containers[child.name] = _open_file(child, scratch)
+        loose = Folder(path)
+        loose.names = [name for name in loose.names if name not in containers]
+        return cls({**containers, "": loose})
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], scratch: Path = SCRATCH) -> "Pictures":
+        """Pictures of several folders and archives that lie anywhere."""
+        return cls({str(path): Folder(path) if path.is_dir() else open_archive(path, scratch) for path in paths})
+
+    def find(self, file: str) -> int | None:
+        """Number of `file`: the exact path, else the one whose path ends so, else the one with that last part."""
+        file = str(PurePosixPath(file))
+        known = self._by_name.get(file.rpartition("/")[2], [])
+        candidates = known if isinstance(known, list) else [known]
+        exact = [position for position in candidates if self._name(position) == file]
+        if exact:
+            return exact[0]
+        if len(candidates) > 1:
+            candidates = [c for c in candidates if self._name(c).endswith(f"/{file}")] or candidates
+        if len(candidates) > 1:
+            some = ", ".join(map(self._describe, candidates[:3]))
+            raise UserError(f"{file} could be any of {len(candidates)} pictures ({some}); the captions must say which")
+        return candidates[0] if candidates else None
+
+    def _place(self, position: int) -> tuple[str, Container, int]:
+        """Label of the container, the container, and the position in it."""
+        number = max(n for n, start in enumerate(self._starts) if start <= position)
+        label, container = list(self.containers.items())[number]
+        return label, container, position - self._starts[number]
+
+    def _name(self, position: int) -> str:
+        _, container, inside = self._place(position)
+        return container.names[inside]
+
+    def _describe(self, position: int) -> str:
+        label, container, inside = self._place(position)
+        return f"{label}:{container.names[inside]}" if label else container.names[inside]
+
+    def __contains__(self, file: str) -> bool:
+        return self.find(file) is not None
+
+    def locate(self, file: str) -> Address:
+        """Where the bytes of the picture `file` are; `UserError` when there is none, or two that could be meant."""
+        found = self.find(file)
+        if found is None:
+            raise UserError(f"there is no picture {file} in {', '.join(filter(None, self.containers)) or 'the folder'}")
+        _, container, inside = self._place(found)
+        return container.address(inside)
+
+    def read(self, file: str) -> bytes:
+        """Bytes of the picture `file`."""
+        return read(self.locate(file))
+
+    def discard_scratch(self) -> None:
+        """Delete the plain copies of compressed tars that `open` made."""
+        for container in self.containers.values():
+            if isinstance(container, Archive) and container.path != container.source:
+                container.path.unlink(missing_ok=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name what there is: archives, names, sizes, times of change."""
+        return fingerprint({label: container.stamp() for label, container in self.containers.items()})
+
+    def files(self) -> list[str]:
+        """Names of everything there is, in the order of their numbers."""
+        return [name for container in self.containers.values() for name in container.names]
+
+
+def write_link(path: Path, target: Path) -> None:
+    """Write a link file at `path` (ending in `.link.json`) that stands for the folder or archive `target`."""
+    target = Path(target).resolve()
+    write_json(path, {"link": str(target), **_state(target)})
+
+
+def link_pictures(source: Path, images: Path) -> None:
+    """A link file in the folder `images` that stands for the folder or archive `source`."""
+    check_pictures(source)
+    write_link(images / f"{source.resolve().name or 'pictures'}{LINK_SUFFIX}", source)
+
+
+def check_pictures(source: Path) -> None:
+    """`UserError` unless `source` is a folder or an archive."""
+    if not source.exists():
+        raise UserError(f"{source} does not exist")
+    if source.is_file() and not source.name.lower().endswith(ARCHIVES):
+        raise UserError(f"{source} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+
+
+def _state(target: Path) -> dict[str, Any]:
+    """What is remembered of a link's target, to notice that it changed: names and sizes."""
+    if target.is_file():
+        return {"files": 1, "bytes": target.stat().st_size}
+    folder = Folder(target)
+    return {"files": len(folder.names), "state": folder.state()}
+
+
+def _open_file(path: Path, scratch: Path) -> Container:
+    if not path.name.endswith(LINK_SUFFIX):
+        return open_archive(path, scratch)
+    link = read_json(path)
+    if not isinstance(link, dict) or not isinstance(link.get("link"), str):
+        raise UserError(f"{path} is not a link file")
+    target = Path(link["link"])
+    if not target.exists():
+        raise UserError(f"{path} stands for {target}, which is not there; bring it back or run `dvc repro -f download`")
+    if {"link": link["link"], **_state(target)} != link:
+        raise UserError(f"{target} has changed since it was linked; run `dvc repro -f download`")
+    return Folder(target) if target.is_dir() else open_archive(target, scratch)

@@ -1,0 +1,97 @@
+"""The embedded dataset: drawn scenes with captions, boxes and names, in the form that every source shares."""
+
+import multiprocessing
+import zipfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import Field
+
+from showtell.core import params
+from showtell.core.cores import cores
+from showtell.core.files import atomic, write_json
+from showtell.core.progress import track
+from showtell.data.datasets.scenes.compose import compose, is_unseen
+from showtell.data.datasets.scenes.five_people import captions
+from showtell.data.datasets.scenes.phrases import colour_words, names
+from showtell.data.datasets.scenes.picture import draw, encode
+from showtell.data.datasets.scenes.structure import Picture
+from showtell.data.datasets.scenes.world import COLOURS, KINDS
+
+SPLITS = ("train", "val", "test")
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the archive's bytes must not depend on when it was made
+
+
+class ScenesParams(params.Section):
+    """The embedded dataset: how many pictures, how large, from which seed."""
+
+    seed: int = Field(ge=0, description="another seed draws another world of pictures and captions")
+    train: int = Field(ge=1, le=1_000_000, description="training images")
+    val: int = Field(ge=1, le=1_000_000, description="validation images")
+    test: int = Field(ge=1, le=1_000_000, description="test images")
+    size: int = Field(ge=64, le=448, description="width and height of the drawn pictures, pixels")
+
+
+def make(seed: int, split: str, index: int, size: int) -> Picture:
+    """The picture number `index` of a split: always the same one for the same seed and size."""
+    name = f"{seed}/{split}/{index}"
+    rng = Random(name)
+    while True:  # a scene whose things hide each other is composed anew
+        scene = compose(rng, split)
+        image, boxes, clear = draw(scene, size, name)
+        if clear:
+            return Picture(scene, size, tuple(boxes), encode(image))
+
+
+def generate(folder: Path, params: ScenesParams) -> None:
+    """Write captions.json (Karpathy's format), objects.json (kinds, colours, boxes) and images/scenes.zip.
+
+    The same params give the same bytes.
+    """
+    jobs = [(params.seed, split, i, params.size) for split in SPLITS for i in range(getattr(params, split))]
+    images, objects = [], {}
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "images" / "scenes.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for number, (picture, said) in enumerate(track(_pictures(jobs), "drawing scenes", len(jobs))):
+            file, split = f"scene-{number:06d}.jpg", jobs[number][1]
+            archive.writestr(zipfile.ZipInfo(file, ZIP_TIME), picture.jpeg)
+            images.append(_record(number, file, split, said))
+            objects[str(number)] = _objects(picture)
+    said = {"names": {k: names(k) for k in KINDS}, "colours": {c: colour_words(c) for c in COLOURS}}
+    write_json(folder / "objects.json", {**said, "images": objects}, indent=None)
+    write_json(folder / "captions.json", {"dataset": "scenes", "images": images}, indent=None)
+
+
+def _one(job: tuple[int, str, int, int]) -> tuple[Picture, list[str]]:
+    picture = make(*job)
+    return picture, captions(picture, Random(f"{job[0]}/{job[1]}/{job[2]}/captions"))
+
+
+def _pictures(jobs: list[tuple[int, str, int, int]]) -> Any:
+    """Pictures with their captions, in the order of the jobs, made on every core."""
+    workers = cores()
+    if workers == 1 or len(jobs) < 200:
+        yield from map(_one, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(_one, jobs, chunksize=32)
+
+
+def _record(number: int, file: str, split: str, said: list[str]) -> dict[str, Any]:
+    """One image in Karpathy's format."""
+    sentids = [number * len(said) + i for i in range(len(said))]
+    sentences = []
+    for caption, sentid in zip(said, sentids, strict=True):
+        tokens = caption.lower().replace(",", "").replace(".", "").split()
+        sentences.append({"tokens": tokens, "raw": caption, "imgid": number, "sentid": sentid})
+    return {"imgid": number, "filename": file, "split": split, "sentids": sentids, "sentences": sentences}
+
+
+def _objects(picture: Picture) -> dict[str, Any]:
+    things = [
+        {"kind": thing.kind, "colour": thing.colour, "box": list(box)}
+        for thing, box in zip(picture.scene.things, picture.boxes, strict=True)
+    ]
+    return {"size": [picture.size, picture.size], "setting": picture.scene.backdrop.setting,
+            "unseen": is_unseen(picture.scene), "objects": things}  # fmt: skip

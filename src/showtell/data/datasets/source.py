@@ -1,0 +1,45 @@
+"""Which dataset, and how it gets here: whatever the choice, the same three artefacts come out."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from showtell.data.datasets import custom, published, scenes
+from showtell.data.datasets.coco import COCO
+from showtell.data.datasets.custom import CustomParams
+from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
+from showtell.data.datasets.published import DownloadParams, Published
+
+DatasetName = Literal["scenes", "coco", "flickr8k", "flickr30k", "custom"]
+
+__all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare"]
+
+
+def prepare(dataset: DatasetName, folder: Path, download: DownloadParams, own: Any) -> None:
+    """Fill `folder` with captions.json (Karpathy's format), objects.json, images/; `own` is the dataset's section."""
+    shutil.rmtree(folder / "images", ignore_errors=True)  # of a run that ended in the middle
+    PREPARE[dataset](folder, download, own)
+
+
+def prepare_scenes(folder: Path, download: DownloadParams, params: scenes.ScenesParams) -> None:
+    scenes.generate(folder, params)
+
+
+def prepare_custom(folder: Path, download: DownloadParams, params: CustomParams) -> None:
+    custom.prepare(folder, params)
+
+
+def prepare_published(dataset: Published, folder: Path, download: DownloadParams, params: None) -> None:
+    published.prepare(dataset, folder, download)
+
+
+# Each fills a folder with captions.json, objects.json and images/, from `DownloadParams` and the dataset's own section.
+PREPARE: dict[DatasetName, Callable[[Path, DownloadParams, Any], None]] = {
+    "scenes": prepare_scenes,
+    "custom": prepare_custom,
+    "coco": partial(prepare_published, COCO),
+    "flickr8k": partial(prepare_published, FLICKR8K),
+    "flickr30k": partial(prepare_published, FLICKR30K),
+}

@@ -1,0 +1,238 @@
+"""Image stores: every picture of a split through the transform once, on all cores, in caption order.
+
+Workers read, decode, resize and write each row straight to its place in the unfinished store; what comes back is a
+line of facts for each picture, which a journal beside the store keeps. A run that was killed goes on behind the last
+picture that the journal and the store both know.
+"""
+
+import errno
+import hashlib
+import json
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from showtell.core.cores import START, cores, end_with_parent
+from showtell.core.errors import UserError
+from showtell.core.files import check_space
+from showtell.core.progress import log, track
+from showtell.data import audit
+from showtell.data.audit import Facts
+from showtell.data.datasets.archives import Address, read
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.store import RowWriter
+from showtell.data.transform import ImageError, ResizeParams, Transform, open_image, to_rgb
+
+CHUNK = 16  # pictures handed to a worker at once: enough that handing over costs nothing
+LOOK_AHEAD = 3  # chunks per worker under way: enough that none waits, and all that is ever held in memory
+INLINE = 64  # fewer pictures than this are done sooner than workers are started
+
+
+class Listed(NamedTuple):
+    """A split as `resize` sees it: which images, in which order. `captions` names the list."""
+
+    ids: list[str]
+    files: list[str]
+    captions: str
+
+
+def listed(entries: Iterator[dict[str, Any]]) -> Listed:
+    """The ids and files of a split's entries (nothing else of them is held)."""
+    ids, files, name = [], [], hashlib.sha256()
+    for entry in entries:
+        ids.append(str(entry["image_id"]))
+        files.append(entry["file"])
+        name.update(json.dumps([ids[-1], files[-1]]).encode())
+    return Listed(ids, files, name.hexdigest())
+
+
+def one(file: str, place: Address | str, transform: Transform) -> tuple[Facts, np.ndarray | None]:
+    """Facts of one picture and its row, uint8 (3, size, size); None for the row when the picture cannot be used.
+
+    `place` is where its bytes are, or why it has none.
+    """
+    if isinstance(place, str):
+        return Facts(file, "", "missing", place, [], 0), None
+    content = b""
+    try:
+        content = read(place)
+        image = open_image(content)
+        kinds = audit.traits(image)
+        row = transform(to_rgb(image))
+    except ImageError as error:
+        return Facts(file, audit.content_hash(content), error.kind, str(error), [], 0), None
+    except UserError as error:  # an archive's entry that is not what it says
+        return Facts(file, "", "broken", str(error), [], 0), None
+    return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row)), row
+
+
+Work = tuple[int, list[tuple[str, Address | str]]]  # number of the first picture; file and place of each
+
+
+def resize_chunk(writer: RowWriter, transform: Transform, work: Work) -> list[Facts]:
+    """Write the rows of some pictures where they belong; those that cannot be used leave a gap."""
+    start, chunk = work
+    found = []
+    for number, (file, place) in enumerate(chunk, start):
+        facts, row = one(file, place, transform)
+        if row is not None:
+            writer.write(number, row[None])
+        found.append(facts)
+    return found
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)  # each core has a worker
+    end_with_parent()
+
+
+@contextmanager
+def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
+    """A pool of `count` processes (default: one for each core that this process may use); None for little work."""
+    count = cores() if count is None else count
+    if count < 2 or total < INLINE:
+        yield None
+        return
+    pool = _start_pool(count)
+    try:
+        yield pool
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError("no space left on the disk; make room and run the same command again to go on") from None
+    except BrokenProcessPool:
+        raise UserError("a worker process died (for want of memory?); run the same command again to go on") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_pool(count: int) -> ProcessPoolExecutor:
+    """All workers, started now: forks must come before any thread (a progress bar has one), or they could hang."""
+    pool = ProcessPoolExecutor(count, get_context(START), _start_worker)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the idle threads of numeric libraries count as threads
+        pool.submit(int).result()
+    return pool
+
+
+def _in_order(pool: Executor | None, work: Callable[..., list[Facts]], jobs: Iterator[tuple]) -> Iterator[list[Facts]]:
+    """Results in the order of `jobs`, never more than a few jobs under way."""
+    if pool is None:
+        yield from (work(*job) for job in jobs)
+        return
+    ahead = LOOK_AHEAD * pool._max_workers
+    pending: deque[Future] = deque(pool.submit(work, *job) for job in islice(jobs, ahead))
+    while pending:
+        yield pending.popleft().result()
+        pending.extend(pool.submit(work, *job) for job in islice(jobs, 1))
+
+
+class Journal:
+    """One JSON line of facts for each picture that is done, in order; a torn last line is as good as none."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __iter__(self) -> Iterator[Facts]:
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", newline="\n") as file:
+            for line in file:
+                if not line.endswith("\n"):
+                    return
+                yield Facts(*json.loads(line))
+
+    def cut(self, count: int) -> int:
+        """Keep the first `count` lines, or as many as there are; returns how many."""
+        end = kept = 0
+        with open(self.path, "ab+") as file:
+            file.seek(0)
+            for line in islice(file, count):
+                if line.endswith(b"\n"):
+                    end, kept = end + len(line), kept + 1
+            file.truncate(end)
+        return kept
+
+    def add(self, facts: Sequence[Facts]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(f) + "\n" for f in facts))
+
+
+def _writer(split: str, count: int, transform: Transform, place: Path) -> RowWriter:
+    return RowWriter(place / f"{split}.h5.part", "images", count, (3, transform.size, transform.size), np.uint8)
+
+
+def resize_split(
+    split: str,
+    files: Sequence[str],
+    pictures: Pictures,
+    transform: Transform,
+    place: Path,
+    pool: Executor | None = None,
+) -> Journal:
+    """Fill `place/<split>.h5.part`, one row for each of `files`; the journal has the facts of each, in order."""
+    writer = _writer(split, len(files), transform, place)
+    journal = Journal(place / f"{split}.facts")
+    done = journal.cut(writer.done)
+    check_space(place, (len(files) - done) * writer.row_bytes)
+
+    def jobs() -> Iterator[tuple[RowWriter, Transform, Work]]:
+        for start in range(done, len(files), CHUNK):
+            yield writer, transform, (start, [(f, _place(pictures, f)) for f in files[start : start + CHUNK]])
+
+    chunks = -(-(len(files) - done) // CHUNK)
+    for facts in track(_in_order(pool, resize_chunk, jobs()), f"resize {split}", chunks):
+        journal.add(facts)
+        done += len(facts)
+        writer.mark(done)
+    return journal
+
+
+def _place(pictures: Pictures, file: str) -> Address | str:
+    try:
+        return pictures.locate(file)
+    except UserError as error:
+        return str(error)
+
+
+def finish_split(split: str, path: Path, images: Listed, journal: Journal, transform: Transform, place: Path) -> None:
+    """Close the gaps, name the rows, fingerprint them, and put the store in its place."""
+    writer = _writer(split, len(images.ids), transform, place)
+    content, kept = hashlib.sha256(), []
+    for number, facts in enumerate(journal):
+        if not facts.problem:
+            kept.append(number)
+            content.update(facts.row.to_bytes(4, "big"))
+    if len(kept) < len(images.ids):
+        writer.keep(kept)
+    attrs = {
+        "transform": json.dumps(transform.to_dict()),
+        "content": content.hexdigest(),
+        "captions": images.captions,
+    }
+    writer.finish(path, [images.ids[number] for number in kept], attrs)
+
+
+def refuse_broken(journals: dict[str, Journal], params: ResizeParams) -> None:
+    """`UserError` that lists every unusable picture, unless they are to be skipped; or when a split has none left."""
+    bad = [facts for journal in journals.values() for facts in journal if facts.problem]
+    if bad and params.broken == "error":
+        for facts in bad:
+            log(f"{facts.file}: {facts.problem}: {facts.reason}")
+        names = ", ".join(facts.file for facts in bad[:3]) + (", ..." if len(bad) > 3 else "")
+        raise UserError(f"{len(bad)} pictures cannot be used ({names}); mend them or set resize.broken: skip")
+    for split, journal in journals.items():
+        if all(facts.problem for facts in journal):
+            first = next(iter(journal))
+            raise UserError(f"no picture of split {split} can be used; the first: {first.file}: {first.reason}")

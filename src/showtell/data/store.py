@@ -1,0 +1,206 @@
+"""HDF5 files of equal rows (pictures, feature grids): a kill loses no row that was written, any process can read.
+
+The rows lie in one contiguous HDF5 dataset whose space is laid out when the file is created. From then on HDF5's own
+bookkeeping is not touched: rows are written at their byte offset, and a count beside the file says how many are there.
+A process killed at any moment therefore leaves a file that the next run goes on with, and the finished bytes are the
+same as without the kill. Reading uses the same offsets, so no HDF5 handle is ever shared between workers.
+"""
+
+import errno
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from showtell.core.errors import UserError
+
+
+class RowWriter:
+    """Fills `part` with up to `capacity` rows, then puts the file in place; a new writer on the same part goes on."""
+
+    def __init__(self, part: Path, name: str, capacity: int, row_shape: tuple[int, ...], dtype: Any):
+        self.part, self.name, self.capacity = Path(part), name, capacity
+        self.row_shape, self.dtype = tuple(row_shape), np.dtype(dtype)
+        self.row_bytes = int(np.prod(row_shape)) * self.dtype.itemsize
+        self._count_path = self.part.with_name(f"{self.part.name}.count")
+        if not self._resume():
+            self._create()
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write `rows` (row, *row_shape) behind those that are there."""
+        self.write(self.done, rows)
+        if len(rows):
+            self.mark(self.done + len(rows))
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write `rows` at row `start` without counting them: for workers that fill a store together."""
+        if rows.shape[1:] != self.row_shape or rows.dtype != self.dtype:
+            raise ValueError(f"rows are {rows.shape[1:]} {rows.dtype}, the store holds {self.row_shape} {self.dtype}")
+        if start + len(rows) > self.capacity:
+            raise ValueError(f"{start + len(rows)} rows do not fit a store of {self.capacity}")
+        if len(rows) == 0:
+            return
+        data = memoryview(np.ascontiguousarray(rows)).cast("B")
+        position = self._row_at(start)
+        with open(self.part, "r+b") as file:
+            while data:  # one pwrite moves at most 2 GiB
+                written = _pwrite(file.fileno(), data, position)
+                data, position = data[written:], position + written
+
+    def mark(self, done: int) -> None:
+        """The first `done` rows are there: a new writer goes on behind them."""
+        self.done = done
+        temporary = self._count_path.with_name(f"{self._count_path.name}.part")
+        temporary.write_text(str(done))
+        os.replace(temporary, self._count_path)
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Close up: of the rows that are there only those numbered `kept`, in this order, stay."""
+        exact = RowWriter(self.part.with_suffix(".exact"), self.name, len(kept), self.row_shape, self.dtype)
+        block = max(1, (64 << 20) // max(1, self.row_bytes))
+        with open(self.part, "rb") as file:
+            while exact.done < len(kept):
+                numbers = kept[exact.done : exact.done + block]
+                data = b"".join(os.pread(file.fileno(), self.row_bytes, self._row_at(n)) for n in numbers)
+                exact.append(np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape))
+        os.replace(exact.part, self.part)
+        exact._count_path.unlink()
+        self.capacity = len(kept)
+        self.mark(len(kept))
+
+    def _row_at(self, number: int) -> int:
+        return self._offset + number * self.row_bytes
+
+    def finish(self, path: Path, ids: Sequence[Any], attrs: dict[str, str]) -> None:
+        """Name the rows (dataset `image_id`), add `attrs` and move the file to `path`."""
+        if len(ids) != self.done:
+            raise ValueError(f"{len(ids)} ids for {self.done} rows")
+        if self.done < self.capacity or self._is_named():
+            self.keep(range(self.done))
+        with h5py.File(self.part, "r+") as file:
+            file.create_dataset("image_id", data=[str(i) for i in ids], dtype=h5py.string_dtype())
+            file.attrs.update(attrs)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.part, path)
+        self._count_path.unlink()
+
+    def _resume(self) -> bool:
+        try:
+            self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+            self.done = int(self._count_path.read_text())
+        except (OSError, KeyError, ValueError):  # absent, or killed while it was being created
+            return False
+        return 0 <= self.done <= self.capacity
+
+    def _create(self) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        _allocate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+        self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+        self.mark(0)
+
+    def _is_named(self) -> bool:
+        """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes what that wrote."""
+        with h5py.File(self.part, "r") as file:
+            return "image_id" in file
+
+
+class RowReader:
+    """Random access to the rows of a finished store; each process opens it on first use: pickle it, fork it."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = Path(path), name
+        try:
+            with h5py.File(path, "r") as file:
+                dataset = file[name]
+                self.shape: tuple[int, ...] = dataset.shape
+                self.dtype: np.dtype = dataset.dtype
+                self.attrs: dict[str, str] = dict(file.attrs)
+                self.ids: list[str] = [i.decode() for i in file["image_id"][()]]
+            if len(self.ids) != len(self):
+                raise OSError(f"it names {len(self.ids)} images and holds {len(self)}")
+            self._offset = _locate(self.path, name, self.shape, self.dtype)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist; run `dvc repro`") from None
+        except (OSError, KeyError) as error:
+            raise UserError(f"{path} is not a store of {name}: {error}; delete it and run `dvc repro`") from None
+        self._file: tuple[int, int] | None = None  # (process, descriptor)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def rows(self, indices: Sequence[int]) -> np.ndarray:
+        """(row, *row_shape), in the order asked for."""
+        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        if out.nbytes == 0:
+            return out
+        descriptor, row_bytes = self._descriptor(), out[0].nbytes
+        flat = memoryview(out).cast("B")
+        for position, index in enumerate(indices):
+            if not 0 <= index < len(self):
+                raise IndexError(f"row {index} of {len(self)} in {self.path}")
+            self._fill(descriptor, flat[position * row_bytes : (position + 1) * row_bytes], index * row_bytes)
+        return out
+
+    def _fill(self, descriptor: int, target: memoryview, start: int) -> None:
+        position = self._offset + start
+        while target:
+            count = os.preadv(descriptor, [target], position)
+            if count == 0:
+                raise UserError(f"{self.path} is cut short; delete it and run `dvc repro`")
+            target, position = target[count:], position + count
+
+    def _descriptor(self) -> int:
+        if self._file is None or self._file[0] != os.getpid():
+            descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, descriptor)
+            self._file = (os.getpid(), descriptor)
+        return self._file[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+
+def rows_there(path: Path) -> int:
+    """How many rows of the store `path` an earlier run has written already, finished or in its part."""
+    if path.exists():
+        with h5py.File(path, "r") as file:
+            return len(file["image_id"])
+    try:
+        return int(path.with_name(f"{path.name}.part.count").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _pwrite(descriptor: int, data: memoryview, position: int) -> int:
+    try:
+        return os.pwrite(descriptor, data, position)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError("no space left on the disk; make room and run the same command again to go on") from None
+
+
+def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Create the HDF5 file with its one contiguous dataset laid out and unfilled."""
+    with h5py.File(path, "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_layout(h5py.h5d.CONTIGUOUS)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        plist.set_obj_track_times(False)  # a creation time would make two equal runs differ
+        space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype, logical=True)
+        h5py.h5d.create(file.id, name.encode(), kind, space, plist)
+
+
+def _locate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Byte offset of the first row; `ValueError` when the file holds something else."""
+    with h5py.File(path, "r") as file:
+        dataset = file[name]
+        if dataset.shape != shape or dataset.dtype != dtype:
+            raise ValueError(f"{path} holds {dataset.shape} {dataset.dtype}, not {shape} {dtype}")
+        offset = dataset.id.get_offset()
+    return 0 if offset is None else offset

@@ -1,0 +1,165 @@
+"""THE image transform, the same for training and serving: any picture in, uint8 RGB squares out."""
+
+import io
+import warnings
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+
+from showtell.core.errors import UserError
+from showtell.core.files import fingerprint
+from showtell.core.params import Section
+
+# A medium-format camera gives 102 megapixels, 306 MB when decoded. A file that claims more is refused before it is
+# decoded: a few kilobytes can claim enough pixels to exhaust the memory.
+MAX_PIXELS = 120_000_000
+
+Fit = Literal["stretch", "crop"]
+
+
+class ResizeParams(Section):
+    size: int = Field(ge=16, le=2048, description="pixels, height and width of every stored image")
+    fit: Fit = Field(description="stretch: the whole picture, squeezed | crop: shorter side to size, the middle kept")
+    broken: Literal["error", "skip"] = Field(description="unreadable pictures: stop and list them | leave them out")
+
+
+class ImageError(UserError):
+    """A picture that cannot be used. `kind` is "broken", "truncated" or "oversized"."""
+
+    def __init__(self, message: str, kind: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
+    """The decoded picture as the file stores it (mode, size, orientation untouched); `ImageError` if it is broken."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = io.BytesIO(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are dealt with here
+        try:
+            image = Image.open(source)
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", "oversized")
+            image.load()
+        except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError):
+            raise
+        except Image.DecompressionBombError:
+            raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None
+        except Image.UnidentifiedImageError:
+            raise ImageError("not a picture that can be read", "broken") from None
+        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+            kind = "truncated" if "truncated" in str(error).lower() else "broken"
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"cannot be decoded: {reason}", kind) from None
+    return image
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) to 8; 1 where there is none or it cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = image.getexif().get(0x0112, 1)
+        except Exception:  # broken metadata is no reason to lose the picture
+            return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+# What each orientation must undergo to stand upright (EXIF 2.3, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture upright in RGB; transparent parts become white, 16-bit values are scaled to 8 bits."""
+    turn = _UPRIGHT.get(orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.mode == "RGB":
+        return image
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Greyscale of 16 bits (0-65535; Pillow calls it I;16 or I) or floating point (0-1 or 0-255) as 8 bits."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    scale = 1 / 257 if image.mode != "F" else (255 if values.max(initial=0) <= 1 else 1)
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def load_image(source: bytes | Path | str | BinaryIO | Image.Image | np.ndarray) -> Image.Image:
+    """An upright RGB picture from a file, its bytes, a Pillow image, or an array uint8 (height, width[, 3 or 4]).
+
+    `ImageError` when it is broken, cut short or claims more than `MAX_PIXELS`; `UserError` when there is no such file.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))):
+            found = f"{source.dtype} {source.shape}"
+            raise UserError(f"an image array must be uint8 (height, width[, 3 or 4]), not {found}")
+        return to_rgb(Image.fromarray(np.ascontiguousarray(source)))
+    if isinstance(source, Image.Image):
+        return to_rgb(source)
+    if not isinstance(source, Path | str):
+        return to_rgb(open_image(source))
+    try:
+        return to_rgb(open_image(source))
+    except ImageError as error:
+        raise ImageError(f"{source}: {error}", error.kind) from None
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class Transform:
+    """RGB picture of any shape -> uint8 (3, size, size), by torch's antialiased bilinear filter for bytes.
+
+    That filter gives what Pillow's and torchvision's antialiased bilinear give, within one level of 255, in a third of
+    the time. `stretch` squeezes the whole picture into the square, as the show-attend-tell tutorials do, so that
+    nothing that a caption may name is cut off; `crop` keeps proportions and the middle.
+    """
+
+    size: int
+    fit: Fit
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        if self.fit == "crop":
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+        # Four bytes a pixel are how Pillow holds RGB and what the filter likes best; the fourth goes nowhere.
+        pixels = torch.frombuffer(bytearray(image.tobytes("raw", "RGBX")), dtype=torch.uint8)
+        pixels = pixels.view(1, image.height, image.width, 4).permute(0, 3, 1, 2)  # (1, channel, height, width)
+        size = (self.size, self.size)
+        square = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+        return square[0, :3].contiguous().numpy()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Transform":
+        try:
+            return cls(**content)
+        except TypeError:
+            raise UserError(f"not a transform: {content}") from None
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits that name the transform."""
+        return fingerprint(self.to_dict())

@@ -1,0 +1,141 @@
+"""Words and tokens: the vocabulary, and how captions become tokens."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from showtell.core.errors import UserError
+from showtell.core.files import fingerprint, read_json, write_json
+from showtell.core.params import Section
+from showtell.data.captions import Entry
+from showtell.data.datasets.karpathy import Record
+from showtell.data.words import TOKENIZERS, TokenizerName, join
+
+PAD, START, END, UNK = 0, 1, 2, 3
+SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+
+
+class VocabParams(Section):
+    tokenizer: TokenizerName = Field(description="given: words of the captions file | nltk: English | unicode: any")
+    min_count: int = Field(ge=1, description="a word must occur this often in the training captions")
+    max_size: int | None = Field(ge=5, description="size with the four specials, the commonest words first; null: all")
+    max_length: int = Field(ge=1, le=1000, description="words of a training caption; what exceeds it: see long")
+    long: Literal["cut", "drop"] = Field(description="longer captions: cut to max_length | drop from training")
+    captions_per_image: int | None = Field(ge=1, description="the first N captions of a train image; null: all")
+
+
+class Vocabulary:
+    """Two-way map of words and tokens. `<pad>` 0, `<start>` 1, `<end>` 2, `<unk>` 3, then by count, then by word."""
+
+    def __init__(self, words: Sequence[str], counts: Sequence[int]):
+        """`words` without the specials, the commonest first, with how often each was seen."""
+        self.words = [*SPECIALS, *words]
+        self.counts = [0] * len(SPECIALS) + list(counts)
+        self._token = {word: token for token, word in enumerate(self.words)}
+        if len(self._token) != len(self.words) or len(self.counts) != len(self.words):
+            raise ValueError("a vocabulary needs distinct words and one count for each")
+
+    @classmethod
+    def build(cls, captions: Iterable[Sequence[str]], min_count: int, max_size: int | None) -> "Vocabulary":
+        """From the words of training captions."""
+        counts = Counter(word for words in captions for word in words)
+        for special in SPECIALS:  # a caption that spells a special out means the word, not the sign
+            counts.pop(special, None)
+        kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+        if max_size is not None:
+            kept = kept[: max_size - len(SPECIALS)]
+        return cls(kept, [counts[word] for word in kept])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return self._token.get(word, UNK) > UNK
+
+    def encode(self, words: Iterable[str]) -> list[int]:
+        """Tokens without `<start>` and `<end>`; words out of the vocabulary (and specials spelt out) are `<unk>`."""
+        return [max(self._token.get(word, UNK), UNK) for word in words]
+
+    def decode(self, tokens: Iterable[int]) -> list[str]:
+        """Words up to the first `<end>`; `<pad>` and `<start>` are left out, `<unk>` is kept."""
+        words = []
+        for token in tokens:
+            if token == END:
+                break
+            if token not in (PAD, START):
+                words.append(self.words[token])
+        return words
+
+    def caption(self, tokens: Iterable[int]) -> str:
+        """`decode` as one line of text."""
+        return join(self.decode(tokens))
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits; equal for equal words in equal order."""
+        return fingerprint(self.words)
+
+    def save(self, path: Path) -> None:
+        write_json(path, {"words": self.words, "counts": self.counts}, indent=None)
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        content = read_json(path)
+        words = content.get("words") if isinstance(content, dict) else None
+        if not isinstance(words, list) or tuple(words[: len(SPECIALS)]) != SPECIALS:
+            raise UserError(f"{path} is not a vocabulary (its words must begin with {', '.join(SPECIALS)})")
+        try:
+            return cls(words[len(SPECIALS) :], content["counts"][len(SPECIALS) :])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is not a vocabulary: {error}") from None
+
+
+def words_of(record: Record, tokenizer: TokenizerName) -> list[list[str]]:
+    """The words of each caption of `record`."""
+    if tokenizer == "given":
+        return record.words
+    return [TOKENIZERS[tokenizer](caption) for caption in record.captions]
+
+
+def training_words(words: Sequence[list[str]], params: VocabParams) -> list[list[str]]:
+    """The captions of one train image that are learnt: at most so many, none too long, and never none at all."""
+    kept = list(words[: params.captions_per_image])
+    if params.long == "drop":
+        # An image must not vanish: of captions that are all too long the shortest stays, cut.
+        kept = [w for w in kept if len(w) <= params.max_length] or [min(kept, key=len)]
+    return [w[: params.max_length] for w in kept]
+
+
+def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Vocabulary, dict[str, list[Entry]]]:
+    """The vocabulary of the train captions, and per split one entry for each image.
+
+    An entry holds `image_id`, `file`, `references` (every caption, raw), `words` (every caption, uncut) and `tokens`
+    with `<start>` and `<end>`: in train the captions that are learnt, in val and test every caption, cut.
+    """
+    words = {id(record): words_of(record, params.tokenizer) for record in records}
+    learnt = {id(r): training_words(words[id(r)], params) for r in records if r.split == "train"}
+    vocabulary = Vocabulary.build(
+        (w for captions in learnt.values() for w in captions), params.min_count, params.max_size
+    )
+    if len(vocabulary) == len(SPECIALS):
+        raise UserError(f"no word occurs {params.min_count} times in the training captions; lower vocab.min_count")
+    splits: dict[str, list[Entry]] = {"train": [], "val": [], "test": []}
+    for record in records:
+        sequences = learnt.get(id(record)) or [w[: params.max_length] for w in words[id(record)]]
+        splits[record.split].append(
+            {
+                "image_id": record.image_id,
+                "file": record.file,
+                "references": record.captions,
+                "words": words[id(record)],
+                "tokens": [[START, *vocabulary.encode(sequence), END] for sequence in sequences],
+            }
+        )
+    for split, entries in splits.items():
+        if not entries:
+            raise UserError(f"the captions have no image in split {split!r}; the pipeline needs train, val and test")
+    return vocabulary, splits

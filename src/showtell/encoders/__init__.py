@@ -1,0 +1,1 @@
+"""From images to features: networks, weights, freezing, cached features, word detection."""

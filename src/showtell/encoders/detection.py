@@ -1,0 +1,109 @@
+"""Which words a picture calls for, detected in the cells of an encoder's map.
+
+A cell detects words, and a picture has a word if any of its cells does. Fang et al., "From Captions to Visual Concepts
+and Back" (CVPR 2015), section 3: multiple instance learning with a noisy-OR over regions. Because a single cell has to
+speak up for a word, the map learns where things are, which attention needs.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from showtell.core.errors import UserError
+from showtell.core.params import Section
+from showtell.data.vocabulary import UNK
+from showtell.encoders.network import Encoder
+
+
+class DetectionParams(Section):
+    """Which words an encoder learns to detect, in pretraining and beside the captions in fine-tuning."""
+
+    min_images: int = Field(ge=1, description="a word to detect occurs with at least so many training images")
+    max_share: float = Field(gt=0, le=1, description="and with at most this share of them")
+
+
+def words_to_detect(entries: Sequence[dict[str, Any]], params: DetectionParams) -> Tensor:
+    """Tokens of the words that are neither too rare nor in nearly every picture's captions: ints (word,)."""
+    images: dict[int, int] = {}
+    for entry in entries:
+        for token in {token for tokens in entry["tokens"] for token in tokens}:
+            images[token] = images.get(token, 0) + 1
+    most = params.max_share * len(entries)
+    words = sorted(t for t, n in images.items() if t > UNK and params.min_images <= n <= most)
+    if not words:
+        raise UserError(
+            f"no word occurs with {params.min_images} to {most:.0f} of {len(entries)} training images: lower "
+            "detection.min_images or raise detection.max_share (or detect none: pretrain.enabled false, "
+            "finetune.word_loss 0)"
+        )
+    return torch.tensor(words)
+
+
+class WordDetector(nn.Module):
+    """Detects `words` (tokens, (word,)) of a vocabulary of so many in the cells of `encoder`'s map.
+
+    `logit_bias` lets a search weigh what is detected. Fang et al. (section 4) do so in a language model of their own;
+    here it is added to a decoder's scores, which alone say what is likely as well as what is seen.
+    """
+
+    def __init__(self, encoder: Encoder, words: Tensor, vocabulary: int):
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.register_buffer("words", words)
+        self.detect = nn.Linear(encoder.channels, len(words))
+        # At first a word is in a picture with probability 1/20 or so, whatever the number of cells.
+        nn.init.constant_(self.detect.bias, -math.log(20 * encoder.cells))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Cells (image, cell, channel) -> -log of the probability that a word is absent, (image, word), float32."""
+        return NoisyOr.apply(self.detect(cells).float())
+
+    def logit_bias(self, cells: Tensor) -> Tensor:
+        """Cells (image, cell, channel) -> log of the probability that a word is present, 0 for words it does not
+        detect: (image, word of the vocabulary), natural log, float32."""
+        found = torch.zeros(len(cells), self.vocabulary, device=cells.device)
+        found[:, self.words] = _log_present(self(cells))
+        return found
+
+    def targets(self, tokens: Tensor) -> Tensor:
+        """1.0 where a word occurs in a caption of the image: tokens (image, caption, step) -> (image, word)."""
+        present = torch.zeros(len(tokens), self.vocabulary, device=tokens.device)
+        return present.scatter_(1, tokens.flatten(1), 1.0)[:, self.words]
+
+    def loss(self, absent: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Cross-entropy, natural log, summed over words and images; `absent` as `forward` gives it.
+
+        tokens, mask (image, caption, step): an image without captions counts for nothing.
+        """
+        present = -_log_present(absent)
+        real = mask.flatten(1).any(dim=1).unsqueeze(1).to(absent.device)
+        return (torch.where(self.targets(tokens) > 0, present, absent) * real).sum()
+
+
+def _log_present(absent: Tensor) -> Tensor:
+    """log P(present) from -log P(absent); no word is less likely than one in a million."""
+    return torch.log(-torch.expm1(-absent.clamp(min=1e-6)))
+
+
+class NoisyOr(torch.autograd.Function):
+    """Scores (image, cell, word) -> -log of the probability that no cell has the word, (image, word).
+
+    The sum over cells of log(1 + e^score), each to about 1e-7. `softplus` is more exact only for a cell that is all but
+    certain to have nothing, and takes five times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        ctx.save_for_backward(scores)
+        rest = scores.abs().neg_().exp_().add_(1).log_()  # log(1 + e^score) - max(score, 0)
+        return rest.add_(scores.clamp(min=0)).sum(dim=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (scores,) = ctx.saved_tensors
+        return torch.sigmoid(scores).mul_(grad.unsqueeze(1))

@@ -1,0 +1,155 @@
+"""Features of every image, computed once: the encoder as it was used, and one HDF5 store for each split."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from showtell.core.errors import UserError
+from showtell.core.files import check_space, read_json, write_json
+from showtell.core.precision import Precision
+from showtell.core.processes import broadcast, fair, gather_to_main, is_main, rank, world
+from showtell.core.progress import log, track
+from showtell.core.workplace import Workplace
+from showtell.data.store import RowReader, RowWriter, rows_there
+from showtell.data.transform import Transform
+from showtell.encoders.frozen import FrozenEncoder
+from showtell.encoders.network import Encoder
+
+BATCH = 64  # images read and written together; bounds memory
+
+
+def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -> None:
+    """Say how large the features of all splits will be; `UserError` when what is still to be written does not fit."""
+    row_bytes = int(np.prod(row_shape(encoder))) * np.dtype(np.float16).itemsize
+    count = sum(map(len, images.values()))
+    shape = " x ".join(map(str, row_shape(encoder)))
+    log(f"features: {count:,} images, {shape} float16 each, {count * row_bytes / 1e6:,.1f} MB")
+    there = {split: rows_there(place / f"{split}.h5") for split in images}
+    check_space(place.folder, sum(max(0, len(images[split]) - there[split]) for split in images) * row_bytes)
+
+
+def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precision) -> None:
+    """Fill `path` with the features of `images`, float16 (image, cell, channel) or (image, channel).
+
+    Killed, it goes on behind the last batch that was written, to the same bytes; finished, it does nothing. `path`
+    therefore belongs in a workplace, whose name says by what and of what it was made.
+    """
+    name = feature_name(encoder)
+    attrs = feature_attrs(encoder, images)
+    if broadcast(lambda: path.exists() and RowReader(path, name).attrs == attrs):
+        return
+    part = path.with_name(f"{path.name}.part")
+    writer = RowWriter(part, name, len(images), row_shape(encoder), np.float16) if is_main() else None
+    frozen, size = FrozenEncoder(encoder, precision), fair(len(images), BATCH)
+    everybody = range(broadcast(lambda: writer.done), len(images), size * world())  # a batch for each process
+    for start in track(everybody, f"features {path.name}"):
+        own = start + size * rank()
+        rows = range(min(own, len(images)), min(own + size, len(images)))
+        for features in gather_to_main(_encode(frozen, images, rows) if rows else _nothing(encoder)):
+            writer.append(features)
+    if writer is not None:
+        writer.finish(path, images.ids, attrs)
+
+
+def _nothing(encoder: Encoder) -> np.ndarray:
+    return np.empty((0, *row_shape(encoder)), np.float16)
+
+
+def _encode(frozen: FrozenEncoder, images: RowReader, rows: range) -> np.ndarray:
+    """Features of some rows, float16."""
+    features = frozen(torch.from_numpy(images.rows(rows))).to(torch.float16)
+    if not features.isfinite().all():
+        raise UserError(
+            f"the encoder gives values that float16 cannot hold (images {rows[0] + 1} to {rows[-1] + 1} of "
+            f"{images.path}); its weights or encoder.precision do not suit it"
+        )
+    return features.cpu().numpy()
+
+
+def row_shape(encoder: Encoder) -> tuple[int, ...]:
+    """Of one image's features: (cell, channel) or (channel,)."""
+    return (encoder.cells, encoder.channels) if feature_name(encoder) == "grid" else (encoder.channels,)
+
+
+def feature_name(encoder: Encoder) -> str:
+    """The dataset's name in the HDF5 file: `grid`, or `pooled` for one vector an image."""
+    return "grid" if encoder.config["output"] == "grid" else "pooled"
+
+
+def feature_attrs(encoder: Encoder, images: RowReader) -> dict[str, str]:
+    """What a feature file was made of and by."""
+    return {**_identity(encoder), "transform": images.attrs["transform"], "images": images.attrs["content"]}
+
+
+def _identity(encoder: Encoder) -> dict[str, str]:
+    return {"encoder": json.dumps(encoder.config, sort_keys=True), "weights": encoder.hash()}
+
+
+def open_features(path: Path, encoder: Encoder, transform: Transform) -> RowReader:
+    """The store at `path`; `UserError` naming both sides when another encoder, weights or transform made it."""
+    reader = RowReader(path, _stored_name(path, default=feature_name(encoder)))
+    present = {**_identity(encoder), "transform": json.dumps(transform.to_dict())}
+    theirs, ours = _made_by(reader.attrs), _made_by(present)
+    for key in (*ours, *theirs):
+        if theirs.get(key) != ours.get(key):
+            raise UserError(
+                f"{path} was made with {key} {theirs.get(key)}, the encoder here has {ours.get(key)}; "
+                "run `dvc repro features`"
+            )
+    return reader
+
+
+def _stored_name(path: Path, default: str) -> str:
+    try:
+        with h5py.File(path, "r") as file:
+            return next((name for name in ("grid", "pooled") if name in file), default)
+    except OSError:  # the reader says what is the matter
+        return default
+
+
+def _made_by(attrs: Mapping[str, str]) -> dict[str, Any]:
+    """Configuration, weights and transform in single values, the telling ones first."""
+    try:
+        config, transform = json.loads(attrs["encoder"]), json.loads(attrs["transform"])
+        telling = {key: config.pop(key, None) for key in ("name", "output", "node")}
+        return {
+            **{f"encoder.{key}": value for key, value in telling.items()},
+            **{f"resize.{key}": value for key, value in transform.items()},
+            **{f"encoder.{key}": value for key, value in config.items()},
+            "weights": attrs["weights"],
+        }
+    except (KeyError, AttributeError, json.JSONDecodeError):
+        return {}
+
+
+def encoder_transform(images: RowReader) -> Transform:
+    """The transform that made an image store."""
+    return Transform.from_dict(json.loads(images.attrs["transform"]))
+
+
+def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:
+    """Write the encoder as it was used, for the stages after this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    save_file(state, folder / "encoder.safetensors")
+    config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
+    write_json(folder / "config.json", config)
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, Transform, Precision]:
+    """What `save_encoder` wrote."""
+    config = read_json(folder / "config.json")
+    try:
+        encoder = Encoder(config["encoder"])
+        encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
+        return encoder.eval(), Transform.from_dict(config["transform"]), config["precision"]
+    except (KeyError, OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{folder} does not hold an encoder: {reason}; run `dvc repro features`") from None

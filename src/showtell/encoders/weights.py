@@ -1,0 +1,141 @@
+"""Where an encoder's weights come from: torchvision, a file of one's own, or nowhere.
+
+Nothing in a weights file is ever run: only tensors are read, from torchvision's cache as from any other file.
+"""
+
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from showtell.core.errors import UserError
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each colour, 0-1
+
+# Two networks have heads for training alone, take minutes to draw initial weights, and expect inputs normalised in
+# their own way, which torchvision switches on for its weights only: a network rebuilt without them would differ.
+_INCEPTIONS = {"init_weights": False, "transform_input": True, "aux_logits": False}
+_OPTIONS: dict[str, dict[str, Any]] = {"googlenet": _INCEPTIONS, "inception_v3": _INCEPTIONS}
+_AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
+_OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # names in the published DenseNet files
+
+
+def bare_network(name: str) -> nn.Module:
+    """A classification network of torchvision with initial weights drawn at random."""
+    from torchvision import models  # takes as long as torch; who only checks params need not wait for it
+
+    if name not in models.list_models(module=models):
+        raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models")
+    return models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
+
+
+def load_weights(network: nn.Module, name: str, weights: str) -> Statistics | None:
+    """Fill the network called `name`; the statistics of its images, where the weights bring theirs.
+
+    `weights` is DEFAULT or another name of torchvision's (downloaded once, into torch's cache), `none`, or the path of
+    a state dict. `UserError` for anything else, for a file that holds something else, and without network.
+    """
+    if weights == "none":
+        return None
+    if weights.endswith(SUFFIXES):
+        _fill(network, name, _read(Path(weights)), f"encoder.weights = {weights!r}")
+        return None
+    from torchvision.models import get_model_weights
+
+    known = get_model_weights(name)
+    if weights not in known.__members__:
+        names = ", ".join(entry.name for entry in known)
+        raise UserError(
+            f"encoder.weights = {weights!r}: {name} knows DEFAULT, {names}, none, or a .pth or .safetensors file"
+        )
+    published = known[weights]
+    _fill(network, name, _published(published.url), f"encoder.weights = {weights!r}")
+    transform = published.transforms()
+    return tuple(transform.mean), tuple(transform.std)
+
+
+def _published(url: str) -> Any:
+    """The state dict at `url`, from torch's cache when it is there."""
+    cached = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if cached.exists():
+        _check_hash(cached)
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (OSError, HTTPException) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        raise UserError(
+            f"cannot download {url} ({reason}); bring the file and put it in {cached.parent}, "
+            "or set encoder.weights to its path"
+        ) from None
+    except Exception as error:  # a wrong checksum, or bytes that make no sense
+        raise UserError(f"what came from {url} is damaged ({_reason(error)}); run the same command again") from None
+
+
+def _check_hash(cached: Path) -> None:
+    """The name of a published file ends in the first digits of its SHA-256."""
+    expected = cached.stem.rpartition("-")[2]
+    with open(cached, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise UserError(
+            f"{cached} is damaged: its checksum begins with {found[: len(expected)]}, not {expected}; delete it"
+        )
+
+
+def _read(path: Path) -> Any:
+    """What the file holds, tensors only."""
+    asked = f"encoder.weights = {str(path)!r}"
+    if not path.is_file():
+        raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what a broken file may be; the line below says it
+            return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # bytes that make no sense fail in any way
+        raise UserError(
+            f"{asked} is damaged or holds more than tensors ({_reason(error)}), and nothing in it was run; "
+            "save a state dict, with torch.save(model.state_dict(), path)"
+        ) from None
+
+
+def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
+    state = {_OLD_DENSE_LAYER.sub(r"\1\2.", key): tensor for key, tensor in state.items() if not _AUXILIARY.match(key)}
+    reason = _difference(network.state_dict(), state)
+    if reason:
+        raise UserError(f"{asked} does not hold a state dict of {name}: {reason}")
+    network.load_state_dict(state, strict=False)
+
+
+def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Why `state` does not fit, in a few words; empty when it does."""
+    # Counters of batches, which old files lack, play no part in what a network computes.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        return f"{len(missing)} of its {len(wanted)} tensors are missing, such as {missing[0]}"
+    other = [key for key in state if key not in wanted]
+    if other:
+        return f"{len(other)} tensors are not of this network, such as {other[0]}"
+    for key, tensor in state.items():
+        if tensor.shape != wanted[key].shape:
+            return f"{key} has shape {_shape(tensor)}, not {_shape(wanted[key])}"
+    return ""
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return "its pickle asks for more than tensors"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]

@@ -1,0 +1,1 @@
+"""What captions are worth, and the page that shows it."""

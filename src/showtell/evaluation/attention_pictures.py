@@ -1,0 +1,185 @@
+"""Captions drawn on their pictures: where the model looked for each word. Needs no display."""
+
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from math import ceil, isqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from showtell.core.files import move
+from showtell.data.transform import Transform
+from showtell.generation.captioner import Caption
+
+if TYPE_CHECKING:  # captioning a photo needs no dataset
+    from showtell.data.batches import CaptionedImages
+
+PAPER, INK = (252, 251, 249), (32, 33, 36)
+WARM = np.array([255.0, 140.0, 20.0])  # the colour of attention
+GLOW = 0.55  # of that colour over the picture where attention is greatest, 0-1
+TILE = 168  # pixels, the longer side of a word's tile
+GAP = 14
+WORD_SIZE, CAPTION_SIZE = 19, 30  # pixels, of the letters
+ROWS = 2  # of tiles, until there are more words than WIDEST x ROWS
+WIDEST = 8  # tiles in a row
+
+# Attention that is spread evenly must look dull, not bright: full brightness asks for at least so many times the even
+# share of a cell.
+PEAK = 4.0
+
+
+def seen(picture: Image.Image, transform: Transform) -> Image.Image:
+    """The part of an RGB picture that the model sees, at the picture's own resolution: what attention is drawn on."""
+    if transform.fit == "stretch":
+        return picture
+    side = min(picture.size)
+    return ImageOps.fit(picture, (side, side))
+
+
+def heat(attention: np.ndarray, size: tuple[int, int], shift: float = 0.0) -> np.ndarray:
+    """Brightness 0-1, float (height, width), of one word's attention (cell,), cells row by row of a square grid.
+
+    1 is the attention of the best cell or `PEAK` times the even share, whichever is more; `size` is (width, height),
+    `shift` as in `Caption`.
+    """
+    side = isqrt(len(attention))
+    if side * side != len(attention):
+        raise ValueError(f"attention over {len(attention)} cells is no square grid")
+    grid = np.asarray(attention, np.float32).reshape(side, side)
+    grid = grid / max(float(grid.max()), PEAK * float(grid.mean()), 1e-9)
+    low, high = 1 - shift * side, 1 - shift * side + side  # the picture's edges, in cells of the padded grid
+    padded = Image.fromarray(np.pad(grid, 1, mode="edge"))
+    smooth = padded.resize(size, Image.Resampling.BICUBIC, box=(low, low, high, high))
+    return np.clip(np.asarray(smooth), 0, 1)
+
+
+def glow(picture: Image.Image, attention: np.ndarray, shift: float = 0.0) -> Image.Image:
+    """The RGB picture dimmed, with a warm light where one word's `attention` (cell,) lies; `shift` as in `Caption`."""
+    light = heat(attention, picture.size, shift)[..., None]  # (height, width, 1)
+    pixels = np.asarray(picture, np.float32)  # (height, width, 3)
+    grey = pixels.mean(axis=2, keepdims=True)
+    dimmed = 0.2 * (pixels + grey)
+    lit = 255 - (255 - pixels) * (1 - GLOW * WARM / 255)  # as a lamp of that colour would show it
+    mixed = dimmed * (1 - light) + lit * light
+    return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
+
+
+def draw_attention(picture: Image.Image, caption: Caption) -> Image.Image:
+    """One RGB picture: the caption, the RGB `picture` below it, and beside that a tile for each word.
+
+    `picture` is what the model saw, at any resolution (see `seen`). Without attention there are no tiles.
+    """
+    attention = caption.attention if caption.attention is not None else np.zeros((0, 1))
+    words = caption.words[: len(attention)]
+    rows = max(ROWS, ceil(len(words) / WIDEST))
+    columns = ceil(len(words) / rows)
+    tile = _fit(picture, TILE)
+    label = WORD_SIZE + 14  # below each tile
+    row_height = tile.height + label
+    large = _fit_height(picture, ROWS * row_height - label + (ROWS - 1) * GAP)
+    width = GAP + large.width + GAP + columns * (tile.width + GAP)
+    title = _wrapped(caption.text, font(CAPTION_SIZE, caption.text), width - 2 * GAP)
+    top = GAP + len(title) * (CAPTION_SIZE + 10) + GAP // 2
+    bottom = top + max(large.height + label, rows * (row_height + GAP) - GAP)
+    sheet = Image.new("RGB", (width, bottom + GAP // 2), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for line, text in enumerate(title):
+        draw.text((GAP, GAP + line * (CAPTION_SIZE + 10)), text, INK, font(CAPTION_SIZE, text))
+    sheet.paste(large, (GAP, top))
+    for index, word in enumerate(words):
+        left = GAP + large.width + GAP + (index % columns) * (tile.width + GAP)
+        upper = top + (index // columns) * (row_height + GAP)
+        sheet.paste(glow(tile, attention[index], caption.shift), (left, upper))
+        middle = left + tile.width // 2
+        text = _shortened(word, font(WORD_SIZE, word), tile.width + GAP - 4)
+        draw.text((middle, upper + tile.height + 6), text, INK, font(WORD_SIZE, word), anchor="ma")
+    return sheet
+
+
+def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], columns: int = 4) -> Image.Image:
+    """RGB pictures in a grid, each with its caption below; `columns` of them in a row."""
+    columns = max(1, min(columns, len(pictures)))
+    side, size = 240, 17
+    lines = [_wrapped(caption, font(size, caption), side) for caption in captions]
+    starts = range(0, len(pictures), columns)
+    heights = [side + 10 + max(len(text) for text in lines[start : start + columns]) * (size + 6) for start in starts]
+    sheet = Image.new("RGB", (GAP + columns * (side + GAP), GAP + sum(heights) + len(heights) * GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for index, (picture, text) in enumerate(zip(pictures, lines, strict=True)):
+        row, column = divmod(index, columns)
+        left, top = GAP + column * (side + GAP), GAP + sum(heights[:row]) + row * GAP
+        small = _fit(picture, side)
+        sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))
+        for number, line in enumerate(text):
+            draw.text((left, top + side + 8 + number * (size + 6)), line, INK, font(size, line))
+    return sheet
+
+
+def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Caption], count: int) -> None:
+    """`folder` with `image-00.png`, ...: `draw_attention` of `count` images spread over `data`, and `sheet.png`.
+
+    No name is a number alone: DVC takes such pictures for steps of a series, and fails beside one that is not.
+
+    `captions` has one for each image of `data`. The folder appears whole, instead of one that is there already.
+    """
+    rows = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int).tolist()
+    pictures = [Image.fromarray(row.transpose(1, 2, 0)) for row in data.store.rows(rows)] if rows else []
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for number, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+        draw_attention(picture, captions[row]).save(unfinished / f"image-{number:02d}.png")
+    if pictures:
+        contact_sheet(pictures, [captions[row].text for row in rows]).save(unfinished / "sheet.png")
+    move(unfinished, folder)
+
+
+@cache
+def _font(size: int, plain: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    if plain:
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def font(size: int, text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font of letters `size` pixels high that has the characters of `text`: Pillow's own is fine but only Latin."""
+    return _font(size, text.isascii())
+
+
+def _wrapped(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """`text` in lines that are at most `width` pixels wide (a longer word is shortened); at least one line."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if letters.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = _shortened(longer, letters, width)
+        else:
+            lines.append(_shortened(word, letters, width))
+    return lines
+
+
+def _shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if letters.getlength(text) <= width:
+        return text
+    while text and letters.getlength(f"{text}...") > width:
+        text = text[:-1]
+    return f"{text}..."
+
+
+def _fit(picture: Image.Image, longer: int) -> Image.Image:
+    """The picture with its longer side at `longer` pixels."""
+    scale = longer / max(picture.size)
+    return _resized(picture, scale)
+
+
+def _fit_height(picture: Image.Image, height: int) -> Image.Image:
+    return _resized(picture, height / picture.height)
+
+
+def _resized(picture: Image.Image, scale: float) -> Image.Image:
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.LANCZOS)

@@ -1,0 +1,167 @@
+"""Judging captions: the field's metrics, what they say about things that are known, and how decoding changes both."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from showtell.core.params import Section
+from showtell.core.processes import all_gather
+from showtell.core.progress import track
+from showtell.data.batches import CaptionedImages, every_image
+from showtell.evaluation.known_objects import KEYS, on_things
+from showtell.generation.captioner import Caption, Captioner
+from showtell.generation.search import SearchParams, SweepParams
+from showtell.metrics.behaviour import behaviour
+from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
+from showtell.metrics.bootstrap import Measured, intervals
+from showtell.metrics.ngrams import ORDER
+from showtell.metrics.protocol import KEYS as COCO
+from showtell.metrics.protocol import Protocol, Scores
+
+BATCH = 128  # images decoded side by side; bounds memory, changes no result
+ALTERNATIVES = 5  # beams of each test image that the report shows, at most
+
+
+class EvaluateParams(Section):
+    """What `evaluate` shows."""
+
+    pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One set of captions of a split, judged. `captions[i]` are the beams of image i, best first."""
+
+    entries: list[dict[str, Any]]
+    captions: list[list[Caption]]
+    scores: Scores
+    measured: dict[str, Measured]
+    metrics: dict[str, float | None]
+
+    @property
+    def best(self) -> list[Caption]:
+        return [beams[0] for beams in self.captions]
+
+    @property
+    def by_image(self) -> dict[Any, Caption]:
+        return {entry["image_id"]: caption for entry, caption in zip(self.entries, self.best, strict=True)}
+
+    def intervals(self) -> dict[str, float]:
+        """95% bootstrap intervals over images, `<metric>_low` and `<metric>_high`, in the metrics' own units."""
+        found: dict[str, float] = {}
+        for key, (low, high) in intervals(self.measured).items():
+            found |= {f"{key}_low": low, f"{key}_high": high}
+        return found
+
+    def hypotheses(self) -> list[dict[str, Any]]:
+        """In the format of COCO results, with the log probability (natural)."""
+        return [
+            {"image_id": entry["image_id"], "caption": caption.text, "logprob": caption.logprob}
+            for entry, caption in zip(self.entries, self.best, strict=True)
+        ]
+
+
+def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
+    """Features of this process's share of the images, batch by batch in order."""
+    batches = every_image(data, BATCH)
+    for batch in track(batches, "generate", total=len(batches)):
+        yield captioner.encode(batch.images)
+
+
+def evaluate(
+    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], beam: int, search: SearchParams,
+    meteor: bool = False,
+) -> Evaluation:  # fmt: skip
+    """Caption every image of `data` once and judge the captions; `objects` is `objects.json`."""
+    n_best = min(beam, ALTERNATIVES)
+    batches = [captioner.decode(f, beam, n_best=n_best, **search.model_dump()) for f in encoded(captioner, data)]
+    captions = [beams for batch in all_gather(batches) for beams in batch]
+    return judge(data.entries, captions, objects, meteor)
+
+
+def judge(
+    entries: list[dict[str, Any]], captions: list[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
+) -> Evaluation:
+    """Metrics of `captions` (fractions; CIDEr-D unscaled); those on things are None where none are known."""
+    best = {entry["image_id"]: beams[0] for entry, beams in zip(entries, captions, strict=True)}
+    references = {entry["image_id"]: entry["references"] for entry in entries}
+    scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()}, meteor)
+    on_words = Bleu({entry["image_id"]: [" ".join(words) for words in entry["words"]] for entry in entries})
+    words = on_words.statistics({image_id: " ".join(caption.words) for image_id, caption in best.items()})
+    statistics = nltk_statistics(words)
+    nltk = {f"nltk_bleu{order + 1}": Measured(statistics, partial(_nltk_of_order, order)) for order in range(ORDER)}
+    measured = {**scores.measured(), **nltk, **on_things(best, objects)}
+    metrics = {**dict.fromkeys(KEYS), **{key: metric.score for key, metric in measured.items()}, **scores.corpus}
+    return Evaluation(entries, captions, scores, measured, {key: metrics[key] for key in (*COCO, *nltk, *KEYS)})
+
+
+def _nltk_of_order(order: int, sums: np.ndarray) -> np.ndarray:
+    return nltk_bleu(sums)[..., order]
+
+
+def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluation | None:
+    """The same captions judged on images that hold a pair no training image shows; None where none is known."""
+    known = objects.get("images", {})
+    rows = [
+        row
+        for row, entry in enumerate(evaluation.entries)
+        if known.get(str(entry["image_id"]), {}).get("unseen", False)
+    ]
+    if len(rows) < 2:  # CIDEr-D needs two
+        return None
+    return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], objects)
+
+
+def without_skipped(entries: Sequence[dict[str, Any]], skipped: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The entries whose pictures were used: nothing has learnt from a skipped one."""
+    left_out = {image["image_id"] for image in skipped}  # ids are unique across splits, and text
+    return [entry for entry in entries if str(entry["image_id"]) not in left_out]
+
+
+def describe(
+    evaluation: Evaluation, captioner: Captioner, train: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """What the model does: variety, copying, length, endings, and what it says and looks at that is (not) there."""
+    habits = behaviour(
+        [caption.words for caption in evaluation.best],
+        (words for entry in train for words in entry["words"]),
+        captioner.vocabulary.words,
+        [not caption.finished for caption in evaluation.best],
+    )
+    return habits | {key: evaluation.metrics[key] for key in KEYS}
+
+
+def sweep(
+    captioner: Captioner, data: CaptionedImages, params: SweepParams, search: SearchParams
+) -> list[dict[str, float]]:
+    """A row for each beam and length penalty: metrics on `data`, milliseconds an image (encoding included), and `best`
+    (1 for the greatest CIDEr-D). Every image is encoded once for all of them."""
+    settings = [(beam, penalty) for penalty in params.length_penalties for beam in params.beams]
+    texts: dict[tuple[int, float], list[list[str]]] = {setting: [] for setting in settings}
+    seconds = dict.fromkeys(settings, 0.0)
+    encoding, started = 0.0, time.perf_counter()
+    for features in encoded(captioner, data):
+        encoding += time.perf_counter() - started
+        for beam, penalty in settings:
+            started = time.perf_counter()
+            options = {**search.model_dump(), "length_penalty": penalty}
+            found = captioner.decode(features, beam, attention=False, **options)
+            texts[beam, penalty].append([best.text for best, *_ in found])
+            seconds[beam, penalty] += time.perf_counter() - started
+        started = time.perf_counter()
+    protocol = Protocol({entry["image_id"]: entry["references"] for entry in data.entries})
+    rows = []
+    for beam, penalty in settings:
+        found = [text for batch in all_gather(texts[beam, penalty]) for text in batch]
+        hypotheses = {e["image_id"]: text for e, text in zip(data.entries, found, strict=True)}
+        scores = protocol.score(hypotheses, meteor=False).corpus
+        milliseconds = 1000 * (encoding + seconds[beam, penalty]) / len(data)
+        row = {"beam": beam, "length_penalty": penalty, "cider": scores["cider"], "bleu4": scores["bleu4"]}
+        rows.append({**row, "milliseconds": round(milliseconds, 2), "best": 0})
+    max(rows, key=lambda row: row["cider"])["best"] = 1
+    return rows

@@ -1,0 +1,94 @@
+"""Captions against what is known to be in the pictures: `objects.json`, where a dataset has it.
+
+Every measure is kept as sums over images (`Measured`), so that it has a score and a bootstrap interval alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from showtell.generation.captioner import Caption
+from showtell.metrics.bootstrap import Measured, mean, ratio
+from showtell.metrics.objects import Mention, Names, chair_counts, kinds, pointing
+from showtell.metrics.statements import (
+    PARTLY,
+    RIGHT,
+    SILENT,
+    WRONG,
+    Statement,
+    all_true,
+    colour_counts,
+    held_out,
+    held_out_outcome,
+    statements,
+)
+
+KEYS = ("chair_i", "chair_s", "recall", "pointing", "pointing_chance", "colours_right", "captions_true")
+OUTCOMES = {outcome: f"held_out_{outcome}" for outcome in (RIGHT, PARTLY, WRONG, SILENT)}
+
+Captions = Mapping[Any, Caption]  # the best caption of each image, by image id
+
+
+def on_things(best: Captions, objects: Mapping[str, Any]) -> dict[str, Measured]:
+    """CHAIR (per mention and per caption), the share of things mentioned, pointing and what chance would reach, the
+    share of stated colours that are right, and of captions all of whose things and colours are.
+
+    Empty where a dataset has no objects.
+    """
+    known = objects.get("images", {})
+    if not known:
+        return {}
+    names = Names(objects["names"])
+    mentions = [names.mentions(caption.words) for caption in best.values()]
+    things = [known[str(image_id)]["objects"] for image_id in best]
+    counts = [chair_counts(found, kinds(there)) for found, there in zip(mentions, things, strict=True)]
+    said = said_of(best, objects).values()
+    colours = [colour_counts(stated, there) for stated, there in zip(said, things, strict=True)]
+    return {
+        "chair_i": ratio([c.absent for c in counts], [c.mentions for c in counts]),
+        "chair_s": mean([c.absent > 0 for c in counts]),
+        "recall": ratio([c.recalled for c in counts], [c.present for c in counts]),
+        "colours_right": ratio([right for right, _ in colours], [made for _, made in colours]),
+        "captions_true": mean([all_true(stated, there) for stated, there in zip(said, things, strict=True)]),
+        **_pointing(best, mentions, known),
+    }
+
+
+def _pointing(best: Captions, mentions: Sequence[Sequence[Mention]], known: Mapping[str, Any]) -> dict[str, Measured]:
+    """Pointing and its chance; empty for decoders that do not attend."""
+    if any(caption.attention is None for caption in best.values()):
+        return {}
+    counts = []
+    for (image_id, caption), found in zip(best.items(), mentions, strict=True):
+        side, image = round(caption.attention.shape[1] ** 0.5), known[str(image_id)]
+        size = tuple(image["size"])
+        counts.append(pointing(found, caption.attention, (side, side), image["objects"], size, caption.shift))
+    looked = [c.mentions for c in counts]
+    return {
+        "pointing": ratio([c.hits for c in counts], looked),
+        "pointing_chance": ratio([c.chance for c in counts], looked),
+    }
+
+
+def said_of(best: Captions, objects: Mapping[str, Any]) -> dict[Any, list[Statement]]:
+    """What each caption says is there, and of which colour."""
+    names, colours = Names(objects["names"]), objects.get("colours", {})
+    return {
+        image_id: statements(caption.words, names.mentions(caption.words), colours)
+        for image_id, caption in best.items()
+    }
+
+
+def held_out_metrics(
+    best: Captions, objects: Mapping[str, Any], train: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """What became of the things of test that are of a kind and colour, or in a setting, that no training image shows:
+    shares of captions that name them rightly, without their colour, wrongly, or not at all. None without objects."""
+    known = objects.get("images", {})
+    if not known:
+        return dict.fromkeys(OUTCOMES.values())
+    pairs = held_out(known, {str(entry["image_id"]) for entry in train})
+    outcomes = [
+        held_out_outcome(said, known[str(image_id)], pairs) for image_id, said in said_of(best, objects).items()
+    ]
+    total = sum(outcome is not None for outcome in outcomes)
+    return {key: outcomes.count(outcome) / total if total else None for outcome, key in OUTCOMES.items()}

@@ -1,0 +1,7 @@
+"""One page that shows an evaluation: scores, curves, the decoding sweep, and every test image to look at."""
+
+from showtell.evaluation.report.content import ReportData, ReportImage
+from showtell.evaluation.report.nearest import Nearest, TrainingCaptions
+from showtell.evaluation.report.write import write_report
+
+__all__ = ["Nearest", "ReportData", "ReportImage", "TrainingCaptions", "write_report"]

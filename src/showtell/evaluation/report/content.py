@@ -1,0 +1,43 @@
+"""What a report shows, as plain data: `evaluate` fills it, and nothing here knows of networks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from showtell.evaluation.report.nearest import Nearest
+from showtell.generation.captioner import Caption
+
+
+@dataclass(frozen=True)
+class ReportImage:
+    """One test image with everything said about it."""
+
+    image_id: str
+    captions: Sequence[Caption]  # the beams, best first; the first is the hypothesis
+    references: Sequence[str]
+    cider: float  # CIDEr-D of the hypothesis, unscaled (0-10)
+    nearest: Nearest | None = None
+    marks: Sequence[str] = ()  # words to filter by, such as "unseen"
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A whole evaluation. Fractions are fractions here; the page shows them times 100.
+
+    `pixels(i)` gives image i as the model saw it, uint8 (3, height, width), RGB.
+    """
+
+    title: str  # of the dataset
+    facts: Sequence[str]  # a few words each, below the title: images, model, beam
+    metrics: Mapping[str, float | None]  # of test
+    intervals: Mapping[str, float]  # <metric>_low and <metric>_high
+    others: Mapping[str, Mapping[str, float | None]]  # a column's heading -> metrics to stand beside those of test
+    behaviour: Mapping[str, float]
+    curves: Mapping[str, Sequence[Mapping[str, float]]]  # stage -> a row for each epoch
+    sweep: Sequence[Mapping[str, float]]  # beam, length_penalty, cider, bleu4, milliseconds, best
+    params: Mapping[str, Any]
+    images: Sequence[ReportImage]
+    pixels: Callable[[int], np.ndarray]
+    notes: Mapping[str, str] = field(default_factory=dict)  # metric -> why it was not computed

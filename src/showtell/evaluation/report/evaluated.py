@@ -1,0 +1,66 @@
+"""From what `evaluate` found to what the report shows."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from showtell.core.errors import UserError
+from showtell.data.batches import CaptionedImages
+from showtell.evaluation.judge import Evaluation
+from showtell.evaluation.report.content import ReportData, ReportImage
+from showtell.evaluation.report.nearest import TrainingCaptions
+from showtell.generation.captioner import Captioner
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """The rows of a table of numbers (TSV with a header); what is no number is left out."""
+    try:
+        lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return [{key: number for key, text in line.items() if (number := _number(text)) is not None} for line in lines]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def report_images(
+    evaluation: Evaluation, train: Sequence[Mapping[str, Any]], known: Mapping[str, Any]
+) -> list[ReportImage]:
+    """Every image of `evaluation`; `known` is what objects.json says of images."""
+    remembered = TrainingCaptions(words for entry in train for words in entry["words"])
+    ciders = evaluation.scores.images["cider"].tolist()
+    return [
+        ReportImage(
+            image_id=str(entry["image_id"]),
+            captions=captions,
+            references=entry["references"],
+            cider=cider,
+            nearest=remembered.nearest(captions[0].words),
+            marks=["unseen"] if known.get(str(entry["image_id"]), {}).get("unseen") else [],
+        )
+        for entry, captions, cider in zip(evaluation.entries, evaluation.captions, ciders, strict=True)
+    ]
+
+
+def report_data(
+    title: str, evaluation: Evaluation, data: CaptionedImages, train: Sequence[Mapping[str, Any]],
+    objects: Mapping[str, Any], captioner: Captioner, decoding: Mapping[str, Any], **tables: Any,
+) -> ReportData:  # fmt: skip
+    """The report of `evaluation` of the images of `data`, decoded with `decoding`; `tables`: more of `ReportData`."""
+    encoder = captioner.encoder.config["name"]
+    return ReportData(
+        title=title,
+        facts=[f"{len(data):,} test images", f"{encoder}, {captioner.params.kind} decoder", f"beam {decoding['beam']}"],
+        metrics=evaluation.metrics,
+        params={**decoding, **captioner.settings()},
+        images=report_images(evaluation, train, objects.get("images", {})),
+        pixels=lambda image: data.store.rows([image])[0],
+        notes=evaluation.scores.notes,
+        **tables,
+    )

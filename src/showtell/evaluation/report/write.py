@@ -1,0 +1,147 @@
+"""Writing the report: one file that holds everything or, when there is much to show, a page and parts beside it.
+
+The page itself holds what the list of images needs (captions and scores). Pictures, attention, beams and references
+are in parts that are read when they come into sight: from the page where all of it is small, else from `parts/*.js`,
+because a page opened from disk may load scripts and may not load other files.
+"""
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from showtell.core.files import move
+from showtell.evaluation.attention_pictures import PEAK
+from showtell.evaluation.report import html_tables
+from showtell.evaluation.report.content import ReportData, ReportImage
+
+PER_PART = 16  # images; those of neighbouring scores share a part, so that the first screen reads two of them
+ALL_IN_ONE = 8_000_000  # characters of all parts up to which the page holds them: a thousand small pictures
+PICTURE = 192  # pixels, the longer side of the pictures at most
+QUALITY = 82  # of JPEG
+
+
+def write_report(folder: Path, data: ReportData) -> None:
+    """Write `folder/index.html` (and `folder/parts/` for many images); the same data always gives the same bytes.
+
+    The folder appears whole, instead of one that is there already.
+    """
+    order = sorted(range(len(data.images)), key=lambda image: (-data.images[image].cider, image))
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "parts").mkdir(parents=True)
+    size = sum(_write_part(unfinished / "parts" / f"{name}.json", content) for name, content in _parts(data, order))
+    parts = sorted((unfinished / "parts").iterdir())
+    inside = _embedded(parts) if size <= ALL_IN_ONE else _beside(parts)
+    (unfinished / "index.html").write_bytes(_page(data, order, inside).encode("utf-8"))
+    move(unfinished, folder)
+
+
+def _parts(data: ReportData, order: list[int]) -> Iterator[tuple[str, Any]]:
+    """Names and contents of the parts."""
+    yield "references", [list(image.references) for image in data.images]
+    for number, start in enumerate(range(0, len(order), PER_PART)):
+        yield str(number), {i: _details(data.images[i], data.pixels(i)) for i in order[start : start + PER_PART]}
+
+
+def _details(image: ReportImage, pixels: np.ndarray) -> dict[str, Any]:
+    best = image.captions[0]
+    return {
+        "words": best.words,
+        "logprob": round(best.logprob, 4),
+        "finished": best.finished,
+        "attention": heat_bytes(best.attention) if best.attention is not None and best.words else None,
+        "shift": best.shift,
+        "beams": [[beam.text, round(beam.logprob, 4)] for beam in image.captions[1:]],
+        "nearest": [image.nearest.caption, round(image.nearest.similarity, 4)] if image.nearest else None,
+        "picture": jpeg(pixels),
+    }
+
+
+def heat_bytes(attention: np.ndarray) -> str:
+    """Attention (word, cell) as base64 of one byte for each: 255 is the best cell, or `PEAK` times the even share."""
+    greatest = np.maximum(attention.max(axis=1), PEAK * attention.mean(axis=1)).clip(1e-9)  # (word,)
+    heat = np.rint(255 * attention / greatest[:, None]).clip(0, 255).astype(np.uint8)
+    return base64.b64encode(heat.tobytes()).decode("ascii")
+
+
+def jpeg(pixels: np.ndarray) -> str:
+    """uint8 (3, height, width) as base64 of a JPEG file."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    picture.thumbnail((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=QUALITY, optimize=True)
+    return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def dumped(content: Any) -> str:
+    """JSON that can stand inside a script element: no `<`, so no caption can end it."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _write_part(path: Path, content: Any) -> int:
+    text = dumped(content)
+    path.write_bytes(text.encode("utf-8", "replace"))
+    return len(text)
+
+
+def _embedded(parts: list[Path]) -> str:
+    """The parts as elements of the page; their files go."""
+    elements = []
+    for path in parts:
+        text = path.read_text(encoding="utf-8")
+        elements.append(f'<script type="application/json" id="part-{path.stem}">{text}</script>')
+        path.unlink()
+    parts[0].parent.rmdir()
+    return "\n".join(elements)
+
+
+def _beside(parts: list[Path]) -> str:
+    """Each part becomes a script that hands its content to the page."""
+    for path in parts:
+        text = path.read_text(encoding="utf-8")
+        path.with_suffix(".js").write_bytes(f'showtell.part("{path.stem}",{text});\n'.encode())
+        path.unlink()
+    return ""
+
+
+def _page(data: ReportData, order: list[int], parts: str) -> str:
+    asset = files("showtell.evaluation.report").joinpath
+    index = {
+        "ids": [image.image_id for image in data.images],
+        "captions": [image.captions[0].text for image in data.images],
+        "cider": [round(image.cider, 4) for image in data.images],
+        "marks": [list(image.marks) for image in data.images],
+        "order": order,
+        "chunk": PER_PART,
+    }
+    sections = {
+        "behaviour": html_tables.behaviour(data),
+        "curves": html_tables.curves(data),
+        "sweep": html_tables.sweep(data),
+    }
+    params = yaml.safe_dump(dict(data.params), sort_keys=False, allow_unicode=True)
+    page = Template(asset("page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(data.title),
+        facts=escape(" · ".join([data.title, *data.facts])),
+        links=html_tables.links(sections),
+        tiles=html_tables.tiles(data),
+        scores=html_tables.scores(data),
+        **sections,
+        params=escape(params),
+        index=dumped(index),
+        parts=parts,
+        style=asset("style.css").read_text(encoding="utf-8"),
+        script=asset("browse.js").read_text(encoding="utf-8"),
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, from a caption, is not text

@@ -1,0 +1,133 @@
+"""What `train` and `finetune` teach: captions, to the decoder alone or to decoder and encoder together."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from showtell.core.precision import autocast
+from showtell.data.batches import Batch
+from showtell.data.vocabulary import UNK
+from showtell.decoders import Decoder
+from showtell.encoders.detection import WordDetector
+from showtell.encoders.network import Encoder
+from showtell.learning.augmentation import augmented
+from showtell.learning.loop import Counts, LoopParams, TrainingTask
+from showtell.learning.losses import caption_loss
+from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
+
+
+class CaptionParams(LoopParams):
+    """What training captions adds to the loop."""
+
+    captions_per_update: int | None = Field(ge=1, description="captions of an image, drawn anew each epoch; null: all")
+    alpha_c: float = Field(ge=0, description="weight of the doubly stochastic attention penalty")
+    label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
+    word_dropout: float = Field(ge=0, le=1, description="share of input words shown as <unk>, so that the image counts")
+    sampling: float = Field(ge=0, le=1, description="share of input words that are the model's own, at its highest")
+    sampling_start: int = Field(ge=1, description="first epoch with scheduled sampling")
+    sampling_schedule: SamplingSchedule = Field(description="how the share rises from there")
+    sampling_rise: int = Field(ge=1, description="epochs that set the pace of its rise")
+    select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
+    validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
+
+
+class TrainParams(CaptionParams):
+    """`train`: the decoder, on cached features of the frozen encoder."""
+
+
+class FinetuneParams(CaptionParams):
+    """`finetune`: decoder and encoder, from images."""
+
+    encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
+    trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
+    flip: bool = Field(description="mirror half of the training images")
+    grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
+    word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")
+
+
+def word_dropout(inputs: Tensor, share: float) -> Tensor:
+    """Tokens (..., step) with each but the first replaced by <unk> with probability `share`.
+
+    Word dropout: Bowman et al., "Generating Sentences from a Continuous Space" (CoNLL 2016), section 3.1. Captions come
+    to name things that are not there where the words so far make them likely (Rohrbach et al., "Object Hallucination in
+    Image Captioning", EMNLP 2018); with some of those words hidden, the decoder has to look.
+    """
+    if not share:
+        return inputs
+    hidden = torch.rand(inputs.shape, device=inputs.device) < share
+    hidden[..., 0] = False
+    return inputs.masked_fill(hidden, UNK)
+
+
+class CaptionTask(TrainingTask):
+    """A decoder, with an encoder in front of it when that one learns too, and a detector beside it to keep it honest.
+
+    Captions alone teach co-occurrence: an encoder learns only what separates likely captions. Detecting words at the
+    same time teaches it each thing by itself.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        params: CaptionParams,
+        encoder: Encoder | None = None,
+        detector: WordDetector | None = None,
+    ):
+        super().__init__()
+        self.decoder, self.params, self.encoder, self.detector = decoder, params, encoder, detector
+        self.own_words = 0.0  # share of input words that are the decoder's own, in the present epoch
+
+    def begin_epoch(self, epoch: int) -> None:
+        p = self.params
+        self.own_words = own_word_share(epoch, p.sampling, p.sampling_start, p.sampling_schedule, p.sampling_rise)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the decoder sees: encoded images, or cached features as they are; float32."""
+        return self._features(self._feature_map(images))
+
+    def _feature_map(self, images: Tensor) -> Tensor:
+        """The encoder's map, (image, cell, channel); cached features as they are."""
+        return self.encoder.feature_map(images) if self.encoder is not None else images
+
+    def _features(self, feature_map: Tensor) -> Tensor:
+        return (self.encoder.output(feature_map) if self.encoder is not None else feature_map).float()
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Images as training shows them to an encoder that learns; cached features as they are."""
+        if self.encoder is None:
+            return images
+        return augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
+
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        whole = whole or Counts.of(batch)
+        with autocast(self.params.precision):
+            feature_map = self._feature_map(self.augmented(batch.images))
+            features, inputs = self._features(feature_map), batch.inputs
+            if self.own_words:
+                inputs = with_own_words(self.decoder, features.detach(), inputs, batch.mask, self.own_words)
+            inputs = word_dropout(inputs, self.params.word_dropout)
+            decoded = self.decoder(features, inputs, batch.mask)
+            absent = self.detector(feature_map) if self.detector is not None else None
+        weights = self.params.alpha_c, self.params.label_smoothing
+        loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
+        if self.detector is not None:
+            loss = loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
+        return loss
+
+    def groups(self) -> list[tuple[nn.Module, float]]:
+        groups: list[tuple[nn.Module, float]] = [(self.decoder, self.params.learning_rate)]
+        if self.encoder is not None:
+            groups.append((self.encoder, self.params.encoder_learning_rate))
+        if self.detector is not None:
+            groups.append((self.detector, self.params.learning_rate))
+        return groups
+
+    def weights(self) -> dict[str, Tensor]:
+        state = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        if self.encoder is not None:
+            state |= {f"encoder.{name}": tensor for name, tensor in self.encoder.trainable_state().items()}
+        if self.detector is not None:
+            state |= {f"detector.{name}": tensor for name, tensor in self.detector.state_dict().items()}
+        return state

@@ -1,0 +1,239 @@
+"""The training loop: its schedule, early stopping, and going on after a kill. Knows nothing of captions.
+
+Every epoch starts from a seed of its own, so it is a function of the weights and optimiser state it starts with and of
+(seed, epoch): nothing about random numbers has to be saved, and a resumed run is the run it goes on with.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from showtell.core.params import Section
+from showtell.core.precision import Precision, device
+from showtell.core.processes import broadcast, is_main, rank
+from showtell.core.progress import log, track
+from showtell.data.batches import Batch
+from showtell.learning.averaging import MovingAverage
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.parallel import Parallel, average_statistics, own_share, summed
+
+
+class LoopParams(Section):
+    """What every training has: how long, how fast, in what arithmetic."""
+
+    seed: int = Field(ge=0, description="of initial weights, order and dropout")
+    epochs: int = Field(ge=0, description="passes over the training images at most; 0: nothing is learnt")
+    images_per_update: int = Field(ge=1, description="images in one update, each with its captions")
+    accumulate: int = Field(ge=1, description="parts of an update computed one after another: less memory, same update")
+    learning_rate: float = Field(gt=0, lt=1, description="at its highest; fine-tuning has another for the encoder")
+    optimizer: Literal["adam", "adamw"] = Field(description="optimiser")
+    weight_decay: float = Field(ge=0, lt=1, description="decoupled weight decay (adamw), L2 (adam)")
+    schedule: Literal["plateau", "step", "cosine"] = Field(description="x decay when stuck | regularly | a cosine")
+    warmup_updates: int = Field(ge=0, description="updates over which the learning rate rises from 0")
+    decay: float = Field(gt=0, le=1, description="plateau, step: factor on the learning rate")
+    patience: int = Field(ge=1, description="plateau: epochs without improvement before the factor")
+    step_epochs: int = Field(ge=1, description="step: epochs between factors")
+    cosine_end: float = Field(ge=0, le=1, description="cosine: share of the learning rate left at the end")
+    stop_after: int = Field(ge=1, description="epochs without improvement before training stops")
+    clip: Literal["none", "value", "norm"] = Field(description="how gradients are clipped")
+    clip_at: float = Field(gt=0, description="largest gradient value or norm")
+    ema: float = Field(ge=0, lt=1, description="decay of the moving average of weights that is validated and kept")
+    precision: Precision = Field(description="arithmetic of training")
+
+
+class Counts(NamedTuple):
+    """What the losses of an update are means over."""
+
+    images: int
+    captions: int
+    positions: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Counts":
+        return cls(len(batch.mask), int(batch.mask.any(dim=2).sum()), int(batch.mask.sum()))
+
+
+class TrainingTask(nn.Module):
+    """What the loop trains."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Told before each epoch, from 1."""
+
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        """The scalar to minimise, of a batch or of its part in an update of `whole`: the parts' losses add up."""
+        raise NotImplementedError
+
+    def groups(self) -> list[tuple[nn.Module, float]]:
+        """The modules that learn, each with its highest learning rate."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, Tensor]:
+        """All that learns and the statistics that go with it, a part of the state dict."""
+        raise NotImplementedError
+
+
+@dataclass
+class TrainingProgress:
+    """Where training stands at the end of an epoch."""
+
+    epoch: int = 0  # epochs done
+    update: int = 0  # updates done
+    best: float = -math.inf  # best value of the selecting metric
+    since_best: int = 0  # epochs since
+    decays: int = 0  # times the plateau has lowered the learning rate
+
+
+def fit(
+    task: TrainingTask,
+    epoch_batches: Callable[[int], Iterable[Batch]],
+    validate: Callable[[], dict[str, float]],
+    params: LoopParams,
+    select: str,
+    checkpoints: Checkpoints,
+) -> list[dict[str, float]]:
+    """Train until `epochs` or early stop, leave the best epoch's weights in `task`, and return a row for each epoch.
+
+    `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the task as it stands;
+    the epoch with the greatest `select` among them is the best.
+    """
+    training, history = _Training(task, params), []
+    state = broadcast(checkpoints.latest)
+    if state is not None:
+        training.load_state_dict(state)
+        history = state["history"]
+        log(f"going on after epoch {training.progress.epoch}")
+    progress = training.progress
+    while progress.epoch < params.epochs and progress.since_best < params.stop_after:
+        started = time.perf_counter()
+        torch.manual_seed(params.seed * 1_000_003 + progress.epoch + rank() * 2**32)
+        task.begin_epoch(progress.epoch + 1)
+        loss = training.epoch(epoch_batches(progress.epoch))
+        with training.average.in_place():
+            row = {"epoch": progress.epoch + 1, "loss": loss, **validate()}
+        improved = _count_epoch(progress, row[select], params)
+        history.append(row)
+        log(_line(row, params, time.perf_counter() - started, improved))
+        if is_main():
+            checkpoints.save(training.state_dict() | {"history": history}, training.average.weights(), improved)
+    if history:
+        task.load_state_dict(broadcast(checkpoints.best), strict=False)
+    return history
+
+
+def seed_weights(seed: int) -> None:
+    """Make the initial weights of what is built next a function of `seed`."""
+    torch.manual_seed(seed)
+
+
+class _Training:
+    """Whatever an update changes, and the pass that makes the updates."""
+
+    def __init__(self, task: TrainingTask, params: LoopParams):
+        self.task, self.params, self.progress = task, params, TrainingProgress()
+        self.optimizer, self.scaler = build_optimizer(task, params), build_scaler(params)
+        self.average = MovingAverage(task.weights(), params.ema)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "progress": vars(self.progress),
+            "weights": self.average.live,
+            "average": self.average.mean,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.progress = TrainingProgress(**state["progress"])
+        self.task.load_state_dict(state["weights"], strict=False)
+        self.average.load(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def epoch(self, batches: Any) -> float:
+        """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it)."""
+        task, params, progress = self.task, self.params, self.progress
+        parallel = Parallel(task)  # anew: another part may learn than before
+        task.train()
+        where, total, updates = device(), torch.zeros((), device=device()), len(batches)
+        for batch in track(batches, f"epoch {progress.epoch + 1}", total=updates):
+            scale = rate_scale(progress, params, updates * params.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["highest"] * scale
+            self.optimizer.zero_grad(set_to_none=True)
+            whole = Counts.of(batch)
+            mine = [part.to(where) for part in parts(own_share(batch), params.accumulate)]
+            total += parallel.backward(mine, whole, self.scaler.scale)
+            self.scaler.unscale_(self.optimizer)
+            _clip_gradients(task, params)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            progress.update += 1
+            self.average.update(progress.update)
+        average_statistics(task, self.average.mean)
+        return float(summed(total)) / updates
+
+
+def parts(batch: Batch, count: int) -> list[Batch]:
+    """The images of `batch` dealt to so many batches; each keeps their order, long captions first."""
+    count = min(count, len(batch.images))
+    return [Batch(*(tensor[start::count] for tensor in batch)) for start in range(count)] if count > 1 else [batch]
+
+
+def _count_epoch(progress: TrainingProgress, value: float, params: LoopParams) -> bool:
+    """Count the epoch; True when `value` is the best so far."""
+    improved = value > progress.best
+    progress.epoch += 1
+    progress.best = max(progress.best, value)
+    progress.since_best = 0 if improved else progress.since_best + 1
+    if params.schedule == "plateau" and progress.since_best and progress.since_best % params.patience == 0:
+        progress.decays += 1
+    return improved
+
+
+def _line(row: dict[str, float], params: LoopParams, seconds: float, improved: bool) -> str:
+    numbers = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch")
+    return f"epoch {row['epoch']:>3}/{params.epochs}  {numbers}  {seconds:.1f} s{'  best' if improved else ''}"
+
+
+def rate_scale(progress: TrainingProgress, params: LoopParams, updates: int) -> float:
+    """Factor on the highest learning rates at the present update, of `updates` in all."""
+    rise = min(1.0, (progress.update + 1) / max(1, params.warmup_updates))
+    if params.schedule == "plateau":
+        return rise * params.decay**progress.decays
+    if params.schedule == "step":
+        return rise * params.decay ** (progress.epoch // params.step_epochs)
+    passed = max(0, progress.update - params.warmup_updates) / max(1, updates - params.warmup_updates)
+    fall = 0.5 * (1 - math.cos(math.pi * min(1.0, passed)))
+    return rise * (1 - (1 - params.cosine_end) * fall)
+
+
+def build_optimizer(task: TrainingTask, params: LoopParams) -> torch.optim.Optimizer:
+    """One group for each module that learns, its highest learning rate under "highest".
+
+    Fused: one call for all tensors, on processors as on accelerators, where the plain loop takes ten for each.
+    """
+    groups = [
+        {"params": [p for p in module.parameters() if p.requires_grad], "highest": rate}
+        for module, rate in task.groups()
+    ]
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
+    return optimizer(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
+
+
+def build_scaler(params: LoopParams) -> torch.amp.GradScaler:
+    """Keeps fp16 gradients from vanishing; does nothing in wider arithmetic."""
+    return torch.amp.GradScaler(device().type, enabled=params.precision == "fp16")
+
+
+def _clip_gradients(task: nn.Module, params: LoopParams) -> None:
+    learning = [p for p in task.parameters() if p.grad is not None]
+    if params.clip == "value":
+        nn.utils.clip_grad_value_(learning, params.clip_at)
+    elif params.clip == "norm":
+        nn.utils.clip_grad_norm_(learning, params.clip_at)

@@ -1,0 +1,74 @@
+"""What training minimises."""
+
+import torch
+from torch import Tensor
+
+from showtell.core.precision import wide, wide_dtype
+from showtell.decoders import Decoded
+
+# Numbers of float32 in hand at a time: 2 MiB, about what a processor core's own cache holds.
+CHUNK = 2**19
+
+
+def caption_loss(
+    decoded: Decoded, targets: Tensor, mask: Tensor, alpha_c: float, smoothing: float, positions: int, captions: int
+) -> Tensor:
+    """Mean cross-entropy over real positions, plus the doubly stochastic penalty of decoders that attend.
+
+    targets, mask (image, caption, step). Natural log. The penalty (Xu et al. 2015, section 4.2.1) asks every cell to be
+    looked at about once in a caption: alpha_c times the mean over captions and cells of (1 - sum over steps)^2.
+    `positions` and `captions` are the real ones of the whole update, so that the losses of its parts add up to its own.
+    """
+    loss = cross_entropy(decoded.logits, targets[mask], smoothing) / positions
+    if decoded.attention is None or alpha_c == 0:
+        return loss
+    on_device = mask.to(decoded.attention.device, non_blocking=True)
+    seen = (decoded.attention * on_device.unsqueeze(3)).sum(dim=2)  # (image, caption, cell)
+    real = mask.any(dim=2)  # captions that the image really has
+    missed = (1 - seen[real]) ** 2  # (real caption, cell)
+    return loss + alpha_c * missed.mean(dim=1).sum() / captions
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """The sum over positions of -log P(target), natural log: logits (position, word), targets (position,) ints.
+
+    `smoothing` is the share of the target's probability that is spread over all words (Szegedy et al. 2016, section 7).
+    """
+    return _CrossEntropy.apply(logits, targets, smoothing)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """`torch.nn.functional.cross_entropy` in float32, some positions at a time.
+
+    A vocabulary layer's output is the largest tensor of an update. Here it is read once and its gradient written once,
+    both in the precision they come in; the float32 in between never leaves the processor's cache.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        total, gradient = logits.new_zeros((), dtype=wide_dtype(logits)), torch.empty_like(logits)
+        size = max(1, CHUNK // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+        for start in range(0, len(logits), size):
+            part, target = slice(start, start + size), targets[start : start + size].unsqueeze(1)
+            logprobs = torch.log_softmax(wide(logits[part]), dim=1)  # (position, word)
+            total -= (1 - smoothing) * logprobs.gather(1, target).sum()
+            if smoothing:
+                total -= smoothing * logprobs.mean(dim=1).sum()
+            share = logprobs.exp_().sub_(smoothing / logits.shape[1])
+            share.scatter_add_(1, target, share.new_full((), smoothing - 1).expand_as(target))
+            gradient[part] = share
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(grad), None, None  # in place: PyTorch refuses a second pass through it
+
+
+@torch.no_grad()
+def top_accuracy(logits: Tensor, targets: Tensor, among: int) -> Tensor:
+    """How many targets (position,) are among the `among` best words of logits (position, word)."""
+    best = logits.topk(min(among, logits.shape[1]), dim=1).indices
+    return (best == targets.unsqueeze(1)).any(dim=1).sum()

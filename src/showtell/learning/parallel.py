@@ -1,0 +1,77 @@
+"""One update by several processes, PyTorch's DistributedDataParallel: each has a share of its images."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from showtell.core.processes import rank, world
+from showtell.data.batches import Batch
+
+
+class _Loss(nn.Module):
+    """DDP wants a module whose call is the loss."""
+
+    def __init__(self, task: nn.Module):
+        super().__init__()
+        self.task = task
+
+    def forward(self, part: Batch, whole: tuple) -> Tensor:
+        return self.task.loss(part, whole)
+
+
+class Parallel:
+    """The backward passes of an update. Losses are means over the whole update, so gradients are summed."""
+
+    def __init__(self, task: nn.Module):
+        self.loss: nn.Module = _Loss(task)
+        self.wrapped = world() > 1
+        if self.wrapped:
+            # Statistics are averaged at the end of an epoch; sending them around with each update would undo that.
+            known = inspect.signature(DistributedDataParallel.__init__).parameters
+            name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
+            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True, **{name: False})
+
+    def backward(self, parts: list[Batch], whole: tuple, scale: Callable[[Tensor], Tensor]) -> Tensor:
+        """Add this process's parts' gradients, exchange them with the last, and return the sum of its losses."""
+        total = torch.zeros((), device=parts[0].images.device)
+        for number, part in enumerate(parts, start=1):
+            quiet = self.wrapped and number < len(parts)
+            with self.loss.no_sync() if quiet else nullcontext():
+                loss = self.loss(part, whole)
+                scale(loss * world()).backward()  # DDP divides by the number of processes
+            total += loss.detach()
+        return total
+
+
+def own_share(batch: Batch) -> Batch:
+    """This process's images of an update, every `world`-th. Without any it gets one that counts for nothing."""
+    if world() == 1:
+        return batch
+    if len(batch.images) > rank():
+        return Batch(*(tensor[rank() :: world()] for tensor in batch))
+    one = Batch(*(tensor[:1] for tensor in batch))
+    return one._replace(mask=torch.zeros_like(one.mask))
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of all processes' values."""
+    if world() > 1:
+        distributed.all_reduce(value)
+    return value
+
+
+def average_statistics(task: nn.Module, averages: dict[str, Tensor]) -> None:
+    """Batch norm has seen other images in each process: go on with the mean of what they saw.
+
+    `averages`, of what learns and by its name: those of statistics likewise.
+    """
+    if world() == 1:
+        return
+    statistics = {name: buffer for name, buffer in task.named_buffers() if buffer.is_floating_point()}
+    for tensor in [*statistics.values(), *(averages[name] for name in statistics if name in averages)]:
+        distributed.all_reduce(tensor)
+        tensor /= world()

@@ -1,0 +1,186 @@
+"""The COCO protocol: captions against references, tokenised and scored as everyone publishes them.
+
+Chen et al. 2015, "Microsoft COCO Captions: Data Collection and Evaluation Server". BLEU-1..4, ROUGE-L and CIDEr-D
+equal the reference scorer, METEOR is that scorer's own; see their modules. All scores are fractions, CIDEr-D is not
+scaled to percent (it ranges from 0 to 10).
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from showtell.core.errors import UserError
+from showtell.core.files import read_json
+from showtell.metrics.bleu import Bleu, bleu
+from showtell.metrics.bootstrap import Measured, mean
+from showtell.metrics.cider import CiderD
+from showtell.metrics.meteor import from_statistics
+from showtell.metrics.meteor import meteor as run_meteor
+from showtell.metrics.ngrams import ORDER, References
+from showtell.metrics.ptb import tokenize_all
+from showtell.metrics.rouge import rouge_l
+
+KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "meteor")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one set of captions: `corpus` by key, None where not computed (`notes` says why), and per image.
+
+    `images[key]` (image) follows `image_ids`; `bleu_statistics` (image, column) are what corpus BLEU is made of.
+    """
+
+    image_ids: list[Hashable]
+    corpus: dict[str, float | None]
+    images: dict[str, np.ndarray]
+    bleu_statistics: np.ndarray
+    meteor_statistics: np.ndarray | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def measured(self) -> dict[str, Measured]:
+        """The metrics that were computed, in the form that `bootstrap` resamples."""
+        metrics = {
+            f"bleu{order + 1}": Measured(self.bleu_statistics, partial(_bleu_of_order, order)) for order in range(ORDER)
+        }
+        metrics |= {key: mean(self.images[key]) for key in ("rouge_l", "cider")}
+        if self.meteor_statistics is not None:
+            metrics["meteor"] = Measured(self.meteor_statistics, from_statistics)
+        return metrics
+
+
+def _bleu_of_order(order: int, sums: np.ndarray) -> np.ndarray:
+    return bleu(sums)[..., order]
+
+
+class Protocol:
+    """Scores hypotheses against fixed raw references {image_id: [caption]}, which are tokenised and counted once."""
+
+    def __init__(self, references: Mapping[Hashable, Sequence[str]]) -> None:
+        """`UserError` when there are fewer than two images, or an image has no reference."""
+        if len(references) < 2:
+            raise UserError(
+                f"cannot score a corpus of {len(references)} image(s): CIDEr-D weighs words by how few images' "
+                "references have them, and with one image every weight is log(1/1) = 0; give at least two"
+            )
+        bare = [image_id for image_id, captions in references.items() if not captions]
+        if bare:
+            raise UserError(f"no reference caption for {_names(bare)}")
+        tokens = iter(tokenize_all(caption for captions in references.values() for caption in captions))
+        self.tokens = {image_id: [next(tokens) for _ in captions] for image_id, captions in references.items()}
+        self._references = References(self.tokens)
+        self._bleu, self._cider = Bleu(self._references), CiderD(self._references)
+
+    def score(self, hypotheses: Mapping[Hashable, str], meteor: bool = True) -> Scores:
+        """Scores of one raw caption for each image; `UserError` names missing and extra images."""
+        check_images(self.tokens, hypotheses)
+        image_ids = list(self.tokens)
+        captions = tokenize_all(hypotheses[image_id] for image_id in image_ids)
+        tokens = dict(zip(image_ids, captions, strict=True))
+        statistics = self._bleu.statistics(tokens)
+        images = {f"bleu{order + 1}": scores for order, scores in enumerate(bleu(statistics).T)}
+        corpus: dict[str, float | None] = {
+            f"bleu{order + 1}": float(score) for order, score in enumerate(bleu(statistics.sum(axis=0)))
+        }
+        corpus["rouge_l"], images["rouge_l"] = rouge_l(self._references, tokens)
+        corpus["cider"], images["cider"] = self._cider.score(tokens)
+        corpus["meteor"], meteor_statistics, notes = None, None, {}
+        outcome = run_meteor(self.tokens, tokens) if meteor else "not computed: not asked for"
+        if isinstance(outcome, str):
+            notes["meteor"] = outcome
+        else:
+            corpus["meteor"], images["meteor"], meteor_statistics = outcome
+        return Scores(image_ids, corpus, images, statistics, meteor_statistics, notes)
+
+
+def evaluate(
+    references: Mapping[Hashable, Sequence[str]], hypotheses: Mapping[Hashable, str], meteor: bool = True
+) -> Scores:
+    """Score raw captions against raw references once; for scoring again and again keep a `Protocol`."""
+    return Protocol(references).score(hypotheses, meteor)
+
+
+def check_images(references: Iterable[Hashable], hypotheses: Iterable[Hashable]) -> None:
+    """`UserError` unless both have the same images."""
+    wanted, given = dict.fromkeys(references), dict.fromkeys(hypotheses)
+    missing = [image_id for image_id in wanted if image_id not in given]
+    extra = [image_id for image_id in given if image_id not in wanted]
+    if missing:
+        raise UserError(f"no hypothesis for {_names(missing)}")
+    if extra:
+        raise UserError(f"hypotheses without references: {_names(extra)}")
+
+
+def _names(image_ids: Sequence[Hashable]) -> str:
+    shown = ", ".join(map(str, image_ids[:5]))
+    more = f" and {len(image_ids) - 5} more" if len(image_ids) > 5 else ""
+    return f"image{'s' if len(image_ids) > 1 else ''} {shown}{more}"
+
+
+def read_hypotheses(path: Path) -> dict[str, str]:
+    """{image id as text: caption} of a COCO results file; `UserError` for other content or a repeated image."""
+    return parse_hypotheses(str(path), read_json(path))
+
+
+def parse_hypotheses(path: str, content: object) -> dict[str, str]:
+    """`read_hypotheses` of content already read; `path` names it in messages."""
+    result: dict[str, str] = {}
+    repeated = []
+    if not isinstance(content, list):
+        raise UserError(f"{path} is not a COCO results file: a list of {{image_id, caption}}")
+    for entry in content:
+        if not _has(entry, "image_id", "caption") or not isinstance(entry["caption"], str):
+            raise UserError(f"{path} is not a COCO results file: {str(entry)[:80]} lacks image_id or caption")
+        if str(entry["image_id"]) in result:
+            repeated.append(entry["image_id"])
+        result[str(entry["image_id"])] = entry["caption"]
+    if repeated:
+        raise UserError(f"{path} has more than one caption for {_names(repeated)}")
+    return result
+
+
+def read_references(path: Path) -> dict[str, list[str]]:
+    """{image id as text: captions} of a COCO captions annotations file, or of one of the pipeline's caption files."""
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        return _from_annotations(path, content)
+    if isinstance(content, list) and all(_has(entry, "image_id", "references") for entry in content):
+        return {str(entry["image_id"]): list(entry["references"]) for entry in content}
+    raise UserError(f"{path} is not a COCO captions file: an object with `images` and `annotations`")
+
+
+def _from_annotations(path: Path, content: Mapping[str, Any]) -> dict[str, list[str]]:
+    images = content.get("images", [])
+    if not isinstance(images, list) or not all(_has(entry, "id") for entry in images):
+        raise UserError(f"{path}: every entry of `images` needs an id")
+    result: dict[str, list[str]] = {}
+    for entry in images:
+        if str(entry["id"]) in result:
+            raise UserError(f"{path} lists image {entry['id']} twice")
+        result[str(entry["id"])] = []
+    for entry in content["annotations"]:
+        if not _has(entry, "image_id", "caption") or not isinstance(entry["caption"], str):
+            raise UserError(f"{path}: annotation {str(entry)[:80]} lacks image_id or caption")
+        if images and str(entry["image_id"]) not in result:
+            raise UserError(f"{path}: an annotation's image {entry['image_id']} is not among `images`")
+        result.setdefault(str(entry["image_id"]), []).append(entry["caption"])
+    return result
+
+
+def _has(entry: object, *keys: str) -> bool:
+    return isinstance(entry, dict) and all(key in entry for key in keys)
+
+
+def score_files(hypotheses: Path, references: Path, meteor: bool = True, subset: bool = False) -> Scores:
+    """Score a COCO results file against a COCO captions file; image ids may be numbers or text.
+
+    Every image must have a hypothesis; with `subset`, images without one are left out of the references (then the
+    document frequencies of CIDEr-D are the subset's).
+    """
+    captions, truth = read_hypotheses(hypotheses), read_references(references)
+    if subset:
+        truth = {image_id: texts for image_id, texts in truth.items() if image_id in captions}
+    return evaluate(truth, captions, meteor)
