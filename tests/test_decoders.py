@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from showtell.core.errors import UserError
 from showtell.core.params import validate
+from showtell.core.precision import can_compute
 from showtell.decoders import DECODERS, Decoder, DecoderParams, build_decoder
 from showtell.decoders.grids import pooling_weights
 
@@ -158,6 +159,7 @@ def test_state_follows_beams_and_images(name):
     torch.testing.assert_close(forth.flip(1), back)
 
 
+@pytest.mark.skipif(not can_compute("bf16"), reason="this machine has no bf16 arithmetic")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_bf16_is_near(name):
     params, decoder = decoder_of(name)

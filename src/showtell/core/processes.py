@@ -25,6 +25,7 @@ from torch import distributed
 from showtell.core import errors
 from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
+from showtell.core.precision import accelerated, device
 from showtell.core.workplace import Workplace
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def wanted(usually: int) -> int:
     """
     asked = os.environ.get("SHOWTELL_PROCESSES")
     if asked is None:
-        return 1 if torch.cuda.is_available() or cores() < usually else usually
+        return 1 if accelerated() or cores() < usually else usually
     if not asked.isdigit() or int(asked) < 1:
         raise UserError(f"SHOWTELL_PROCESSES = {asked!r}: it must be a number of processes, 1 or more")
     return int(asked)
@@ -53,7 +54,7 @@ def _launch(main: Callable[[], None], count: int) -> int | None:
     """Run `main` here, as the first of `count` processes."""
     if count == 1:
         return main()
-    context = get_context("spawn" if torch.cuda.is_available() else START)  # a GPU's driver does not survive a fork
+    context = get_context("spawn" if accelerated() else START)  # a GPU's driver does not survive a fork
     with tempfile.TemporaryDirectory() as folder:
         meeting, reasons = f"file://{folder}/meeting", context.SimpleQueue()
         workers = [context.Process(target=_work, args=(main, k, count, meeting, reasons)) for k in range(1, count)]
@@ -113,7 +114,7 @@ def _in_silence(run: Callable[[], Any], number: int, tell: Callable[[str], Any])
 
 def _meet(number: int, count: int, meeting: str) -> None:
     """Become one of `count` processes of this machine, with a fair share of its cores."""
-    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+    if not accelerated() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // count))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
@@ -123,10 +124,10 @@ def _meet(number: int, count: int, meeting: str) -> None:
 
 def _join(local: int, **meeting: Any) -> None:
     """Join the others, with GPU number `local` of this machine where it has some."""
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(local)
-    distributed.init_process_group("nccl" if cuda else "gloo", **meeting)
+    where = device().type
+    if where != "cpu":
+        torch.accelerator.set_device_index(local)
+    distributed.init_process_group(distributed.get_default_backend_for_device(where), **meeting)
 
 
 def _under_torchrun(main: Callable[[], None]) -> int | None:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json
+from showtell.core.precision import accelerated
 from showtell.core.processes import fair, share
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import PAD
@@ -119,7 +120,7 @@ def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
         collate_fn=_whole,
         num_workers=workers,
         multiprocessing_context=_start_method() if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=accelerated(),
         generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
     )
 

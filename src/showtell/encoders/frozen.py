@@ -13,7 +13,7 @@ from showtell.core.precision import Precision, autocast, device
 from showtell.encoders.folding import simplify
 from showtell.encoders.network import Encoder
 
-AT_ONCE = {"cpu": 16, "cuda": 128}  # images in the network together
+ON_PROCESSOR, ON_ACCELERATOR = 16, 128  # images in the network together
 
 
 class FrozenEncoder:
@@ -27,6 +27,6 @@ class FrozenEncoder:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (image, 3, height, width), in any memory -> features as the encoder's, on the device."""
         where = device()
-        parts = images.split(AT_ONCE[where.type])
+        parts = images.split(ON_PROCESSOR if where.type == "cpu" else ON_ACCELERATOR)
         with autocast(self._precision):
             return torch.cat([self._encoder(part.to(where, non_blocking=True)) for part in parts])
