@@ -10,10 +10,15 @@ from unittest.mock import patch
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 # Tiny tensors: a second thread or process costs more than it brings, and waits for the first on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SHOWTELL_PROCESSES", "1")
+
+# What a property says must not depend on how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")

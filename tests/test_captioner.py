@@ -109,7 +109,7 @@ def test_what_is_no_image_is_refused_in_one_line(image):
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_fractions_are_the_bytes_they_came_from(height, width):
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -158,7 +158,7 @@ def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path, monkeypatch)
 
 
 def wait_for_rows(counter: Path, rows: int, child: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and child.poll() is None:
         if counter.exists() and int(counter.read_text() or 0) >= rows:
             return

@@ -57,7 +57,7 @@ def test_corners_equal_the_reference_scorer(case: Corpus) -> None:
     assert_equals_reference_scorer(*case)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CORPUS)
 def test_any_corpus_equals_the_reference_scorer(pairs: list[tuple[str, list[str]]]) -> None:
     assume(any(caption for _, captions in pairs for caption in captions))  # it cannot do without any word
@@ -124,7 +124,7 @@ def test_other_images_than_the_references_are_refused(hypotheses: dict[int, str]
         Bleu({0: ["a"], 1: ["b"]}).score(hypotheses)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CORPUS)
 @pytest.mark.filterwarnings("ignore:(?s).*The hypothesis contains 0 counts:UserWarning")
 def test_nltk_bleu_equals_nltk(pairs: list[tuple[str, list[str]]]) -> None:

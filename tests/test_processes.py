@@ -47,7 +47,7 @@ def start_script(script: Path, folder: Path, **environment: str) -> subprocess.P
 
 def in_two(stage: str, folder: Path) -> str:
     process = start(stage, folder, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     return said
 
@@ -96,7 +96,7 @@ def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_pa
     folder = copy_pipeline("data")
     (folder / "data" / "vocab.json").unlink()
     process = start("train", folder, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 1
     assert said.startswith("error: data/vocab.json does not exist")
     assert said.count("\n") == 1
@@ -105,7 +105,7 @@ def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_pa
     process = start("train", other, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
     line = process.stderr.readline()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert line.startswith("epoch   1/5000")
     last = (other / "work").glob("train-*.lock")
     holders = [int(lock.read_text()) for lock in last]
@@ -139,7 +139,7 @@ def _alive(pid: int) -> bool:
 
 def test_a_wrong_number_is_refused(tmp_path):
     process = start("train", tmp_path, SHOWTELL_PROCESSES="many")
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 1
     assert said == "error: SHOWTELL_PROCESSES = 'many': it must be a number of processes, 1 or more\n"
 
@@ -176,7 +176,7 @@ def in_trouble(folder: Path, trouble: str) -> subprocess.Popen:
 )
 def test_the_trouble_of_another_process_ends_the_stage_with_its_line(tmp_path, trouble, line):
     process = in_trouble(tmp_path, trouble)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=600)
     assert (process.returncode, said) == (1, line)
 
 

@@ -187,7 +187,7 @@ def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path):
 
 
 def wait_for_rows(journal: Path, count: int, child: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and child.poll() is None:
         if journal.exists() and journal.read_bytes().count(b"\n") >= count:
             return
@@ -207,7 +207,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
         worker = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and alive(worker):
         time.sleep(0.02)
     assert not alive(worker)

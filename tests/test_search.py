@@ -110,7 +110,7 @@ def test_finds_what_the_tutorials_one_image_loop_finds(width):
 
 
 @given(st.integers(0, 10**6), st.integers(2, 3), st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
     logits = random_logits(seed, words=words)
     found = search(logits, width=words**max_length, max_length=max_length, n_best=3)[0]
@@ -121,7 +121,7 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_evidence_is_part_of_its_image_s_logits_at_every_step(seed, width):
     logits, logit_bias = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
     found = search(logits, width, 9, n_best=2, logit_bias=logit_bias)
@@ -130,7 +130,7 @@ def test_evidence_is_part_of_its_image_s_logits_at_every_step(seed, width):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_batched_is_one_by_one(seed, width, penalty, n_best):
     logits = random_logits(seed, images=5)
     options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2}

@@ -122,7 +122,7 @@ def test_an_open_reader_goes_to_other_processes(tmp_path, method):
     queue = context.Queue()
     child = context.Process(target=read_in_child, args=(reader, queue))
     child.start()
-    assert np.array_equal(queue.get(timeout=60), ROWS[[4, 2]])
+    assert np.array_equal(queue.get(timeout=300), ROWS[[4, 2]])
     child.join()
     queue.close()
     queue.join_thread()
