@@ -1,23 +1,24 @@
 """download: the chosen dataset's captions, objects and pictures, in the same form whatever the choice."""
 
 from showtell.core import paths
-from showtell.core.errors import run
 from showtell.core.files import move
 from showtell.core.params import load
+from showtell.core.stage import run_stage
 from showtell.core.workplace import workplace
 from showtell.data.datasets.source import prepare
 
 
-def main() -> None:
+def main() -> str:
     dataset, params = load("dataset"), load("download")
     own = {"scenes": load("scenes"), "custom": load("custom")}.get(dataset)
-    with workplace("download", dataset, own and own.model_dump()) as place:
+    with workplace(__file__, dataset, own and own.model_dump()) as place:
         prepare(dataset, place.folder, params, own)
         move(place / "captions.json", paths.CAPTIONS_RAW)
         move(place / "objects.json", paths.OBJECTS)
         move(place / "images", paths.IMAGES_RAW)
         place.finish()
+    return f"captions and pictures of {dataset} are in {paths.CAPTIONS_RAW.parent}"
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -11,11 +11,12 @@ from showtell.evaluation.judge import describe, evaluate, sweep, unseen_part, wi
 from showtell.evaluation.known_objects import held_out_metrics
 from showtell.evaluation.report import write_report
 from showtell.evaluation.report.evaluated import read_curves, report_data
+from showtell.evaluation.summary import provenance, summary
 from showtell.generation.captioner import Captioner
 from showtell.learning.curves import write_table
 
 
-def main() -> None:
+def main() -> str | None:
     beam, search = load("beam"), load("search")
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
@@ -27,7 +28,7 @@ def main() -> None:
     unseen = unseen_part(tuned, objects)
     swept = sweep(captioner, val, load("sweep"), search)
     if not is_main():
-        return
+        return None
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(
         paths.METRICS / "evaluate.json",
@@ -50,6 +51,8 @@ def main() -> None:
     decoding = {"beam": beam, "search": search.model_dump()}
     report = report_data(load("dataset"), tuned, test, train, objects, captioner, decoding, **tables)
     write_report(paths.REPORT, report)
+    write_json(paths.METRICS / "provenance.json", provenance(load("dataset"), test, captioner, __file__))
+    return summary(tuned, frozen, intervals)
 
 
 if __name__ == "__main__":

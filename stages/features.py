@@ -11,11 +11,11 @@ from showtell.data.vocabulary import Vocabulary
 from showtell.encoders.features import announce, encoder_transform, extract, save_encoder
 from showtell.encoders.network import build_encoder
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import write_curves
+from showtell.learning.curves import told, write_curves
 from showtell.learning.pretraining import pretrain
 
 
-def main() -> None:
+def main() -> str | None:
     params, pretraining, words = load("encoder"), load("pretrain"), load("detection")
     images = {split: RowReader(paths.split_images(split), "images") for split in paths.SPLITS}
     transform = encoder_transform(images["train"])
@@ -23,7 +23,7 @@ def main() -> None:
     vocabulary = Vocabulary.load(paths.VOCAB)
     contents = [reader.attrs["content"] for reader in images.values()]
     identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
-    with shared_workplace(workplace("features", *identity)) as place:
+    with shared_workplace(workplace(__file__, *identity)) as place:
         announce(encoder, images, place)
         history = []
         if params.weights == "none" and pretraining.enabled:
@@ -32,13 +32,15 @@ def main() -> None:
         for split, reader in images.items():
             extract(encoder, reader, place / f"{split}.h5", params.precision)
         if not is_main():
-            return
+            return None
         for split in images:
             move(place / f"{split}.h5", paths.split_features(split))
         save_encoder(place / "encoder", encoder, transform, params.precision)
         move(place / "encoder", paths.ENCODER)
         write_curves("features", history, select="val_f1")
         place.finish()
+    learnt = f"; of learning words {told(history, 'val_f1')}" if history else ""
+    return f"features of {sum(map(len, images.values())):,} images are in {paths.FEATURES}{learnt}"
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from showtell.encoders.detection import WordDetector, words_to_detect
 from showtell.generation.captioner import Captioner
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import best_row, write_curves
+from showtell.learning.curves import best_row, told, write_curves
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.validation import validation
 
 
-def main() -> None:
+def main() -> str | None:
     params, detection = load("finetune"), load("detection")
     captioner = Captioner.load(paths.TRAIN_MODEL)
     data = {
@@ -32,17 +32,18 @@ def main() -> None:
         detector = WordDetector(captioner.encoder, words, len(captioner.vocabulary))
     network = CaptionTask(captioner.decoder, params, captioner.encoder, detector).to(device())
     identity = [captioner.hash(), detection, *(part.fingerprint for part in data.values())]
-    with shared_workplace(workplace("finetune", params, identity)) as place:
+    with shared_workplace(workplace(__file__, params, identity)) as place:
         validate = validation(network, data["val"], captioner.vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not is_main():
-            return
+            return None
         if captioner.encoder.config["output"] == "grid":  # pooled features hold no cells to detect words in
             captioner.detector = detector
         captioner.save(paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)
         place.finish()
+    return f"the model is in {paths.FINETUNE_MODEL}; {told(history, params.select)}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """resize: every picture of every split through the transform, and an audit of what they are like."""
 
 from showtell.core import paths
-from showtell.core.errors import run
 from showtell.core.files import write_json
 from showtell.core.params import load
+from showtell.core.stage import run_stage
 from showtell.core.workplace import workplace
 from showtell.data.audit import skipped, summarise
 from showtell.data.captions import iter_captions
@@ -13,13 +13,13 @@ from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 
 
-def main() -> None:
+def main() -> str:
     params = load("resize")
     transform = Transform(params.size, params.fit)
     images = {split: listed(iter_captions(paths.split_json(split))) for split in paths.SPLITS}
     pictures = Pictures.open(paths.IMAGES_RAW)
     identity = [pictures.fingerprint, *(one.captions for one in images.values())]
-    with workplace("resize", transform.to_dict(), identity) as place:
+    with workplace(__file__, transform.to_dict(), identity) as place:
         with workers(sum(len(one.ids) for one in images.values())) as pool:
             journals = {s: resize_split(s, images[s].files, pictures, transform, place.folder, pool) for s in images}
         refuse_broken(journals, params)
@@ -30,7 +30,9 @@ def main() -> None:
             finish_split(split, paths.split_images(split), one, journals[split], transform, place.folder)
         place.finish()
     pictures.discard_scratch()
+    count = sum(len(one.ids) for one in images.values())
+    return f"{count:,} pictures of {params.size} x {params.size} pixels are in {paths.IMAGES}"
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -16,12 +16,12 @@ from showtell.encoders.network import state_hash
 from showtell.generation.captioner import Captioner
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import best_row, write_curves
+from showtell.learning.curves import best_row, told, write_curves
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.validation import validation
 
 
-def main() -> None:
+def main() -> str | None:
     shape, params = load("decoder"), load("train")
     encoder, transform, precision = load_encoder(paths.ENCODER)
     vocabulary = Vocabulary.load(paths.VOCAB)
@@ -35,16 +35,17 @@ def main() -> None:
         use_word_vectors(decoder.embedding, Path(shape.embeddings), vocabulary)
     network = CaptionTask(decoder, params).to(device())
     identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
-    with shared_workplace(workplace("train", shape, params, identity)) as place:
+    with shared_workplace(workplace(__file__, shape, params, identity)) as place:
         validate = validation(network, data["val"], vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not is_main():
-            return
+            return None
         captioner = Captioner(encoder, decoder, shape, vocabulary, transform, precision)
         captioner.save(paths.TRAIN_MODEL, notes=best_row(history, params.select))
         write_curves("train", history, params.select)
         place.finish()
+    return f"the model is in {paths.TRAIN_MODEL}; {told(history, params.select)}"
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """vocab: captions as words and tokens per split, and the vocabulary of the train captions."""
 
 from showtell.core import paths
-from showtell.core.errors import run
 from showtell.core.params import load
+from showtell.core.stage import run_stage
 from showtell.data.captions import write_captions
 from showtell.data.datasets import karpathy
 from showtell.data.vocabulary import build_captions
 
 
-def main() -> None:
+def main() -> str:
     vocabulary, splits = build_captions(karpathy.read(paths.CAPTIONS_RAW), load("vocab"))
     for split, entries in splits.items():
         write_captions(paths.split_json(split), entries)
         print(f"{split}: {len(entries)} images, {sum(len(entry['references']) for entry in entries)} captions")
     vocabulary.save(paths.VOCAB)
-    print(f"vocabulary: {len(vocabulary)} words")
+    return f"a vocabulary of {len(vocabulary)} words is in {paths.VOCAB}"
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

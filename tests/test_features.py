@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, explained
 from showtell.core.workplace import Workplace
 from showtell.data.batches import CaptionedImages, in_order, load_batches
 from showtell.data.captions import write_captions
@@ -111,8 +111,9 @@ def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
 
     images = make_images(tmp_path)
     monkeypatch.setattr("showtell.data.store.os.pwrite", full)
-    with pytest.raises(UserError, match="no space left on the disk; make room and run the same command again"):
+    with pytest.raises(OSError, match=r"features\.h5") as told:
         extract(encoder(), images, tmp_path / "features.h5", "fp32")
+    assert "no space left on device; make room, then run the same command again" in explained(told.value)
     monkeypatch.undo()
     extract(encoder(), images, tmp_path / "features.h5", "fp32")
     assert len(RowReader(tmp_path / "features.h5", "grid")) == COUNT

@@ -1,24 +1,104 @@
-"""The one kind of error a user can mend, and how a command ends with it."""
+"""Errors a user can mend, as one line each: our own `UserError`, and what the disk or the system refuses.
 
+Anything else is a fault of ours, and its traceback is what we want to be sent.
+"""
+
+import errno
+import os
+import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+
+from showtell.core.progress import printable
 
 
 class UserError(Exception):
     """Something the user can mend. The message is one line: what is wrong, where, what to do."""
 
 
+_ROOM = "make room, then run the same command again to go on"
+_RIGHTS = "check whose it is and its rights (ls -ld), or work in another folder"
+_IN_THE_WAY = "something of another kind has that name, or that of a folder above it: move it away"
+_BROKEN = "the disk, or the connection to it, may be broken: check it (dmesg)"
+_LIMIT = "raise the limit (ulimit -a shows them)"
+
+# What a system call may refuse for reasons that lie in the environment, and what to do about each.
+ADVICE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "the file system or a limit (ulimit -f) takes no file of this size",
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTEMPTY: "another program writes there: let it end",
+    errno.EBUSY: "another program uses it: let it end",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its symbolic links lead in a circle: mend them",
+    errno.EIO: _BROKEN,
+    errno.ESTALE: _BROKEN,
+    errno.ENODEV: _BROKEN,
+    errno.ENXIO: _BROKEN,
+    errno.EMFILE: _LIMIT,
+    errno.ENFILE: _LIMIT,
+    errno.EAGAIN: _LIMIT,
+    errno.ENOMEM: "free some memory, or use fewer processes (SHOWTELL_PROCESSES=1)",
+}
+
+# HDF5 and safetensors wrap what the system said in words of their own.
+_NUMBER = re.compile(r"\(os error (\d+)\)|\berrno = (\d+)\b")
+_NAME = re.compile(r"\bname = '([^']*)'")
+
+
+def explained(error: BaseException) -> str | None:
+    """The one line for an error that the user can mend; None for any other."""
+    if isinstance(error, UserError):
+        return str(error)
+    number, said = getattr(error, "errno", None), str(error)
+    if number is None and (found := _NUMBER.search(said)):
+        number = int(found[1] or found[2])
+    if number not in ADVICE:
+        return None
+    names = [str(os.fsdecode(n)) for n in _names(error) if n is not None] or _NAME.findall(said)[:1]
+    return f"{' -> '.join(names) or os.getcwd()}: {os.strerror(number).lower()}; {ADVICE[number]}"
+
+
+def _names(error: BaseException) -> list[str | bytes | None]:
+    names = (getattr(error, "filename", None), getattr(error, "filename2", None))
+    return [os.fspath(name) if not isinstance(name, int | None) else None for name in names]
+
+
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command or a stage; a `UserError` becomes one line on stderr and exit status 1."""
+    """Run a command or a stage and exit with its status; an error that the user can mend is one line and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows another in its place
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
         status = main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 1
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         status = 130
     except BrokenPipeError:  # the reader of our output went away (`showtell ... | head`)
         sys.stderr.close()
         status = 141
+    except Exception as error:
+        line = explained(error)
+        if line is None:
+            raise
+        print(f"error: {printable(line)}", file=sys.stderr)
+        _settle_output()
+        status = 1
     sys.exit(status)
+
+
+def _settle_output() -> None:
+    """Print what waits to be printed, if that can be: the interpreter would complain again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +14,102 @@ from typing import Any
 
 from showtell.core.errors import UserError
 
+# The rest of a temporary name: whose it is, and something that no other has.
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write says, not naming the file
+
+
+def _own_name(path: Path) -> Path:
+    """A name beside `path` that nothing else uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the final name on success and is removed on failure."""
+    """Yield a temporary file beside `path`; it takes the final name on success and is removed on failure.
+
+    It is on the disk, not only on its way there, before it takes the name: a power cut leaves the old file or the new
+    one. Its mode follows the umask, whatever library writes it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _own_name(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)
+            flush(temporary)
+            os.replace(temporary, path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; it takes that name on success, instead of what has it, else it goes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _own_name(path)
+    try:
+        with naming(path, temporary):
+            temporary.mkdir()
+            yield temporary
+        move(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Errors of writing `path` name it: a full disk does not say where, and `temporary` is no name for users."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in _FULL
+        if unnamed or (temporary is not None and str(error.filename) == str(temporary)):
+            error.filename = str(path)
+            error.filename2 = None
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files and folders below `folder` of processes that were killed."""
+    for path in sorted(folder.rglob(".*.part")):
+        owner = _TEMPORARY.fullmatch(path.name)
+        if owner and not alive(int(owner[1])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def flush(path: Path) -> None:
+    """Put a file's content, or a folder's names, on the disk: until then a power cut may lose them."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
+        return  # no such thing on this system
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+            error.filename = str(path)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,6 +153,8 @@ def fingerprint(*parts: Any) -> str:
 def move(source: Path, target: Path) -> None:
     """Put a finished file or folder in its place, instead of what was there; also across file systems."""
     source, target = Path(source), Path(target)
+    for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+        flush(file)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
@@ -75,9 +163,10 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        temporary = _own_name(target)
         shutil.move(source, temporary)
         os.replace(temporary, target)
+    flush(target.parent)
 
 
 SPARE = 64 << 20  # bytes of disk left free: a full disk breaks more than the work that filled it

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+DATA = Path("data")
 
 # download
 CAPTIONS_RAW = Path("data/raw/captions.json")

@@ -9,7 +9,6 @@ here does nothing.
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr
@@ -25,14 +24,16 @@ from torch import distributed
 from showtell.core import errors
 from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
+from showtell.core.files import alive
 from showtell.core.precision import accelerated, device
-from showtell.core.workplace import Workplace
+from showtell.core.stage import as_stage
+from showtell.core.workplace import ROOT, Workplace
 
 T = TypeVar("T")
 
 
-def launch(main: Callable[[], None], usually: int = 2) -> None:
-    """Run a stage and exit with its status, in as many processes as torchrun has started or `wanted` says."""
+def launch(main: Callable[[], str | None], usually: int = 2) -> None:
+    """`run_stage` in as many processes as torchrun has started or `wanted` says."""
     errors.run(lambda: _under_torchrun(main) if "LOCAL_RANK" in os.environ else _launch(main, wanted(usually)))
 
 
@@ -50,19 +51,21 @@ def wanted(usually: int) -> int:
     return int(asked)
 
 
-def _launch(main: Callable[[], None], count: int) -> int | None:
+def _launch(main: Callable[[], str | None], count: int) -> None:
+    as_stage(main, main if count == 1 else lambda: _as_first(main, count))
+
+
+def _as_first(main: Callable[[], str | None], count: int) -> str | None:
     """Run `main` here, as the first of `count` processes."""
-    if count == 1:
-        return main()
     context = get_context("spawn" if accelerated() else START)  # a GPU's driver does not survive a fork
-    with tempfile.TemporaryDirectory() as folder:
-        meeting, reasons = f"file://{folder}/meeting", context.SimpleQueue()
+    with meeting_point() as meeting:
+        reasons = context.SimpleQueue()
         workers = [context.Process(target=_work, args=(main, k, count, meeting, reasons)) for k in range(1, count)]
         for worker in workers:
             worker.start()
         try:
             _meet(0, count, meeting)
-            status = main()
+            made = main()
             trouble = _trouble(workers, reasons)
         except (RuntimeError, OSError):  # what an exchange says when its other side is gone
             trouble = _trouble(workers, reasons, patience=1)
@@ -75,7 +78,21 @@ def _launch(main: Callable[[], None], count: int) -> int | None:
                 distributed.destroy_process_group()
     if trouble is not None:
         raise UserError(trouble)
-    return status
+    return made
+
+
+@contextmanager
+def meeting_point() -> Iterator[Path]:
+    """Path of a file by which processes find each other. Those of processes that were killed are removed."""
+    for old in ROOT.glob("meeting-[1-9]*[0-9]"):
+        if not alive(int(old.name.rpartition("-")[2])):
+            old.unlink(missing_ok=True)
+    path = ROOT.resolve() / f"meeting-{os.getpid()}"
+    path.unlink(missing_ok=True)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _trouble(workers: Sequence[Any], reasons: Any, patience: float | None = None) -> str | None:
@@ -91,7 +108,7 @@ def _trouble(workers: Sequence[Any], reasons: Any, patience: float | None = None
     return f"process {number} ended with status {status} (out of memory?); SHOWTELL_PROCESSES=1 needs less"
 
 
-def _work(main: Callable[[], None], number: int, count: int, meeting: str, reasons: Any) -> None:
+def _work(main: Callable[[], str | None], number: int, count: int, meeting: Path, reasons: Any) -> None:
     """Run `main` as one of the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first, which ends the others
     end_with_parent()
@@ -105,20 +122,19 @@ def _in_silence(run: Callable[[], Any], number: int, tell: Callable[[str], Any])
         try:
             run()
             return 0
-        except UserError as error:
-            tell(f"process {number}: {error}")
-        except Exception:
-            tell(f"process {number}: {traceback.format_exc()}")
+        except Exception as error:
+            tell(f"process {number}: {errors.explained(error) or traceback.format_exc()}")
     return 1
 
 
-def _meet(number: int, count: int, meeting: str) -> None:
+def _meet(number: int, count: int, meeting: Path) -> None:
     """Become one of `count` processes of this machine, with a fair share of its cores."""
     if not accelerated() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // count))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
-    _join(number, init_method=meeting, rank=number, world_size=count)
+    store = distributed.FileStore(str(meeting), count)  # by path: as a URL, some folders' names mean something else
+    _join(number, store=store, rank=number, world_size=count)
     distributed.barrier()  # one that failed before all are connected would make gloo complain on its own
 
 
@@ -130,11 +146,11 @@ def _join(local: int, **meeting: Any) -> None:
     distributed.init_process_group(distributed.get_default_backend_for_device(where), **meeting)
 
 
-def _under_torchrun(main: Callable[[], None]) -> int | None:
+def _under_torchrun(main: Callable[[], str | None]) -> int | None:
     """Run `main` as one of those that torchrun has started."""
     _join(int(os.environ["LOCAL_RANK"]))
     try:
-        return main() if is_main() else _in_silence(main, rank(), partial(print, file=sys.stderr))
+        return as_stage(main) if is_main() else _in_silence(main, rank(), partial(print, file=sys.stderr))
     finally:
         distributed.destroy_process_group()
 

@@ -9,8 +9,13 @@ T = TypeVar("T")
 
 
 def log(line: str) -> None:
-    """One line on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """One line, or a few, on stderr."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters shown, not sent: file names and captions can hold commands to a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -5,7 +5,6 @@ line of facts for each picture, which a journal beside the store keeps. A run th
 picture that the journal and the store both know.
 """
 
-import errno
 import hashlib
 import json
 import warnings
@@ -25,7 +24,7 @@ import torch
 
 from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
-from showtell.core.files import check_space
+from showtell.core.files import check_space, naming
 from showtell.core.progress import log, track
 from showtell.data import audit
 from showtell.data.audit import Facts
@@ -107,10 +106,6 @@ def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
     pool = _start_pool(count)
     try:
         yield pool
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError("no space left on the disk; make room and run the same command again to go on") from None
     except BrokenProcessPool:
         raise UserError("a worker process died (for want of memory?); run the same command again to go on") from None
     finally:
@@ -131,7 +126,7 @@ def _in_order(pool: Executor | None, work: Callable[..., list[Facts]], jobs: Ite
     if pool is None:
         yield from (work(*job) for job in jobs)
         return
-    ahead = LOOK_AHEAD * pool._max_workers
+    ahead = LOOK_AHEAD * cores()
     pending: deque[Future] = deque(pool.submit(work, *job) for job in islice(jobs, ahead))
     while pending:
         yield pending.popleft().result()
@@ -165,7 +160,7 @@ class Journal:
         return kept
 
     def add(self, facts: Sequence[Facts]) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(f) + "\n" for f in facts))
 
 
@@ -195,7 +190,7 @@ def resize_split(
     for facts in track(_in_order(pool, resize_chunk, jobs()), f"resize {split}", chunks):
         journal.add(facts)
         done += len(facts)
-        writer.mark(done)
+        writer.mark(done, journal.path)
     return journal
 
 

@@ -3,11 +3,12 @@
 The rows lie in one contiguous HDF5 dataset whose space is laid out when the file is created. From then on HDF5's own
 bookkeeping is not touched: rows are written at their byte offset, and a count beside the file says how many are there.
 A process killed at any moment therefore leaves a file that the next run goes on with, and the finished bytes are the
-same as without the kill. Reading uses the same offsets, so no HDF5 handle is ever shared between workers.
+same as without the kill. Every few seconds the rows are flushed to the disk: a power cut loses those since. Reading
+uses the same offsets, so no HDF5 handle is ever shared between workers.
 """
 
-import errno
 import os
+import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ import h5py
 import numpy as np
 
 from showtell.core.errors import UserError
+from showtell.core.files import flush, move, naming
+
+FLUSH = 5.0  # seconds between flushes: a power cut loses so much work at most
 
 
 class RowWriter:
@@ -27,6 +31,8 @@ class RowWriter:
         self.row_shape, self.dtype = tuple(row_shape), np.dtype(dtype)
         self.row_bytes = int(np.prod(row_shape)) * self.dtype.itemsize
         self._count_path = self.part.with_name(f"{self.part.name}.count")
+        self._flushed_path = self.part.with_name(f"{self.part.name}.flushed")
+        self._flushed = time.monotonic()
         if not self._resume():
             self._create()
 
@@ -46,17 +52,26 @@ class RowWriter:
             return
         data = memoryview(np.ascontiguousarray(rows)).cast("B")
         position = self._row_at(start)
-        with open(self.part, "r+b") as file:
+        with naming(self.part), open(self.part, "r+b") as file:
             while data:  # one pwrite moves at most 2 GiB
-                written = _pwrite(file.fileno(), data, position)
+                written = os.pwrite(file.fileno(), data, position)
                 data, position = data[written:], position + written
 
-    def mark(self, done: int) -> None:
-        """The first `done` rows are there: a new writer goes on behind them."""
+    def mark(self, done: int, beside: Path | None = None) -> None:
+        """The first `done` rows are there, and what a file `beside` says of them: a new writer goes on behind them."""
         self.done = done
-        temporary = self._count_path.with_name(f"{self._count_path.name}.part")
-        temporary.write_text(str(done))
-        os.replace(temporary, self._count_path)
+        _put(self._count_path, str(done))
+        if time.monotonic() - self._flushed > FLUSH:
+            self.flush(beside)
+
+    def flush(self, beside: Path | None = None) -> None:
+        """Put the rows that are marked on the disk, then note how many they are."""
+        for path in (self.part, beside):
+            if path is not None:
+                flush(path)
+        _put(self._flushed_path, f"{self.done} {_boot()}")
+        flush(self._flushed_path)
+        self._flushed = time.monotonic()
 
     def keep(self, kept: Sequence[int]) -> None:
         """Close up: of the rows that are there only those numbered `kept`, in this order, stay."""
@@ -68,7 +83,7 @@ class RowWriter:
                 data = b"".join(os.pread(file.fileno(), self.row_bytes, self._row_at(n)) for n in numbers)
                 exact.append(np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape))
         os.replace(exact.part, self.part)
-        exact._count_path.unlink()
+        exact._forget()
         self.capacity = len(kept)
         self.mark(len(kept))
 
@@ -81,26 +96,35 @@ class RowWriter:
             raise ValueError(f"{len(ids)} ids for {self.done} rows")
         if self.done < self.capacity or self._is_named():
             self.keep(range(self.done))
-        with h5py.File(self.part, "r+") as file:
+        with naming(self.part), h5py.File(self.part, "r+") as file:
             file.create_dataset("image_id", data=[str(i) for i in ids], dtype=h5py.string_dtype())
             file.attrs.update(attrs)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self.part, path)
-        self._count_path.unlink()
+        move(self.part, path)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove what stands beside the rows."""
+        for path in (self._count_path, self._flushed_path):
+            path.unlink(missing_ok=True)
 
     def _resume(self) -> bool:
         try:
             self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
             self.done = int(self._count_path.read_text())
+            flushed, boot = self._flushed_path.read_text().split(" ")
+            if boot != _boot():  # the machine was switched off since: what was not flushed may be lost
+                self.done = min(self.done, int(flushed))
         except (OSError, KeyError, ValueError):  # absent, or killed while it was being created
             return False
         return 0 <= self.done <= self.capacity
 
     def _create(self) -> None:
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        _allocate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+        with naming(self.part):
+            _allocate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
         self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
         self.mark(0)
+        self.flush()
 
     def _is_named(self) -> bool:
         """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes what that wrote."""
@@ -175,13 +199,20 @@ def rows_there(path: Path) -> int:
         return 0
 
 
-def _pwrite(descriptor: int, data: memoryview, position: int) -> int:
+def _put(path: Path, text: str) -> None:
+    """A small file, whole or not at all whenever this process is killed."""
+    temporary = path.with_name(f"{path.name}.part")
+    with naming(path, temporary):
+        temporary.write_text(text)
+        os.replace(temporary, path)
+
+
+def _boot() -> str:
+    """What names the time since this machine was switched on; nothing where the system does not tell."""
     try:
-        return os.pwrite(descriptor, data, position)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError("no space left on the disk; make room and run the same command again to go on") from None
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:

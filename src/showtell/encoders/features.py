@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from showtell.core.errors import UserError
-from showtell.core.files import check_space, read_json, write_json
+from showtell.core.files import atomic, check_space, read_json, write_json
 from showtell.core.precision import Precision
 from showtell.core.processes import broadcast, fair, gather_to_main, is_main, rank, world
 from showtell.core.progress import log, track
@@ -138,7 +138,8 @@ def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision
     """Write the encoder as it was used, for the stages after this one."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    save_file(state, folder / "encoder.safetensors")
+    with atomic(folder / "encoder.safetensors") as temporary:
+        save_file(state, temporary)
     config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
     write_json(folder / "config.json", config)
 

@@ -1,6 +1,5 @@
 """Captions drawn on their pictures: where the model looked for each word. Needs no display."""
 
-import shutil
 from collections.abc import Sequence
 from functools import cache
 from math import ceil, isqrt
@@ -11,7 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from showtell.core.files import move
+from showtell.core.files import atomic_folder
 from showtell.data.transform import Transform
 from showtell.generation.captioner import Caption
 
@@ -128,14 +127,11 @@ def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Ca
     """
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int).tolist()
     pictures = [Image.fromarray(row.transpose(1, 2, 0)) for row in data.store.rows(rows)] if rows else []
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for number, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
-        draw_attention(picture, captions[row]).save(unfinished / f"image-{number:02d}.png")
-    if pictures:
-        contact_sheet(pictures, [captions[row].text for row in rows]).save(unfinished / "sheet.png")
-    move(unfinished, folder)
+    with atomic_folder(folder) as unfinished:
+        for number, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+            draw_attention(picture, captions[row]).save(unfinished / f"image-{number:02d}.png")
+        if pictures:
+            contact_sheet(pictures, [captions[row].text for row in rows]).save(unfinished / "sheet.png")
 
 
 @cache

@@ -1,20 +1,30 @@
-"""Training state that survives a kill: one file for where training stands, one for the best weights so far."""
+"""Training state that survives a kill: one file for where training stands, one for the best weights so far.
 
+Each file ends with the SHA-256 of what stands before it. One that a power cut or a full disk has damaged is noticed, as
+PyTorch's own format would not, and counts as absent.
+"""
+
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from showtell.core.files import atomic
+from showtell.core.errors import UserError
+from showtell.core.files import write_bytes
+from showtell.core.progress import log
 from showtell.core.workplace import Workplace
 
 State = dict[str, Any]
+DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 class Checkpoints:
-    """Checkpoints in a workplace, whose name already ties them to parameters and data."""
+    """Checkpoints in a workplace, whose name already ties them to parameters, data and code."""
 
     def __init__(self, place: Workplace):
+        self.stage = place.stage
         self._latest, self._best = place / "latest.pt", place / "best.pt"
 
     def save(self, state: State, weights: State, best: bool) -> None:
@@ -24,16 +34,41 @@ class Checkpoints:
         _save(self._latest, state)
 
     def latest(self) -> State | None:
-        return _load(self._latest) if self._latest.exists() else None
+        """The state of the last epoch that was recorded; None, with a line, when this or the best weights are lost."""
+        if not self._latest.exists():
+            return None
+        for path in (self._best, self._latest):
+            content = _intact(path)
+            if content is None:
+                log(f"{path} is damaged or missing: training starts from the beginning")
+                return None
+        return _loaded(content)
 
     def best(self) -> State:
-        return _load(self._best)
+        """The weights of the best epoch."""
+        content = _intact(self._best)
+        if content is None:
+            raise UserError(f"{self._best} was damaged or removed while training went on; run the same command again")
+        return _loaded(content)
 
 
 def _save(path: Path, content: State) -> None:
-    with atomic(path) as temporary:
-        torch.save(content, temporary)
+    # In memory first: on a full disk PyTorch's writer says nothing of the disk.
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.write(hashlib.sha256(file.getbuffer()).digest())
+    write_bytes(path, file.getbuffer())
 
 
-def _load(path: Path) -> State:
-    return torch.load(path, map_location="cpu", weights_only=True)
+def _intact(path: Path) -> bytes | None:
+    """What `_save` gave to `path`; None when it is not there any more."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    whole = hashlib.sha256(memoryview(content)[:-DIGEST]).digest() == content[-DIGEST:]
+    return content[:-DIGEST] if whole else None
+
+
+def _loaded(content: bytes) -> State:
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -21,6 +21,7 @@ from showtell.core.progress import log, track
 from showtell.data.batches import Batch
 from showtell.learning.averaging import MovingAverage
 from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.divergence import EVERY, Watch
 from showtell.learning.parallel import Parallel, average_statistics, own_share, summed
 
 
@@ -102,7 +103,7 @@ def fit(
     `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the task as it stands;
     the epoch with the greatest `select` among them is the best.
     """
-    training, history = _Training(task, params), []
+    training, history = _Training(task, params, checkpoints.stage), []
     state = broadcast(checkpoints.latest)
     if state is not None:
         training.load_state_dict(state)
@@ -116,6 +117,7 @@ def fit(
         loss = training.epoch(epoch_batches(progress.epoch))
         with training.average.in_place():
             row = {"epoch": progress.epoch + 1, "loss": loss, **validate()}
+        training.watch.row(row)
         improved = _count_epoch(progress, row[select], params)
         history.append(row)
         log(_line(row, params, time.perf_counter() - started, improved))
@@ -134,8 +136,9 @@ def seed_weights(seed: int) -> None:
 class _Training:
     """Whatever an update changes, and the pass that makes the updates."""
 
-    def __init__(self, task: TrainingTask, params: LoopParams):
+    def __init__(self, task: TrainingTask, params: LoopParams, stage: str):
         self.task, self.params, self.progress = task, params, TrainingProgress()
+        self.watch = Watch(stage, _remedy(task, params), device())
         self.optimizer, self.scaler = build_optimizer(task, params), build_scaler(params)
         self.average = MovingAverage(task.weights(), params.ema)
 
@@ -156,26 +159,34 @@ class _Training:
         self.scaler.load_state_dict(state["scaler"])
 
     def epoch(self, batches: Any) -> float:
-        """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it)."""
+        """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it).
+
+        `UserError` when it leaves the finite numbers.
+        """
         task, params, progress = self.task, self.params, self.progress
         parallel = Parallel(task)  # anew: another part may learn than before
         task.train()
         where, total, updates = device(), torch.zeros((), device=device()), len(batches)
-        for batch in track(batches, f"epoch {progress.epoch + 1}", total=updates):
+        for number, batch in enumerate(track(batches, f"epoch {progress.epoch + 1}", total=updates), start=1):
             scale = rate_scale(progress, params, updates * params.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = group["highest"] * scale
             self.optimizer.zero_grad(set_to_none=True)
             whole = Counts.of(batch)
             mine = [part.to(where) for part in parts(own_share(batch), params.accumulate)]
-            total += parallel.backward(mine, whole, self.scaler.scale)
+            total += (loss := parallel.backward(mine, whole, self.scaler.scale))
             self.scaler.unscale_(self.optimizer)
-            _clip_gradients(task, params)
+            norm = _clip_gradients(task, params)
+            # The scaler leaves out updates whose fp16 gradients overflow, and scales the next ones less.
+            self.watch.note(number, [p.images for p in mine], loss, None if self.scaler.is_enabled() else norm)
+            if number % EVERY == 0 or number == updates:
+                self.watch.look(progress.epoch + 1, updates)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             progress.update += 1
             self.average.update(progress.update)
         average_statistics(task, self.average.mean)
+        self.watch.weights(progress.epoch + 1, self.average.weights())
         return float(summed(total)) / updates
 
 
@@ -231,9 +242,20 @@ def build_scaler(params: LoopParams) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device().type, enabled=params.precision == "fp16")
 
 
-def _clip_gradients(task: nn.Module, params: LoopParams) -> None:
+def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
+    """The norm of the gradients; of those that are clipped by value, afterwards."""
     learning = [p for p in task.parameters() if p.grad is not None]
     if params.clip == "value":
         nn.utils.clip_grad_value_(learning, params.clip_at)
-    elif params.clip == "norm":
-        nn.utils.clip_grad_norm_(learning, params.clip_at)
+    norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+    if params.clip == "norm":
+        nn.utils.clip_grads_with_norm_(learning, params.clip_at, norm)
+    return norm
+
+
+def _remedy(task: TrainingTask, params: LoopParams) -> str:
+    """What to change when training diverges: settings and their present values."""
+    rates = " and ".join(f"{rate:g}" for rate in sorted({rate for _, rate in task.groups()}))
+    clip = f"lower clip_at ({params.clip_at:g})" if params.clip == "norm" else f"set clip: norm ({params.clip})"
+    precision = "" if params.precision == "fp32" else f", or set precision: fp32 ({params.precision})"
+    return f"lower the learning rate ({rates}), raise warmup_updates ({params.warmup_updates}), {clip}{precision}"

@@ -8,7 +8,6 @@ because a page opened from disk may load scripts and may not load other files.
 import base64
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
@@ -20,7 +19,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from showtell.core.files import move
+from showtell.core.files import atomic_folder
 from showtell.evaluation.attention_pictures import PEAK
 from showtell.evaluation.report import html_tables
 from showtell.evaluation.report.content import ReportData, ReportImage
@@ -37,14 +36,12 @@ def write_report(folder: Path, data: ReportData) -> None:
     The folder appears whole, instead of one that is there already.
     """
     order = sorted(range(len(data.images)), key=lambda image: (-data.images[image].cider, image))
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / "parts").mkdir(parents=True)
-    size = sum(_write_part(unfinished / "parts" / f"{name}.json", content) for name, content in _parts(data, order))
-    parts = sorted((unfinished / "parts").iterdir())
-    inside = _embedded(parts) if size <= ALL_IN_ONE else _beside(parts)
-    (unfinished / "index.html").write_bytes(_page(data, order, inside).encode("utf-8"))
-    move(unfinished, folder)
+    with atomic_folder(folder) as unfinished:
+        (unfinished / "parts").mkdir()
+        size = sum(_write_part(unfinished / "parts" / f"{name}.json", content) for name, content in _parts(data, order))
+        parts = sorted((unfinished / "parts").iterdir())
+        inside = _embedded(parts) if size <= ALL_IN_ONE else _beside(parts)
+        (unfinished / "index.html").write_bytes(_page(data, order, inside).encode("utf-8"))
 
 
 def _parts(data: ReportData, order: list[int]) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,37 @@
+"""A stage as a process: one at a time in a folder, and a line at its end that says what it made."""
+
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from showtell.core import errors, paths
+from showtell.core.files import sweep
+from showtell.core.progress import log
+from showtell.core.workplace import held
+
+
+def run_stage(main: Callable[[], str | None]) -> None:
+    """Run a stage and exit with its status. `main` returns what it made, in words, for the line at the end."""
+    errors.run(lambda: as_stage(main))
+
+
+def as_stage(main: Callable[[], str | None], work: Callable[[], str | None] | None = None) -> None:
+    """Run `main`, or `work` instead, as the stage that `main` is of, and say what it made and how long that took."""
+    name, started = Path(inspect.getfile(main)).stem, time.perf_counter()
+    with held(name):
+        for folder in (paths.DATA, paths.METRICS):
+            sweep(folder)
+        made = (work or main)()
+    if made is not None:
+        line, *more = made.split("\n")
+        log("\n".join([f"{name}: {line} ({spent(time.perf_counter() - started)})", *more]))
+
+
+def spent(seconds: float) -> str:
+    """A span of time as people say it: `8.3 s`, `2 min 05 s`, `1 h 02 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,56 @@
+"""What a person reads at the end of a run: the scores in a small table, a few captions, and what to do next."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from showtell.core import paths
+from showtell.core.code import code_fingerprint
+from showtell.data.batches import CaptionedImages
+from showtell.evaluation.judge import Evaluation
+from showtell.evaluation.report.html_tables import AGREEMENT, HEADLINES, TRUTH, hundred
+from showtell.generation.captioner import Captioner
+
+SHOWN = 3  # captions
+NEXT = (
+    ("showtell caption PHOTO.jpg", "describe a picture of yours"),
+    ("showtell import --help", "train on pictures and captions of yours"),
+    ("dvc exp run -S beam=3", "change a parameter; `dvc metrics diff` then shows what it changed"),
+)
+
+
+def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script: Path | str) -> dict[str, str]:
+    """What the scores were measured on, of and by; after a run that failed they may belong to an earlier one.
+
+    Names of content, the same for the same parameters, data and code. A commit's name would say less: its code need
+    not be what ran.
+    """
+    code = code_fingerprint(Path(script))
+    return {"dataset": dataset, "test": test.fingerprint, "model": captioner.hash(), "code": code}
+
+
+def summary(after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float]) -> str:
+    """Several lines for the end of `evaluate`: metrics of test before and after fine-tuning, captions, what is next."""
+    count = len(after.entries)
+    lines = [f"{count:,} captions of test are in {paths.HYPOTHESES}", "", *_table(after.metrics, before, intervals), ""]
+    rows = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
+    lines += [f"  {after.entries[row]['file']}: {after.best[row].text}" for row in rows]
+    width = max(len(command) for command, _ in NEXT)
+    steps = [f"  {command:{width}}  {does}" for command, does in NEXT]
+    return "\n".join([*lines, "", f"report: {paths.REPORT}/index.html", "next:", *steps])
+
+
+def _table(after: Mapping[str, Any], before: Mapping[str, Any], intervals: Mapping[str, float]) -> list[str]:
+    """Times 100; for metrics that were computed."""
+    rows = {**AGREEMENT, **TRUTH}
+    width = max(len(rows[key].name) for key in HEADLINES)
+    lines = [f"  {'':{width}}  before  after  95% interval"]
+    for key in HEADLINES:
+        if after.get(key) is not None:
+            low, high = (hundred(intervals.get(f"{key}_{end}")) for end in ("low", "high"))
+            within = f"{low:>6} to {high}" if f"{key}_low" in intervals else ""
+            scores = f"{hundred(before.get(key)):>6}  {hundred(after[key]):>5}"
+            lines.append(f"  {rows[key].name:{width}}  {scores}  {within}")
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,61 @@
+"""Training that has left the finite numbers is stopped, and the place where it did so is named."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, distributed
+
+from showtell.core.errors import UserError
+from showtell.core.processes import world
+
+EVERY = 50  # updates between looks: each look waits for the device
+NEVER = 2**62  # more updates than there are
+WATCHED = ("the images or features", "the loss", "the gradients")
+
+
+class Watch:
+    """The first update in which something was not finite: noted on the device, looked at now and then.
+
+    `stage` and `remedy` are for the message: who trains, and what its settings could be instead.
+    """
+
+    def __init__(self, stage: str, remedy: str, device: torch.device):
+        self.stage, self.remedy = stage, remedy
+        self._first = torch.full((len(WATCHED),), NEVER, dtype=torch.int64, device=device)
+
+    def note(self, update: int, images: Sequence[Tensor], loss: Tensor, gradients: Tensor | None) -> None:
+        """Update number `update` of the epoch: its images or features, its loss, the norm of its gradients."""
+        none = torch.zeros_like(loss)
+        given = sum((part.sum(dtype=torch.float32) for part in images if part.is_floating_point()), none)
+        values = torch.stack([given, loss, gradients if gradients is not None else none])
+        self._first = torch.where(values.isfinite(), NEVER, update).minimum(self._first)
+
+    def look(self, epoch: int, updates: int) -> None:
+        """`UserError` if anything noted was not finite, in any process. All processes look at the same update."""
+        if world() > 1:
+            distributed.all_reduce(self._first, distributed.ReduceOp.MIN)
+        first = self._first.tolist()
+        if min(first) < NEVER:
+            what, update = WATCHED[first.index(min(first))], min(first)  # of several the one that comes first
+            self._refuse(f"{what} of epoch {epoch}, update {update} of {updates},", what is WATCHED[0])
+
+    def weights(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
+        """`UserError` if a weight, or a statistic that goes with it, is not finite after an epoch."""
+        floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+        if not floats:
+            return
+        finite = torch.stack([tensor.isfinite().all() for tensor in floats.values()])
+        if not finite.all():
+            name = list(floats)[int(finite.logical_not().nonzero()[0])]
+            self._refuse(f"{name} after epoch {epoch}", False)
+
+    def row(self, row: Mapping[str, float]) -> None:
+        """`UserError` if a metric of an epoch is not finite."""
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                self._refuse(f"{name} of epoch {row['epoch']}", False)
+
+    def _refuse(self, what: str, given: bool) -> None:
+        remedy = "run `dvc repro -f features`" if given else f"training has diverged; {self.remedy}"
+        raise UserError(f"{self.stage}: {what} are not finite (nan or inf): {remedy}")

@@ -1,0 +1,155 @@
+"""What disk or terminal refuse is one line that says what to do; a fault of ours is a traceback."""
+
+import errno
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import save_file
+
+from showtell.core import errors
+from showtell.core.errors import UserError, explained
+from showtell.core.files import write_json
+from showtell.core.progress import log
+
+STAGE = """
+import sys
+from pathlib import Path
+from showtell.core.files import write_json
+from showtell.core.stage import run_stage
+
+def main():
+    {body}
+
+if __name__ == "__main__":
+    run_stage(main)
+"""
+
+
+def run(folder: Path, body: str, **environment: str) -> subprocess.CompletedProcess:
+    """A stage of this body, run in `folder` with these variables."""
+    (folder / "train.py").write_text(STAGE.format(body=body), encoding="utf-8")
+    command = [sys.executable, folder / "train.py"]
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=600)
+
+
+def test_a_stage_ends_with_what_it_made_and_how_long_it_took(tmp_path):
+    done = run(tmp_path, "return 'a model is in data/models'")
+    assert done.returncode == 0
+    assert re.fullmatch(rb"train: a model is in data/models \(\d+\.\d s\)\n", done.stderr)
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["train.lock"]
+
+
+def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
+    for body in ("raise OSError('no number')", "open('nowhere')", "raise RuntimeError", "1 / 0"):
+        done = run(tmp_path, body)
+        assert done.returncode == 1 and b"Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["work", "data"])
+def test_a_file_where_a_folder_must_be_is_one_line(name, tmp_path):
+    (tmp_path / name).write_text("a file")
+    done = run(tmp_path, "write_json(Path('data/a.json'), 1)")
+    assert done.returncode == 1
+    assert re.fullmatch(rb"error: %b: (file exists|not a directory); .*: move it away\n" % name.encode(), done.stderr)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Path, "touch"), (os, "replace"), (os, "fsync")])
+def test_a_refusal_names_the_file_that_was_to_be_written(owner, name, tmp_path, monkeypatch):
+    """Not the temporary one; root, as whom tests may run, is refused nothing by modes."""
+
+    def refuse(path, *_, **__) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", None if isinstance(path, int) else str(path))
+
+    monkeypatch.setattr(owner, name, refuse)
+    with pytest.raises(OSError) as told:
+        write_json(tmp_path / "a.json", 1)
+    assert re.fullmatch(r"\S*/a\.json: read-only file system; .*", explained(told.value))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_with_the_file_and_nothing_is_half_written(tmp_path):
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+    ignored = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.json").write_text("old")
+    done = run(tmp_path, f"{limited}{ignored}write_json(Path('data/a.json'), 'x' * 10_000)")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert done.stderr.startswith(b"error: data/a.json: file too large; ")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a.json"]
+    assert (tmp_path / "data" / "a.json").read_text() == "old"
+
+
+def full_hdf5(path: str) -> None:
+    with h5py.File(path, "w") as file:
+        file["a"] = np.zeros(100_000)
+
+
+def full_safetensors(path: str) -> None:
+    save_file({"a": torch.zeros(100_000)}, path)
+
+
+def full_text(path: str) -> None:
+    write_json(Path(path), "x" * 100_000)
+
+
+@pytest.mark.parametrize("write", [full_hdf5, full_safetensors, full_text])
+def test_libraries_words_for_a_file_that_cannot_grow_are_understood(write, tmp_path):
+    body = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from test_faults import {write.__name__}
+from showtell.core.errors import run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+run(lambda: {write.__name__}("a.file"))
+"""
+    done = subprocess.run([sys.executable, "-c", body], cwd=tmp_path, capture_output=True, timeout=600)
+    assert done.returncode == 1
+    assert re.fullmatch(rb"error: [^\n]*: file too large; [^\n]*\n", done.stderr)
+
+
+def test_the_line_has_path_reason_and_what_to_do():
+    error = OSError(errno.EACCES, "x", "a/b")
+    assert explained(error).startswith("a/b: permission denied; check whose it is")
+    assert explained(OSError(errno.ENOSPC, "x", b"a", None, b"b")).startswith("a -> b: no space left on device; make")
+    assert explained(UserError("the words")) == "the words"
+    assert explained(OSError(errno.ENOENT, "x", "a")) is None and explained(ValueError("errno 28")) is None
+
+
+def test_what_a_terminal_cannot_show_is_replaced(tmp_path):
+    body = "print('\\u4e2d\\udcff \\xe9'); sys.stderr.write('\\u4e2d\\n'); return 'done \\u4e2d'"
+    for encoding, shown in (("latin-1", b"?? \xe9\n"), ("ascii", b"?? ?\n"), ("utf-8", b"\xe4\xb8\xad? \xc3\xa9\n")):
+        done = run(tmp_path, body, PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stdout) == (0, shown)
+
+
+def test_control_characters_are_shown_and_not_sent(capsys):
+    log("a\x1b[31m\x07 b\n\tc\u202e \xe9")
+    assert capsys.readouterr().err == "a\\x1b[31m\\x07 b\n\tc\\u202e \xe9\n"
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path):
+    command = f"{sys.executable} -c 'from showtell.core.errors import run; run(lambda: print(1))' > /dev/full"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, timeout=600)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"no space left on device" in done.stderr
+
+
+def test_errors_of_a_user_are_a_line_without_control_characters(capsys):
+    def main() -> None:
+        raise UserError("no file \x1b[2J")
+
+    with pytest.raises(SystemExit) as ended:
+        errors.run(main)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: no file \\x1b[2J\n"
+    assert isinstance(sys.stderr, io.TextIOBase)
