@@ -127,3 +127,30 @@ def test_an_open_reader_goes_to_other_processes(tmp_path, method):
     queue.close()
     queue.join_thread()
     assert np.array_equal(pickle.loads(pickle.dumps(reader)).rows([1]), ROWS[[1]])
+
+
+def test_after_a_power_cut_only_flushed_rows_count(tmp_path, monkeypatch):
+    def reopened() -> RowWriter:
+        return RowWriter(tmp_path / "a.part", "grid", 10, (3, 2), np.float16)
+
+    writer = reopened()
+    writer.append(ROWS[:4])
+    writer.flush()
+    writer.append(ROWS[4:7])
+    assert reopened().done == 7  # a kill alone loses nothing
+    monkeypatch.setattr("showtell.data.store._boot", lambda: "another")
+    writer = reopened()
+    assert writer.done == 4
+    writer.append(ROWS[4:])
+    writer.finish(tmp_path / "a.h5", [f"id{i}" for i in range(10)], {"transform": "t"})
+    assert (tmp_path / "a.h5").read_bytes() == write(tmp_path).read_bytes()
+
+
+def test_rows_are_flushed_now_and_then(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("showtell.data.store.time.monotonic", lambda: now[0])
+    writer = RowWriter(tmp_path / "a.part", "grid", 10, (3, 2), np.float16)
+    for start in range(0, 10, 2):
+        now[0] += 2.0
+        writer.append(ROWS[start : start + 2])
+    assert (tmp_path / "a.part.flushed").read_text().startswith("6 ")  # after 5 seconds, not again since

@@ -11,7 +11,7 @@ from showtell.core.processes import world
 
 EVERY = 50  # updates between looks: each look waits for the device
 NEVER = 2**62  # more updates than there are
-WATCHED = ("the images or features", "the loss", "the gradients")
+WATCHED = ("a feature of an image", "the loss", "the gradient norm")
 
 
 class Watch:
@@ -38,7 +38,7 @@ class Watch:
         first = self._first.tolist()
         if min(first) < NEVER:
             what, update = WATCHED[first.index(min(first))], min(first)  # of several the one that comes first
-            self._refuse(f"{what} of epoch {epoch}, update {update} of {updates},", what is WATCHED[0])
+            self._refuse(f"{what} in epoch {epoch}, update {update} of {updates},", features=what == WATCHED[0])
 
     def weights(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
         """`UserError` if a weight, or a statistic that goes with it, is not finite after an epoch."""
@@ -48,14 +48,14 @@ class Watch:
         finite = torch.stack([tensor.isfinite().all() for tensor in floats.values()])
         if not finite.all():
             name = list(floats)[int(finite.logical_not().nonzero()[0])]
-            self._refuse(f"{name} after epoch {epoch}", False)
+            self._refuse(f"{name} after epoch {epoch}")
 
     def row(self, row: Mapping[str, float]) -> None:
         """`UserError` if a metric of an epoch is not finite."""
         for name, value in row.items():
             if isinstance(value, float) and not math.isfinite(value):
-                self._refuse(f"{name} of epoch {row['epoch']}", False)
+                self._refuse(f"{name} of epoch {row['epoch']}")
 
-    def _refuse(self, what: str, given: bool) -> None:
-        remedy = "run `dvc repro -f features`" if given else f"training has diverged; {self.remedy}"
-        raise UserError(f"{self.stage}: {what} are not finite (nan or inf): {remedy}")
+    def _refuse(self, what: str, features: bool = False) -> None:
+        remedy = "run `dvc repro -f features`" if features else f"training has diverged; {self.remedy}"
+        raise UserError(f"{self.stage}: {what} is not finite (nan or inf): {remedy}")
