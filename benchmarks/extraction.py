@@ -78,8 +78,8 @@ class Ours:
 
 def bare_backbone(encoder: Encoder) -> nn.Module:
     """torchvision's network up to its last map, with the encoder's weights."""
-    network = torchvision.models.get_model(encoder.config["name"], weights=None)
-    network.load_state_dict(encoder.backbone.state_dict(), strict=False)  # all but the classifier
+    network = torchvision.models.get_model(encoder.name, weights=None)
+    network.load_state_dict(encoder.backbone.network.state_dict(), strict=False)  # all but the classifier
     backbone = nn.Sequential(*list(network.children())[:-2]).eval().requires_grad_(False)
     return backbone.to(setting.device(), memory_format=torch.channels_last)
 

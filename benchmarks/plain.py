@@ -29,8 +29,8 @@ class PlainEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder, rows: int):
         super().__init__()
-        network = torchvision.models.get_model(encoder.config["name"], weights=None)
-        network.load_state_dict(encoder.backbone.state_dict(), strict=False)  # all but the classifier
+        network = torchvision.models.get_model(encoder.name, weights=None)
+        network.load_state_dict(encoder.backbone.network.state_dict(), strict=False)  # all but the classifier
         self.backbone = nn.Sequential(OrderedDict(list(network.named_children())[:-2]))
         self.pool = nn.AdaptiveAvgPool2d(rows)
         for name in ("mean", "std"):

@@ -155,7 +155,7 @@ def export_encoder(base: Path, quick: bool) -> str:
     torch.manual_seed(0)
     state = bare_network(name).state_dict()  # what lies behind the encoder's node stays random, and unused
     if not quick:
-        found = load_encoder(learnt)[0].backbone.state_dict()
+        found = load_encoder(learnt)[0].backbone.network.state_dict()
         if unknown := [key for key in found if key not in state]:
             raise UserError(f"{learnt} is no {name} ({unknown[0]}), which recipes/small.yaml asks for")
         state |= found

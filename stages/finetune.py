@@ -8,6 +8,7 @@ from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.store import RowReader
 from showtell.encoders.detection import WordDetector, words_to_detect
+from showtell.encoders.network import usable_batch_norm
 from showtell.generation.captioner import Captioner
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
@@ -24,7 +25,7 @@ def main() -> str | None:
         for split in ("train", "val")
     }
     if params.epochs:
-        captioner.encoder.train_from(params.trainable_from)
+        captioner.encoder.train_from(params.trainable_from, usable_batch_norm(captioner.encoder, params.batch_norm))
     detector = None
     if params.epochs and params.word_loss:
         seed_weights(params.seed)
@@ -38,7 +39,7 @@ def main() -> str | None:
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not is_main():
             return None
-        if captioner.encoder.config["output"] == "grid":  # pooled features hold no cells to detect words in
+        if captioner.encoder.gives_grid:  # pooled features hold no cells to detect words in
             captioner.detector = detector
         captioner.save(paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)

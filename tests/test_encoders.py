@@ -63,7 +63,7 @@ def test_hidden_is_what_the_classifier_reads():
         torch.manual_seed(0)
         network = torchvision.models.get_model(name, weights=None).eval()
         encoder = encoder_of(name, "hidden")
-        encoder.backbone.load_state_dict(network.state_dict(), strict=False)
+        encoder.backbone.network.load_state_dict(network.state_dict(), strict=False)
         last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
         seen = []
         last.register_forward_hook(lambda module, args, out, seen=seen: seen.append(args[0]))
@@ -82,7 +82,7 @@ def test_hidden_of_a_map_is_its_mean():
 def test_bytes_are_normalised_as_the_weights_expect():
     encoder = encoder_of("resnet18", node="conv1")
     with torch.inference_mode():
-        expected = encoder.backbone.conv1(normalised(pictures())).flatten(2).transpose(1, 2)
+        expected = encoder.backbone.network.conv1(normalised(pictures())).flatten(2).transpose(1, 2)
         torch.testing.assert_close(encoder(pictures()), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -113,10 +113,10 @@ def test_crop_of_a_grid_is_refused(tmp_path):
 def test_blocks_from_one_on_learn(block, learning):
     encoder = encoder_of("resnet18")
     encoder.train_from(block)
-    for name, parameter in encoder.backbone.named_parameters():
+    for name, parameter in encoder.backbone.network.named_parameters():
         assert parameter.requires_grad == any(name.startswith(part + ".") for part in learning), name
     assert (
-        all(name.removeprefix("backbone.").startswith(tuple(learning)) for name in encoder.trainable_state())
+        all(name.removeprefix("backbone.network.").startswith(tuple(learning)) for name in encoder.trainable_state())
         or not learning
     )
     assert bool(encoder.trainable_state()) == bool(learning)
@@ -129,7 +129,7 @@ def test_frozen_blocks_keep_their_statistics_in_training():
     encoder.train()
     encoder(pictures(4))
     moved = {name for name, buffer in encoder.named_buffers() if not torch.equal(buffer, before[name])}
-    assert moved and all(name.startswith(("backbone.layer3.1", "backbone.layer4")) for name in moved)
+    assert moved and all(name.startswith(("backbone.network.layer3.1", "backbone.network.layer4")) for name in moved)
     encoder.freeze()
     before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
     encoder.train()
@@ -149,7 +149,7 @@ def test_frozen_blocks_cost_no_gradients():
     encoder.train_from("layer4")
     encoder.train()
     encoder(pictures()).sum().backward()
-    with_gradient = {name.split(".")[0] for name, p in encoder.backbone.named_parameters() if p.grad is not None}
+    with_gradient = {name.split(".")[0] for name, p in encoder.backbone.network.named_parameters() if p.grad is not None}
     assert with_gradient == {"layer4"}
 
 
@@ -174,7 +174,7 @@ def test_weights_from_a_file(tmp_path, suffix):
     torch.save(network.state_dict(), path) if suffix == "pth" else save_file(network.state_dict(), path)
     encoder = build_encoder(params_of(weights=str(path)), 64, seed=1)
     loaded, given = encoder.state_dict(), network.state_dict()
-    assert all(torch.equal(tensor, given[name.removeprefix("backbone.")]) for name, tensor in loaded.items())
+    assert all(torch.equal(tensor, given[name.removeprefix("backbone.network.")]) for name, tensor in loaded.items())
 
 
 def test_weights_that_do_not_fit_are_refused_in_a_line(tmp_path):
@@ -208,16 +208,16 @@ def test_weights_drawn_follow_the_seed():
 )  # fmt: skip
 def test_a_cell_sees_what_lies_around_its_shifted_middle(name, node, size):
     encoder = encoder_of(name, "grid", node, size).double()
-    for layer, module in list(encoder.backbone.named_modules()):  # every pixel counts alike: the middle is the view's
+    for layer, module in list(encoder.backbone.network.named_modules()):  # every pixel counts alike: the middle is the view's
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
         if isinstance(module, torch.nn.MaxPool2d):
             mean = torch.nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
-            encoder.backbone.set_submodule(layer, mean)
+            encoder.backbone.network.set_submodule(layer, mean)
     images = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
     side = round(encoder.cells**0.5)
     cell = side // 2
-    encoder.backbone(images)["features"][0, :, cell, cell].sum().backward()
+    encoder.backbone.network(images)["features"][0, :, cell, cell].sum().backward()
     seen = images.grad.sum(dim=(0, 1, 2))  # of each column of pixels
     middle = float((seen * (torch.arange(size) + 0.5)).sum() / seen.sum()) / size
     assert middle == pytest.approx((cell + 0.5) / side + encoder.shift, abs=0.02 / side)

@@ -121,7 +121,7 @@ def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
 
 def test_values_that_float16_cannot_hold_are_refused(tmp_path):
     huge = build_encoder(EncoderParams(**PARAMS), SIZE, 0)
-    huge.backbone.get_submodule("features.0").weight.data.mul_(1e9)
+    huge.backbone.network.get_submodule("features.0").weight.data.mul_(1e9)
     with pytest.raises(UserError, match=r"values that float16 cannot hold \(images 1 to 12 of .*images\.h5\)"):
         extracted(tmp_path, huge)
     assert not (tmp_path / "features.h5").exists()

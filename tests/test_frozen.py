@@ -79,7 +79,7 @@ def test_simplified_blocks_follow_newly_loaded_weights():
     encoder.train_from("layer2")
     encoder.train()
     with torch.no_grad():
-        other.backbone.conv1.weight.mul_(-1)
+        other.backbone.network.conv1.weight.mul_(-1)
     encoder.load_state_dict(other.state_dict())
     other.train_from("layer2")
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)

@@ -220,7 +220,7 @@ def test_finetuning_leaves_what_is_frozen_bit_for_bit_and_moves_the_rest(tmp_pat
         Checkpoints(Workplace(tmp_path)),
     )
     for name, tensor in encoder.state_dict().items():
-        assert torch.equal(tensor, before[name]) == (not name.startswith("backbone.layer2")), name
+        assert torch.equal(tensor, before[name]) == (not name.startswith("backbone.network.layer2")), name
 
 
 def test_checkpoints_hold_what_learns_and_nothing_else():
@@ -228,8 +228,8 @@ def test_checkpoints_hold_what_learns_and_nothing_else():
     encoder.train_from("layer2.1")
     names = set(caption_network(encoder).weights())
     of_encoder = {name.removeprefix("encoder.") for name in names if name.startswith("encoder.")}
-    assert of_encoder == {name for name in encoder.state_dict() if name.startswith("backbone.layer2.1.")}
-    assert "backbone.layer2.1.bn1.running_mean" in of_encoder
+    assert of_encoder == {name for name in encoder.state_dict() if name.startswith("backbone.network.layer2.1.")}
+    assert "backbone.network.layer2.1.bn1.running_mean" in of_encoder
     assert any(name.startswith("decoder.") for name in names)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from showtell.core.errors import UserError
 from showtell.data.transform import Transform
+from showtell.encoders.backbone import ImageStatistics
 from showtell.encoders.features import load_encoder, save_encoder
 from showtell.encoders.network import EncoderParams, build_encoder
 from showtell.encoders.weights import bare_network, load_weights
@@ -77,9 +78,9 @@ def refused(weights: str, name: str = NAME) -> str:
 def test_torchvision_weights_come_from_its_cache(hub, monkeypatch, weights):
     publish(monkeypatch, hub)
     network = bare_network(NAME)
-    mean, std = load_weights(network, NAME, weights)
+    statistics = load_weights(network, NAME, weights)
     assert same(network, state())
-    assert mean == (0.485, 0.456, 0.406) and std == (0.229, 0.224, 0.225)
+    assert statistics == ImageStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 224)
 
 
 def test_torchvision_weights_are_downloaded_checked_and_kept(hub, monkeypatch, tmp_path, capfd):
@@ -123,7 +124,7 @@ def test_a_state_dict_in_a_file(tmp_path, suffix):
     path = tmp_path / f"mine{suffix}"
     save_file(state(), path) if suffix == ".safetensors" else torch.save(state(), path)
     network = bare_network(NAME)
-    assert load_weights(network, NAME, str(path)) is None
+    assert load_weights(network, NAME, str(path)).size is None  # a file does not say what pictures it was made for
     assert same(network, state())
 
 

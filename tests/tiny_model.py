@@ -8,7 +8,8 @@ from conftest import tiny_params
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
-from showtell.encoders.network import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from showtell.encoders.backbone import ImageStatistics
+from showtell.encoders.network import Encoder
 from showtell.generation.captioner import Captioner
 
 WORDS = ["a", "red", "blue", "dog", "ball", "runs", "on", "the", "grass", "boat", "sea", "kite"]
@@ -24,8 +25,8 @@ def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid") -
         "output": output,
         "node": node,
         "size": size,
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
+        "mean": ImageStatistics().mean,
+        "std": ImageStatistics().std,
     }
     encoder = Encoder(config)
     params = DecoderParams(**tiny_params()["decoder"])

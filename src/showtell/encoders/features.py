@@ -80,7 +80,7 @@ def row_shape(encoder: Encoder) -> tuple[int, ...]:
 
 def feature_name(encoder: Encoder) -> str:
     """The dataset's name in the HDF5 file: `grid`, or `pooled` for one vector an image."""
-    return "grid" if encoder.config["output"] == "grid" else "pooled"
+    return "grid" if encoder.gives_grid else "pooled"
 
 
 def feature_attrs(encoder: Encoder, images: RowReader) -> dict[str, str]:

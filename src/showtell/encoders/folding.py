@@ -14,18 +14,13 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def with_simplified_front(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
-    """A twin of `network` that shares its layers, with those that are not `learning` (and in eval mode) simplified."""
+def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
+    """A twin of `network` that shares its layers, with those that are not `learning` simplified (they are in eval mode)."""
     twin = fx.GraphModule(network, copy.deepcopy(network.graph))
-    simplify(twin, learning)
+    _fold_norms(twin, _at_rest(twin, learning))
+    _sum_in_place(twin, _at_rest(twin, learning))
+    twin.recompile()
     return twin
-
-
-def simplify(network: fx.GraphModule, learning: Set[nn.Module] = frozenset()) -> None:
-    """Both simplifications, in place, of all layers in eval mode but those that are `learning`."""
-    _fold_norms(network, _at_rest(network, learning))
-    _sum_in_place(network, _at_rest(network, learning))
-    network.recompile()
 
 
 def _at_rest(network: fx.GraphModule, learning: Set[nn.Module]) -> dict[str, nn.Module]:

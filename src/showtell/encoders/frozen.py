@@ -1,6 +1,6 @@
 """Features by an encoder that does not learn, as fast as its network can: the same numbers up to rounding.
 
-- Its graph is simplified (`folding.py`).
+- Its backbone is simplified (torchvision's: `folding.py`).
 - On a processor a few images at a time: the maps of more would not fit its cache.
 """
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from showtell.core.precision import Precision, autocast, device
-from showtell.encoders.folding import simplify
 from showtell.encoders.network import Encoder
 
 ON_PROCESSOR, ON_ACCELERATOR = 16, 128  # images in the network together
@@ -21,7 +20,7 @@ class FrozenEncoder:
 
     def __init__(self, encoder: Encoder, precision: Precision):
         self._encoder, self._precision = copy.deepcopy(encoder).eval().to(device()), precision
-        simplify(self._encoder.backbone)
+        self._encoder.backbone = self._encoder.backbone.simplified()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

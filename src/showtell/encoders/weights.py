@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from: torchvision, a file of one's own, or nowhere.
+"""Where the weights of torchvision's networks come from: torchvision, a file of one's own, or nowhere.
 
 Nothing in a weights file is ever run: only tensors are read, from torchvision's cache as from any other file.
 """
@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
+from showtell.encoders.backbone import ImageStatistics
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each colour, 0-1
 
 # Two networks have heads for training alone, take minutes to draw initial weights, and expect inputs normalised in
 # their own way, which torchvision switches on for its weights only: a network rebuilt without them would differ.
@@ -38,17 +38,30 @@ def bare_network(name: str) -> nn.Module:
     return models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
 
 
-def load_weights(network: nn.Module, name: str, weights: str) -> Statistics | None:
-    """Fill the network called `name`; the statistics of its images, where the weights bring theirs.
+def load_weights(network: nn.Module, name: str, weights: str) -> ImageStatistics:
+    """Fill the network called `name`; the statistics of its images, ImageNet's unless the weights bring theirs.
 
     `weights` is DEFAULT or another name of torchvision's (downloaded once, into torch's cache), `none`, or the path of
     a state dict. `UserError` for anything else, for a file that holds something else, and without network.
     """
-    if weights == "none":
-        return None
     if weights.endswith(SUFFIXES):
-        _fill(network, name, _read(Path(weights)), f"encoder.weights = {weights!r}")
-        return None
+        _fill(network, name, read_state(Path(weights)), f"encoder.weights = {weights!r}")
+    elif weights != "none":
+        _fill(network, name, _published(_known(name, weights).url), f"encoder.weights = {weights!r}")
+    return image_statistics(name, weights)
+
+
+def image_statistics(name: str, weights: str) -> ImageStatistics:
+    """The images that these weights were made for; nothing is read or downloaded."""
+    if weights == "none" or weights.endswith(SUFFIXES):
+        return ImageStatistics()
+    transform = _known(name, weights).transforms()
+    filter_ = "bicubic" if transform.interpolation.value == "bicubic" else "bilinear"
+    return ImageStatistics(tuple(transform.mean), tuple(transform.std), filter_, transform.crop_size[0])
+
+
+def _known(name: str, weights: str) -> Any:
+    """torchvision's entry of these weights."""
     from torchvision.models import get_model_weights
 
     known = get_model_weights(name)
@@ -57,10 +70,7 @@ def load_weights(network: nn.Module, name: str, weights: str) -> Statistics | No
         raise UserError(
             f"encoder.weights = {weights!r}: {name} knows DEFAULT, {names}, none, or a .pth or .safetensors file"
         )
-    published = known[weights]
-    _fill(network, name, _published(published.url), f"encoder.weights = {weights!r}")
-    transform = published.transforms()
-    return tuple(transform.mean), tuple(transform.std)
+    return known[weights]
 
 
 def _published(url: str) -> Any:
@@ -91,8 +101,8 @@ def _check_hash(cached: Path) -> None:
         )
 
 
-def _read(path: Path) -> Any:
-    """What the file holds, tensors only."""
+def read_state(path: Path) -> Any:
+    """What a file of weights holds, tensors only."""
     asked = f"encoder.weights = {str(path)!r}"
     if not path.is_file():
         raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")

@@ -136,7 +136,7 @@ class Captioner:
     def settings(self) -> dict[str, Any]:
         """How its parts are built, as JSON-able content."""
         return {
-            "encoder": {**self.encoder.config, **{key: list(self.encoder.config[key]) for key in ("mean", "std")}},
+            "encoder": self.encoder.config,
             "decoder": self.params.model_dump(),
             "transform": self.transform.to_dict(),
             "precision": self.precision,
@@ -182,9 +182,9 @@ class Captioner:
             encoder = Encoder(config["encoder"])
             decoder = build_decoder(params, encoder.channels, len(vocabulary))
             transform, precision = Transform.from_dict(config["transform"]), config["precision"]
-            if encoder.config["size"] != transform.size:
+            if encoder.size != transform.size:
                 raise UserError(
-                    f"{folder}: the encoder takes images of {encoder.config['size']} pixels, the transform makes "
+                    f"{folder}: the encoder takes images of {encoder.size} pixels, the transform makes "
                     f"them {transform.size}"
                 )
         except (KeyError, TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from showtell.data.batches import Batch
 from showtell.data.vocabulary import UNK
 from showtell.decoders import Decoder
 from showtell.encoders.detection import WordDetector
-from showtell.encoders.network import Encoder
+from showtell.encoders.network import BatchNormMode, Encoder
 from showtell.learning.augmentation import augmented
 from showtell.learning.loop import Counts, LoopParams, TrainingTask
 from showtell.learning.losses import caption_loss
@@ -42,6 +42,7 @@ class FinetuneParams(CaptionParams):
 
     encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
+    batch_norm: BatchNormMode = Field(description="statistics of the encoder's blocks that learn")
     flip: bool = Field(description="mirror half of the training images")
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
     word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")

@@ -53,7 +53,7 @@ def report_data(
     objects: Mapping[str, Any], captioner: Captioner, decoding: Mapping[str, Any], **tables: Any,
 ) -> ReportData:  # fmt: skip
     """The report of `evaluation` of the images of `data`, decoded with `decoding`; `tables`: more of `ReportData`."""
-    encoder = captioner.encoder.config["name"]
+    encoder = captioner.encoder.name
     return ReportData(
         title=title,
         facts=[f"{len(data):,} test images", f"{encoder}, {captioner.params.kind} decoder", f"beam {decoding['beam']}"],

@@ -1,0 +1,119 @@
+"""Any classification network of torchvision up to one of its layers. No table says where its map is: its graph does."""
+
+from collections.abc import Set
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from showtell.core.errors import UserError
+from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.folding import simplified
+from showtell.encoders.weights import bare_network, load_weights
+
+
+class TorchvisionBackbone(Backbone):
+    """A network as a graph, which ends at the map."""
+
+    network: GraphModule
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.network(images)["features"]
+        return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map are its only cell
+
+    def view_shift(self, size: int, side: int) -> float:
+        return _view_shift(self.network, size, side)
+
+    def simplified(self, learning: Set[nn.Module] = frozenset()) -> Backbone:
+        return TorchvisionBackbone(simplified(self.network, learning), self.node)
+
+
+def build(name: str, weights: str, output: str, node: str | None, size: int) -> tuple[Backbone, ImageStatistics]:
+    """The network called `name` for pictures of `size` pixels; `weights` as in `load_weights`.
+
+    `node` None: the last map of more than one cell, or for `output` hidden what the last linear layer reads.
+    """
+    network = bare_network(name)
+    statistics = load_weights(network, name, weights)
+    if node is None:
+        node = _find_node(network, torch.zeros(1, 3, size, size), output)
+    try:
+        graph = _extractor(network, {node: "features"})
+    except ValueError:
+        raise UserError(f"{name} has no layer {node!r} (encoder.node)") from None
+    return TorchvisionBackbone(graph, node), statistics
+
+
+def _view_shift(network: GraphModule, size: int, side: int) -> float:
+    """`Backbone.view_shift`: 0 for networks that make their cells otherwise than by convolutions.
+
+    A convolution with stride 2 and padding on both sides sees every second pixel from the first one on, so after four
+    of them a cell looks half a cell up and left of where the map puts it. Followed through the layers as in Dumoulin
+    and Visin, "A guide to convolution arithmetic for deep learning" (2016), chapter 2.
+    """
+    places: dict[Node, tuple[float, float]] = {}  # pixel in the middle of the first cell's view; pixels between cells
+    for node in network.graph.nodes:
+        place = next((places[before] for before in node.all_input_nodes if before in places), (0.0, 1.0))
+        for layer in network.get_submodule(node.target).modules() if node.op == "call_module" else ():
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                kernel, stride, padding, dilation = (
+                    _first(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
+                )
+                first, step = place
+                place = (first + ((kernel - 1) * dilation / 2 - padding) * step, step * stride)
+        places[node] = place
+    first, step = place  # of the last node, the output
+    middle = first + 0.5 + (side - 1) / 2 * step  # of what all cells see together
+    return middle / size - 0.5 if abs(size - side * step) <= step else 0.0
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _extractor(network: nn.Module, nodes: list[str] | dict[str, str]) -> GraphModule:
+    """`network` up to `nodes`, whose outputs it gives by their names."""
+    from torchvision.models.feature_extraction import create_feature_extractor  # late, as in weights.py
+
+    return create_feature_extractor(network, nodes, suppress_diff_warning=True)
+
+
+def _find_node(network: nn.Module, probe: Tensor, output: str) -> str:
+    """The node that holds what `output` asks for, found by running the network once and looking at the shapes."""
+    from torchvision.models.feature_extraction import get_graph_node_names
+
+    _, nodes = get_graph_node_names(network, suppress_diff_warning=True)
+    with torch.no_grad():
+        outputs = _extractor(network.eval(), nodes)(probe)
+    if output == "hidden":
+        return nodes[_last_linear(network, nodes) - 1]
+    for node in reversed(nodes):
+        if isinstance(outputs[node], Tensor) and _is_map(outputs[node]):
+            return node
+    raise UserError("at this image size the encoder has no map of more than one cell; raise resize.size")
+
+
+def _last_linear(network: nn.Module, nodes: list[str]) -> int:
+    modules = dict(network.named_modules())
+    for position in range(len(nodes) - 1, 0, -1):
+        if isinstance(modules.get(nodes[position]), nn.Linear):
+            return position
+    raise UserError("the encoder has no linear classifier, so no hidden features; use grid or pooled (encoder.output)")
+
+
+def _is_map(x: Tensor) -> bool:
+    """A convolution's map (1, channel, row, column), or a transformer's sequence (1, token, channel).
+
+    Images are square, so maps are; that also tells (channel, row, column) from (row, column, channel).
+    """
+    return (x.dim() == 4 and x.shape[2] == x.shape[3] > 1) or (x.dim() == 3 and x.shape[1] > 1)
+
+
+def _as_grid(x: Tensor) -> Tensor:
+    """(image, cell, channel) from a map (image, channel, row, column) or a sequence (image, token, channel)."""
+    if x.dim() == 4:
+        return x.flatten(2).transpose(1, 2)
+    tokens = x.shape[1]
+    side = int((tokens - 1) ** 0.5)
+    return x[:, 1:] if side * side == tokens - 1 else x  # torchvision's transformers put one class token in front
