@@ -1,7 +1,5 @@
 """train: the decoder learns to caption from cached features of the frozen encoder."""
 
-from pathlib import Path
-
 from showtell.core import paths
 from showtell.core.params import load
 from showtell.core.precision import device
@@ -10,7 +8,7 @@ from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import build_decoder
-from showtell.decoders.embeddings import use_word_vectors
+from showtell.decoders.embeddings import begin_with_word_vectors
 from showtell.encoders.features import load_encoder, open_features
 from showtell.encoders.network import state_hash
 from showtell.generation.captioner import Captioner
@@ -31,8 +29,7 @@ def main() -> str | None:
     }
     seed_weights(params.seed)
     decoder = build_decoder(shape, encoder.channels, len(vocabulary))
-    if shape.embeddings is not None:
-        use_word_vectors(decoder.embedding, Path(shape.embeddings), vocabulary)
+    begin_with_word_vectors(decoder, shape, vocabulary)
     network = CaptionTask(decoder, params).to(device())
     identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
     with shared_workplace(workplace(__file__, shape, params, identity)) as place:

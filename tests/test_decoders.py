@@ -115,11 +115,10 @@ def test_formulas_give_the_same_logits_attention_and_gradients(name):
 def test_forward_is_step_by_step(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)
-    state = decoder.start(features)
-    state = state._replace(beam=tuple(x.expand(-1, 3, *x.shape[2:]) for x in state.beam))
+    state, next_step = decoder.start(features).repeat(3), decoder.steps()
     logits = []
     for step in range(6):
-        row, state = decoder.step(state, inputs[:, :, step])
+        row, state = (next_step if step % 2 else decoder.step)(state, inputs[:, :, step])
         logits.append(row)
     stepped = torch.stack(logits, dim=2)[mask]
     torch.testing.assert_close(decoder(features, inputs, mask).logits, stepped, rtol=1e-4, atol=1e-5)
@@ -157,6 +156,16 @@ def test_state_follows_beams_and_images(name):
     forth, _ = decoder.step(state, torch.tensor([[2, 3], [2, 3]]))
     back, _ = decoder.step(swapped, torch.tensor([[3, 2], [3, 2]]))
     torch.testing.assert_close(forth.flip(1), back)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_state_belongs_to_images_and_holds_no_weights(name):
+    params, decoder = decoder_of(name)
+    features, _, _ = batch(params)
+    _, state = decoder.step(decoder.start(features), torch.ones(3, 1, dtype=torch.long))
+    weights = {p.data_ptr() for p in decoder.parameters()}
+    for tensor in (*state.image, *state.beam):
+        assert len(tensor) == len(features) and tensor.data_ptr() not in weights
 
 
 @pytest.mark.skipif(not can_compute("bf16"), reason="this machine has no bf16 arithmetic")
@@ -256,13 +265,19 @@ def test_every_kind_is_tested():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "pre_inject"}, "decoder.attention = 4: it does nothing with decoder.kind pre_inject"),
-        ({"image_projection": "linear"}, "decoder.image_projection = 'linear': it does nothing"),
-        ({"attention": None}, "decoder.attention = None: decoder.kind attention needs it"),
+        (
+            {"kind": "pre_inject"},
+            "decoder.kind = 'pre_inject': it does not read attention and needs image_projection; set for example "
+            "-S decoder.attention=null -S decoder.image_projection=linear",
+        ),
+        ({"image_projection": "linear"}, "it does not read image_projection; set for example -S decoder.image_"),
+        ({"attention": None}, "it needs attention; set for example -S decoder.attention=512"),
         ({"tied": True}, "decoder.tied = True: needs decoder.embedding = decoder.hidden, not 5 and 7"),
         ({"embedding": None, "embeddings": "glove.txt"}, "decoder.embeddings = 'glove.txt': words that enter one-hot"),
         ({"layers": 0}, "decoder.layers = 0"),
-        ({"kind": "transformer"}, "decoder.kind = 'transformer'"),
+        ({"kind": "rnn"}, "decoder.kind = 'rnn': there is no such decoder; there are attention, "),
+        ({"kind": None}, "decoder.kind = None"),
+        ({"cells": 3}, "unknown key decoder.cells"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused_by_name(change, message, tmp_path):

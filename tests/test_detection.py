@@ -130,7 +130,7 @@ def test_fine_tuning_detects_words_beside_the_captions():
     assert {name for name in both.weights() if name.startswith("detector.")} == {
         "detector.detect.weight", "detector.detect.bias", "detector.words",
     }  # fmt: skip
-    assert sum(len(list(module.parameters())) for module, _ in both.groups()) == len(list(both.parameters()))
+    assert sum(len(group.parameters) for group in both.groups()) == len(list(both.parameters()))
 
 
 def test_an_update_with_detection_in_parts_is_the_same_update():

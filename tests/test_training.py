@@ -16,7 +16,17 @@ from showtell.generation.captioner import search_captions
 from showtell.learning.augmentation import greyed
 from showtell.learning.caption_task import CaptionTask, TrainParams, word_dropout
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.loop import Counts, LoopParams, TrainingProgress, TrainingTask, fit, parts, rate_scale
+from showtell.learning.loop import (
+    Counts,
+    LoopParams,
+    ParameterGroup,
+    TrainingProgress,
+    TrainingTask,
+    build_optimizer,
+    fit,
+    parts,
+    rate_scale,
+)
 from showtell.learning.scheduled_sampling import own_word_share, with_own_words
 
 
@@ -46,7 +56,7 @@ class Line(TrainingTask):
         return (error**2).sum() / (whole or Counts.of(batch)).images
 
     def groups(self):
-        return [(self.linear, 0.05)]
+        return ParameterGroup.of(self.linear, 0.05)
 
     def weights(self):
         return {f"linear.{name}": tensor for name, tensor in self.linear.state_dict().items()}
@@ -368,3 +378,19 @@ def test_grey_images_keep_their_light_and_lose_their_colours():
     assert torch.equal(shown[~grey], images[~grey])
     light = (images[grey].float() * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
     assert (shown[grey][:, 0] - light).abs().max() < 1.1  # rounding
+
+
+def test_weight_decay_leaves_alone_what_the_decoder_names(monkeypatch):
+    task = caption_network(weight_decay=0.5, optimizer="adamw")
+    monkeypatch.setattr(task.decoder, "without_decay", lambda: [task.decoder.output.bias, task.decoder.energy.bias])
+    optimizer = build_optimizer(task, task.params)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    before = {name: parameter.detach().clone().fill_(1.0) for name, parameter in task.named_parameters()}
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.fill_(1.0)
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    kept = {name for name, parameter in task.named_parameters() if torch.equal(parameter, before[name])}
+    assert kept == {"decoder.output.bias", "decoder.energy.bias"}  # the second does not learn at all

@@ -9,23 +9,45 @@ layer once over all real positions, and an image's captions side by side so that
 """
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.core.errors import UserError
 from showtell.core.precision import wide
-from showtell.decoders.cells import CELLS, UpperLayers
+from showtell.decoders.cells import CELLS, RecurrentParams, UpperLayers
 from showtell.decoders.grids import pooling_weights
-from showtell.decoders.interface import Decoded, Decoder, State, active_corner, at_real_positions, pad_corner
+from showtell.decoders.interface import (
+    Decoded,
+    Decoder,
+    DecoderStep,
+    State,
+    active_corner,
+    at_real_positions,
+    pad_corner,
+)
 from showtell.decoders.recurrence import Step, StepWeights, advance, as_keys, recur
-from showtell.decoders.settings import DecoderParams
 from showtell.decoders.word_layers import build_embedding, build_output
+
+
+class AttentionParams(RecurrentParams):
+    """`decoder.kind: attention`."""
+
+    attention: int = Field(ge=1, description="hidden size of the attention", examples=[512])
+    grid: int | None = Field(ge=1, le=64, description="rows of the grid attended to; null: the encoder's own")
+    normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
+    initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
+    context_output: bool = Field(
+        description="words from hidden state and context, not hidden state alone", examples=[True]
+    )
 
 
 class AttentionDecoder(Decoder):
     """LSTM or GRU over [word, gated context]; the context is the attention-weighted mean of the grid."""
 
-    def __init__(self, params: DecoderParams, channels: int, words: int):
+    Params = AttentionParams
+
+    def __init__(self, params: AttentionParams, channels: int, words: int):
         super().__init__()
         self.rows = params.grid
         self.grid_norm = nn.LayerNorm(channels) if params.normalise_grid else nn.Identity()
@@ -56,20 +78,31 @@ class AttentionDecoder(Decoder):
             keys = torch.matmul(pooling, keys)  # (image, pooled cell, key)
             mean = torch.matmul(pooling.mean(dim=0), grid)
         beam = tuple(wide(self.initial_activation(initial(mean))).unsqueeze(1) for initial in self.initial)
-        grid, keys = grid.to(keys.dtype), as_keys(keys)
-        return State((grid, keys), beam, self._weights(grid.dtype, keys.dtype))  # beam: each (image, 1, hidden)
+        return State((grid.to(keys.dtype), as_keys(keys)), beam)  # beam: each (image, 1, hidden)
 
     def step(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
-        word_weight, *weights = state.shared
-        word_gates = self._word_gates(tokens, word_weight)  # (image, beam, gate)
-        beam, step = self._advance(*state.image, state.beam, word_gates, StepWeights(*weights))
+        return self._step(self._weights(*state.image), state, tokens)
+
+    def steps(self) -> DecoderStep:
+        weights: list[tuple[Tensor, StepWeights]] = []  # made at the first step, when the arithmetic is known
+
+        def step(state: State, tokens: Tensor) -> tuple[Tensor, State]:
+            if not weights:
+                weights.append(self._weights(*state.image))
+            return self._step(weights[0], state, tokens)
+
+        return step
+
+    def _step(self, weights: tuple[Tensor, StepWeights], state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        word_gates = self._word_gates(tokens, weights[0])  # (image, beam, gate)
+        beam, step = self._advance(*state.image, state.beam, word_gates, weights[1])
         logits = self._logits(self._top(beam), step.context)  # (image, beam, word)
         return logits, state._replace(beam=beam)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
-        (grid, keys), beam, (word_weight, *weights) = self.start(features)
-        beam = tuple(x.expand(-1, inputs.shape[1], -1) for x in beam)  # (image, caption, hidden)
-        loop = grid, keys, beam, self._word_gates(inputs, word_weight), StepWeights(*weights)
+        (grid, keys), beam = self.start(features).repeat(inputs.shape[1])
+        word_weight, weights = self._weights(grid, keys)
+        loop = grid, keys, beam, self._word_gates(inputs, word_weight), weights
         if self.upper.cells:
             hidden, context, attention = self._layered(active_corner(mask), *loop)
         else:
@@ -90,12 +123,13 @@ class AttentionDecoder(Decoder):
         """The word's share of the cell's gates, input bias included: (..., gate)."""
         return functional.linear(self.embedding(tokens), word_weight, self.cell.bias_ih)
 
-    def _weights(self, dtype: torch.dtype, key_dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """The cell's weight for words, and what every step multiplies by: stacked and cast once for all steps."""
+    def _weights(self, grid: Tensor, keys: Tensor) -> tuple[Tensor, StepWeights]:
+        """The cell's weight for words, and what every step multiplies by, stacked and in the arithmetic of a state."""
         word, context = self.cell.weight_ih.split([self.embedding.embedding_dim, self.gate.out_features], dim=1)
         hidden = torch.cat([self.query.weight, self.gate.weight, self.cell.weight_hh])
         bias = torch.cat([self.query.bias, self.gate.bias, self.cell.bias_hh])
-        return word.to(dtype), hidden.to(dtype), bias.to(dtype), context.to(dtype), self.energy.weight[0].to(key_dtype)
+        hidden, bias, context = (x.to(grid.dtype) for x in (hidden, bias, context))
+        return word.to(grid.dtype), StepWeights(hidden, bias, context, self.energy.weight[0].to(keys.dtype))
 
     def _advance(
         self, grid: Tensor, keys: Tensor, beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights

@@ -5,13 +5,22 @@ weights fit. The arithmetic of the gates themselves is float32 under autocast.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.core.precision import wide
+from showtell.decoders.word_layers import WordParams
+
+
+class RecurrentParams(WordParams):
+    """What all recurrent decoders read."""
+
+    cell: Literal["lstm", "gru"] = Field(description="recurrent cell", examples=["lstm"])
+    layers: int = Field(ge=1, le=8, description="recurrent layers, one on top of the other", examples=[1])
 
 
 class LSTMCell(nn.LSTMCell):

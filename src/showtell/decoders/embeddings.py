@@ -10,8 +10,17 @@ from torch import Tensor, nn
 from showtell.core.errors import UserError
 from showtell.core.progress import log
 from showtell.data.vocabulary import SPECIALS, Vocabulary
+from showtell.decoders.interface import Decoder
+from showtell.decoders.settings import DecoderParams
+from showtell.decoders.word_layers import WordParams
 
 SHOWN = 10  # words without a vector that the report names
+
+
+def begin_with_word_vectors(decoder: Decoder, params: DecoderParams, vocabulary: Vocabulary) -> None:
+    """Fill the decoder's word vectors from `decoder.embeddings` of params.yaml, where that names a file."""
+    if isinstance(params, WordParams) and params.embeddings is not None:
+        use_word_vectors(decoder.embedding, Path(params.embeddings), vocabulary)
 
 
 def use_word_vectors(embedding: nn.Embedding, path: Path, vocabulary: Vocabulary) -> float:

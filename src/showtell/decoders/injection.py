@@ -5,15 +5,32 @@
 Generator" (Natural Language Engineering 2018), section 2. Shapes as in `interface.py`.
 """
 
+from typing import Literal
+
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from showtell.decoders.cells import RecurrentParams
 from showtell.decoders.interface import Decoded, Decoder, State, at_real_positions
-from showtell.decoders.settings import DecoderParams
 from showtell.decoders.word_layers import build_embedding, build_output
 
 # Of the running statistics of the image's batch norm: the weight of the present batch. The resnet152 tutorial's.
 IMAGE_NORM_MOMENTUM = 0.01
+
+
+class InjectionParams(RecurrentParams):
+    """`decoder.kind: pre_inject`, and what `init_inject` reads besides its own."""
+
+    image_projection: Literal["linear", "batch_norm", "prelu"] = Field(
+        description="how the image's vector gets its size", examples=["linear"]
+    )
+
+
+class InitInjectParams(InjectionParams):
+    """`decoder.kind: init_inject`."""
+
+    initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
 
 
 class ImageNorm(nn.BatchNorm1d):
@@ -37,7 +54,9 @@ def image_projection(kind: str, channels: int, size: int, dropout: float) -> nn.
 class InjectionDecoder(Decoder):
     """LSTM or GRU over words; what becomes of the image is `_begin`'s to say. A grid counts as its mean."""
 
-    def __init__(self, params: DecoderParams, channels: int, words: int):
+    Params: type[InjectionParams] = InjectionParams
+
+    def __init__(self, params: InjectionParams, channels: int, words: int):
         super().__init__()
         self.embedding = build_embedding(params, words)
         self.project = image_projection(params.image_projection, channels, self._image_size(params), params.dropout)
@@ -49,7 +68,7 @@ class InjectionDecoder(Decoder):
         self.dropout = nn.Dropout(params.dropout)
         self.output = build_output(params, self.embedding, words)
 
-    def _image_size(self, params: DecoderParams) -> int:
+    def _image_size(self, params: InjectionParams) -> int:
         raise NotImplementedError
 
     def _begin(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -66,7 +85,7 @@ class InjectionDecoder(Decoder):
         return self.output(self.dropout(hidden[:, :, 0])), State((), beam)  # (image, beam, word)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
-        beam = tuple(x.expand(-1, inputs.shape[1], -1, -1) for x in self.start(features).beam)
+        beam = self.start(features).repeat(inputs.shape[1]).beam
         hidden, _ = self._run(beam, inputs)  # (image, caption, step, hidden)
         return Decoded(self.output(self.dropout(at_real_positions(hidden, mask))), None)  # (real position, word)
 
@@ -90,7 +109,7 @@ class InjectionDecoder(Decoder):
 class PreInjectDecoder(InjectionDecoder):
     """The image is the first input; it is read once, whatever the number of captions."""
 
-    def _image_size(self, params: DecoderParams) -> int:
+    def _image_size(self, params: InjectionParams) -> int:
         return self.embedding.embedding_dim
 
     def _begin(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -100,11 +119,13 @@ class PreInjectDecoder(InjectionDecoder):
 class InitInjectDecoder(InjectionDecoder):
     """The image is the initial hidden state (and cell state) of every layer."""
 
-    def __init__(self, params: DecoderParams, channels: int, words: int):
+    Params = InitInjectParams
+
+    def __init__(self, params: InitInjectParams, channels: int, words: int):
         super().__init__(params, channels, words)
         self.activation = nn.Tanh() if params.initial_tanh else nn.Identity()
 
-    def _image_size(self, params: DecoderParams) -> int:
+    def _image_size(self, params: InjectionParams) -> int:
         return params.hidden
 
     def _begin(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -5,18 +5,23 @@ tokens, inputs (image, caption, step) ints; mask the same shape, True where an i
 logits (..., word) before softmax; attention (image, caption, step, cell), each step summing to 1 over cells.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from showtell.decoders.settings import DecoderParams
+
 
 class State(NamedTuple):
-    """What a decoder carries from step to step, split by what it belongs to so that search can reorder it."""
+    """What a decoder carries from step to step, split by what it belongs to so that search can reorder it.
 
-    image: tuple[Tensor, ...]  # each (image, ...): computed once, the same for every caption of an image
+    No weights: those are the module's, and would become inputs of an exported graph.
+    """
+
+    image: tuple[Tensor, ...]  # each (image, ...): shared by all captions of an image
     beam: tuple[Tensor, ...]  # each (image, caption, ...): one for every caption or beam
-    shared: tuple[Tensor, ...] = ()  # the same for all images
 
     def select(self, beams: Tensor) -> "State":
         """For each image keep these beams, in this order (they may repeat). `beams` (image, kept) ints."""
@@ -31,6 +36,14 @@ class State(NamedTuple):
         return self._replace(image=tuple(x[images] for x in self.image), beam=tuple(x[images] for x in self.beam))
 
 
+    def repeat(self, captions: int) -> "State":
+        """For so many captions of an image, from a state for one."""
+        return self._replace(beam=tuple(x.expand(-1, captions, *x.shape[2:]) for x in self.beam))
+
+
+DecoderStep = Callable[[State, Tensor], tuple[Tensor, State]]
+
+
 class Decoded(NamedTuple):
     """What teacher forcing gives."""
 
@@ -39,7 +52,12 @@ class Decoded(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Features in, words out. A new decoder implements these three and gets one entry in `decoders/__init__.py`."""
+    """Features in, words out. `start`, `step` and `forward` are what a new decoder must have.
+
+    `Decoder(params, channels, words)`: for features of `channels` channels and a vocabulary of `words`.
+    """
+
+    Params: type[DecoderParams] = DecoderParams  # the keys of params.yaml's section `decoder` that it reads
 
     def start(self, features: Tensor) -> State:
         """The state before the first word, one beam for each image."""
@@ -52,6 +70,14 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         """Teacher forcing: the logits after each real input, as `step` would give them one by one."""
         raise NotImplementedError
+
+    def steps(self) -> DecoderStep:
+        """`step` for many steps with the weights as they are now: what depends on them alone is computed once."""
+        return self.step
+
+    def without_decay(self) -> Iterable[nn.Parameter]:
+        """The parameters that weight decay leaves alone."""
+        return ()
 
 
 def active_corner(mask: Tensor) -> list[tuple[int, int]]:

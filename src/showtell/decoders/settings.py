@@ -1,67 +1,68 @@
-"""The section `decoder` of params.yaml: one flat list, some keys read by some kinds of decoder only."""
+"""The section `decoder` of params.yaml: `kind` says which decoder, and so which other keys there are."""
 
-from typing import Any, Literal
+import json
+from typing import Any, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from showtell.core.params import Section
 
-Kind = Literal["attention", "pre_inject", "init_inject"]
-
-# What a key must be where its kind of decoder has no use for it: a value that does nothing would mislead its reader.
-UNUSED = {
-    "attention": {"image_projection": None},
-    "pre_inject": {
-        "attention": None, "grid": None, "normalise_grid": False, "initial_tanh": False, "context_output": False,
-    },
-    "init_inject": {"attention": None, "grid": None, "normalise_grid": False, "context_output": False},
-}  # fmt: skip
-VECTORLESS = {"embeddings": None, "train_embeddings": True, "tied": False}  # the same where words enter one-hot
-NEEDED = {"attention": "attention", "pre_inject": "image_projection", "init_inject": "image_projection"}
-
 
 class DecoderParams(Section):
-    """The network that turns features into words."""
+    """What a decoder is built from; each kind has a subclass of its own with the keys that it reads.
 
-    kind: Kind = Field(description="how the image enters: at every step | as the first input | as the initial state")
-    cell: Literal["lstm", "gru"] = Field(description="recurrent cell")
-    layers: int = Field(ge=1, le=8, description="recurrent layers, one on top of the other")
-    embedding: int | None = Field(ge=1, description="size of a word's vector; null: words enter one-hot")
-    embeddings: str | None = Field(description="text file of word vectors (GloVe, word2vec) to begin with; null: none")
-    train_embeddings: bool = Field(description="false: the words' vectors stay as they are")
-    hidden: int = Field(ge=1, description="size of the recurrent state")
-    tied: bool = Field(description="the vocabulary layer's weights are the words' vectors; needs embedding = hidden")
-    dropout: float = Field(ge=0, lt=1, description="share of the vocabulary layer's inputs left out in training")
-    attention: int | None = Field(ge=1, description="attention: hidden size of the attention; null otherwise")
-    grid: int | None = Field(
-        ge=1, le=64, description="attention: rows of the grid attended to; null: the encoder's own"
-    )
-    normalise_grid: bool = Field(description="attention: layer norm on each cell of the grid")
-    initial_tanh: bool = Field(description="attention, init_inject: tanh on the initial state")
-    context_output: bool = Field(description="attention: words from hidden state and context, not hidden state alone")
-    image_projection: Literal["linear", "batch_norm", "prelu"] | None = Field(
-        description="pre_inject, init_inject: how the image's vector gets its size; null otherwise"
-    )
+    `DecoderParams.model_validate({"kind": ..., ...})` gives an instance of the subclass of that kind, and refuses keys
+    that it does not read: a value that does nothing would mislead its reader. Such a key may be absent, null or false.
+    """
 
-    @field_validator("*")
+    kind: str = Field(description="which decoder")
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _fits_kind(cls, value: Any, info: ValidationInfo) -> Any:
-        kind, key = info.data.get("kind"), info.field_name
-        unused = UNUSED.get(kind, {})
-        if key in unused and value != unused[key]:
-            shown = "null" if unused[key] is None else "false"
-            raise PydanticCustomError("unused", f"it does nothing with decoder.kind {kind}; set it to {shown}")
-        if value is None and NEEDED.get(kind) == key:
-            raise PydanticCustomError("needed", f"decoder.kind {kind} needs it")
-        return value
+    def _of_its_kind(cls, data: Any, handler: ModelWrapValidatorHandler["DecoderParams"]) -> "DecoderParams":
+        if cls is not DecoderParams or not isinstance(data, dict) or "kind" not in data:
+            return handler(data)
+        classes = _classes()
+        kind = data["kind"]
+        if not isinstance(kind, str) or kind not in classes:
+            raise _refused(kind, f"there is no such decoder; there are {', '.join(sorted(classes))}")
+        others = {key for other in classes.values() for key in other.model_fields} - set(classes[kind].model_fields)
+        unread = [key for key in data if key in others and data[key] not in (None, False)]
+        needed = {key: field for key, field in classes[kind].model_fields.items() if _lacks(data, key, field)}
+        if unread or needed:
+            raise _refused(kind, _advice(unread, needed, data))
+        return classes[kind].model_validate({key: value for key, value in data.items() if key not in others})
 
-    @field_validator("embeddings", "train_embeddings", "tied")
-    @classmethod
-    def _fits_words(cls, value: Any, info: ValidationInfo) -> Any:
-        size, hidden = info.data.get("embedding"), info.data.get("hidden")
-        if "embedding" in info.data and size is None and value is not VECTORLESS[info.field_name]:
-            raise PydanticCustomError("one_hot", "words that enter one-hot (decoder.embedding null) have no vectors")
-        if info.field_name == "tied" and value and size != hidden:
-            raise PydanticCustomError("tied", f"needs decoder.embedding = decoder.hidden, not {size} and {hidden}")
-        return value
+
+def _classes() -> dict[str, type[DecoderParams]]:
+    from showtell.decoders import DECODERS  # not at the top: the decoders' modules import this one
+
+    return {kind: decoder.Params for kind, decoder in DECODERS.items()}
+
+
+def _refused(kind: Any, reason: str) -> ValidationError:
+    """An error at the key `kind`."""
+    error = PydanticCustomError("kind", "{reason}", {"reason": reason})
+    return ValidationError.from_exception_data("decoder", [InitErrorDetails(type=error, loc=("kind",), input=kind)])
+
+
+def _lacks(data: dict[str, Any], key: str, field: FieldInfo) -> bool:
+    """Whether the key has no value though it must have one."""
+    nullable = type(None) in get_args(field.annotation)
+    return key not in data or (data[key] is None and not nullable)
+
+
+def _advice(unread: list[str], needed: dict[str, FieldInfo], data: dict[str, Any]) -> str:
+    """What to set so that the section fits its kind, in one line: for people, and as flags of `dvc exp run`."""
+    said = []
+    if unread:
+        said.append(f"does not read {', '.join(unread)}")
+    if needed:
+        said.append(f"needs {', '.join(needed)}")
+    flags = [f"-S decoder.{key}=null" for key in unread]
+    for key, field in needed.items():
+        absent = "" if key in data else "+"  # DVC's flag for a key that the file lacks
+        flags.append(f"-S {absent}decoder.{key}={json.dumps((field.examples or [None])[0]).strip(chr(34))}")
+    return f"it {' and '.join(said)}; set for example {' '.join(flags)}"

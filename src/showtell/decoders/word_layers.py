@@ -1,13 +1,44 @@
 """Where words go in and come out: vectors of tokens, and the layer that scores every word of the vocabulary."""
 
+from typing import Any
+
 import torch
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.decoders.settings import DecoderParams
 
+VECTORLESS = {"embeddings": None, "train_embeddings": True, "tied": False}  # what they must be for one-hot words
+
 # Half the width of the uniform distribution that word vectors and the vocabulary layer are drawn from: the tutorials'.
 INITIAL_RANGE = 0.1
+
+
+class WordParams(DecoderParams):
+    """How words enter a decoder and leave it."""
+
+    embedding: int | None = Field(ge=1, examples=[512], description="size of a word's vector; null: words are one-hot")
+    embeddings: str | None = Field(description="text file of word vectors (GloVe, word2vec) to begin with; null: none")
+    train_embeddings: bool = Field(description="false: the words' vectors stay as they are", examples=[True])
+    hidden: int = Field(ge=1, description="size of the state that words are told from", examples=[512])
+    tied: bool = Field(
+        description="the vocabulary layer's weights are the words' vectors; needs embedding = hidden", examples=[False]
+    )
+    dropout: float = Field(
+        ge=0, lt=1, description="share of the vocabulary layer's inputs left out in training", examples=[0.5]
+    )
+
+    @field_validator("embeddings", "train_embeddings", "tied")
+    @classmethod
+    def _fits_words(cls, value: Any, info: ValidationInfo) -> Any:
+        size, hidden = info.data.get("embedding"), info.data.get("hidden")
+        if "embedding" in info.data and size is None and value is not VECTORLESS[info.field_name or ""]:
+            raise PydanticCustomError("one_hot", "words that enter one-hot (decoder.embedding null) have no vectors")
+        if info.field_name == "tied" and value and size != hidden:
+            raise PydanticCustomError("tied", f"needs decoder.embedding = decoder.hidden, not {size} and {hidden}")
+        return value
 
 
 class OneHot(nn.Module):
@@ -36,7 +67,7 @@ class TiedOutput(nn.Module):
         return functional.linear(hidden, self._embedding[0].weight, self.bias)
 
 
-def build_embedding(params: DecoderParams, words: int) -> nn.Embedding | OneHot:
+def build_embedding(params: WordParams, words: int) -> nn.Embedding | OneHot:
     """Word vectors, drawn at random; `embeddings.py` loads those of a file."""
     if params.embedding is None:
         return OneHot(words)
@@ -46,7 +77,7 @@ def build_embedding(params: DecoderParams, words: int) -> nn.Embedding | OneHot:
     return embedding
 
 
-def build_output(params: DecoderParams, embedding: nn.Embedding | OneHot, words: int) -> nn.Module:
+def build_output(params: WordParams, embedding: nn.Embedding | OneHot, words: int) -> nn.Module:
     """The vocabulary layer, its own weights or the words' vectors."""
     if params.tied:
         return TiedOutput(embedding)

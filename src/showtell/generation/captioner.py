@@ -226,7 +226,7 @@ def search_captions(
     start = torch.full((len(features),), START, device=features.device)
     never = (PAD, START) if allow_unknown else (PAD, START, UNK)
     options = max_length, length_penalty, block_ngrams, never, n_best, logit_bias
-    return beam_search(decoder.step, decoder.start(features), start, END, beam, *options)
+    return beam_search(decoder.steps(), decoder.start(features), start, END, beam, *options)
 
 
 def attention_of(decoder: Decoder, features: Tensor, best: Sequence[Hypothesis]) -> list[np.ndarray] | None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from showtell.core.precision import autocast
 from showtell.data.batches import Batch
@@ -13,7 +13,7 @@ from showtell.decoders import Decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import BatchNormMode, Encoder
 from showtell.learning.augmentation import augmented
-from showtell.learning.loop import Counts, LoopParams, TrainingTask
+from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
 from showtell.learning.losses import caption_loss
 from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
 
@@ -117,12 +117,12 @@ class CaptionTask(TrainingTask):
             loss = loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
         return loss
 
-    def groups(self) -> list[tuple[nn.Module, float]]:
-        groups: list[tuple[nn.Module, float]] = [(self.decoder, self.params.learning_rate)]
+    def groups(self) -> list[ParameterGroup]:
+        groups = ParameterGroup.of(self.decoder, self.params.learning_rate, self.decoder.without_decay())
         if self.encoder is not None:
-            groups.append((self.encoder, self.params.encoder_learning_rate))
+            groups += ParameterGroup.of(self.encoder, self.params.encoder_learning_rate)
         if self.detector is not None:
-            groups.append((self.detector, self.params.learning_rate))
+            groups += ParameterGroup.of(self.detector, self.params.learning_rate)
         return groups
 
     def weights(self) -> dict[str, Tensor]:

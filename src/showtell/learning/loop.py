@@ -60,6 +60,23 @@ class Counts(NamedTuple):
         return cls(len(batch.mask), int(batch.mask.any(dim=2).sum()), int(batch.mask.sum()))
 
 
+class ParameterGroup(NamedTuple):
+    """Parameters that learn alike."""
+
+    parameters: list[nn.Parameter]
+    rate: float  # the highest learning rate
+    decays: bool = True  # False: weight decay leaves them alone
+
+    @classmethod
+    def of(cls, module: nn.Module, rate: float, without_decay: Iterable[nn.Parameter] = ()) -> "list[ParameterGroup]":
+        """The parameters of `module` that learn; those `without_decay` in a group of their own, where there are any."""
+        apart = {id(parameter) for parameter in without_decay}
+        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        decaying = [parameter for parameter in learning if id(parameter) not in apart]
+        others = [parameter for parameter in learning if id(parameter) in apart]
+        return [cls(decaying, rate), *([cls(others, rate, decays=False)] if others else [])]
+
+
 class TrainingTask(nn.Module):
     """What the loop trains."""
 
@@ -70,8 +87,8 @@ class TrainingTask(nn.Module):
         """The scalar to minimise, of a batch or of its part in an update of `whole`: the parts' losses add up."""
         raise NotImplementedError
 
-    def groups(self) -> list[tuple[nn.Module, float]]:
-        """The modules that learn, each with its highest learning rate."""
+    def groups(self) -> list[ParameterGroup]:
+        """What learns, each parameter in one group."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, Tensor]:
@@ -225,16 +242,20 @@ def rate_scale(progress: TrainingProgress, params: LoopParams, updates: int) -> 
 
 
 def build_optimizer(task: TrainingTask, params: LoopParams) -> torch.optim.Optimizer:
-    """One group for each module that learns, its highest learning rate under "highest".
+    """The task's groups, each with its highest learning rate under "highest".
 
     Fused: one call for all tensors, on processors as on accelerators, where the plain loop takes ten for each.
     """
     groups = [
-        {"params": [p for p in module.parameters() if p.requires_grad], "highest": rate}
-        for module, rate in task.groups()
+        {
+            "params": group.parameters,
+            "highest": group.rate,
+            "weight_decay": params.weight_decay if group.decays else 0.0,
+        }
+        for group in task.groups()
     ]
     optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
-    return optimizer(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
+    return optimizer(groups, lr=params.learning_rate, fused=True)
 
 
 def build_scaler(params: LoopParams) -> torch.amp.GradScaler:

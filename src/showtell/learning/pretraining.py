@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from showtell.core.precision import autocast, device
 from showtell.core.processes import all_gather
@@ -17,7 +17,7 @@ from showtell.encoders.detection import DetectionParams, WordDetector, words_to_
 from showtell.encoders.network import Encoder
 from showtell.learning.augmentation import augmented
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.loop import Counts, LoopParams, TrainingTask, fit, seed_weights
+from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask, fit, seed_weights
 
 BATCH = 64  # images judged side by side; bounds memory, changes no result
 
@@ -58,8 +58,9 @@ class WordDetectionTask(TrainingTask):
             images = augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
         return self.detector.loss(self(images), batch.targets, batch.mask) / (whole or Counts.of(batch)).images
 
-    def groups(self) -> list[tuple[nn.Module, float]]:
-        return [(self.encoder, self.params.learning_rate), (self.detector, self.params.learning_rate)]
+    def groups(self) -> list[ParameterGroup]:
+        modules = self.encoder, self.detector
+        return [group for module in modules for group in ParameterGroup.of(module, self.params.learning_rate)]
 
     def weights(self) -> dict[str, Tensor]:
         return self.state_dict()

@@ -41,12 +41,11 @@ def with_own_words(decoder: Decoder, features: Tensor, inputs: Tensor, mask: Ten
     learning = decoder.training
     decoder.eval()
     captions, steps = inputs.shape[1:]
-    state = decoder.start(features)
-    state = state._replace(beam=tuple(x.expand(-1, captions, *x.shape[2:]) for x in state.beam))
+    state, next_step = decoder.start(features).repeat(captions), decoder.steps()
     replace = (torch.rand(inputs.shape, device=inputs.device) < share) & mask.to(inputs.device, non_blocking=True)
     mixed = [inputs[:, :, 0]]
     for step in range(1, steps):
-        logits, state = decoder.step(state, mixed[-1])  # (image, caption, word)
+        logits, state = next_step(state, mixed[-1])  # (image, caption, word)
         mixed.append(torch.where(replace[:, :, step], logits.argmax(dim=-1), inputs[:, :, step]))
     decoder.train(learning)
     return torch.stack(mixed, dim=2)  # (image, caption, step)

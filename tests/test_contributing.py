@@ -1,0 +1,62 @@
+"""What CONTRIBUTING.md shows is followed: its decoder becomes a file and an entry, and goes through the pipeline."""
+
+import importlib.util
+import json
+import math
+import re
+
+import pytest
+import yaml
+from conftest import ROOT, run_stage, write_params
+
+from showtell.core.errors import UserError
+from showtell.core.params import validate
+from showtell.decoders import DECODERS, DecoderParams, build_decoder
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def code_of(section: str) -> str:
+    """The Python of a section of the guide."""
+    text = GUIDE.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+@pytest.fixture
+def bigram(tmp_path, monkeypatch):
+    """The guide's decoder as the file and the entry that it asks for."""
+    file = tmp_path / "bigram.py"
+    file.write_text(code_of("How to add a decoder"))
+    spec = importlib.util.spec_from_file_location("showtell.decoders.bigram", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(DECODERS, "bigram", module.BigramDecoder)
+    return module
+
+
+def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, copy_pipeline):
+    assert len(code_of("How to add a decoder").splitlines()) < 60
+    folder = copy_pipeline("data")
+    keys = {"kind": "bigram", "slope": 0.1, "cell": None, "layers": None, "attention": None}
+    off = dict.fromkeys(("normalise_grid", "initial_tanh", "context_output"), False)
+    write_params(folder, decoder={"embedding": 8, "hidden": 8} | keys | off)
+    for stage in ("train", "finetune", "evaluate"):
+        run_stage(stage, folder)
+    config = json.loads((folder / "data" / "models" / "finetune" / "config.json").read_text())
+    assert config["decoder"]["kind"] == "bigram" and "cell" not in config["decoder"]
+    metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
+    assert math.isfinite(metrics["cider"]) and metrics["pointing"] is None
+
+
+def test_a_new_kind_says_what_the_present_params_lack(bigram, tmp_path):
+    decoder = yaml.safe_load((ROOT / "params.yaml").read_text())["decoder"]
+    with pytest.raises(UserError) as refused:
+        validate("decoder", {"decoder": decoder | {"kind": "bigram"}}, tmp_path / "params.yaml")
+    assert "\n" not in str(refused.value)
+    said = dict(re.findall(r"-S (\S+)=(\S+)", str(refused.value)))
+    assert said.pop("+decoder.slope") == "0.1"  # params.yaml has no such key yet
+    unset = {key.removeprefix("decoder."): yaml.safe_load(value) for key, value in said.items()}
+    assert set(unset.values()) == {None} and "cell" in unset
+    params = DecoderParams.model_validate(decoder | unset | {"kind": "bigram", "slope": 0.1})
+    assert isinstance(params, bigram.BigramParams)
+    assert isinstance(build_decoder(params, 6, 11), bigram.BigramDecoder)
