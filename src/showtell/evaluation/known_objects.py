@@ -55,10 +55,10 @@ def on_things(best: Captions, objects: Mapping[str, Any]) -> dict[str, Measured]
 
 def _pointing(best: Captions, mentions: Sequence[Sequence[Mention]], known: Mapping[str, Any]) -> dict[str, Measured]:
     """Pointing and its chance; empty for decoders that do not attend."""
-    if any(caption.attention is None for caption in best.values()):
-        return {}
     counts = []
     for (image_id, caption), found in zip(best.items(), mentions, strict=True):
+        if caption.attention is None:
+            return {}
         side, image = round(caption.attention.shape[1] ** 0.5), known[str(image_id)]
         size = tuple(image["size"])
         counts.append(pointing(found, caption.attention, (side, side), image["objects"], size, caption.shift))

@@ -1,6 +1,6 @@
 """Small line charts as SVG that take their colours from the page, so that they follow light and dark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil, floor, log10
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Point(NamedTuple):
     best: bool = False
 
 
-def line_chart(name: str, lines: dict[str, Sequence[Point]], x_title: str, y_title: str) -> str:
+def line_chart(name: str, lines: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> str:
     """A chart of named lines through points, as an SVG element; "" when there is no point."""
     points = [point for line in lines.values() for point in line]
     if not points:

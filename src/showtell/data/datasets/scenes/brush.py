@@ -129,7 +129,8 @@ class Brush:
 
         `noise` is any array of numbers around 0, at least as large as the layer.
         """
-        small = self.image.resize((self.image.width // OVERSAMPLE, self.image.height // OVERSAMPLE), Image.BOX)
+        size = self.image.width // OVERSAMPLE, self.image.height // OVERSAMPLE
+        small = self.image.resize(size, Image.Resampling.BOX)
         reach = max(1.0, 0.05 * max(small.size))
         thick = np.asarray(small.getchannel("A").filter(ImageFilter.GaussianBlur(reach)), np.float32) / 255
         toward = np.roll(thick, (round(reach), round(-light * reach)), (0, 1))  # how much of the thing lies lightward

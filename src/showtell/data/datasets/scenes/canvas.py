@@ -20,7 +20,7 @@ def _noise_tile() -> np.ndarray:
     total = np.zeros((TILE, TILE), np.float32)
     for cells, weight in ((1024, 0.55), (256, 0.5), (64, 0.5), (16, 0.45)):
         coarse = Image.fromarray(generator.standard_normal((cells, cells)).astype(np.float32))
-        total += weight * np.asarray(coarse.resize((TILE, TILE), Image.BICUBIC))
+        total += weight * np.asarray(coarse.resize((TILE, TILE), Image.Resampling.BICUBIC))
     return total
 
 
@@ -53,7 +53,7 @@ class Canvas:
         ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
         column = np.asarray(one, np.float32) * (1 - ramp) + np.asarray(other, np.float32) * ramp
         band = Image.fromarray(np.clip(column, 0, 255).astype(np.uint8)[:, None, :])
-        self.image.paste(band.resize((self.side, rows), Image.NEAREST), (0, round(top * self.side)))
+        self.image.paste(band.resize((self.side, rows), Image.Resampling.NEAREST), (0, round(top * self.side)))
 
     def grain(self, top: float, bottom: float, strength: float, stretch: float = 4.0) -> None:
         """Roughen a band; the grain is `stretch` times wider than high and grows towards the bottom, as ground does."""
@@ -102,7 +102,7 @@ class Canvas:
         span = np.linspace(-1, 1, small, dtype=np.float32)
         strength = np.clip(1 - np.hypot(*np.meshgrid(span, span)), 0, 1) ** 2 * 255 * opacity
         pixels = max(2, round(2 * radius * self.side))
-        veil = Image.fromarray(strength.astype(np.uint8)).resize((pixels, pixels), Image.BILINEAR)
+        veil = Image.fromarray(strength.astype(np.uint8)).resize((pixels, pixels), Image.Resampling.BILINEAR)
         corner = (round((x - radius) * self.side), round((y - radius) * self.side))
         self.image.paste(Image.new("RGB", veil.size, eight_bit(colour)), corner, veil)
 
@@ -117,7 +117,7 @@ class Canvas:
             for _ in range(rng.randint(4, 7)):
                 dx, r = rng.uniform(-1, 1) * reach, rng.uniform(0.18, 0.42) * reach
                 draw.ellipse((x + dx - r * 1.5, y - r, x + dx + r * 1.5, y + r * 0.6), fill=rng.randint(150, 235))
-        veil = veil.filter(ImageFilter.GaussianBlur(side * 0.010)).resize(self.image.size, Image.BILINEAR)
+        veil = veil.filter(ImageFilter.GaussianBlur(side * 0.010)).resize(self.image.size, Image.Resampling.BILINEAR)
         self.image.paste(Image.new("RGB", self.image.size, eight_bit(colour)), (0, 0), veil)
 
     def pine(self, x: float, foot: float, tall: float, colour: Colour) -> None:

@@ -160,8 +160,8 @@ def cow(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     patch: Colour = tone(rgb, -0.12) if sum(rgb) > 600 else pale
     b.curve([(16, 30), (8, 40), (10, 60)], 3, dark)
     b.oval(10, 63, 3, 5, (60, 50, 46))
-    for x in (32, 76):
-        _leg(b, [(x, 54), (x, 81)], 10, dark, (56, 48, 46))
+    for leg in (32, 76):
+        _leg(b, [(leg, 54), (leg, 81)], 10, dark, (56, 48, 46))
     b.blob([(14, 34), (22, 26), (54, 29), (84, 25), (92, 36), (90, 58), (70, 63), (30, 62), (15, 54)], rgb)
     if rng.random() < 0.75:
         for _ in range(rng.randint(2, 3)):

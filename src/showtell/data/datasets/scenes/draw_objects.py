@@ -67,8 +67,8 @@ def chair(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
 
 def sofa(b: Brush, rgb: Colour, pose: str, rng: Random) -> None:
     dark, light = tone(rgb, -0.26), tone(rgb, 0.16)
-    for x in (16, 120):
-        b.line([(x, 64), (x, 72)], 5, WOOD)
+    for leg in (16, 120):
+        b.line([(leg, 64), (leg, 72)], 5, WOOD)
     b.blob([(14, 50), (12, 12), (20, 4), (68, 2), (116, 4), (124, 12), (122, 50)], dark)
     seats = rng.choice((2, 2, 3))
     width = 96 / seats
