@@ -1,0 +1,277 @@
+"""Reading what `torch.save` and `pickle` wrote, without running any of it.
+
+A pickle is a program: it names functions and classes and calls them. Here tensors, their storages and plain containers
+are all that is ever made. Every other class or function becomes an inert `Record` of what it was called with and of its
+attributes, so that a whole pickled module is a tree of records that ends in tensors.
+
+`torch.save` has two forms: a zip archive (PyTorch 1.6 and later) with the pickle in `data.pkl` and a file for each
+storage, and before that a row of pickles followed by the storages' bytes.
+"""
+
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from showtell.core.errors import UserError
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older form
+DTYPES: dict[str, torch.dtype] = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+
+
+class Record:
+    """An object of the file that is not made: the name of its class, what that was called with, its attributes."""
+
+    name = "record"
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "Record":
+        record = object.__new__(cls)
+        record.arguments = arguments
+        record.attributes = dict(named)
+        record.items = []
+        return record
+
+    def __init__(self, *arguments: Any, **named: Any):
+        pass
+
+    arguments: tuple[Any, ...]
+    attributes: dict[str, Any]
+    items: list[Any]
+
+    def __setstate__(self, state: Any) -> None:
+        for part in state if isinstance(state, tuple) else (state,):  # (dict, slots) or either
+            if isinstance(part, dict):
+                self.attributes.update({str(key): value for key, value in part.items()})
+
+    def append(self, item: Any) -> None:
+        self.items.append(item)
+
+    def extend(self, items: Any) -> None:
+        self.items.extend(items)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.attributes[str(key)] = value
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a record of a foreign file is not to be written again")
+
+
+class _Storage:
+    """Numbers of one type in a row; the bytes of the older form come after the pickle that names them."""
+
+    def __init__(self, dtype: torch.dtype, count: int, content: bytes | None):
+        self.dtype, self.count, self.content = dtype, count, content
+
+
+class _LazyTensor:
+    """A view of a storage, made when all storages have their bytes."""
+
+    def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]):
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+    def tensor(self) -> Tensor:
+        storage = self.storage
+        if not isinstance(storage, _Storage) or storage.content is None:
+            raise ValueError("a tensor without a storage")
+        numbers = [self.offset, *self.size, *self.stride]
+        if len(self.size) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("a tensor with a broken shape")
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
+        if 0 not in self.size and last >= storage.count:
+            raise ValueError("a tensor larger than its storage")
+        flat = torch.frombuffer(bytearray(storage.content), dtype=storage.dtype) if storage.count else torch.empty(0)
+        return flat.as_strided(self.size, self.stride, self.offset).clone()
+
+
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _LazyTensor:
+    return _LazyTensor(storage, offset, tuple(size), tuple(stride))
+
+
+def _rebuild_parameter(data: Any, *rest: Any) -> Any:
+    return data
+
+
+def _empty_dictionary(*items: Any) -> dict[Any, Any]:
+    return dict(*items) if items and isinstance(items[0], list | tuple | dict) else {}
+
+
+class _Plain:
+    """A callable of ours, given out in place of the function of the same meaning; nothing can be set on it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]):
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes what reads it")
+
+
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch.nn.parameter", "Parameter"): _rebuild_parameter,
+    ("torch", "Size"): lambda sizes=(): tuple(sizes),
+    ("collections", "OrderedDict"): _empty_dictionary,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Knows tensors and plain containers. `storage(kind, key, count)` gives a storage by its name in the file."""
+
+    def __init__(self, file: BinaryIO, storage: Callable[[str, str, int], _Storage] | None):
+        super().__init__(file, encoding="latin1")  # latin1 also reads what Python 2 wrote
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _KNOWN.get((module, name))
+        if known is not None:
+            return _Plain(known)
+        return type("Record", (Record,), {"name": f"{module}.{name}"})  # a new class each time: they share nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._storage is None or not isinstance(pid, tuple) or not pid:
+            raise pickle.UnpicklingError("it refers to something outside of it")
+        if pid[0] == "module":  # the older form keeps a class with its source
+            return pid[1]
+        if len(pid) < 5 or pid[0] != "storage" or type(pid[4]) is not int or pid[4] < 0:
+            raise pickle.UnpicklingError("it names a storage that makes no sense")
+        kind = getattr(pid[1], "name", str(pid[1])).rpartition(".")[2]
+        return self._storage(kind, str(pid[2]), pid[4])
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What `torch.save` or `pickle` wrote to `path`: dicts, lists, tensors on the processor, and `Record`s.
+
+    `UserError` when the file is neither, is damaged, or holds a pickle that makes no sense. Nothing in it runs.
+    """
+    try:
+        with open(path, "rb") as file:
+            if zipfile.is_zipfile(file):
+                return _finished(_read_zip(file))
+            file.seek(0)
+            return _finished(_read_legacy(file))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, TypeError, KeyError, IndexError,
+            AttributeError, ImportError, UnicodeDecodeError, OverflowError, MemoryError, RecursionError,
+            RuntimeError, struct.error) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise UserError(f"{path} is not a checkpoint that can be read safely: {reason}") from None
+
+
+def _read_zip(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+        if len(names) != 1:
+            raise ValueError("a zip archive without one data.pkl")
+        folder = names[0].rpartition("/")[0]
+        found: dict[str, _Storage] = {}
+
+        def storage(kind: str, key: str, count: int) -> _Storage:
+            if key not in found:
+                dtype = _dtype(kind)
+                info = archive.getinfo(f"{folder}/data/{key}")
+                if info.file_size != count * dtype.itemsize or info.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"storage {key} has another size than it says")
+                found[key] = _Storage(dtype, count, archive.read(info))
+            return found[key]
+
+        return _InertUnpickler(io.BytesIO(archive.read(names[0])), storage).load()
+
+
+def _read_legacy(file: BinaryIO) -> Any:
+    """The older form, or a plain pickle."""
+    first = _InertUnpickler(file, None).load()
+    if first != LEGACY_MAGIC:
+        return first
+    for _ in range(2):  # protocol, and what the machine was like
+        _InertUnpickler(file, None).load()
+    found: dict[str, _Storage] = {}
+
+    def storage(kind: str, key: str, count: int) -> _Storage:
+        return found.setdefault(key, _Storage(_dtype(kind), count, None))
+
+    content = _InertUnpickler(file, storage).load()
+    for key in _InertUnpickler(file, None).load():
+        (count,) = struct.unpack("<q", file.read(8))
+        one = found[str(key)]
+        size = one.count * one.dtype.itemsize
+        one.content = file.read(size)
+        if count != one.count or len(one.content) != size:
+            raise ValueError(f"storage {key} is cut short")
+    return content
+
+
+def _dtype(kind: str) -> torch.dtype:
+    if kind not in DTYPES:
+        raise ValueError(f"numbers of an unknown type {kind[:40]!r}")
+    return DTYPES[kind]
+
+
+def _finished(content: Any) -> Any:
+    """`content` with tensors in place of views; each object once, however often it is met."""
+    done: dict[int, Any] = {}
+
+    def finish(value: Any) -> Any:
+        if isinstance(value, _LazyTensor):
+            if id(value) not in done:
+                done[id(value)] = value.tensor()
+            return done[id(value)]
+        if not isinstance(value, dict | list | tuple | Record) or id(value) in done:
+            return done.get(id(value), value)
+        if isinstance(value, tuple):
+            return tuple(finish(item) for item in value)
+        done[id(value)] = value
+        if isinstance(value, dict):
+            value.update({key: finish(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            value[:] = [finish(item) for item in value]
+        else:
+            value.attributes = finish(value.attributes)
+            value.items, value.arguments = finish(value.items), finish(value.arguments)
+        return value
+
+    return finish(content)
+
+
+def module_state(module: Any) -> dict[str, Tensor]:
+    """The state dict of a pickled `nn.Module`'s record (or a state dict as it is): names of tensors as PyTorch's."""
+    if isinstance(module, dict):
+        return {str(name): tensor for name, tensor in module.items() if isinstance(tensor, Tensor)}
+    if not isinstance(module, Record):
+        raise UserError("the checkpoint holds no module where one is expected")
+    state: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Record]] = [("", module)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, record = waiting.pop()
+        if id(record) in seen:
+            continue
+        seen.add(id(record))
+        for group in ("_parameters", "_buffers"):
+            for name, tensor in _items(record.attributes.get(group)):
+                if isinstance(tensor, Tensor):
+                    state[f"{prefix}{name}"] = tensor
+        for name, child in _items(record.attributes.get("_modules")):
+            if isinstance(child, Record):
+                waiting.append((f"{prefix}{name}.", child))
+    return state
+
+
+def _items(group: Any) -> list[tuple[Any, Any]]:
+    return list(group.items()) if isinstance(group, dict) else []

@@ -1,0 +1,104 @@
+"""Checkpoints are read without running anything in them."""
+
+import os
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from showtell.core.errors import UserError
+from showtell.core.inert_pickle import Record, module_state, read_checkpoint
+
+
+class Small(nn.Module):
+    """Whole modules are pickled by reference to their class, which reading must not look up."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.Linear(4, 2)
+        self.tied = self.head
+        self.size = 14
+
+
+class Words:
+    def __init__(self):
+        self.word2idx, self.idx = {"a": 0, "dog": 1}, 2
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_whole_module_becomes_its_state_dict(tmp_path, modern):
+    module = Small()
+    torch.save({"epoch": 3, "model": module}, tmp_path / "x.pth", _use_new_zipfile_serialization=modern)
+    content = read_checkpoint(tmp_path / "x.pth")
+    assert content["epoch"] == 3 and isinstance(content["model"], Record)
+    assert content["model"].attributes["size"] == 14
+    state = module_state(content["model"])
+    expected = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("tied")}
+    found = {name.replace("tied.", "head."): tensor for name, tensor in state.items()}
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor)
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_state_dicts_views_and_types_come_back(tmp_path, modern):
+    base = torch.arange(12.0)
+    content = OrderedDict(part=base.view(3, 4)[1:, ::2], half=base.half(), ints=base.long(), none=base[:0])
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=modern)
+    found = read_checkpoint(tmp_path / "x.pth")
+    for name, tensor in content.items():
+        assert torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype
+
+
+def test_a_pickled_object_is_a_record_of_its_attributes(tmp_path):
+    (tmp_path / "vocab.pkl").write_bytes(pickle.dumps(Words()))
+    record = read_checkpoint(tmp_path / "vocab.pkl")
+    assert record.name.endswith("Words") and record.attributes == {"word2idx": {"a": 0, "dog": 1}, "idx": 2}
+
+
+class Hostile:
+    def __init__(self, call, *arguments):
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self):
+        return self.call, self.arguments
+
+
+def test_nothing_in_a_file_runs(tmp_path):
+    mark = tmp_path / "ran"
+    for number, call in enumerate((os.system, eval, exec)):
+        text = f"touch {mark}" if call is os.system else f"open({str(mark)!r}, 'w')"
+        torch.save({"model": Hostile(call, text)}, tmp_path / f"{number}.pth")
+        content = read_checkpoint(tmp_path / f"{number}.pth")
+        assert isinstance(content["model"], Record) and content["model"].arguments == (text,)
+    assert not mark.exists()
+
+
+def test_a_pickle_cannot_change_what_reads_the_next_one(tmp_path):
+    """BUILD sets attributes on whatever is on the stack: also on what stands for a known function."""
+    hostile = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}(U\x05_callU\x01xub."
+    (tmp_path / "x.pkl").write_bytes(hostile)
+    with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
+        read_checkpoint(tmp_path / "x.pkl")
+    torch.save(torch.ones(2), tmp_path / "good.pth")
+    assert torch.equal(read_checkpoint(tmp_path / "good.pth"), torch.ones(2))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"no pickle at all", b"\x80\x02X\xff\xff\xff\x7fabc", b"PK\x03\x04junk",
+                                     b"\x80\x02" + b"(" * 100 + b".", b"\x80\x02cos\nsystem\n."[:-3]])  # fmt: skip
+def test_damaged_files_are_one_line(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(UserError, match="is not a checkpoint that can be read safely: .+"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
+    torch.save(torch.ones(4), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "x.pth").read_bytes()
+    assert content.count(b"K\x04\x85") >= 1  # its size, (4,)
+    (tmp_path / "x.pth").write_bytes(content.replace(b"K\x04\x85", b"K\x7f\x85"))
+    with pytest.raises(UserError, match="a tensor larger than its storage"):
+        read_checkpoint(tmp_path / "x.pth")
