@@ -1,0 +1,32 @@
+"""The caption in the picture's own metadata, by exiftool, which knows how to write into every common format."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from showtell.commands.alt_text.description import Origin
+from showtell.core.errors import UserError
+
+
+def find_exiftool() -> str:
+    found = shutil.which("exiftool")
+    if found is None:
+        raise UserError("--embed needs exiftool (Debian: libimage-exiftool-perl); without it choose --format xmp")
+    return found
+
+
+def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> None:
+    """Write `caption` into `picture` as XMP, in place; its pixels stay as they are. `UserError` when that fails.
+
+    Arguments go through standard input: a file's name that begins with a hyphen is no option there.
+    """
+    one_line = " ".join(caption.split())
+    arguments = [
+        "-overwrite_original", "-charset", "filename=utf8",
+        f"-XMP-dc:Description={one_line}", f"-XMP-iptcCore:AltTextAccessibility={one_line}",
+        f"-XMP-xmp:CreatorTool={origin}", str(picture.resolve()),
+    ]  # fmt: skip
+    done = subprocess.run([exiftool, "-@", "-"], input="\n".join(arguments), capture_output=True, text=True)
+    if done.returncode != 0:
+        reason = " ".join((done.stderr or done.stdout).split())[:200]
+        raise UserError(f"{picture}: exiftool could not write into it: {reason}")

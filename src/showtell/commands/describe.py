@@ -1,0 +1,41 @@
+"""`showtell describe`: alt text for folders of pictures, kept where other programs read it.
+
+What needs the networks is in `alt_text`, imported when all arguments are known to be right.
+"""
+
+import argparse
+from pathlib import Path
+
+from showtell.core.errors import UserError
+from showtell.core.paths import FINETUNE_MODEL
+
+FORMATS = ("xmp", "txt", "csv", "jsonl")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Describe every picture of folders, and keep the descriptions beside the pictures or in a table. What is done "
+        "is not done again unless the picture or the model has changed."
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="FOLDER|FILE", help="folders with all below them")
+    parser.add_argument("--model", type=Path, default=FINETUNE_MODEL, metavar="DIR", help="default %(default)s")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="xmp",
+        help="xmp: sidecars, photo.jpg.xmp | txt: photo.jpg.txt | csv, jsonl: one table (default xmp)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="FILE", help="of csv and jsonl (default alt-text.csv, .jsonl)")
+    parser.add_argument("--embed", action="store_true", help="also write into the pictures themselves, by exiftool")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be described, and write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe what has no description yet; 1 if a picture could not be described (its line is on stderr)."""
+    if args.output is not None and args.format not in ("csv", "jsonl"):
+        raise UserError(f"--output is for --format csv and jsonl; {args.format} is written beside each picture")
+    for path in args.pictures:
+        if not path.exists():
+            raise UserError(f"{path} does not exist")
+    output = args.output or Path(f"alt-text.{args.format}")
+    from showtell.commands.alt_text.session import describe  # imports torch
+
+    return 0 if describe(args.pictures, args.model, args.format, output, args.embed, args.dry_run) else 1
