@@ -126,7 +126,8 @@ def test_fine_tuning_detects_words_beside_the_captions():
         detected = both.detector.loss(both.detector(both.encoder.feature_map(batch.images)), batch.targets, batch.mask)
     torch.testing.assert_close(loss.detach(), captions.loss(batch).detach() + 0.5 * detected / 4)
     loss.backward()
-    assert all(p.grad is not None for p in (*both.detector.parameters(), *both.encoder.backbone.network.layer2.parameters()))
+    learning = (*both.detector.parameters(), *both.encoder.backbone.network.layer2.parameters())
+    assert all(p.grad is not None for p in learning)
     assert {name for name in both.weights() if name.startswith("detector.")} == {
         "detector.detect.weight", "detector.detect.bias", "detector.words",
     }  # fmt: skip

@@ -149,7 +149,8 @@ def test_frozen_blocks_cost_no_gradients():
     encoder.train_from("layer4")
     encoder.train()
     encoder(pictures()).sum().backward()
-    with_gradient = {name.split(".")[0] for name, p in encoder.backbone.network.named_parameters() if p.grad is not None}
+    parameters = encoder.backbone.network.named_parameters()
+    with_gradient = {name.split(".")[0] for name, p in parameters if p.grad is not None}
     assert with_gradient == {"layer4"}
 
 
@@ -208,7 +209,8 @@ def test_weights_drawn_follow_the_seed():
 )  # fmt: skip
 def test_a_cell_sees_what_lies_around_its_shifted_middle(name, node, size):
     encoder = encoder_of(name, "grid", node, size).double()
-    for layer, module in list(encoder.backbone.network.named_modules()):  # every pixel counts alike: the middle is the view's
+    # every pixel counts alike: the middle is the view's
+    for layer, module in list(encoder.backbone.network.named_modules()):
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
         if isinstance(module, torch.nn.MaxPool2d):

@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
-    """A twin of `network` that shares its layers, with those that are not `learning` simplified (they are in eval mode)."""
+    """A twin of `network` that shares its layers; those not `learning` (in eval mode) are simplified."""
     twin = fx.GraphModule(network, copy.deepcopy(network.graph))
     _fold_norms(twin, _at_rest(twin, learning))
     _sum_in_place(twin, _at_rest(twin, learning))
