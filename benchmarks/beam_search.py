@@ -15,34 +15,39 @@ import torch
 from measure import Result, alternate, arguments, device_name, report, require, seconds, threads
 from plain import PlainDecoder, PlainEncoder, beam_search
 
+from showtell.core.precision import Precision
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import SPECIALS, Vocabulary
 from showtell.generation.captioner import Captioner
+from showtell.generation.model import Model
+from showtell.generation.search_params import SearchParams
 
 TARGET = 40.0
 
 
-def captioner_of(sizes: setting.Sizes) -> Captioner:
+def captioner_of(sizes: setting.Sizes, precision: Precision = "fp32") -> Captioner:
     decoder = setting.speaks(setting.decoder_of(sizes), sizes)
     words = [f"word{number}" for number in range(len(SPECIALS), sizes.words)]
     transform = Transform(sizes.pixels, "stretch")
     params = setting.published("decoder")
-    return Captioner(setting.encoder_of(sizes), decoder, params, Vocabulary(words, [1] * len(words)), transform, "fp32")
+    vocabulary, search = Vocabulary(words, [1] * len(words)), setting.published("search")
+    model = Model(setting.encoder_of(sizes), decoder, params, vocabulary, transform, precision)
+    return Captioner(model, SearchParams.of(setting.published("beam"), search))
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
     sizes, images, timed = (setting.QUICK, 6, 2) if args.quick else (setting.FULL, 50, 5)
     captioner, pictures = captioner_of(sizes), setting.pictures(sizes, images)
-    encoder = PlainEncoder(captioner.encoder, setting.published("decoder").grid).to(pictures.device)
-    decoder = PlainDecoder(captioner.decoder).to(pictures.device)
-    beam, search = setting.published("beam"), setting.published("search")
+    encoder = PlainEncoder(captioner.model.encoder, setting.published("decoder").grid).to(pictures.device)
+    decoder = PlainDecoder(captioner.model.decoder).to(pictures.device)
+    beam, longest = captioner.search.beam, captioner.search.max_length
 
     def plain(few: torch.Tensor) -> list[str]:
-        found = [beam_search(decoder, encoder(one), beam, search.max_length) for one in few.split(1)]
-        return [captioner.vocabulary.caption(tokens) for tokens in found]
+        found = [beam_search(decoder, encoder(one), beam, longest) for one in few.split(1)]
+        return [captioner.model.vocabulary.caption(tokens) for tokens in found]
 
     def ours() -> list[str]:
-        return [best.text for best, *_ in captioner.generate(pictures, beam, attention=False, **search.model_dump())]
+        return [best.text for best, *_ in captioner.generate(pictures, attention=False)]
 
     theirs, found = plain(pictures), ours()
     other = sum(a != b for a, b in zip(theirs, found, strict=True))

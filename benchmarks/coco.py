@@ -29,6 +29,7 @@ from showtell.data.batches import Batch
 from showtell.data.datasets.coco import COCO
 from showtell.data.resizing import workers
 from showtell.encoders.features import row_shape
+from showtell.evaluation.judge import ALTERNATIVES
 from showtell.generation.captioner import Captioner
 
 GROWTH = Path(__file__).resolve().parents[1] / "docs" / "growth.tsv"
@@ -85,20 +86,20 @@ def validated(updates: setting.Updates, captioner: Captioner, batch: Batch) -> N
     """
     network = updates.network.eval()
     network.loss(batch)
-    captioner.decode(network.features(batch.images), setting.published("train").validation_beam, attention=False)
+    beam = setting.published("train").validation_beam
+    captioner.decode(network.features(batch.images), attention=False, beam=beam, length_penalty=0.0, block_ngrams=0)
     network.train()
 
 
 def evaluated(sizes: setting.Sizes, images: int, rounds: int) -> Work:
     """Captions of test by both models, and of val with each decoding that is compared."""
-    captioner, pictures = captioner_of(sizes), setting.pictures(sizes, images)
-    captioner.precision = "auto"
-    search, sweep = setting.published("search").model_dump(), setting.published("sweep")
+    captioner, pictures = captioner_of(sizes, precision="auto"), setting.pictures(sizes, images)
+    sweep = setting.published("sweep")
     encoding = once(lambda: captioner.encode(pictures), rounds) / images
     features = captioner.encode(pictures)
-    beam = setting.published("beam")
-    generating = once(lambda: captioner.decode(features, beam, **search), rounds) / images
-    each = [once(lambda b=b: captioner.decode(features, b, attention=False, **search), 1) / images for b in sweep.beams]
+    n_best = min(captioner.search.beam, ALTERNATIVES)
+    generating = once(lambda: captioner.decode(features, n_best), rounds) / images
+    each = [once(lambda b=b: captioner.decode(features, attention=False, beam=b), 1) / images for b in sweep.beams]
     swept = len(sweep.length_penalties) * sum(each)
     image = encoding + generating
     return Work("`evaluate`, its captions", image, 2 * TEST * image + VAL * (encoding + swept))

@@ -146,7 +146,7 @@ def check(folder: Path) -> list[str]:
     found = read_json(folder / paths.HYPOTHESES)
     if [str(one["image_id"]) for one in found] != grids["test"].ids:
         raise UserError(f"{len(found)} captions for {len(grids['test'])} test images")
-    best = Captioner.load(folder / paths.FINETUNE_MODEL).caption([jpeg(1, 640, 480)], attention=True)[0]
+    best = Captioner.load(folder / paths.MODEL).caption([jpeg(1, 640, 480)], attention=True)[0]
     if best.attention is None or best.attention.shape[1] != 14 * 14:
         raise UserError("attention is not over 14 x 14 cells")
     return [one["caption"] for one in found]

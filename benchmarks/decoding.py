@@ -15,7 +15,8 @@ from measure import Result, against, arguments, device_name, report, require, se
 from plain import PlainDecoder, beam_search
 
 from showtell.core.precision import Precision, autocast
-from showtell.generation.captioner import search_captions
+from showtell.generation.decoding import search_captions
+from showtell.generation.search_params import SearchParams
 
 TARGETS: dict[Precision, float] = {"fp32": 12.0, "bf16": 25.0}
 
@@ -26,9 +27,8 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     tutorial = PlainDecoder(decoder).to(setting.device())
     features = setting.grids(sizes, images).float()
     stored = setting.pooled(features, setting.published("decoder").grid).split(1)
-    beam, search = setting.published("beam"), setting.published("search")
-
-    options = search.model_dump(exclude={"precision", "detection_weight"})
+    beam = setting.published("beam")
+    search = SearchParams.of(beam, setting.published("search"))
 
     def plain(few: int) -> list[list[int]]:
         return [beam_search(tutorial, grid, beam, search.max_length) for grid in stored[:few]]
@@ -36,7 +36,7 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     @torch.inference_mode()
     def ours(precision: Precision) -> list[list[int]]:
         with autocast(precision):
-            return [best.tokens for best, *_ in search_captions(decoder, features, beam, **options)]
+            return [best.tokens for best, *_ in search_captions(decoder, features, search)]
 
     theirs, found = plain(images), {precision: ours(precision) for precision in TARGETS}
     same = {p: sum(a == b for a, b in zip(theirs, tokens, strict=True)) for p, tokens in found.items()}

@@ -40,7 +40,7 @@ from showtell.core.progress import log
 from showtell.encoders.features import load_encoder
 from showtell.encoders.network import state_hash
 from showtell.encoders.weights import bare_network
-from showtell.generation.captioner import Captioner
+from showtell.generation.bundle import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
@@ -222,11 +222,11 @@ def keep_seconds(plan: Plan, folder: Path, stage: str, seconds: list[float]) -> 
 def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
     """All that the table shows of a finished run, and the metrics it is from."""
     metrics = folder / "metrics"
-    frozen, captioner = (Captioner.load(folder / "data" / "models" / stage) for stage in PASSES)
-    decoder = learning = size_of(captioner.decoder)
+    frozen, model = (load_model(folder / "data" / "models" / stage) for stage in PASSES)
+    decoder = learning = size_of(model.decoder)
     if params["finetune"]["epochs"]:
-        captioner.encoder.train_from(params["finetune"]["trainable_from"])
-        learning += size_of(captioner.encoder)
+        model.encoder.train_from(params["finetune"]["trainable_from"])
+        learning += size_of(model.encoder)
     stages = {}
     for stage in PASSES:
         path = seconds_file(plan, folder, stage)

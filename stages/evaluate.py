@@ -12,23 +12,26 @@ from showtell.evaluation.known_objects import held_out_metrics
 from showtell.evaluation.report import write_report
 from showtell.evaluation.report.evaluated import read_curves, report_data
 from showtell.evaluation.summary import provenance, summary
+from showtell.generation.bundle import load_model, serve_model
 from showtell.generation.captioner import Captioner
+from showtell.generation.search_params import SearchParams
 from showtell.learning.curves import write_table
 
 
 def main() -> str | None:
-    beam, search = load("beam"), load("search")
+    search = SearchParams.of(load("beam"), load("search"))
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
     objects = read_json(paths.OBJECTS)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
-    captioner = Captioner.load(paths.FINETUNE_MODEL)
-    tuned = evaluate(captioner, test, objects, beam, search, meteor=is_main())
-    frozen = evaluate(Captioner.load(paths.TRAIN_MODEL), test, objects, beam, search).metrics
+    captioner, before = (Captioner(load_model(path), search) for path in (paths.FINETUNE_MODEL, paths.TRAIN_MODEL))
+    tuned = evaluate(captioner, test, objects, meteor=is_main())
+    frozen = evaluate(before, test, objects).metrics
     unseen = unseen_part(tuned, objects)
-    swept = sweep(captioner, val, load("sweep"), search)
+    swept = sweep(captioner, val, load("sweep"))
     if not is_main():
         return None
+    serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(
         paths.METRICS / "evaluate.json",
@@ -48,8 +51,7 @@ def main() -> str | None:
         "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in ("train", "finetune")},
         "sweep": swept,
     }
-    decoding = {"beam": beam, "search": search.model_dump()}
-    report = report_data(load("dataset"), tuned, test, train, objects, captioner, decoding, **tables)
+    report = report_data(load("dataset"), tuned, test, train, objects, captioner, **tables)
     write_report(paths.REPORT, report)
     write_json(paths.METRICS / "provenance.json", provenance(load("dataset"), test, captioner, __file__))
     return summary(tuned, frozen, intervals)

@@ -11,7 +11,8 @@ from showtell.decoders import build_decoder
 from showtell.decoders.embeddings import begin_with_word_vectors
 from showtell.encoders.features import load_encoder, open_features
 from showtell.encoders.network import state_hash
-from showtell.generation.captioner import Captioner
+from showtell.generation.bundle import save_model
+from showtell.generation.model import Model
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import best_row, told, write_curves
@@ -38,8 +39,8 @@ def main() -> str | None:
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not is_main():
             return None
-        captioner = Captioner(encoder, decoder, shape, vocabulary, transform, precision)
-        captioner.save(paths.TRAIN_MODEL, notes=best_row(history, params.select))
+        model = Model(encoder, decoder, shape, vocabulary, transform, precision)
+        save_model(model, paths.TRAIN_MODEL, notes=best_row(history, params.select))
         write_curves("train", history, params.select)
         place.finish()
     return f"the model is in {paths.TRAIN_MODEL}; {told(history, params.select)}"

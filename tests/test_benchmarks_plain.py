@@ -16,7 +16,8 @@ import measure
 import plain
 import setting
 
-from showtell.generation.captioner import search_captions
+from showtell.generation.decoding import search_captions
+from showtell.generation.search_params import PLAIN
 
 SIZES = setting.QUICK
 MAPS = replace(SIZES, pixels=128)  # 4 x 4 cells, so that pooling to 14 x 14 mixes some
@@ -80,7 +81,7 @@ def test_search_finds_the_same_captions(width):
     decoder = setting.speaks(setting.decoder_of(SIZES), SIZES)
     grids = setting.grids(SIZES, 12).float()
     with torch.inference_mode():
-        ours = search_captions(decoder, grids, width, max_length=50)
+        ours = search_captions(decoder, grids, PLAIN.override(beam=width, max_length=50))
     step_by_step = plain.PlainDecoder(decoder)
     theirs = [plain.beam_search(step_by_step, setting.pooled(g[None], 14), width, 50) for g in grids]
     assert theirs == [best[0].tokens for best in ours]
@@ -94,7 +95,7 @@ def test_search_without_an_end_gives_the_best_unfinished_caption():
         decoder.output.bias[[0, 1, 2, 3]] = -1e4
     grids = setting.grids(SIZES, 2).float()
     with torch.inference_mode():
-        ours = search_captions(decoder, grids, 3, max_length=6)
+        ours = search_captions(decoder, grids, PLAIN.override(beam=3, max_length=6))
     theirs = [plain.beam_search(plain.PlainDecoder(decoder), setting.pooled(g[None], 14), 3, 6) for g in grids]
     assert theirs == [best[0].tokens for best in ours]
 

@@ -11,6 +11,7 @@ from tiny_model import tiny_captioner
 from showtell.commands import cli
 from showtell.core.errors import UserError
 from showtell.core.progress import log
+from showtell.generation.bundle import save_model
 
 
 def write_picture(path, seed=0, size=(80, 60)):
@@ -28,7 +29,7 @@ def width_of(path):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_captioner().save(folder, notes={})
+    save_model(tiny_captioner().model, folder, notes={})
     return folder
 
 
@@ -140,10 +141,11 @@ def test_attention_of_several_images_gets_their_names(caption, place):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--beam", 0], "--beam 0: must be 1 to 100"),
-        (["--n-best", 6], "--n-best 6: must be 1 to the width of the beam, 5"),
-        (["--length-penalty", -1], "--length-penalty"),
-        (["--length-penalty", "nan"], "--length-penalty"),
+        (["--beam", 0], "beam = 0: input should be greater than or equal to 1"),
+        (["--n-best", 6], "n_best = 6: must be 1 to the width of the beam, 5"),
+        (["--n-best", 0], "n_best = 0: must be 1 to the width of the beam, 5"),
+        (["--length-penalty", -1], "length_penalty = -1.0"),
+        (["--length-penalty", "nan"], "length_penalty = nan"),
         (["--attention", "out.txt"], "--attention out.txt"),
     ],
 )
@@ -203,7 +205,7 @@ def test_names_that_are_no_text(caption, place):
 
 def test_attention_of_a_model_that_crops_is_drawn_on_what_it_saw(place, tmp_path_factory):
     folder = tmp_path_factory.mktemp("crop")
-    tiny_captioner(fit="crop").save(folder, notes={})
+    save_model(tiny_captioner(fit="crop").model, folder, notes={})
     write_picture(place / "wide.png", size=(400, 100))
     cli.dispatch(["caption", "wide.png", "--model", str(folder), "--attention", "out.png", "--max-length", "4"])
     assert width_of(place / "out.png") < 1000  # a square and its tiles, not a strip

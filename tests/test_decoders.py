@@ -125,6 +125,40 @@ def test_forward_is_step_by_step(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+def test_steps_are_step_by_step_and_follows_weights_that_change(name):
+    params, decoder = decoder_of(name)
+    features, inputs, _ = batch(params)
+    for _ in range(2):
+        state, step = decoder.start(features), decoder.steps()
+        for tokens in inputs[:, :1, :2].unbind(2):
+            prepared, after = step(state, tokens)
+            torch.testing.assert_close(prepared, decoder.step(state, tokens)[0], rtol=0, atol=0)
+            state = after
+        with torch.no_grad():
+            for weight in decoder.parameters():
+                weight.mul_(1.5)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_state_belongs_to_images_and_beams_not_to_weights(name):
+    params, decoder = decoder_of(name)
+    one, three = (decoder.start(batch(params)[0][:count]) for count in (1, 3))
+    for few, many in zip(one.image + one.beam, three.image + three.beam, strict=True):
+        assert many.numel() == 3 * few.numel()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_attention_without_words_is_that_of_teacher_forcing(name, monkeypatch):
+    params, decoder = decoder_of(name)
+    whole = decoder(*batch(params)).attention
+    monkeypatch.setattr(decoder.output, "forward", lambda *_: pytest.fail("the vocabulary layer was computed"))
+    alone = decoder.attend(*batch(params))
+    assert (alone is None) == (whole is None)
+    if whole is not None:
+        torch.testing.assert_close(alone, whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_padding_has_no_influence(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)

@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from showtell.generation.search import Hypothesis, beam_search, repeats
+from showtell.core.errors import UserError
+from showtell.generation.choices import Hypothesis
+from showtell.generation.rules import repeats, rules_of
+from showtell.generation.search import generate
+from showtell.generation.search_params import PLAIN
 
 END, START = 0, 1  # of the tables: the other words have no special meaning
 HISTORIES = 97  # more histories than short searches meet, so that hardly any two share a row
@@ -49,9 +53,17 @@ def random_logits(seed: int, images: int = 1, words: int = 6, sharpness: float =
     return torch.randn(images, HISTORIES, words, generator=generator) * sharpness
 
 
+def found_by(
+    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), logit_bias: Tensor | None = None, **settings
+) -> list[list[Hypothesis]]:
+    """What `generate` finds with these settings over the plain ones."""
+    params = PLAIN.override(**settings)
+    return generate(step, state, start, END, params, rules_of(params, suppressed, logit_bias), n_best)
+
+
 def search(logits: Tensor, width: int, max_length: int, **options) -> list[list[Hypothesis]]:
     start = torch.full((len(logits),), START)
-    return beam_search(step, Table.of(logits), start, END, width, max_length, **options)
+    return found_by(step, Table.of(logits), start, beam=width, max_length=max_length, **options)
 
 
 def tutorial_search(logits: Tensor, width: int, max_length: int) -> tuple[list[int], float] | None:
@@ -122,7 +134,7 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
 
 @given(st.integers(0, 10**6), st.integers(1, 4))
 @settings(max_examples=25)
-def test_evidence_is_part_of_its_image_s_logits_at_every_step(seed, width):
+def test_a_logit_bias_is_part_of_its_image_s_logits_at_every_step(seed, width):
     logits, logit_bias = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
     found = search(logits, width, 9, n_best=2, logit_bias=logit_bias)
     expected = search(logits + logit_bias.unsqueeze(1), width, 9, n_best=2)
@@ -161,25 +173,25 @@ def chain(*rows: tuple[int, list[float]], words: int = 4) -> tuple:
     def chained(state: Table, tokens: Tensor) -> tuple[Tensor, Table]:
         return table[tokens], state.after(tokens)
 
-    return chained, Table.of(torch.zeros(1, HISTORIES, words)), torch.tensor([START]), END
+    return chained, Table.of(torch.zeros(1, HISTORIES, words)), torch.tensor([START])
 
 
 def test_length_penalty_prefers_longer_captions():
     # Ending at once has probability 0.4; word 2, then the end, 0.6 * 0.6 = 0.36 in two tokens.
     rows = (START, [0.4, 0.0, 0.6, 0.0]), (2, [0.6, 0.0, 0.4, 0.0])
-    plain = beam_search(*chain(*rows), width=3, max_length=5)[0][0]
+    plain = found_by(*chain(*rows), beam=3, max_length=5)[0][0]
     assert plain.tokens == [] and plain.logprob == pytest.approx(torch.tensor(0.4).log().item())
-    normalised = beam_search(*chain(*rows), width=3, max_length=5, length_penalty=1.0)[0][0]
+    normalised = found_by(*chain(*rows), beam=3, max_length=5, length_penalty=1.0)[0][0]
     assert normalised.tokens == [2]
     assert normalised.score == pytest.approx(torch.tensor(0.36).log().item() / 2)
 
 
 def test_no_ngram_twice():
     rows = (START, [0.05, 0.0, 0.9, 0.05]), (2, [0.05, 0.0, 0.05, 0.9]), (3, [0.1, 0.0, 0.8, 0.1])
-    free = beam_search(*chain(*rows), width=1, max_length=7)[0][0]
+    free = found_by(*chain(*rows), beam=1, max_length=7)[0][0]
     assert free.tokens == [2, 3, 2, 3, 2, 3, 2]
     for size in (1, 2, 3):
-        tokens = beam_search(*chain(*rows), width=3, max_length=7, block_ngrams=size)[0][0].tokens
+        tokens = found_by(*chain(*rows), beam=3, max_length=7, block_ngrams=size)[0][0].tokens
         grams = [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
         assert len(grams) == len(set(grams))
 
@@ -201,7 +213,7 @@ def test_n_best_are_different_and_in_order():
 
 def test_an_image_whose_beams_never_end_gets_its_best_unfinished_caption():
     rows = (START, [0.0, 0.0, 0.7, 0.3]), (2, [0.0, 0.0, 0.7, 0.3]), (3, [0.0, 0.0, 0.5, 0.5])
-    best = beam_search(*chain(*rows), width=3, max_length=4)[0][0]
+    best = found_by(*chain(*rows), beam=3, max_length=4)[0][0]
     assert not best.finished
     assert best.tokens == [2, 2, 2, 2]
     assert best.logprob == pytest.approx(4 * torch.tensor(0.7).log().item())
@@ -209,7 +221,7 @@ def test_an_image_whose_beams_never_end_gets_its_best_unfinished_caption():
 
 def test_any_finished_caption_is_better_than_an_unfinished_one():
     rows = (START, [0.0, 0.0, 0.9, 0.1]), (2, [0.0, 0.0, 1.0, 0.0]), (3, [0.9, 0.0, 0.1, 0.0])
-    found = beam_search(*chain(*rows), width=2, max_length=4, n_best=2)[0]
+    found = found_by(*chain(*rows), beam=2, max_length=4, n_best=2)[0]
     assert [h.finished for h in found] == [True, False]
     assert found[0].tokens == [3]
 
@@ -231,7 +243,7 @@ def test_impossible_words_are_never_taken():
 
 def test_fewer_sequences_than_beams():
     rows = ((START, [1.0, 0.0, 0.0, 0.0]),)
-    found = beam_search(*chain(*rows), width=5, max_length=4, n_best=5, suppressed=(1, 2, 3))[0]
+    found = found_by(*chain(*rows), beam=5, max_length=4, n_best=5, suppressed=(1, 2, 3))[0]
     assert [(h.tokens, h.finished) for h in found] == [([], True)]
 
 
@@ -245,3 +257,12 @@ def test_width_one_takes_the_best_word_each_time():
             break
         tokens.append(token)
     assert search(logits, 1, 8)[0][0].tokens == tokens
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_are_told_in_one_line(value):
+    logits = random_logits(11, images=3)
+    logits[1, 5:40, 2] = value
+    with pytest.raises(UserError, match=r"no numbers \(NaN\)") as caught:
+        search(logits, 3, 8, n_best=2)
+    assert "\n" not in str(caught.value)

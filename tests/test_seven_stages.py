@@ -42,7 +42,7 @@ def check_artefacts(folder: Path, test_ids: list[str]) -> None:
         metrics = read_json(paths.METRICS / "evaluate.json")
         assert metrics["bleu4"] is not None and metrics["cider"] >= 0 and metrics["frozen_bleu4"] is not None
         assert read_json(paths.SKIPPED) == []
-        for model in (paths.TRAIN_MODEL, paths.FINETUNE_MODEL):
+        for model in (paths.TRAIN_MODEL, paths.FINETUNE_MODEL, paths.MODEL):
             Captioner.load(model)
         assert not [path for path in Path("work").iterdir() if path.name != "downloads"]
 

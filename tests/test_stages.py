@@ -11,7 +11,7 @@ from conftest import ROOT, STAGES, run_stage, write_params
 from PIL import Image
 
 from showtell.data.store import RowReader, RowWriter
-from showtell.generation.captioner import Captioner
+from showtell.generation.bundle import load_model
 from showtell.learning import checkpoints
 from showtell.metrics.protocol import read_hypotheses
 
@@ -54,7 +54,7 @@ def test_evaluate_reports_test_unseen_and_frozen(pipeline):
 
 
 def test_train_leaves_the_encoder_as_it_was(pipeline):
-    before, after = (Captioner.load(pipeline / "data/models" / name) for name in ("train", "finetune"))
+    before, after = (load_model(pipeline / "data/models" / name) for name in ("train", "finetune"))
     from safetensors.torch import load_file
 
     frozen = load_file(pipeline / "data/models/encoder/encoder.safetensors")
@@ -63,12 +63,12 @@ def test_train_leaves_the_encoder_as_it_was(pipeline):
 
 
 def test_cached_features_are_what_serving_computes(pipeline):
-    captioner = Captioner.load(pipeline / "data/models/train")
+    model = load_model(pipeline / "data/models/train")
     import torch
 
     images = RowReader(pipeline / "data/images/val.h5", "images")
     grid = RowReader(pipeline / "data/features/val.h5", "grid")
-    online = captioner.encode(torch.from_numpy(images.rows([1, 4]))).numpy()
+    online = model.encode(torch.from_numpy(images.rows([1, 4]))).numpy()
     cached = grid.rows([1, 4]).astype(np.float32)
     assert (
         np.abs(online - cached).max() <= 0.02 * np.abs(cached).max()

@@ -12,7 +12,8 @@ from showtell.core.workplace import Workplace
 from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, START, UNK
 from showtell.decoders import Decoder, DecoderParams, build_decoder
-from showtell.generation.captioner import search_captions
+from showtell.generation.decoding import search_captions
+from showtell.generation.search_params import PLAIN
 from showtell.learning.augmentation import greyed
 from showtell.learning.caption_task import CaptionTask, TrainParams, word_dropout
 from showtell.learning.checkpoints import Checkpoints
@@ -353,7 +354,7 @@ def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
                 network.loss(batch)
     network.eval()
     with torch.inference_mode():
-        found = search_captions(decoder, batch.images, beam=2, max_length=8, allow_unknown=True)
+        found = search_captions(decoder, batch.images, PLAIN.override(beam=2, max_length=8, allow_unknown=True))
     assert [best.tokens for best, *_ in found] == [tokens[1:-1] for (tokens,) in captions]
 
 

@@ -11,6 +11,7 @@ from showtell.decoders import DecoderParams, build_decoder
 from showtell.encoders.backbone import ImageStatistics
 from showtell.encoders.network import Encoder
 from showtell.generation.captioner import Captioner
+from showtell.generation.model import Model
 
 WORDS = ["a", "red", "blue", "dog", "ball", "runs", "on", "the", "grass", "boat", "sea", "kite"]
 
@@ -32,4 +33,4 @@ def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid") -
     params = DecoderParams.model_validate(tiny_params()["decoder"])
     vocabulary = Vocabulary(WORDS, range(len(WORDS), 0, -1))
     decoder = build_decoder(params, encoder.channels, len(vocabulary))
-    return Captioner(encoder, decoder, params, vocabulary, Transform(size, fit), "fp32")
+    return Captioner(Model(encoder, decoder, params, vocabulary, Transform(size, fit), "fp32"))

@@ -1,93 +1,124 @@
 """Captioning a row of pictures, few at a time: read, caption, print, draw."""
 
 import json
+import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from PIL import Image
 
 from showtell.commands.inputs import Source
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
-from showtell.core.progress import log
-from showtell.data.transform import load_image
+from showtell.core.progress import log, printable
+from showtell.data.transform import Transform, load_image
 from showtell.evaluation.attention_pictures import draw_attention, seen
-from showtell.generation.captioner import BATCH, Caption, Captioner
+from showtell.generation.captioner import Caption, Captioner
 
 LARGEST = 1024  # pixels, the longer side of a picture that attention is drawn on
 
 
 def caption_photos(
-    model: Path, sources: Sequence[Source], options: Mapping[str, Any], drawings: Sequence[Path] | None, as_json: bool
-) -> bool:
+    folder: Path, sources: Sequence[Source], n_best: int, settings: Mapping[str, Any],
+    drawings: Sequence[Path] | None, as_json: bool,
+) -> bool:  # fmt: skip
     """Print the captions of `sources`, and draw them at the paths `drawings`; whether all of them could be read.
 
-    `options` are those of `Captioner.generate`. What is wrong with a picture goes to stderr, and the others go on.
+    `settings` of the search replace those of the model in `folder`. What is wrong with a picture goes to stderr, and
+    the others go on.
     """
-    captioner = Captioner.load(model)
-    whole, waiting = True, iter(enumerate(sources))
-    while batch := list(islice(waiting, BATCH)):
-        read = [_read(source, captioner, keep=drawings is not None) for _, source in batch]
-        found = _captions(read, captioner, {**options, "attention": drawings is not None})
-        for (index, source), result, captions in zip(batch, read, found, strict=True):
-            if isinstance(result, UserError):
-                whole = False
-                log(f"error: {result}")
-            for line in lines(source.shown, captions, as_json, problem=None if captions else str(result)):
-                print(line, flush=True)
-            if captions and drawings is not None:
-                _draw(drawings[index], result.picture, captions[0])
-    return whole
+    captioner = Captioner.load(folder)
+    captioner.search.override(**settings).check_n_best(n_best)
+    read = _Pictures(sources, captioner.model.transform if drawings is not None else None)
+    for captions in captioner.stream(read, n_best, drawings is not None, **settings):
+        for photo in read.up_to_a_whole_one():
+            _tell(photo, captions, drawings, as_json)
+    for photo in read.up_to_a_whole_one():
+        _tell(photo, [], drawings, as_json)
+    return read.whole
 
 
 class Photo(NamedTuple):
-    """A picture as the model sees it (uint8, (3, size, size)) and, to be drawn on, as people do."""
+    """A picture that was asked for, made small, to be drawn on; or why it could not be read."""
 
-    pixels: np.ndarray
-    picture: Image.Image | None
-
-
-def _read(source: Source, captioner: Captioner, keep: bool) -> Photo | UserError:
-    """A picture made small at once: a batch of photographs at their full size may not fit the memory."""
-    try:
-        picture = load_image(source.load())
-    except UserError as error:
-        message = str(error).replace(source.name, source.shown)
-        return UserError(message if source.shown in message else f"{source.shown}: {message}")
-    pixels = captioner.transform(picture)
-    if not keep:
-        return Photo(pixels, None)
-    small = seen(picture, captioner.transform)
-    small.thumbnail((LARGEST, LARGEST))
-    return Photo(pixels, small)
+    index: int
+    source: Source
+    picture: Image.Image | None = None
+    problem: str | None = None
 
 
-def _captions(
-    read: Sequence[Photo | UserError], captioner: Captioner, options: Mapping[str, Any]
-) -> Iterator[list[Caption]]:
-    """The captions of each picture, best first; none of one that could not be read."""
-    pixels = [photo.pixels for photo in read if isinstance(photo, Photo)]
-    found = iter(captioner.generate(torch.from_numpy(np.stack(pixels)), **options) if pixels else [])
-    return (next(found) if isinstance(photo, Photo) else [] for photo in read)
+class _Pictures:
+    """Iterates over the pictures that can be read, and remembers all of them until they are told of."""
+
+    def __init__(self, sources: Sequence[Source], draws_on: Transform | None):
+        self._sources, self._draws_on = sources, draws_on
+        self._waiting: deque[Photo] = deque()
+        self.whole = True
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        for index, source in enumerate(self._sources):
+            try:
+                picture = load_image(source.load())
+            except UserError as error:
+                message = str(error).replace(source.name, source.shown)
+                message = message if source.shown in message else f"{source.shown}: {message}"
+                self._waiting.append(Photo(index, source, problem=message))
+                self.whole = False
+                continue
+            small = None
+            if self._draws_on is not None:
+                small = seen(picture, self._draws_on).copy()
+                small.thumbnail((LARGEST, LARGEST))  # a batch of photographs at their full size may not fit the memory
+            self._waiting.append(Photo(index, source, small))
+            yield picture
+
+    def up_to_a_whole_one(self) -> Iterator[Photo]:
+        """Those that wait, the first that could be read being the last."""
+        while self._waiting:
+            photo = self._waiting.popleft()
+            yield photo
+            if photo.problem is None:
+                return
+
+
+def _tell(photo: Photo, captions: Sequence[Caption], drawings: Sequence[Path] | None, as_json: bool) -> None:
+    if photo.problem is not None:
+        log(f"error: {photo.problem}")
+    for line in lines(photo.source.shown, captions, as_json, photo.problem):
+        print(line, flush=True)
+    if photo.picture is not None and drawings is not None:
+        _draw(drawings[photo.index], photo.picture, captions[0])
 
 
 def lines(name: str, captions: Sequence[Caption], as_json: bool, problem: str | None = None) -> Iterator[str]:
-    """What is printed for one image: `name: caption`, with the log probability where there are several; or JSON."""
+    """What is printed for one image: `name: caption`, with the log probability where there are several; or JSON.
+
+    Of an image with a `problem` only JSON says so.
+    """
     if as_json:
         entries = [
             {"caption": c.text, "logprob": c.logprob, "score": c.score, "finished": c.finished} for c in captions
         ]
         more = {"captions": entries} if len(entries) > 1 else {}
-        content = {**entries[0], **more} if entries else {"error": problem}
-        yield json.dumps({"image": name, **content}, ensure_ascii=False)
-    elif len(captions) == 1:
-        yield f"{name}: {captions[0].text}"
-    else:
-        yield from (f"{name}: {caption.text}  ({caption.logprob:.2f})" for caption in captions)
+        content = {"error": problem} if problem is not None else {**entries[0], **more}
+        yield _json({"image": name, **content})
+    elif problem is None:
+        many = len(captions) > 1
+        shown = (f"{name}: {c.text}" + (f"  ({c.logprob:.2f})" if many else "") for c in captions)
+        yield from (printable(line).replace("\n", "\\n") for line in shown)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    """One line; what would steer a terminal, and what its encoding lacks, is escaped."""
+    text = json.dumps(content, ensure_ascii=False)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(content)
+    return text if printable(text) == text else json.dumps(content)
 
 
 def _draw(path: Path, picture: Image.Image, best: Caption) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from showtell.core.errors import UserError
-from showtell.core.paths import FINETUNE_MODEL
+from showtell.core.paths import MODEL
 
 if TYPE_CHECKING:
     import gradio
@@ -41,7 +41,7 @@ STYLE = f"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Serve a page on this machine, 127.0.0.1, that describes the photographs dropped on it."
-    parser.add_argument("--model", type=Path, default=FINETUNE_MODEL, metavar="DIR", help="default %(default)s")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
     parser.add_argument("--port", type=int, default=7860, help="default %(default)s; 0: any free one")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
 
@@ -111,7 +111,8 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                     label="Photograph",
                     elem_id="photo",
                 )
-                beam = gradio.Slider(1, 10, value=5, step=1, label="Beam width", elem_id="beam")
+                width = min(captioner.search.beam, 10)
+                beam = gradio.Slider(1, 10, value=width, step=1, label="Beam width", elem_id="beam")
             with gradio.Column(scale=3, min_width=320):
                 said = gradio.HTML(elem_id="said")
         for event in (photo.change, beam.release):
@@ -131,10 +132,11 @@ def describe(captioner: "Captioner", path: str | None, beam: int) -> str:
         return ""
     try:
         _check(Path(path))
-        picture = seen(load_image(path), captioner.transform)
-        beams = captioner.n_best([picture], beam, n_best=beam, max_length=30)[0]
+        picture = load_image(path)
+        beams = captioner.n_best([picture], n_best=beam, beam=beam)[0]
     except UserError as error:
         return f'<p role="alert">{escape(str(error).replace(str(path), Path(path).name))}</p>'
+    picture = seen(picture, captioner.model.transform)
     picture.thumbnail((TILE, TILE))
     return f"{_caption(picture, beams[0])}{_beams(beams)}"
 

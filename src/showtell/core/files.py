@@ -14,6 +14,8 @@ from typing import Any
 
 from showtell.core.errors import UserError
 
+FICLONE = 0x40049409  # Linux: ioctl_ficlone(2)
+
 # The rest of a temporary name: whose it is, and something that no other has.
 _TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write says, not naming the file
@@ -167,6 +169,42 @@ def move(source: Path, target: Path) -> None:
         shutil.move(source, temporary)
         os.replace(temporary, target)
     flush(target.parent)
+
+
+def link(source: Path, target: Path) -> None:
+    """`target` with the content of the file `source`, not copied where the file system can help it: a copy on write
+    (reflink), else a hard link, else a copy. Neither file may be changed in place afterwards, only replaced."""
+    real = Path(source).resolve()  # of a symbolic link, as DVC makes them, the content is meant
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _own_name(target)
+    try:
+        with naming(target, temporary):
+            _linked(real, temporary)
+            os.replace(temporary, target)
+        flush(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _linked(source: Path, target: Path) -> None:
+    for way in (_reflink, os.link):
+        try:
+            return way(source, target)
+        except FileNotFoundError:
+            raise
+        except OSError:  # not on this file system
+            target.unlink(missing_ok=True)
+    shutil.copy(source, target)
+    flush(target)
+
+
+def _reflink(source: Path, target: Path) -> None:
+    try:
+        import fcntl
+    except ImportError as error:  # Windows
+        raise OSError(str(error)) from None
+    with open(source, "rb") as old, open(target, "wb") as new:
+        fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
 
 
 SPARE = 64 << 20  # bytes of disk left free: a full disk breaks more than the work that filled it

@@ -28,9 +28,9 @@ SECTIONS = {
     "decoder": "showtell.decoders:DecoderParams",
     "train": "showtell.learning.caption_task:TrainParams",
     "finetune": "showtell.learning.caption_task:FinetuneParams",
-    "beam": "showtell.generation.search:BeamWidth",
-    "search": "showtell.generation.search:SearchParams",
-    "sweep": "showtell.generation.search:SweepParams",
+    "beam": "showtell.generation.search_params:BeamWidth",
+    "search": "showtell.generation.search_params:SearchSection",
+    "sweep": "showtell.generation.search_params:SweepParams",
     "evaluate": "showtell.evaluation.judge:EvaluateParams",
 }
 

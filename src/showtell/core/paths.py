@@ -25,6 +25,7 @@ TRAIN_MODEL = Path("data/models/train")
 FINETUNE_MODEL = Path("data/models/finetune")
 
 # evaluate
+MODEL = Path("data/model")  # the bundle that people serve
 HYPOTHESES = Path("data/hypotheses/test.json")
 ATTENTION = Path("data/attention")
 METRICS = Path("metrics")

@@ -79,12 +79,16 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 
+_TELL_ORIENTATION = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for it
+
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The picture upright in RGB; transparent parts become white, 16-bit values are scaled to 8 bits."""
     turn = _UPRIGHT.get(orientation(image))
     if turn is not None:
         image = image.transpose(turn)
+        for key in _TELL_ORIENTATION:  # or whoever gets the picture next turns it again
+            image.info.pop(key, None)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if image.mode == "RGB":

@@ -100,16 +100,22 @@ class AttentionDecoder(Decoder):
         return logits, state._replace(beam=beam)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
+        hidden, context, attention = self._read(features, inputs, mask)
+        real_context = at_real_positions(context, mask) if self.context_output is not None else None
+        logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)
+        return Decoded(logits, attention)
+
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+        return self._read(features, inputs, mask)[2]
+
+    def _read(self, features: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Hidden states, contexts and attention after each input, each (image, caption, step, ...)."""
         (grid, keys), beam = self.start(features).repeat(inputs.shape[1])
         word_weight, weights = self._weights(grid, keys)
         loop = grid, keys, beam, self._word_gates(inputs, word_weight), weights
         if self.upper.cells:
-            hidden, context, attention = self._layered(active_corner(mask), *loop)
-        else:
-            hidden, context, attention = recur(self.cell, active_corner(mask), self._pooling(grid), *loop)
-        real_context = at_real_positions(context, mask) if self.context_output is not None else None
-        logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)
-        return Decoded(logits, attention)
+            return self._layered(active_corner(mask), *loop)
+        return recur(self.cell, active_corner(mask), self._pooling(grid), *loop)
 
     def _pooling(self, grid: Tensor) -> Tensor | None:
         """(pooled cell, cell), or None where the encoder's own grid is attended to."""

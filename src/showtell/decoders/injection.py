@@ -89,6 +89,9 @@ class InjectionDecoder(Decoder):
         hidden, _ = self._run(beam, inputs)  # (image, caption, step, hidden)
         return Decoded(self.output(self.dropout(at_real_positions(hidden, mask))), None)  # (real position, word)
 
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> None:
+        """These do not look at the image again."""
+
     def _run(self, beam: tuple[Tensor, ...], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Read tokens (image, caption, step): the top layer's (image, caption, step, hidden), and the state."""
         images, captions, steps = tokens.shape

@@ -35,7 +35,6 @@ class State(NamedTuple):
         """Only these images (indices)."""
         return self._replace(image=tuple(x[images] for x in self.image), beam=tuple(x[images] for x in self.beam))
 
-
     def repeat(self, captions: int) -> "State":
         """For so many captions of an image, from a state for one."""
         return self._replace(beam=tuple(x.expand(-1, captions, *x.shape[2:]) for x in self.beam))
@@ -70,6 +69,10 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         """Teacher forcing: the logits after each real input, as `step` would give them one by one."""
         raise NotImplementedError
+
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Tensor | None:
+        """The attention of `forward` alone: a decoder that attends can spare itself the vocabulary layer here."""
+        return self(features, inputs, mask).attention
 
     def steps(self) -> DecoderStep:
         """`step` for many steps with the weights as they are now: what depends on them alone is computed once."""

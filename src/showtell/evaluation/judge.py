@@ -15,7 +15,7 @@ from showtell.core.progress import track
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.generation.captioner import Caption, Captioner
-from showtell.generation.search import SearchParams, SweepParams
+from showtell.generation.search_params import SweepParams
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
 from showtell.metrics.bootstrap import Measured, intervals
@@ -74,12 +74,11 @@ def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
 
 
 def evaluate(
-    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], beam: int, search: SearchParams,
-    meteor: bool = False,
-) -> Evaluation:  # fmt: skip
+    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], meteor: bool = False
+) -> Evaluation:
     """Caption every image of `data` once and judge the captions; `objects` is `objects.json`."""
-    n_best = min(beam, ALTERNATIVES)
-    batches = [captioner.decode(f, beam, n_best=n_best, **search.model_dump()) for f in encoded(captioner, data)]
+    n_best = min(captioner.search.beam, ALTERNATIVES)
+    batches = [captioner.decode(features, n_best) for features in encoded(captioner, data)]
     captions = [beams for batch in all_gather(batches) for beams in batch]
     return judge(data.entries, captions, objects, meteor)
 
@@ -130,15 +129,13 @@ def describe(
     habits = behaviour(
         [caption.words for caption in evaluation.best],
         (words for entry in train for words in entry["words"]),
-        captioner.vocabulary.words,
+        captioner.model.vocabulary.words,
         [not caption.finished for caption in evaluation.best],
     )
     return habits | {key: evaluation.metrics[key] for key in KEYS}
 
 
-def sweep(
-    captioner: Captioner, data: CaptionedImages, params: SweepParams, search: SearchParams
-) -> list[dict[str, float]]:
+def sweep(captioner: Captioner, data: CaptionedImages, params: SweepParams) -> list[dict[str, float]]:
     """A row for each beam and length penalty: metrics on `data`, milliseconds an image (encoding included), and `best`
     (1 for the greatest CIDEr-D). Every image is encoded once for all of them."""
     settings = [(beam, penalty) for penalty in params.length_penalties for beam in params.beams]
@@ -149,8 +146,7 @@ def sweep(
         encoding += time.perf_counter() - started
         for beam, penalty in settings:
             started = time.perf_counter()
-            options = {**search.model_dump(), "length_penalty": penalty}
-            found = captioner.decode(features, beam, attention=False, **options)
+            found = captioner.decode(features, attention=False, beam=beam, length_penalty=penalty)
             texts[beam, penalty].append([best.text for best, *_ in found])
             seconds[beam, penalty] += time.perf_counter() - started
         started = time.perf_counter()

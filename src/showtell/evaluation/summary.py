@@ -28,7 +28,7 @@ def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script
     not be what ran.
     """
     code = code_fingerprint(Path(script))
-    return {"dataset": dataset, "test": test.fingerprint, "model": captioner.hash(), "code": code}
+    return {"dataset": dataset, "test": test.fingerprint, "model": captioner.model.hash(), "code": code}
 
 
 def summary(after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float]) -> str:

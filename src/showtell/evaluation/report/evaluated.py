@@ -50,15 +50,16 @@ def report_images(
 
 def report_data(
     title: str, evaluation: Evaluation, data: CaptionedImages, train: Sequence[Mapping[str, Any]],
-    objects: Mapping[str, Any], captioner: Captioner, decoding: Mapping[str, Any], **tables: Any,
+    objects: Mapping[str, Any], captioner: Captioner, **tables: Any,
 ) -> ReportData:  # fmt: skip
-    """The report of `evaluation` of the images of `data`, decoded with `decoding`; `tables`: more of `ReportData`."""
-    encoder = captioner.encoder.name
+    """The report of `evaluation` of the images of `data` by `captioner`; `tables`: more of `ReportData`."""
+    model, search = captioner.model, captioner.search
+    networks = f"{model.encoder.name}, {model.params.kind} decoder"
     return ReportData(
         title=title,
-        facts=[f"{len(data):,} test images", f"{encoder}, {captioner.params.kind} decoder", f"beam {decoding['beam']}"],
+        facts=[f"{len(data):,} test images", networks, f"beam {search.beam}"],
         metrics=evaluation.metrics,
-        params={**decoding, **captioner.settings()},
+        params={"search": search.model_dump(), **model.config()},
         images=report_images(evaluation, train, objects.get("images", {})),
         pixels=lambda image: data.store.rows([image])[0],
         notes=evaluation.scores.notes,

@@ -1,0 +1,97 @@
+"""Files of weights (safetensors): written whole, read only when they hold what is expected. No pickle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from showtell.core.errors import UserError
+from showtell.core.files import atomic
+from showtell.core.progress import one_line
+
+
+class Header(NamedTuple):
+    """What a file says of its tensors before any is read."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]  # as safetensors spells them: F32, I64, ...
+    metadata: dict[str, str]
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write `tensors` from whatever device they are on."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(whole, temporary, dict(metadata) if metadata else None)
+
+
+def read_header(path: Path) -> Header:
+    """Names, shapes and types of the tensors in a file, none of them loaded."""
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            dtypes = {name: part.get_dtype() for name, part in slices.items()}
+            return Header(shapes, dtypes, file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is no whole file of weights: {one_line(error)}") from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file; `UserError` naming one that no network can use."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path} is no whole file of weights: {one_line(error)}") from None
+    if reason := unusable(tensors):
+        raise UserError(f"{path}: {reason}")
+    return tensors
+
+
+def unusable(tensors: Mapping[Any, Any]) -> str:
+    """Why a network cannot use these as its weights and statistics, naming the tensor; empty when it can."""
+    for name, tensor in tensors.items():
+        if not isinstance(name, str):
+            return f"a tensor's name is {one_line(repr(name))}, which is no text"
+        kind = _unusable_kind(tensor)
+        if kind:
+            return f"the tensor {one_line(name)} is {kind}"
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            bad = "NaN" if torch.isnan(tensor).any() else "infinite"
+            return f"the tensor {one_line(name)} holds values that are {bad}: training diverged, or the file is damaged"
+    return ""
+
+
+def _unusable_kind(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor):
+        return f"no tensor but of type {type(tensor).__name__}"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_meta:
+        return "without values (a meta tensor)"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_complex():
+        return "complex"
+    return ""
+
+
+def difference(wanted: Mapping[str, Tensor], header: Header) -> str:
+    """How the file's tensors differ from those that are `wanted` (of any device, also meta); empty: not at all."""
+    for name, tensor in wanted.items():
+        if name not in header.shapes:
+            return f"{name} is missing"
+        if header.shapes[name] != tuple(tensor.shape):
+            return f"{name} has size mismatch: {_size(header.shapes[name])} in the file, {_size(tensor.shape)} expected"
+        if header.dtypes[name].startswith(("F", "BF")) != tensor.is_floating_point():
+            return f"{name} is of type {header.dtypes[name]}, not of {tensor.dtype}"
+    other = [name for name in header.shapes if name not in wanted]
+    return f"{one_line(other[0])} is no part of it" if other else ""
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"

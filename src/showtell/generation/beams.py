@@ -1,0 +1,119 @@
+"""The bookkeeping of a search: the living and the finished beams of all images, as tensors.
+
+Shapes: image = independent searches run side by side, group = beams chosen together, beam = those of a group, step =
+tokens so far. Log probabilities are natural logs. A *finished* beam has produced the end token.
+"""
+
+import torch
+from torch import Tensor
+
+from showtell.core.errors import UserError
+from showtell.generation.choices import Choice, Hypothesis
+
+
+class Beams:
+    """A beam that finishes leaves its place empty, so `width` beams of a group finish at most."""
+
+    def __init__(self, start: Tensor, end: int, choice: Choice, max_length: int):
+        images, groups, width, device = len(start), choice.groups, choice.width, start.device
+        self.end, self.choice, self.width, self.max_length = end, choice, width, max_length
+        self.tokens = start.view(images, 1, 1, 1).repeat(1, groups, 1, 1)  # (image, group, beam, step), start included
+        self.logprob = torch.zeros(images, groups, 1, device=device)  # (image, group, beam); -inf: an empty place
+        self.vacant = torch.full((images, groups), width, device=device)  # beams that may still live or finish
+        # One place more than can finish: what is not to be kept is written there.
+        self.finished_tokens = torch.zeros(images, groups, width + 1, max_length, dtype=torch.long, device=device)
+        self.finished_logprob = torch.full((images, groups, width + 1), -torch.inf, device=device)
+        self.finished_length = torch.ones(images, groups, width + 1, dtype=torch.long, device=device)
+        self.rows = torch.arange(images, device=device)  # which image each row searches for
+        self._retired: dict[int, tuple[Tensor, ...]] = {}
+
+    def said(self) -> Tensor:
+        """Tokens so far, start included: (image, beam of all groups, step)."""
+        return self.tokens.flatten(1, 2)
+
+    def extend(self, logprobs: Tensor) -> Tensor:
+        """Take the chosen continuations; returns which beam of the image each continues, (image, beam of all groups).
+
+        `logprobs` (image, beam of all groups, word). `UserError` when they are no numbers.
+        """
+        groups, beams, length = self.tokens.shape[1:]
+        logprobs = logprobs.unflatten(1, (groups, beams))  # (image, group, beam, word)
+        words = logprobs.shape[3]
+        totals = (self.logprob.unsqueeze(3) + logprobs).flatten(2)  # (image, group, beam x word)
+        place = self.choice(totals, logprobs)  # (image, group, beam)
+        logprob, beam, word = totals.gather(2, place), place // words, place % words
+        if logprob.isnan().any():  # NaN is greater than any number, so that it is always chosen
+            raise UserError(
+                "the decoder's scores are no numbers (NaN): its training diverged or its weights are damaged"
+            )
+        rank = torch.arange(logprob.shape[2], device=place.device)
+        logprob = logprob.masked_fill(rank >= self.vacant.unsqueeze(2), -torch.inf)
+        history = self.tokens.gather(2, beam.unsqueeze(3).expand(-1, -1, -1, length))
+        self.tokens = torch.cat([history, word.unsqueeze(3)], dim=3)
+        self._finish((word == self.end) & (logprob > -torch.inf), logprob)
+        self.logprob = logprob.masked_fill(word == self.end, -torch.inf)
+        first = torch.arange(groups, device=place.device).view(1, groups, 1) * beams  # of each group, among all beams
+        return (first + beam).flatten(1)
+
+    def _finish(self, ended: Tensor, logprob: Tensor) -> None:
+        """Move the beams where `ended` (image, group, beam) to the finished ones."""
+        before = (self.width - self.vacant).unsqueeze(2)
+        place = torch.where(ended, before + ended.cumsum(2) - 1, self.width)
+        length = self.tokens.shape[3] - 1
+        words = torch.nn.functional.pad(self.tokens[..., 1:], (0, self.max_length - length))
+        self.finished_tokens.scatter_(2, place.unsqueeze(3).expand_as(words), words)
+        self.finished_logprob.scatter_(2, place, logprob)
+        self.finished_logprob[..., self.width] = -torch.inf
+        self.finished_length.scatter_(2, place, length)
+        self.vacant = self.vacant - ended.sum(2)
+
+    def done(self, penalty: float, n_best: int) -> Tensor:
+        """Where no living beam can still be among the `n_best` of its group: bool (image,).
+
+        A log probability only falls as a beam grows, and dividing it by the greatest length is the kindest.
+        """
+        best_possible_score = self.logprob.max(dim=2).values / self.max_length**penalty
+        dead = (self.vacant == 0) | (best_possible_score == -torch.inf)
+        scores = self.finished_logprob / self.finished_length**penalty
+        if n_best <= scores.shape[2]:
+            dead = dead | (best_possible_score <= scores.topk(n_best, dim=2).values[..., -1])
+        return dead.all(dim=1)
+
+    def retire(self, done: Tensor, going: Tensor) -> None:
+        """Set the images that are `done` aside and go on with the others."""
+        for row in done.nonzero().squeeze(1).tolist():
+            self._retired[int(self.rows[row])] = self._row(row)
+        for name in ("tokens", "logprob", "vacant", "finished_tokens", "finished_logprob", "finished_length", "rows"):
+            setattr(self, name, getattr(self, name)[going])
+        self.choice = self.choice.keep_images(going)
+
+    def _row(self, row: int) -> tuple[Tensor, ...]:
+        finished = self.finished_tokens[row], self.finished_logprob[row], self.finished_length[row]
+        return *finished, self.tokens[row, :, :, 1:], self.logprob[row]
+
+    def best(self, penalty: float, n_best: int) -> list[list[Hypothesis]]:
+        """The `n_best` best hypotheses of each image, best first."""
+        rows = self._retired | {int(image): self._row(row) for row, image in enumerate(self.rows)}
+        return [self.choice.merged(_by_group(rows[image], penalty))[:n_best] for image in sorted(rows)]
+
+
+def _by_group(row: tuple[Tensor, ...], penalty: float) -> list[list[Hypothesis]]:
+    return [_hypotheses(*(x.tolist() for x in group), penalty) for group in zip(*row, strict=True)]
+
+
+def _hypotheses(
+    finished_tokens: list[list[int]], finished_logprob: list[float], finished_length: list[int],
+    tokens: list[list[int]], logprob: list[float], penalty: float,
+) -> list[Hypothesis]:  # fmt: skip
+    """Of one group: finished ones by falling score, then unfinished ones."""
+    finished = [
+        Hypothesis(words[: length - 1], value, value / length**penalty, True)
+        for words, value, length in zip(finished_tokens, finished_logprob, finished_length, strict=True)
+        if value > -torch.inf
+    ]
+    unfinished = [
+        Hypothesis(words, value, value / max(len(words), 1) ** penalty, False)
+        for words, value in zip(tokens, logprob, strict=True)
+        if value > -torch.inf
+    ]
+    return [hypothesis for group in (finished, unfinished) for hypothesis in sorted(group, key=lambda h: -h.score)]

@@ -1,0 +1,134 @@
+"""A model as a folder: all that is needed to caption a picture, and nothing else.
+
+`config.json` (what to build, see `bundle_config.py`), `vocab.json` and `model.safetensors` (the weights): no pickle, no
+params.yaml, no DVC. `train` and `finetune` write models; `evaluate` writes the bundle that people serve, with the
+settings of the search that it was scored with.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from showtell.core.errors import UserError
+from showtell.core.files import link, read_json, write_json
+from showtell.core.progress import one_line
+from showtell.core.tensor_files import difference, load_tensors, read_header, save_tensors
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import Vocabulary
+from showtell.decoders import build_decoder
+from showtell.encoders.detection import WordDetector
+from showtell.encoders.network import Encoder
+from showtell.generation.bundle_config import FORMAT, BundleConfig, checked_config
+from showtell.generation.model import Model
+from showtell.generation.search_params import PLAIN, SearchParams
+
+CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "model.safetensors"
+
+
+class Bundle(NamedTuple):
+    """What a folder holds."""
+
+    model: Model
+    search: SearchParams  # that the model was scored with; plain ones where it was not
+
+
+def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
+    """Write the folder; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
+    weights = {
+        f"{prefix}.{name}": tensor
+        for prefix, network in model.networks().items()
+        for name, tensor in network.state_dict().items()
+    }
+    folder = Path(folder)
+    save_tensors(folder / WEIGHTS, weights, {"belongs_to": _identity(model.vocabulary, model.transform)})
+    model.vocabulary.save(folder / VOCAB)
+    write_json(folder / CONFIG, {"format": FORMAT, **model.config(), "notes": notes})  # last: now the folder is whole
+
+
+def serve_model(source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None]) -> None:
+    """Write the bundle that is served: the model in `source` (linked, not copied), its settings and its scores."""
+    for name in (WEIGHTS, VOCAB):
+        link(source / name, folder / name)
+    config = read_json(source / CONFIG)
+    write_json(folder / CONFIG, {**config, "search": search.model_dump(), "scores": dict(scores)})
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """The bundle in `folder`; `UserError` naming both sides when its parts do not belong together."""
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} holds no model (no config.json); train one with `dvc repro`")
+    config = checked_config(read_json(folder / CONFIG), str(folder / CONFIG))
+    vocabulary = Vocabulary.load(folder / VOCAB)
+    if config.vocabulary != vocabulary.hash:
+        trained = one_line(config.vocabulary)
+        raise UserError(f"{folder}: trained with vocabulary {trained}, vocab.json is {vocabulary.hash}")
+    model = _built(config, vocabulary, folder)
+    return Bundle(model, config.search or PLAIN)
+
+
+def load_model(folder: Path | str) -> Model:
+    """The model in `folder` alone."""
+    return load_bundle(folder).model
+
+
+def _identity(vocabulary: Vocabulary, transform: Transform) -> str:
+    """What the weights were learnt for, as text that people can read too."""
+    return f"vocabulary {vocabulary.hash}, transform {transform.hash}"
+
+
+def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
+    """The model that `config` describes, with the weights of its file: other words in the same number would fit as
+    well, so the file says what it belongs to. Sizes are compared before anything of that size is made."""
+    path, transform = folder / WEIGHTS, Transform(**config.transform.model_dump())
+    if config.encoder.get("size") != transform.size:
+        raise UserError(
+            f"{folder / CONFIG}: the encoder takes images of {one_line(config.encoder.get('size'))} pixels, the "
+            f"transform makes them {transform.size}"
+        )
+    header, identity = read_header(path), _identity(vocabulary, transform)
+    belongs_to = header.metadata.get("belongs_to", identity)
+    if belongs_to != identity:
+        raise UserError(f"{path} belongs to {one_line(belongs_to)}, its folder has {identity}")
+    encoder = _encoder(config, folder / CONFIG)
+    networks = {"encoder": encoder}
+    try:
+        with torch.device("meta"):  # shapes alone, whatever sizes the configuration asks for
+            networks |= _speaking(config, encoder, len(vocabulary))
+    except (RuntimeError, OverflowError) as error:
+        raise UserError(f"{folder / CONFIG} describes no network that can be built: {one_line(error)}") from None
+    wanted = {f"{name}.{key}": t for name, network in networks.items() for key, t in network.state_dict().items()}
+    if reason := difference(wanted, header):
+        raise UserError(f"{path} does not hold the weights that config.json describes: {reason}")
+    networks = {"encoder": encoder, **_speaking(config, encoder, len(vocabulary))}
+    weights = load_tensors(path)
+    for name, network in networks.items():
+        mine = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
+        network.load_state_dict(mine)
+    detector = networks.get("detector")
+    if detector is not None and (detector.words.min() < 0 or detector.words.max() >= len(vocabulary)):
+        raise UserError(f"{path}: the tensor detector.words names words that vocab.json does not have")
+    shape = config.decoder, vocabulary, transform, config.precision
+    return Model(encoder, networks["decoder"], *shape, detector)
+
+
+def _encoder(config: BundleConfig, where: Path) -> Encoder:
+    """The encoder with weights drawn at random."""
+    try:
+        encoder = Encoder(config.encoder)
+        encoder.output(torch.zeros(1, encoder.cells, encoder.channels))  # reads what building does not
+        return encoder
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        told = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{where} is not a model's configuration: encoder: {one_line(told)}") from None
+
+
+def _speaking(config: BundleConfig, encoder: Encoder, words: int) -> dict[str, nn.Module]:
+    """Decoder and, where there is one, detector, on torch's present default device."""
+    networks: dict[str, nn.Module] = {"decoder": build_decoder(config.decoder, encoder.channels, words)}
+    if config.detector is not None:
+        networks["detector"] = WordDetector(encoder, torch.zeros(config.detector.words, dtype=torch.long), words)
+    return networks

@@ -1,0 +1,62 @@
+"""What `config.json` of a bundle may say, checked before anything is built."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from showtell.core.errors import UserError
+from showtell.core.precision import Precision
+from showtell.core.progress import one_line
+from showtell.decoders import DecoderParams
+from showtell.generation.search_params import SearchParams
+
+FORMAT = 2  # of the folder; raised when older code could not read it, or this code an older one
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class DetectorConfig(_Part):
+    words: int = Field(ge=1)
+
+
+class TransformConfig(_Part):
+    size: int = Field(ge=16, le=2048)
+    fit: Literal["stretch", "crop"]
+
+
+class BundleConfig(_Part):
+    """All parts of a model by name; then what `evaluate` found out, where it has written the bundle."""
+
+    format: int
+    encoder: dict[str, JsonValue]  # the encoder's own affair
+    decoder: DecoderParams
+    detector: DetectorConfig | None
+    transform: TransformConfig
+    precision: Precision
+    vocabulary: str  # hash
+    search: SearchParams | None = None  # the settings that the model was scored with
+    scores: dict[str, float | None] | None = None  # metrics on test with them, fractions; CIDEr-D unscaled
+    notes: dict[str, JsonValue] = {}  # for people
+
+
+def checked_config(content: Any, where: str) -> BundleConfig:
+    """`content` of the file `where`; `UserError` names the first thing in it that is wrong."""
+    found = content.get("format") if isinstance(content, dict) else None
+    if found is not None and found != FORMAT:
+        raise UserError(
+            f"{where} is of format {one_line(found)}, this version reads {FORMAT}; `dvc repro` writes it anew"
+        )
+    try:
+        return BundleConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{where} is not a model's configuration: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key, message = one_line(".".join(map(str, first["loc"]))), first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] in ("missing", "extra_forbidden"):
+        return f"{key}: {message}"
+    return f"{key} = {one_line(repr(first['input']))}: {one_line(message, 200)}" if key else one_line(message, 200)

@@ -1,0 +1,72 @@
+"""A model: encoder, decoder, vocabulary and transform that belong together, and a detector where one learnt with them.
+
+What it is made of, not what is done with it: `bundle.py` writes and reads it, `captioner.py` lets it describe images.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from showtell.core.files import fingerprint
+from showtell.core.precision import Precision, device
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import Vocabulary
+from showtell.decoders import Decoder, DecoderParams
+from showtell.encoders.detection import WordDetector
+from showtell.encoders.frozen import FrozenEncoder
+from showtell.encoders.network import Encoder, state_hash
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Networks ready for use, on the device. `params`: of the decoder. `precision`: of the frozen encoder."""
+
+    encoder: Encoder
+    decoder: Decoder
+    params: DecoderParams
+    vocabulary: Vocabulary
+    transform: Transform
+    precision: Precision
+    detector: WordDetector | None = None  # of words in the encoder's grid
+
+    def __post_init__(self) -> None:
+        for network in self.networks().values():
+            network.eval().to(device())
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Its networks by name, which is what their weights' names begin with in a file."""
+        networks = {"encoder": self.encoder, "decoder": self.decoder, "detector": self.detector}
+        return {name: network for name, network in networks.items() if network is not None}
+
+    def config(self) -> dict[str, Any]:
+        """How its parts are built, as JSON-able content."""
+        return {
+            "encoder": self.encoder.config,
+            "decoder": self.params.model_dump(),
+            "detector": {"words": len(self.detector.words)} if self.detector is not None else None,
+            "transform": self.transform.to_dict(),
+            "precision": self.precision,
+            "vocabulary": self.vocabulary.hash,
+        }
+
+    def hash(self) -> str:
+        """Names everything in it that decides what it says."""
+        return fingerprint(self.config(), *(state_hash(network) for network in self.networks().values()))
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """uint8 (image, 3, height, width) -> features, in the precision of the frozen encoder, as float32."""
+        return self._frozen(pixels).float()
+
+    @cached_property
+    def _frozen(self) -> FrozenEncoder:
+        return FrozenEncoder(self.encoder, self.precision)
+
+    def logit_bias(self, features: Tensor, weight: float) -> Tensor | None:
+        """What its detector adds to the decoder's scores, (image, word); None without a detector, or with weight 0."""
+        if self.detector is None or not weight:
+            return None
+        return weight * self.detector.logit_bias(features)

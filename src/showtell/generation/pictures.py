@@ -1,0 +1,37 @@
+"""The kinds of images that `Captioner.caption` takes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from showtell.core.errors import UserError
+
+Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
+
+
+def is_single(images: Any) -> bool:
+    """Whether `images` is one image, where several are asked for."""
+    return isinstance(images, Path | str | bytes | Image.Image) or getattr(images, "ndim", 4) < 4
+
+
+def as_picture(image: Picture) -> Any:
+    """A tensor (3 or 1, height, width) or array as a uint8 array (height, width[, 3]); anything else as it is."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        if image.dim() == 3 and image.shape[0] not in (1, 3):
+            raise UserError(f"an image tensor must be (3, height, width), not {tuple(image.shape)}")
+        image = (image.permute(1, 2, 0) if image.dim() == 3 else image).numpy()
+    if not isinstance(image, np.ndarray):
+        return image
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if np.issubdtype(image.dtype, np.floating):
+        if image.size and not (image.min() >= 0 and image.max() <= 1):
+            raise UserError(
+                "an image of floating point numbers must hold 0 to 1; normalised ones must be given before that"
+            )
+        image = np.rint(image * 255).astype(np.uint8)
+    return image

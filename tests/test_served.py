@@ -1,0 +1,101 @@
+"""What is served is what was scored: everyone who asks for nothing else says what `evaluate` said."""
+
+import json
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+
+import pytest
+from conftest import run_stage, write_params
+from PIL import Image
+
+from showtell import Captioner
+from showtell.commands import cli, demo
+from showtell.core.files import link
+from showtell.data.store import RowReader
+from showtell.generation.search_params import PLAIN
+
+
+@pytest.fixture(scope="module")
+def photographs(pipeline, tmp_path_factory) -> dict[str, str]:
+    """Test pictures as files, and what `evaluate` says of each."""
+    folder = tmp_path_factory.mktemp("photographs")
+    said = {entry["image_id"]: entry["caption"] for entry in json.loads(hypotheses(pipeline).read_text())}
+    images = RowReader(pipeline / "data/images/test.h5", "images")
+    for pixels, image_id in zip(images.rows(range(len(images))), images.ids, strict=True):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{image_id}.png")
+    return {str(folder / f"{image_id}.png"): said[image_id] for image_id in images.ids}
+
+
+def hypotheses(folder: Path) -> Path:
+    return folder / "data/hypotheses/test.json"
+
+
+def test_evaluate_python_command_line_and_demo_say_the_same(pipeline, photographs, capsys, monkeypatch):
+    expected = list(photographs.values())
+    captioner = Captioner.load(pipeline / "data/model")
+    assert [caption.text for caption in captioner.caption(photographs)] == expected
+    html = [demo.describe(captioner, path, captioner.search.beam) for path in photographs]
+    assert [unescape(re.search(r"<td>(.*?)</td>", page)[1]) for page in html] == expected
+    monkeypatch.chdir(pipeline)
+    assert cli.dispatch(["caption", *photographs, "--json"]) == 0  # data/model is what it takes
+    assert [json.loads(line)["caption"] for line in capsys.readouterr().out.splitlines()] == expected
+
+
+def test_without_its_settings_the_model_says_something_else(pipeline, photographs):
+    """Else the test above could not fail."""
+    plain = Captioner.load(pipeline / "data/models/finetune")
+    assert plain.search == PLAIN
+    assert [caption.text for caption in plain.caption(photographs)] != list(photographs.values())
+
+
+def test_single_settings_replace_the_model_s_own(pipeline, photographs, capsys):
+    captioner = Captioner.load(pipeline / "data/model")
+    path = next(iter(photographs))
+    changed = captioner.caption([path], beam=1, block_ngrams=0)[0].text
+    assert captioner.search.block_ngrams == 3 and captioner.search.length_penalty == 0.7
+    whole = {**captioner.search.model_dump(), "beam": 1, "block_ngrams": 0}
+    assert Captioner(captioner.model).caption([path], **whole)[0].text == changed
+    model = str(pipeline / "data/model")
+    cli.dispatch(["caption", path, "--model", model, "--beam", "1", "--block-ngrams", "0", "--json"])
+    assert json.loads(capsys.readouterr().out)["caption"] == changed
+
+
+def test_the_bundle_has_the_scores_and_finetune_s_output_neither_scores_nor_settings(pipeline):
+    served, tuned = (
+        json.loads((pipeline / f"data/{name}/config.json").read_text()) for name in ("model", "models/finetune")
+    )
+    metrics = json.loads((pipeline / "metrics/evaluate.json").read_text())
+    assert served["scores"]["cider"] == metrics["cider"] and served["scores"]["bleu4"] == metrics["bleu4"]
+    assert served["search"]["beam"] == 2 and "length_penalty" in served["search"]
+    assert {key: served[key] for key in tuned} == tuned and set(served) - set(tuned) == {"search", "scores"}
+
+
+def test_the_bundle_s_weights_are_linked(copy_pipeline, monkeypatch):
+    folder = copy_pipeline("data", "metrics")
+    monkeypatch.setattr("showtell.core.files._reflink", lambda *_: (_ for _ in ()).throw(OSError("none here")))
+    run_stage("evaluate", folder)
+    for name in ("model.safetensors", "vocab.json"):
+        assert (folder / "data/model" / name).samefile(folder / "data/models/finetune" / name)
+
+
+def test_another_beam_leaves_finetune_s_output_alone_and_is_served(copy_pipeline):
+    folder = copy_pipeline("data", "metrics")
+    before = (folder / "data/models/finetune/config.json").read_bytes()
+    shutil.rmtree(folder / "data/model")
+    write_params(folder, beam=3)
+    run_stage("evaluate", folder)
+    assert Captioner.load(folder / "data/model").search.beam == 3
+    assert (folder / "data/models/finetune/config.json").read_bytes() == before
+
+
+def test_linking_a_symbolic_link_gives_its_content(tmp_path):
+    (tmp_path / "cache").write_text("content")
+    (tmp_path / "source").symlink_to(tmp_path / "cache")
+    link(tmp_path / "source", tmp_path / "target")
+    (tmp_path / "source").unlink()
+    assert (tmp_path / "target").read_text() == "content" and not (tmp_path / "target").is_symlink()
+    link(tmp_path / "target", tmp_path / "target2")
+    link(tmp_path / "cache", tmp_path / "target2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "target", "target2"]
