@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 
 from showtell.core.progress import printable
 
@@ -74,11 +75,12 @@ def _names(error: BaseException) -> list[str | bytes | None]:
 def run(main: Callable[[], int | None]) -> None:
     """Run a command or a stage and exit with its status; an error that the user can mend is one line and status 1."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows another in its place
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter shows another in its place
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started us (`>&-`)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         status = 130
@@ -98,7 +100,8 @@ def run(main: Callable[[], int | None]) -> None:
 def _settle_output() -> None:
     """Print what waits to be printed, if that can be: the interpreter would complain again at its end."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
