@@ -9,9 +9,8 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from io import TextIOWrapper
 
-from showtell.core.progress import printable
+from showtell.core.terminal import printable, replace_what_cannot_be_encoded
 
 
 class UserError(Exception):
@@ -74,9 +73,7 @@ def _names(error: BaseException) -> list[str | bytes | None]:
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command or a stage and exit with its status; an error that the user can mend is one line and status 1."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter shows another in its place
-            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
+    replace_what_cannot_be_encoded()
     try:
         status = main()
         if sys.stdout is not None:  # closed by who started us (`>&-`)

@@ -39,7 +39,8 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            temporary.chmod(mode)
+            if temporary.stat().st_nlink == 1:  # a hard link has the mode of the file that it is
+                temporary.chmod(mode)
             flush(temporary)
             os.replace(temporary, path)
         flush(path.parent)

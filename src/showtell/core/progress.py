@@ -5,17 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from showtell.core.terminal import printable
+
 T = TypeVar("T")
 
 
 def log(line: str) -> None:
     """One line, or a few, on stderr."""
-    print(printable(line), file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    """`text` with its control characters shown, not sent: file names and captions can hold commands to a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    print("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
