@@ -47,6 +47,18 @@ def test_a_stage_ends_with_what_it_made_and_how_long_it_took(tmp_path):
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["train.lock"]
 
 
+def test_a_stage_runs_once_at_a_time_in_a_folder_whatever_its_parameters(tmp_path):
+    (tmp_path / "train.py").write_text(STAGE.format(body="print('in', flush=True); input(); return 'all'"))
+    command, pipe = [sys.executable, "train.py"], subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as first:
+        assert first.stdout.readline() == "in\n"
+        second = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert (second.returncode, second.stdout) == (1, "")
+        assert re.fullmatch(rf"error: stage train is already running here .process {first.pid} .*\n", second.stderr)
+        _, said = first.communicate("\n")
+    assert first.returncode == 0 and said.startswith("train: all (")
+
+
 def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
     for body in ("raise OSError('no number')", "open('nowhere')", "raise RuntimeError", "1 / 0"):
         done = run(tmp_path, body)
