@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 
 from showtell.core import errors
 from showtell.core.errors import UserError, explained
-from showtell.core.files import write_json
+from showtell.core.files import atomic, naming, write_json
 from showtell.core.progress import log
 
 STAGE = """
 import sys
 from pathlib import Path
-from showtell.core.files import write_json
+from showtell.core.files import atomic, naming, write_json
 from showtell.core.stage import run_stage
 
 def main():
@@ -100,12 +100,13 @@ def test_a_full_disk_is_one_line_with_the_file_and_nothing_is_half_written(tmp_p
 
 
 def full_hdf5(path: str) -> None:
-    with h5py.File(path, "w") as file:
+    with naming(Path(path)), h5py.File(path, "w") as file:
         file["a"] = np.zeros(100_000)
 
 
 def full_safetensors(path: str) -> None:
-    save_file({"a": torch.zeros(100_000)}, path)
+    with atomic(Path(path)) as temporary:
+        save_file({"a": torch.zeros(100_000)}, temporary)
 
 
 def full_text(path: str) -> None:
@@ -125,7 +126,7 @@ run(lambda: {write.__name__}("a.file"))
 """
     done = subprocess.run([sys.executable, "-c", body], cwd=tmp_path, capture_output=True, timeout=600)
     assert done.returncode == 1
-    assert re.fullmatch(rb"error: [^\n]*: file too large; [^\n]*\n", done.stderr)
+    assert re.fullmatch(rb"error: a\.file: file too large; [^\n]*\n", done.stderr)
 
 
 def test_the_line_has_path_reason_and_what_to_do():

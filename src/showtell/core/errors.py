@@ -57,13 +57,19 @@ def explained(error: BaseException) -> str | None:
     """The one line for an error that the user can mend; None for any other."""
     if isinstance(error, UserError):
         return str(error)
-    number, said = getattr(error, "errno", None), str(error)
-    if number is None and (found := _NUMBER.search(said)):
-        number = int(found[1] or found[2])
+    number = system_number(error)
     if number not in ADVICE:
         return None
-    names = [str(os.fsdecode(n)) for n in _names(error) if n is not None] or _NAME.findall(said)[:1]
+    names = [os.fsdecode(name) for name in _names(error) if name is not None] or _NAME.findall(str(error))[:1]
     return f"{' -> '.join(names) or os.getcwd()}: {os.strerror(number).lower()}; {ADVICE[number]}"
+
+
+def system_number(error: BaseException) -> int | None:
+    """The errno of what a system call refused, also where a library has wrapped it in an error of its own."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _NUMBER.search(str(error))
+    return int(found[1] or found[2]) if found else None
 
 
 def _names(error: BaseException) -> list[str | bytes | None]:

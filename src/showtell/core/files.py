@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, system_number
 
 # The rest of a temporary name: whose it is, and something that no other has.
 _TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part")
@@ -74,6 +74,11 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
             error.filename = str(path)
             error.filename2 = None
         raise
+    except Exception as error:
+        number = system_number(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def sweep(folder: Path) -> None:
