@@ -10,11 +10,13 @@ from showtell.data.vocabulary import build_captions
 
 def main() -> str:
     vocabulary, splits = build_captions(karpathy.read(paths.CAPTIONS_RAW), load("vocab"))
+    made = []
     for split, entries in splits.items():
         write_captions(paths.split_json(split), entries)
-        print(f"{split}: {len(entries)} images, {sum(len(entry['references']) for entry in entries)} captions")
+        captions = sum(len(entry["references"]) for entry in entries)
+        made.append(f"  {split}: {len(entries):,} images, {captions:,} captions")
     vocabulary.save(paths.VOCAB)
-    return f"a vocabulary of {len(vocabulary)} words is in {paths.VOCAB}"
+    return "\n".join([f"a vocabulary of {len(vocabulary):,} words is in {paths.VOCAB}", *made])
 
 
 if __name__ == "__main__":

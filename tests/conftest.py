@@ -70,14 +70,14 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def run_stage(name: str, folder: Path) -> None:
-    """Run a stage's `main` in `folder`, in this process."""
+def run_stage(name: str, folder: Path) -> str | None:
+    """Run a stage's `main` in `folder`, in this process; what it says at its end."""
     spec = importlib.util.spec_from_file_location(f"stages.{name}", ROOT / "stages" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     # METEOR starts a Java machine for seconds wherever there is one; it has tests of its own.
     with inside(folder), patch("showtell.metrics.protocol.run_meteor", lambda *_: "not computed: a test"):
-        module.main()
+        return module.main()
 
 
 @pytest.fixture(scope="session")

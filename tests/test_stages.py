@@ -53,6 +53,27 @@ def test_evaluate_reports_test_unseen_and_frozen(pipeline):
     assert 0 <= metrics["chair_i"] <= 1
 
 
+def test_the_metrics_say_what_they_are_of(pipeline):
+    """Those of an earlier run stay when a later one fails; its data and model are another's then."""
+    said = json.loads((pipeline / "metrics/provenance.json").read_text())
+    assert said["dataset"] == "scenes" and set(said) == {"dataset", "test", "model", "code"}
+    assert json.loads((pipeline / "metrics/train.json").read_text())["processes"] == 1
+
+
+def test_evaluate_ends_with_scores_captions_and_what_is_next(copy_pipeline):
+    folder = copy_pipeline("data", "metrics")
+    lines = run_stage("evaluate", folder).split("\n")
+    metrics = json.loads((folder / "metrics/evaluate.json").read_text())
+    table = {line.split("  ")[1]: line.split() for line in lines if line.startswith("  ")}
+    before, after = (f"{100 * metrics[key]:.1f}" for key in ("frozen_cider", "cider"))
+    assert table["CIDEr-D"][1:3] == [before, after] and len(table["CIDEr-D"]) == 6
+    captions = {h["image_id"]: h["caption"] for h in json.loads((folder / "data/hypotheses/test.json").read_text())}
+    entries = json.loads((folder / "data/captions/test.json").read_text())
+    shown = [f"  {entries[row]['file']}: {captions[entries[row]['image_id']]}" for row in (0, 3, 7)]
+    assert [line for line in lines if line.startswith("  scene-")] == shown
+    assert "report: metrics/report/index.html" in lines and lines.index("next:") < len(lines) - 1
+
+
 def test_train_leaves_the_encoder_as_it_was(pipeline):
     before, after = (load_model(pipeline / "data/models" / name) for name in ("train", "finetune"))
     from safetensors.torch import load_file
@@ -119,7 +140,8 @@ def test_the_same_seed_gives_the_same_metrics(copy_pipeline, pipeline):
     folder = copy_pipeline()
     for stage in STAGES:
         run_stage(stage, folder)
-    for name in ("evaluate.json", "behaviour.json", "intervals.json", "train.tsv", "finetune.tsv", "data.json"):
+    names = ("evaluate.json", "behaviour.json", "intervals.json", "provenance.json", "data.json")
+    for name in (*names, "train.tsv", "finetune.tsv"):
         assert (folder / "metrics" / name).read_text() == (pipeline / "metrics" / name).read_text()
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from showtell.core.progress import printable
+from showtell.core.terminal import printable, replace_what_cannot_be_encoded
 
 
 class UserError(Exception):
@@ -57,13 +57,19 @@ def explained(error: BaseException) -> str | None:
     """The one line for an error that the user can mend; None for any other."""
     if isinstance(error, UserError):
         return str(error)
-    number, said = getattr(error, "errno", None), str(error)
-    if number is None and (found := _NUMBER.search(said)):
-        number = int(found[1] or found[2])
+    number = system_number(error)
     if number not in ADVICE:
         return None
-    names = [str(os.fsdecode(n)) for n in _names(error) if n is not None] or _NAME.findall(said)[:1]
+    names = [os.fsdecode(name) for name in _names(error) if name is not None] or _NAME.findall(str(error))[:1]
     return f"{' -> '.join(names) or os.getcwd()}: {os.strerror(number).lower()}; {ADVICE[number]}"
+
+
+def system_number(error: BaseException) -> int | None:
+    """The errno of what a system call refused, also where a library has wrapped it in an error of its own."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _NUMBER.search(str(error))
+    return int(found[1] or found[2]) if found else None
 
 
 def _names(error: BaseException) -> list[str | bytes | None]:
@@ -73,12 +79,11 @@ def _names(error: BaseException) -> list[str | bytes | None]:
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command or a stage and exit with its status; an error that the user can mend is one line and status 1."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows another in its place
-            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
+    replace_what_cannot_be_encoded()
     try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started us (`>&-`)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         status = 130
@@ -98,7 +103,8 @@ def run(main: Callable[[], int | None]) -> None:
 def _settle_output() -> None:
     """Print what waits to be printed, if that can be: the interpreter would complain again at its end."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, system_number
 
 FICLONE = 0x40049409  # Linux: ioctl_ficlone(2)
 
@@ -41,7 +41,8 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            temporary.chmod(mode)
+            if temporary.stat().st_nlink == 1:  # a hard link has the mode of the file that it is
+                temporary.chmod(mode)
             flush(temporary)
             os.replace(temporary, path)
         flush(path.parent)
@@ -75,6 +76,11 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
             error.filename = str(path)
             error.filename2 = None
         raise
+    except Exception as error:
+        number = system_number(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def sweep(folder: Path) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from showtell.core.terminal import printable
+
 T = TypeVar("T")
 
 

@@ -33,7 +33,7 @@ from showtell.data.datasets.picture_files import Pictures
 from showtell.data.store import RowWriter
 from showtell.data.transform import ImageError, ResizeParams, Transform, open_image, to_rgb
 
-CHUNK = 16  # pictures handed to a worker at once: enough that handing over costs nothing
+AT_ONCE = 16  # pictures handed to a worker at once: enough that handing over costs nothing
 LOOK_AHEAD = 3  # chunks per worker under way: enough that none waits, and all that is ever held in memory
 INLINE = 64  # fewer pictures than this are done sooner than workers are started
 
@@ -183,10 +183,10 @@ def resize_split(
     check_space(place, (len(files) - done) * writer.row_bytes)
 
     def jobs() -> Iterator[tuple[RowWriter, Transform, Work]]:
-        for start in range(done, len(files), CHUNK):
-            yield writer, transform, (start, [(f, _place(pictures, f)) for f in files[start : start + CHUNK]])
+        for start in range(done, len(files), AT_ONCE):
+            yield writer, transform, (start, [(f, _place(pictures, f)) for f in files[start : start + AT_ONCE]])
 
-    chunks = -(-(len(files) - done) // CHUNK)
+    chunks = -(-(len(files) - done) // AT_ONCE)
     for facts in track(_in_order(pool, resize_chunk, jobs()), f"resize {split}", chunks):
         journal.add(facts)
         done += len(facts)

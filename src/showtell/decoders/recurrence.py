@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from showtell.core.cores import CACHED
 from showtell.core.precision import autocast, wide, wide_dtype
 from showtell.decoders.cells import GRUCell, LSTMCell
 from showtell.decoders.interface import pad_corner
-
-# Numbers of attention's hidden layer in hand at a time: 2 MiB, about what a processor core's own cache holds.
-CHUNK = 2**19
 
 
 def as_keys(projected: Tensor) -> Tensor:
@@ -99,9 +97,9 @@ def energies(keys: Tensor, query: Tensor, energy: Tensor) -> Tensor:
 
 
 def _chunks(keys: Tensor, query: Tensor) -> list[slice]:
-    """Parts of the images whose hidden layer is about CHUNK numbers; an accelerator takes all at once."""
+    """Parts of the images whose hidden layer is about CACHED numbers; an accelerator takes all at once."""
     images, captions, key = query.shape
-    size = max(1, CHUNK // max(1, captions * keys.shape[1] * key)) if keys.device.type == "cpu" else max(1, images)
+    size = max(1, CACHED // max(1, captions * keys.shape[1] * key)) if keys.device.type == "cpu" else max(1, images)
     return [slice(start, start + size) for start in range(0, images, size)] or [slice(0, 0)]
 
 

@@ -155,8 +155,8 @@ class _Training:
 
     def __init__(self, task: TrainingTask, params: LoopParams, stage: str):
         self.task, self.params, self.progress = task, params, TrainingProgress()
-        self.watch = Watch(stage, _remedy(task, params), device())
         self.optimizer, self.scaler = build_optimizer(task, params), build_scaler(params)
+        self.watch = Watch(stage, _remedy(self.optimizer, params), device())
         self.average = MovingAverage(task.weights(), params.ema)
 
     def state_dict(self) -> dict[str, Any]:
@@ -274,9 +274,9 @@ def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
     return norm
 
 
-def _remedy(task: TrainingTask, params: LoopParams) -> str:
+def _remedy(optimizer: torch.optim.Optimizer, params: LoopParams) -> str:
     """What to change when training diverges: settings and their present values."""
-    rates = " and ".join(f"{rate:g}" for rate in sorted({group.rate for group in task.groups()}))
+    rates = " and ".join(f"{rate:g}" for rate in sorted({group["highest"] for group in optimizer.param_groups}))
     clip = f"lower clip_at ({params.clip_at:g})" if params.clip == "norm" else f"set clip: norm ({params.clip})"
     precision = "" if params.precision == "fp32" else f", or set precision: fp32 ({params.precision})"
     return f"lower the learning rate ({rates}), raise warmup_updates ({params.warmup_updates}), {clip}{precision}"

@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor
 
+from showtell.core.cores import CACHED
 from showtell.core.precision import wide, wide_dtype
 from showtell.decoders import Decoded
-
-# Numbers of float32 in hand at a time: 2 MiB, about what a processor core's own cache holds.
-CHUNK = 2**19
 
 
 def caption_loss(
@@ -47,7 +45,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         total, gradient = logits.new_zeros((), dtype=wide_dtype(logits)), torch.empty_like(logits)
-        size = max(1, CHUNK // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+        size = max(1, CACHED // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
         for start in range(0, len(logits), size):
             part, target = slice(start, start + size), targets[start : start + size].unsqueeze(1)
             logprobs = torch.log_softmax(wide(logits[part]), dim=1)  # (position, word)

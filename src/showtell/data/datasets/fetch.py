@@ -3,7 +3,6 @@
 A file that bears its final name was verified before it got it.
 """
 
-import fcntl
 import hashlib
 import os
 import time
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from filelock import FileLock, Timeout
 
 from showtell.core.errors import UserError
 from showtell.core.files import check_space
@@ -67,13 +67,16 @@ def fetch(
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold the file's lock; a second run waits for the first and then finds the file there."""
-    with open(path.with_name(f"{path.name}.lock"), "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"{path.name}: another run is downloading it; waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(f"{path.name}: another run is downloading it; waiting")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _from_source(file: RemoteFile, url: str, path: Path, sleep: Callable[[float], None]) -> None:
