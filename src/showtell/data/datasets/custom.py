@@ -12,6 +12,7 @@ from pydantic import Field
 from showtell.core.errors import UserError
 from showtell.core.files import read_json, write_json
 from showtell.core.params import Section
+from showtell.core.paths import given
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.karpathy import Record, clean
 from showtell.data.datasets.picture_files import Pictures, check_pictures, link_pictures
@@ -186,7 +187,7 @@ def records(params: CustomParams) -> list[Record]:
     """The records of `params`' captions file, images without captions left out."""
     if params.captions is None or params.images is None:
         raise UserError("dataset is custom: set custom.images and custom.captions, or run `showtell import`")
-    images = [image for image in read_captions(Path(params.captions), params.format) if image.captions]
+    images = [image for image in read_captions(given(params.captions), params.format) if image.captions]
     if not images:
         raise UserError(f"{params.captions} holds no captions")
     found = assign_splits(images, params)
@@ -197,14 +198,15 @@ def records(params: CustomParams) -> list[Record]:
 def prepare(folder: Path, params: CustomParams) -> None:
     """Fill `folder` with captions.json, an empty objects.json and images/ (a link file)."""
     found = records(params)
-    check_pictures(Path(params.images))
-    pictures = Pictures.of([Path(params.images)])
+    source = given(params.images)
+    check_pictures(source)
+    pictures = Pictures.of([source])
     missing = [record.file for record in found if record.file not in pictures]
     if missing:
         raise UserError(
             f"{params.images} lacks {len(missing)} of the {len(found)} pictures that {params.captions} names: "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
         )
-    link_pictures(Path(params.images), folder / "images")
+    link_pictures(source, folder / "images")
     karpathy.write(folder / "captions.json", "custom", found)
     write_json(folder / "objects.json", {})

@@ -4,14 +4,14 @@
 a folder or an archive elsewhere on this machine, so that nobody stores COCO twice.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Protocol
 
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.data.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
+from showtell.data.datasets.outside import regular_files, state_of
 
 LINK_SUFFIX = ".link.json"
 SCRATCH = Path("work")
@@ -28,31 +28,17 @@ class Container(Protocol):
 
 
 class Folder:
-    """Every file below `root`, links followed: what a user put into an own folder is meant to be there."""
+    """Every regular file below `root`, links followed: what a user put into an own folder is meant to be there."""
 
     def __init__(self, root: Path):
         self.root = root
-        self.names: list[str] = []
-        visited = set()
-        for folder, below, files in os.walk(self.root, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in visited:  # a link that leads back up
-                below.clear()
-                continue
-            visited.add(real)
-            below.sort()
-            inside = PurePosixPath(os.path.relpath(folder, self.root))
-            self.names += [str(inside / name) for name in sorted(files) if not name.startswith(".")]
+        self.names = [name for name, _ in regular_files(root)]
 
     def address(self, position: int) -> Address:
         return Address(str(self.root / self.names[position]), self.names[position])
 
-    def state(self) -> str:
-        """Names and sizes; times of change are left out, since a copy or a mount elsewhere has others."""
-        return fingerprint([(name, (self.root / name).stat().st_size) for name in self.names])
-
     def stamp(self) -> str:
-        return fingerprint(self.state(), [(self.root / name).stat().st_mtime_ns for name in self.names])
+        return state_of(self.root)
 
 
 class Pictures:
@@ -164,7 +150,7 @@ class Pictures:
 def write_link(path: Path, target: Path) -> None:
     """Write a link file at `path` (ending in `.link.json`) that stands for the folder or archive `target`."""
     target = Path(target).resolve()
-    write_json(path, {"link": str(target), **_state(target)})
+    write_json(path, {"link": str(target), "state": state_of(target)})
 
 
 def link_pictures(source: Path, images: Path) -> None:
@@ -181,14 +167,6 @@ def check_pictures(source: Path) -> None:
         raise UserError(f"{source} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
 
 
-def _state(target: Path) -> dict[str, Any]:
-    """What is remembered of a link's target, to notice that it changed: names and sizes."""
-    if target.is_file():
-        return {"files": 1, "bytes": target.stat().st_size}
-    folder = Folder(target)
-    return {"files": len(folder.names), "state": folder.state()}
-
-
 def _open_file(path: Path, scratch: Path) -> Container:
     if not path.name.endswith(LINK_SUFFIX):
         return open_archive(path, scratch)
@@ -197,7 +175,7 @@ def _open_file(path: Path, scratch: Path) -> Container:
         raise UserError(f"{path} is not a link file")
     target = Path(link["link"])
     if not target.exists():
-        raise UserError(f"{path} stands for {target}, which is not there; bring it back or run `dvc repro -f download`")
-    if {"link": link["link"], **_state(target)} != link:
-        raise UserError(f"{target} has changed since it was linked; run `dvc repro -f download`")
+        raise UserError(f"{path} stands for {target}, which is not there; bring it back and run `dvc repro`")
+    if state_of(target) != link.get("state"):
+        raise UserError(f"{target} has changed since it was linked; run `dvc repro`")
     return Folder(target) if target.is_dir() else open_archive(target, scratch)

@@ -12,6 +12,7 @@ from pydantic import Field
 from showtell.core.errors import UserError
 from showtell.core.files import write_json
 from showtell.core.params import Section
+from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.archives import open_archive
@@ -56,7 +57,7 @@ class Published:
 
 def prepare(dataset: Published, folder: Path, params: DownloadParams) -> None:
     """Fill `folder` with captions.json, objects.json and images/."""
-    source = Path(params.source) if params.source else None
+    source = given(params.source) if params.source else None
     if source is not None and not source.exists():
         raise UserError(f"download.source = {params.source!r} does not exist")
     records = read_captions(dataset, params, source)
@@ -92,7 +93,7 @@ def place(downloaded: Path, target: Path) -> None:
 def read_captions(dataset: Published, params: DownloadParams, source: Path | None) -> list[Record]:
     """Karpathy's records: from the path given, else from `source`, else downloaded."""
     if params.captions is not None:
-        path = Path(params.captions)
+        path = given(params.captions)
         if not path.is_file():
             raise UserError(f"download.captions = {params.captions!r} is not a file")
         return _records(dataset, path)
