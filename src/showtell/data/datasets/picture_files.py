@@ -4,11 +4,13 @@
 a folder or an archive elsewhere on this machine, so that nobody stores COCO twice.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from showtell.core.errors import UserError
+from showtell.core.fields import shown
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.data.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
 from showtell.data.datasets.outside import regular_files, state_of
@@ -52,7 +54,7 @@ class Pictures:
         for container in containers.values():
             self._starts.append(position)
             for name in container.names:
-                self._add(name.rpartition("/")[2], position)
+                self._add(_last(name), position)
                 position += 1
 
     def _add(self, name: str, position: int) -> None:
@@ -90,13 +92,15 @@ class Pictures:
     def find(self, file: str) -> int | None:
         """Number of `file`: the exact path, else the one whose path ends so, else the one with that last part."""
         file = str(PurePosixPath(file))
-        known = self._by_name.get(file.rpartition("/")[2], [])
+        known = self._by_name.get(_last(file), [])
         candidates = known if isinstance(known, list) else [known]
-        exact = [position for position in candidates if self._name(position) == file]
-        if exact:
-            return exact[0]
+        for alike in (str, _composed):  # two files may differ in nothing but their Unicode form
+            exact = [position for position in candidates if alike(self._name(position)) == alike(file)]
+            if exact:
+                return exact[0]
         if len(candidates) > 1:
-            candidates = [c for c in candidates if self._name(c).endswith(f"/{file}")] or candidates
+            end = f"/{_composed(file)}"
+            candidates = [c for c in candidates if _composed(self._name(c)).endswith(end)] or candidates
         if len(candidates) > 1:
             some = ", ".join(map(self._describe, candidates[:3]))
             raise UserError(f"{file} could be any of {len(candidates)} pictures ({some}); the captions must say which")
@@ -118,6 +122,28 @@ class Pictures:
 
     def __contains__(self, file: str) -> bool:
         return self.find(file) is not None
+
+    def missing(self, files: Sequence[str], where: str) -> list[str]:
+        """Those of `files` that are not there; `UserError` when two of them are one picture, spelt in two ways.
+
+        Then one copy could train and the other test. `where` names the file that spells them.
+        """
+        absent, spelt = [], {}
+        for file in files:
+            found = self.find(file)
+            if found is None:
+                absent.append(file)
+            elif spelt.setdefault(found, file) != file:
+                raise UserError(
+                    f"{where}: {shown(spelt[found])} and {shown(file)} are the same picture, "
+                    f"{shown(self._describe(found))}; spell it in one way"
+                )
+        return absent
+
+    def example(self) -> str:
+        """What names here look like, for the error when those that are looked for are not here."""
+        files = self.files()
+        return f"; it has {shown(files[0])}{' and the like' if len(files) > 1 else ''}" if files else "; it is empty"
 
     def locate(self, file: str) -> Address:
         """Where the bytes of the picture `file` are; `UserError` when there is none, or two that could be meant."""
@@ -145,6 +171,15 @@ class Pictures:
     def files(self) -> list[str]:
         """Names of everything there is, in the order of their numbers."""
         return [name for container in self.containers.values() for name in container.names]
+
+
+def _composed(name: str) -> str:
+    """The name in NFC: macOS and some archives keep accents apart from their letters."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _last(name: str) -> str:
+    return _composed(name.rpartition("/")[2])
 
 
 def write_link(path: Path, target: Path) -> None:
