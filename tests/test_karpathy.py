@@ -52,7 +52,9 @@ def test_values_in_errors_are_cut(tmp_path):
     assert len(str(caught.value)) < 80 + len(str(tmp_path)) + 60 and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "file"), [("a\\b.jpg", "a/b.jpg"), ("./a//b.jpg", "a/b.jpg"), ("c/../b.jpg", "b.jpg")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("a\\b.jpg", "a/b.jpg"), ("./a//b.jpg", "a/b.jpg"), ("c/../b.jpg", "b.jpg")]
+)
 def test_a_path_has_one_spelling(tmp_path, name, file):
     assert karpathy.read(save(tmp_path, [image(0, filename=name)]))[0].file == file
 
@@ -82,7 +84,10 @@ def test_captions_without_words_get_words(tmp_path):
         ({"imgid": 1.5}, r"`imgid` is 1\.5"),
         ({"imgid": "x\0y"}, r'`imgid` is "x\\u0000y"'),
         ({"imgid": "x\ud800y"}, r'`imgid` is "x\\ud800y"'),
-        ({"sentences": [{"raw": "a dog", "tokens": ["a", None]}]}, r"sentences\[0\]: `tokens` is .*, not a list of text"),
+        (
+            {"sentences": [{"raw": "a dog", "tokens": ["a", None]}]},
+            r"sentences\[0\]: `tokens` is .*, not a list of text",
+        ),
         ({"sentences": [{"raw": 7}]}, "`raw` is 7, not text"),
         ({"sentences": [None]}, r"sentences\[0\] is null, not an object"),
         ({"sentences": "a dog"}, '`sentences` is "a dog", not a list'),

@@ -84,5 +84,5 @@ class Fields:
 
 
 def is_id(text: str) -> bool:
-    """Whether the text can name an image: stores and files hold it, so neither NUL nor half a character may be in it."""
+    """Whether the text can name an image: stores and files hold it, so no NUL and no half of a character."""
     return bool(text) and all(unicodedata.category(character) not in ("Cc", "Cs") for character in text)

@@ -129,7 +129,9 @@ def check(records: Sequence[Record], where: str) -> None:
         known = file_of.setdefault(str(record.image_id), record.file)
         if record.file in id_of:
             other = id_of[record.file]
-            raise UserError(f"{where}: {shown(record.file)} occurs twice, as image {shown(other)} and {shown(record.image_id)}")
+            raise UserError(
+                f"{where}: {shown(record.file)} occurs twice, as image {shown(other)} and {shown(record.image_id)}"
+            )
         if known != record.file:
             raise UserError(
                 f"{where}: image id {shown(record.image_id)} occurs twice, for {shown(known)} and {shown(record.file)}"

@@ -80,7 +80,7 @@ def _columns(names: Sequence[str], where: str) -> dict[str, int | None]:
 
 
 def _fitting(row: _Cells, count: int, caption_last: bool) -> list[str] | None:
-    """Exactly `count` cells; None when the row has others. Marks in an unquoted caption that ends the row belong to it."""
+    """Exactly `count` cells, else None. Marks in an unquoted caption that ends the row belong to it."""
     if len(row.cells) > count and not any(cell.strip() for cell in row.cells[count:]):
         return row.cells[:count]  # a spreadsheet's empty columns
     if len(row.cells) > count and caption_last and row.rest:
@@ -166,7 +166,9 @@ class _Quoted:
             content += rest + "\n"
             self.line += 1
             if self.line >= len(self.lines):
-                raise UserError(f"{begun} never ends; write a quotation mark that is a character as two, in a quoted cell")
+                raise UserError(
+                    f"{begun} never ends; write a quotation mark that is a character as two, in a quoted cell"
+                )
             rest = self.lines[self.line].rstrip("\r")
             self._refuse_row(rest, begun)
         content += rest[: end.end() - 1]
