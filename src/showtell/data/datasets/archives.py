@@ -158,7 +158,7 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The entry's name. Without a flag it counts as of code page 437, but macOS and others write UTF-8 there as well."""
+    """The entry's name. Without a flag it counts as of code page 437, but macOS and others write UTF-8 there too."""
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
     try:
