@@ -188,6 +188,7 @@ def measured(count: int, model: Path) -> list[Run]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, count)
+        run("source", folder)
         run("download", folder)
         for stage in STAGES:
             if stage == "evaluate":

@@ -144,8 +144,8 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
                 "detection.min_images": 1,
             },
         )
-        run(folder, "download")
-        run(folder, "vocab")
+        for stage in ("source", "download", "vocab"):
+            run(folder, stage)
         killed_stage("resize", folder, ("data/images/*", "data/skipped.json", "metrics/data.json"), kills, rng, resized)
         outs = ("data/features/*", "data/models/encoder/*", "metrics/features.*")
         killed_stage("features", folder, outs, kills, rng, encoded)

@@ -79,7 +79,7 @@ def peak(count: int, side: int) -> tuple[int, int]:
         values = {"dataset": "custom", "custom.images": str(folder / "photos.zip"), "resize.size": side}
         set_params(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
         (folder / "run.py").write_text(STAGES)
-        for stages in (["download", "vocab"], ["resize"]):
+        for stages in (["source", "download", "vocab"], ["resize"]):
             command = [sys.executable, folder / "run.py", ROOT, *stages]
             out = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
         own, worker = out.split("PEAK ")[1].split()

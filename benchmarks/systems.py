@@ -43,7 +43,7 @@ from showtell.encoders.weights import bare_network
 from showtell.generation.bundle import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+STAGES = ("source", "download", "vocab", "resize", "features", "train", "finetune", "evaluate")
 Params = dict[str, Any]
 
 

@@ -1,7 +1,7 @@
 """download: the chosen dataset's captions, objects and pictures, in the same form whatever the choice."""
 
 from showtell.core import paths
-from showtell.core.files import move
+from showtell.core.files import move, read_json
 from showtell.core.params import load
 from showtell.core.stage import run_stage
 from showtell.core.workplace import workplace
@@ -11,7 +11,7 @@ from showtell.data.datasets.source import prepare
 def main() -> str:
     dataset, params = load("dataset"), load("download")
     own = {"scenes": load("scenes"), "custom": load("custom")}.get(dataset)
-    with workplace(__file__, dataset, own and own.model_dump()) as place:
+    with workplace(__file__, dataset, own and own.model_dump(), read_json(paths.SOURCE)) as place:
         prepare(dataset, place.folder, params, own)
         move(place / "captions.json", paths.CAPTIONS_RAW)
         move(place / "objects.json", paths.OBJECTS)

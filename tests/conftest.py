@@ -21,7 +21,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+STAGES = ("source", "download", "vocab", "resize", "features", "train", "finetune", "evaluate")
 
 # Small enough that seven stages take seconds; every branch of the default pipeline is still taken.
 TINY = {

@@ -14,6 +14,8 @@ def out_of_step(status: dict) -> list[str]:
     lines = []
     for stage, entries in status.items():
         for entry in entries:
+            if entry == "always changed":  # `source`, which looks at what DVC cannot see
+                continue
             if isinstance(entry, str):  # "changed command"
                 lines.append(f"{stage}: {entry}")
                 continue

@@ -162,6 +162,7 @@ def test_growth_is_what_more_images_take_more(tmp_path):
 @pytest.mark.slow
 def test_growth_runs_the_real_stages_and_all_images_end_in_test(tmp_path):
     growth.make(tmp_path, 20)
+    run_stage("source", tmp_path)
     run_stage("download", tmp_path)
     seconds, megabytes = growth.run("vocab", tmp_path)  # as its own process
     assert seconds > 0 and megabytes > 10

@@ -40,5 +40,5 @@ def test_recipes_are_those_of_the_real_thing(tmp_path):
 
 def test_what_a_stage_says_last_is_told(tmp_path):
     coco_dry_run.write_params(tmp_path, {})
-    with pytest.raises(UserError, match=r"download: error: download\.source = .* does not exist"):
-        coco_dry_run.run_stage("download", tmp_path)
+    with pytest.raises(UserError, match=r"source: error: download\.source = .* does not exist"):
+        coco_dry_run.run_stage("source", tmp_path)

@@ -6,7 +6,8 @@ import pytest
 
 from showtell.core.errors import UserError
 from showtell.data.datasets import karpathy
-from showtell.data.datasets.custom import CustomParams, assign_splits, detect, prepare, read_captions, records
+from showtell.data.datasets.caption_files import detect, read_captions
+from showtell.data.datasets.custom import CustomParams, assign_splits, prepare, records
 from showtell.data.datasets.picture_files import Pictures
 
 
@@ -54,7 +55,7 @@ def test_a_byte_order_mark_and_line_separators_inside_captions(tmp_path):
     ("text", "message"),
     [
         ("name,text\na.jpg,b\n", "first line must name the columns"),
-        ("image,caption,split\na.jpg,b,holdout\n", "line 2: split is 'holdout'"),
+        ("image,caption,split\na.jpg,b,holdout\n", "line 2: split is \"holdout\""),
         ("image,caption,split\na.jpg,b,train\na.jpg,c,test\n", "line 3: a.jpg is in split train and in split test"),
         ("image,caption\n,b\n", "line 2 names no image"),
         ("", "first line must name the columns"),
@@ -96,7 +97,7 @@ def test_unknown_json_and_text_that_is_not_utf8(tmp_path):
     with pytest.raises(UserError, match="neither in Karpathy's format"):
         read_captions(write(tmp_path, "c.json", "{}"))
     (tmp_path / "l.csv").write_bytes("image,caption\na.jpg,caf\xe9\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 23\)"):
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 23, line 2\)"):
         read_captions(tmp_path / "l.csv")
     with pytest.raises(UserError, match="no captions file"):
         read_captions(tmp_path / "none.csv")
@@ -134,7 +135,7 @@ def test_given_splits_are_kept_and_only_missing_ones_drawn(tmp_path):
 
 
 def test_images_without_captions_are_left_out(tmp_path):
-    path = write(tmp_path, "c.csv", "image,caption\n" + "".join(f"{i}.jpg,a dog\n" for i in range(5)) + "x.jpg,\n")
+    path = write(tmp_path, "c.csv", "image,caption\n" + "".join(f"{i}.jpg,a dog\n" for i in range(10)) + "x.jpg,\n")
     assert "x.jpg" not in split_of(records(params(captions=path)))
 
 

@@ -32,10 +32,10 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(PARAMS)
     (tmp_path / "my photos").mkdir()
-    for i in range(10):
+    for i in range(20):
         (tmp_path / "my photos" / f"{i}.jpg").write_bytes(bytes([i]))
-    rows = "".join(f"{i}.jpg,a dog number {i}\n" for i in range(9))
-    (tmp_path / "c.csv").write_text(f"image,caption\n{rows}9.jpg,\n")
+    rows = "".join(f"{i}.jpg,a dog number {i}\n" for i in range(19))
+    (tmp_path / "c.csv").write_text(f"image,caption\n{rows}19.jpg,\n")
     return tmp_path
 
 
@@ -50,10 +50,11 @@ def test_what_was_found_is_told_and_params_are_set(home, capsys):
     assert call("my photos", "c.csv", "--val", "0.2", "--split-seed", "3") == 0
     out = capsys.readouterr().out
     assert "format            table" in out
-    assert "images            9\n" in out and "captions          9\n" in out
-    assert "splits            train 6, val 2, test 1" in out
-    assert "words             36, 12 distinct, 3 five times or more" in out
-    assert "images without captions  2 (9.jpg, more.png)" in out
+    assert "images            19\n" in out and "captions          19\n" in out
+    assert "captions without text    1 (19.jpg)" in out
+    assert "splits            train 13, val 4, test 2" in out
+    assert "words             76, 22 distinct, 3 five times or more" in out
+    assert "images without captions  2 (19.jpg, more.png)" in out
     assert "captions without images  0" in out
     found = yaml.safe_load((home / "params.yaml").read_text())
     assert found["dataset"] == "custom" and found["val"] == 7 and found["train"] == {"val": 3}

@@ -34,6 +34,31 @@ def test_flickr_layout_has_no_filepath(tmp_path):
     ]
 
 
+def test_whole_numbers_are_ids_however_they_are_written(tmp_path):
+    path = save(tmp_path, [image(0, imgid=7.0), image(1, imgid="8")])
+    assert [record.image_id for record in karpathy.read(path)] == [7, "8"]
+
+
+def test_a_split_must_be_named_in_what_the_pipeline_reads_back(tmp_path):
+    entry = image(0)
+    del entry["split"]
+    with pytest.raises(UserError, match="has no `split`"):
+        karpathy.read(save(tmp_path, [entry]))
+
+
+def test_values_in_errors_are_cut(tmp_path):
+    with pytest.raises(UserError) as caught:
+        karpathy.read(save(tmp_path, [image(0, filepath=["x" * 5000])]))
+    assert len(str(caught.value)) < 80 + len(str(tmp_path)) + 60 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("a\\b.jpg", "a/b.jpg"), ("./a//b.jpg", "a/b.jpg"), ("c/../b.jpg", "b.jpg")]
+)
+def test_a_path_has_one_spelling(tmp_path, name, file):
+    assert karpathy.read(save(tmp_path, [image(0, filename=name)]))[0].file == file
+
+
 def test_captions_without_words_get_words(tmp_path):
     (record,) = karpathy.read(save(tmp_path, [image(0, sentences=[{"raw": "Two dogs, one ball!"}])]))
     assert record.words == [["two", "dogs", "one", "ball"]]
@@ -42,17 +67,30 @@ def test_captions_without_words_get_words(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "dev"}, r"images\[1\].*split is 'dev'"),
-        ({"filename": None}, "no `filename`"),
-        ({"imgid": None}, "no `imgid`"),
-        ({"imgid": "0"}, "'0' occurs twice"),
-        ({"filename": "0.jpg"}, "file 0.jpg occurs twice"),
+        ({"split": "dev"}, r"images\[1\]: `split` is \"dev\", not one of train"),
+        ({"filename": None}, "images.1.: `filename` is null, not text"),
+        ({"imgid": None}, "`imgid` is null, not a whole number, or text"),
+        ({"imgid": "0"}, 'id "0" occurs twice, for "0.jpg" and "1.jpg"'),
+        ({"filename": "0.jpg"}, '"0.jpg" occurs twice, as image 0 and 1'),
         ({"filename": "../../etc/passwd"}, "outside the folder"),
         ({"filename": "/etc/passwd"}, "outside the folder"),
         ({"sentences": []}, "no captions"),
         ({"sentences": [{"raw": " \r\n"}]}, "no captions"),
-        ({"sentences": [{}]}, "neither `raw` text nor `tokens`"),
-        ({"sentences": "a dog"}, "no list `sentences`"),
+        ({"sentences": [{}]}, "has no `raw`; it must be text"),
+        ({"split": ["train"]}, r'`split` is \["train"\]'),
+        ({"filepath": 5}, "`filepath` is 5, not text"),
+        ({"imgid": True}, "`imgid` is true"),
+        ({"imgid": float("nan")}, "`imgid` is NaN"),
+        ({"imgid": 1.5}, r"`imgid` is 1\.5"),
+        ({"imgid": "x\0y"}, r'`imgid` is "x\\u0000y"'),
+        ({"imgid": "x\ud800y"}, r'`imgid` is "x\\ud800y"'),
+        (
+            {"sentences": [{"raw": "a dog", "tokens": ["a", None]}]},
+            r"sentences\[0\]: `tokens` is .*, not a list of text",
+        ),
+        ({"sentences": [{"raw": 7}]}, "`raw` is 7, not text"),
+        ({"sentences": [None]}, r"sentences\[0\] is null, not an object"),
+        ({"sentences": "a dog"}, '`sentences` is "a dog", not a list'),
     ],
 )
 def test_wrong_entries_are_named(tmp_path, change, message):

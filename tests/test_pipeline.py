@@ -40,7 +40,7 @@ def data_deps(stage: str) -> list[str]:
     return [d for d in paths_of(stage, "deps") if not d.startswith(("src/", "stages/"))]
 
 
-def test_seven_stages_in_order():
+def test_stages_in_order():
     assert tuple(DVC) == STAGES
     assert [stage["cmd"] for stage in DVC.values()] == [f"python stages/{name}.py" for name in STAGES]
 

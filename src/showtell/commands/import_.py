@@ -12,12 +12,14 @@ import numpy as np
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
 from showtell.core.paths import PARAMS
+from showtell.core.progress import log
 from showtell.data.datasets import karpathy
-from showtell.data.datasets.custom import Captioned, CaptionsFormat, CustomParams, assign_splits, detect, read_captions
+from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
+from showtell.data.datasets.custom import CustomParams, assign_splits, in_folder
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures, check_pictures
+from showtell.data.formats import SUFFIXES
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
 BAR = 40  # characters of the longest bar of the histogram
 
 
@@ -37,22 +39,44 @@ def run(args: argparse.Namespace) -> int:
     images = read_captions(args.captions, args.format)
     check_pictures(args.images)
     pictures = Pictures.of([args.images])
-    captioned = [image for image in images if image.captions]
-    missing = [image.file for image in captioned if image.file not in pictures]
-    usable = assign_splits([image for image in captioned if image.file in pictures], params)
-    kind = detect(args.captions) if args.format == "auto" else args.format
-    for line in describe(kind, images, missing, usable, pictures):
-        print(line)
-    if not usable:
-        raise UserError(f"no image has both a picture in {args.images} and a caption in {args.captions}")
-    karpathy.check(usable, str(args.captions))
+    try:
+        _look(args, params, images, pictures)
+    finally:
+        pictures.discard_scratch()
     if args.dry_run:
         return 0
-    if missing:
-        raise UserError(f"{len(missing)} captioned images have no picture; add them or take their captions out first")
     set_params(PARAMS, {"dataset": "custom", **{f"custom.{key}": value for key, value in params.model_dump().items()}})
     print(f"{PARAMS} is set; next: dvc repro")
     return 0
+
+
+def _look(args: argparse.Namespace, params: CustomParams, images: Sequence[Captioned], pictures: Pictures) -> None:
+    """Print what there is; `UserError` when it cannot be used."""
+    inside = in_folder(images, args.images, str(args.captions))
+    captioned = [image for image in inside if image.captions]
+    missing = pictures.missing([image.file for image in captioned], str(args.captions))
+    gone = set(missing)
+    usable = assign_splits([image for image in captioned if image.file not in gone], params)
+    kind = detect(args.captions) if args.format == "auto" else args.format
+    for line in describe(kind, inside, missing, usable, pictures):
+        print(line)
+    if not usable:
+        raise UserError(
+            f"no image has both a picture in {args.images} and a caption in {args.captions}"
+            f"{_some(missing)}{pictures.example()}"
+        )
+    karpathy.check(usable, str(args.captions))
+    if missing and not args.dry_run:
+        raise UserError(
+            f"{len(missing)} captioned images have no picture{_some(missing)}{pictures.example()}; add them or take "
+            "their captions out first"
+        )
+    try:
+        karpathy.check_sizes(usable, str(args.captions), "add images, raise --val and --test, or name splits in it")
+    except UserError as error:
+        if not args.dry_run:
+            raise
+        log(f"would be refused: {error}")
 
 
 def _params(args: argparse.Namespace) -> CustomParams:
@@ -83,6 +107,9 @@ def describe(
     yield f"format            {kind}"
     yield f"images            {len(usable)}"
     yield f"captions          {len(captions)}"
+    blank = [image.file for image in images if image.blank]
+    if blank:
+        yield f"captions without text    {sum(image.blank for image in images)}{_some(blank)}"
     yield "splits            " + ", ".join(f"{split} {splits[split]}" for split in ("train", "val", "test"))
     frequent = sum(count >= 5 for count in words.values())
     yield f"words             {sum(words.values())}, {len(words)} distinct, {frequent} five times or more"
@@ -98,7 +125,7 @@ def _unnamed(images: Sequence[Captioned], pictures: Pictures) -> list[str]:
     return [
         name
         for number, name in enumerate(pictures.files())
-        if name.lower().endswith(PICTURE_SUFFIXES) and number not in mentioned
+        if name.lower().endswith(SUFFIXES) and number not in mentioned
     ]
 
 

@@ -137,13 +137,25 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; `UserError` when it is missing or is not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """JSON in UTF-8, or in UTF-16 or UTF-32 as some programs of Windows write it, with a byte order mark or without."""
+    try:
+        return json.loads(content)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not valid JSON: byte {error.start} is not {error.encoding}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise UserError(f"{where} is not JSON that can be read: it is nested too deeply") from None
+    except ValueError:  # more digits than Python converts
+        raise UserError(f"{where} is not JSON that can be read: it holds a number of thousands of digits") from None
 
 
 def sha256(path: Path) -> str:

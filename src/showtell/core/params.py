@@ -41,9 +41,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def load(section: str, path: Path = Path("params.yaml")) -> Any:
-    """The validated section; `UserError` names the first wrong key, its value and what is allowed."""
-    return load_all(path)[section]
+def load(section: str, path: Path = Path("params.yaml"), alone: bool = False) -> Any:
+    """The validated section; `UserError` names the first wrong key, its value and what is allowed.
+
+    `alone` leaves the other sections unread, for a stage that always runs: their classes take seconds to import.
+    """
+    return validate(section, read_sections(path), path) if alone else load_all(path)[section]
 
 
 def load_all(path: Path = Path("params.yaml")) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 DATA = Path("data")
 
+# source
+SOURCE = Path("data/raw/source.json")
+
 # download
 CAPTIONS_RAW = Path("data/raw/captions.json")
 OBJECTS = Path("data/raw/objects.json")
@@ -32,6 +35,19 @@ METRICS = Path("metrics")
 REPORT = Path("metrics/report")
 
 SPLITS = ("train", "val", "test")
+
+
+def given(path: str | Path) -> Path:
+    """The absolute path of a file or folder that params.yaml names; relative names are meant from the repository.
+
+    DVC runs a queued experiment in a copy of the repository below `.dvc/tmp`, which holds tracked files alone: what is
+    not in the copy is looked for in the repository itself.
+    """
+    path, here = Path(path), Path.cwd()
+    original = next((folder.parent for folder in here.parents if folder.name == ".dvc"), None)
+    if original is not None and not path.exists() and (original / path).exists():
+        return (original / path).resolve()
+    return path.absolute()
 
 
 def split_json(split: str) -> Path:

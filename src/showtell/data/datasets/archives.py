@@ -7,16 +7,18 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
 from showtell.core.errors import UserError
+from showtell.core.fields import shown
 from showtell.core.files import atomic, fingerprint
 from showtell.core.progress import log
 
@@ -77,16 +79,35 @@ def open_archive(path: Path, scratch: Path) -> Archive:
             return Archive(path, path, _zip_addresses(path))
         plain = _plain(path, scratch)
         return Archive(plain, path, _tar_addresses(plain, path))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{path} is not a whole archive: {error}") from None
+    except HEADER_ERRORS as error:
+        raise UserError(f"{path} is not a whole archive: {_plainly(error)}") from None
     except OSError as error:
         if error.errno is None:  # how gzip and bz2 complain about content
-            raise UserError(f"{path} is not a whole archive: {error}") from None
+            raise UserError(f"{path} is not a whole archive: {_plainly(error)}") from None
         raise UserError(f"cannot read the archive {path}: {error.strerror or error}") from None
 
 
+# zipfile and tarfile say that an archive is not one; what damaged or invented headers make of their readers, they leave
+# to whoever calls them.
+HEADER_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error, NotImplementedError,
+    ValueError, LookupError, OverflowError, TypeError, AttributeError, RecursionError, MemoryError,
+)  # fmt: skip
+
+
+def _plainly(error: Exception) -> str:
+    """What is wrong with a header, in words for people."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a name in it is not in the UTF-8 that its header promises"
+    if isinstance(error, NotImplementedError):
+        return f"it needs what no reader has yet ({shown(str(error))[1:-1]})"
+    if isinstance(error, zipfile.BadZipFile | tarfile.TarError | EOFError | OSError | zlib.error | lzma.LZMAError):
+        return shown(str(error))[1:-1] or "it is empty"
+    return "a header in it is damaged"
+
+
 def _refuse(path: Path | str, name: str, reason: str) -> NoReturn:
-    raise UserError(f"{path}: entry {name!r} is refused: {reason}")
+    raise UserError(f"{path}: entry {shown(name)} is refused: {reason}")
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -109,6 +130,7 @@ def _is_litter(name: str) -> bool:
 
 
 def _zip_addresses(path: Path) -> Iterable[Address]:
+    others: list[str] = []
     with zipfile.ZipFile(path) as archive:
         if len(archive.NameToInfo) < len(archive.filelist):
             seen: set[str] = set()
@@ -116,11 +138,14 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
             _refuse(path, twice, "it occurs twice")
         archive.NameToInfo.clear()  # the index of zipfile is not needed, and large
         for info in archive.filelist:
-            name = info.filename
+            if "\0" in info.orig_filename:
+                _refuse(path, info.orig_filename, "its name holds a NUL")
+            name = _zip_name(info)
             _check_name(path, name)
-            if stat.S_ISLNK(info.external_attr >> 16):
-                _refuse(path, name, "it is a link")
             if info.is_dir() or _is_litter(name):
+                continue
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                others.append(name)
                 continue
             if info.flag_bits & 1:
                 _refuse(path, name, "it is encrypted")
@@ -129,10 +154,27 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
             _check_size(path, name, info.file_size, info.compress_size)
             stored, size = info.compress_size, info.file_size
             yield Address("", name, info.compress_type, info.header_offset, stored, size, info.CRC)
+    _tell_passed_over(path, others)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The entry's name. Without a flag it counts as of code page 437, but macOS and others write UTF-8 there too."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def _tell_passed_over(path: Path, others: Sequence[str]) -> None:
+    if others:
+        first = shown(others[0])
+        log(f"{path}: {len(others)} links or devices are passed over, such as {first}; only files can hold pictures")
 
 
 def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
-    total = path.stat().st_size
+    total, others = path.stat().st_size, []
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             archive.members.clear()  # tarfile would keep them all
@@ -140,24 +182,26 @@ def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
             if member.isdir():
                 continue
             _check_name(source, name)
-            if not member.isreg():
-                _refuse(source, name, "it is a link or a device, not a file")
-            if _is_litter(name):
-                continue
             if member.issparse():
                 _refuse(source, name, "it is a sparse file")
+            if _is_litter(name):
+                continue
+            if not member.isreg():
+                others.append(name)
+                continue
             _check_size(source, name, member.size, member.size)
             if member.offset_data + member.size > total:
                 _refuse(source, name, "the archive is cut short")
             yield Address("", name, TAR, member.offset_data, member.size, member.size)
+    _tell_passed_over(source, others)
 
 
 def read(address: Address) -> bytes:
     """The picture's bytes; `UserError` when they are not exactly what the archive's directory says."""
     try:
-        with open(address.path, "rb") as file:
+        with open(address.path, "rb", opener=_without_waiting) as file:
             if address.method == FILE:
-                return file.read()
+                return _whole_file(address, file)
             data = os.pread(file.fileno(), address.stored, _start(file.fileno(), address))
     except OSError as error:
         raise UserError(f"cannot read {address.path}: {error.strerror}") from None
@@ -172,6 +216,19 @@ def read(address: Address) -> bytes:
     if zlib.crc32(data) != address.crc:
         _refuse(address.path, address.name, "its checksum (CRC-32) does not match")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for someone to write to it
+
+
+def _whole_file(address: Address, file: BinaryIO) -> bytes:
+    state = os.fstat(file.fileno())
+    if not stat.S_ISREG(state.st_mode):
+        raise UserError(f"{address.path} is not a regular file")
+    if state.st_size > MAX_ENTRY_BYTES:
+        raise UserError(f"{address.path} has {state.st_size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
+    return file.read()
 
 
 def _start(descriptor: int, address: Address) -> int:

@@ -4,14 +4,17 @@ Source: A. Karpathy, L. Fei-Fei, "Deep Visual-Semantic Alignments for Generating
 files published with it. COCO's file has `filepath` and `cocoid`, those of Flickr8k and Flickr30k have neither.
 """
 
+import posixpath
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from showtell.core.errors import UserError
+from showtell.core.fields import Fields, is_id, shown
 from showtell.core.files import read_json, write_json
 from showtell.data.words import unicode_words
 
@@ -42,77 +45,126 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def read(path: Path, strict: bool = True) -> list[Record]:
-    """The records of a Karpathy JSON in file order; `UserError` names the first entry that is wrong.
-
-    `strict=False` accepts images without captions and repeated images, for a file that is yet to be cleaned.
-    """
-    return parse(read_json(path), str(path), strict)
+def read(path: Path) -> list[Record]:
+    """The records of a Karpathy JSON in file order; `UserError` names the first entry that is wrong."""
+    return parse(read_json(path), str(path))
 
 
-def parse(content: Any, where: str, strict: bool = True) -> list[Record]:
+def parse(content: Any, where: str) -> list[Record]:
     """`read` for a JSON that is parsed already; `where` names it in errors."""
-    images = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(images, list) or not images:
-        raise UserError(f"{where}: not in Karpathy's format (no list `images`)")
-    records = [_record(f"{where}: images[{position}]", image) for position, image in enumerate(images)]
-    if strict:
-        check(records, where)
+    records = []
+    for entry in entries(content, where):
+        if entry.split is None:
+            raise entry.fields.refuse("split", f"one of {', '.join(SPLIT_OF)}")
+        records.append(Record(entry.image_id, entry.file, entry.split, entry.captions, entry.words))
+    check(records, where)
     return records
 
 
-def _record(where: str, image: Any) -> Record:
-    if not isinstance(image, dict):
-        raise UserError(f"{where} is not an object")
-    name, image_id = image.get("filename"), image.get("cocoid", image.get("imgid"))
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{where} has no `filename`")
-    if not isinstance(image_id, int | str) or isinstance(image_id, bool):
-        raise UserError(f"{where} ({name}) has no `imgid`")
-    if image.get("split") not in SPLIT_OF:
-        raise UserError(f"{where} ({name}): split is {image.get('split')!r}, not one of {', '.join(SPLIT_OF)}")
-    sentences = image.get("sentences")
-    if not isinstance(sentences, list):
-        raise UserError(f"{where} ({name}) has no list `sentences`")
-    captions, words = [], []
-    for sentence in sentences:
-        caption, given = _sentence(f"{where} ({name})", sentence)
-        if caption:
-            captions.append(caption)
-            words.append(given)
-    file = str(PurePosixPath(image.get("filepath") or "") / name)
-    return Record(image_id, file, SPLIT_OF[image["split"]], captions, words)
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image as the file has it; its split may be absent."""
+
+    image_id: int | str
+    file: str
+    split: str | None
+    captions: list[str]
+    words: list[list[str]]
+    blank: int  # captions without any text
+    fields: Fields
 
 
-def _sentence(where: str, sentence: Any) -> tuple[str, list[str]]:
-    if not isinstance(sentence, dict):
-        raise UserError(f"{where}: a sentence is not an object")
-    raw, tokens = sentence.get("raw"), sentence.get("tokens")
-    if raw is None and isinstance(tokens, list):
-        raw = " ".join(str(token) for token in tokens)
-    if not isinstance(raw, str):
-        raise UserError(f"{where}: a sentence has neither `raw` text nor `tokens`")
-    caption = clean(raw)
-    if not isinstance(tokens, list):
+def entries(content: Any, where: str) -> Iterator[Entry]:
+    """The images of a Karpathy JSON, each field of the type it must have, and nothing else checked."""
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list) or not images:
+        raise UserError(f"{where}: not in Karpathy's format (no list `images`)")
+    for position, image in enumerate(images):
+        yield _entry(Fields(image, f"{where}: images[{position}]"))
+
+
+def _entry(image: Fields) -> Entry:
+    name = image.text("filename")
+    if not name:
+        raise image.refuse("filename", "the name of a picture")
+    image_id = image.image_id("cocoid", "imgid")
+    split = SPLIT_OF[image.choice("split", tuple(SPLIT_OF))] if "split" in image else None
+    captions, words, blank = [], [], 0
+    for number, sentence in enumerate(image.list("sentences")):
+        caption, given = _sentence(Fields(sentence, f"{image.where} ({shown(name)[1:-1]}): sentences[{number}]"))
+        if not caption:
+            blank += 1
+            continue
+        captions.append(caption)
+        words.append(given)
+    folder = image.text("filepath") if "filepath" in image else ""
+    return Entry(image_id, picture_name(f"{folder}/{name}" if folder else name), split, captions, words, blank, image)
+
+
+def _sentence(sentence: Fields) -> tuple[str, list[str]]:
+    """The caption and its words, as `tokens` gives them or else as `raw` shows them."""
+    if "tokens" not in sentence:
+        caption = clean(sentence.text("raw"))
         return caption, unicode_words(caption)
-    return caption, [word for token in tokens for word in clean(str(token)).split()]
+    tokens = sentence.list("tokens")
+    if not all(isinstance(token, str) for token in tokens):
+        raise sentence.refuse("tokens", "a list of text")
+    caption = clean(sentence.text("raw") if "raw" in sentence else " ".join(tokens))
+    return caption, [word for token in tokens for word in clean(token).split()]
+
+
+def picture_name(text: str) -> str:
+    """A picture's path as a captions file spells it, in one spelling: `/` between parts, no `.` and no `..` inside.
+
+    Backslashes are how Windows writes the same path.
+    """
+    return posixpath.normpath(text.strip().replace("\\", "/"))
 
 
 def check(records: Sequence[Record], where: str) -> None:
     """Refuse a repeated image id, a repeated file, a file outside its folder and an image without captions."""
-    ids, files = set(), set()
+    file_of: dict[str, str] = {}  # by id, as text: stores keep ids as text, so 1 and "1" are the same
+    id_of: dict[str, int | str] = {}
     for record in records:
-        if str(record.image_id) in ids:  # stores keep ids as text, so 1 and "1" are the same
-            raise UserError(f"{where}: image id {record.image_id!r} occurs twice")
-        if record.file in files:
-            raise UserError(f"{where}: file {record.file} occurs twice")
-        path = PurePosixPath(record.file)
-        if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"{where}: file {record.file} lies outside the folder of pictures")
+        known = file_of.setdefault(str(record.image_id), record.file)
+        if record.file in id_of:
+            other = id_of[record.file]
+            raise UserError(
+                f"{where}: {shown(record.file)} occurs twice, as image {shown(other)} and {shown(record.image_id)}"
+            )
+        if known != record.file:
+            raise UserError(
+                f"{where}: image id {shown(record.image_id)} occurs twice, for {shown(known)} and {shown(record.file)}"
+            )
+        check_inside(record.file, where)
         if not record.captions:
-            raise UserError(f"{where}: image {record.image_id} ({record.file}) has no captions")
-        ids.add(str(record.image_id))
-        files.add(record.file)
+            raise UserError(f"{where}: image {shown(record.image_id)} ({shown(record.file)}) has no captions")
+        id_of[record.file] = record.image_id
+
+
+def check_inside(file: str, where: str) -> None:
+    """Refuse the name of a picture that is not one inside a folder."""
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:/", file):
+        raise UserError(f"{where}: file {shown(file)} lies outside the folder of pictures")
+    if not is_id(file):
+        raise UserError(f"{where}: file {shown(file)} has control characters in its name")
+
+
+# CIDEr weighs words by how few images have them: of one image alone it is 0 whatever the caption.
+LEAST = {"train": 1, "val": 2, "test": 2}
+
+
+def check_sizes(records: Sequence[Record], where: str, remedy: str) -> None:
+    """Refuse splits that nothing can be learnt from or judged by; `remedy` says what to do."""
+    found = Counter(record.split for record in records)
+    small = [split for split, least in LEAST.items() if found[split] < least]
+    if small:
+        sizes = ", ".join(f"{split} {found[split]}" for split in LEAST)
+        least = ", ".join(f"{split} {LEAST[split]}" for split in small)
+        raise UserError(
+            f"{where}: too few images to split: {sizes}; at least {least} (CIDEr-D needs two images); {remedy}"
+        )
 
 
 def check_counts(records: Sequence[Record], expected: dict[str, int], where: str) -> None:

@@ -4,14 +4,16 @@
 a folder or an archive elsewhere on this machine, so that nobody stores COCO twice.
 """
 
-import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Protocol
 
 from showtell.core.errors import UserError
+from showtell.core.fields import shown
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.data.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
+from showtell.data.datasets.outside import regular_files, state_of
 
 LINK_SUFFIX = ".link.json"
 SCRATCH = Path("work")
@@ -28,31 +30,17 @@ class Container(Protocol):
 
 
 class Folder:
-    """Every file below `root`, links followed: what a user put into an own folder is meant to be there."""
+    """Every regular file below `root`, links followed: what a user put into an own folder is meant to be there."""
 
     def __init__(self, root: Path):
         self.root = root
-        self.names: list[str] = []
-        visited = set()
-        for folder, below, files in os.walk(self.root, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in visited:  # a link that leads back up
-                below.clear()
-                continue
-            visited.add(real)
-            below.sort()
-            inside = PurePosixPath(os.path.relpath(folder, self.root))
-            self.names += [str(inside / name) for name in sorted(files) if not name.startswith(".")]
+        self.names = [name for name, _ in regular_files(root)]
 
     def address(self, position: int) -> Address:
         return Address(str(self.root / self.names[position]), self.names[position])
 
-    def state(self) -> str:
-        """Names and sizes; times of change are left out, since a copy or a mount elsewhere has others."""
-        return fingerprint([(name, (self.root / name).stat().st_size) for name in self.names])
-
     def stamp(self) -> str:
-        return fingerprint(self.state(), [(self.root / name).stat().st_mtime_ns for name in self.names])
+        return state_of(self.root)
 
 
 class Pictures:
@@ -66,7 +54,7 @@ class Pictures:
         for container in containers.values():
             self._starts.append(position)
             for name in container.names:
-                self._add(name.rpartition("/")[2], position)
+                self._add(_last(name), position)
                 position += 1
 
     def _add(self, name: str, position: int) -> None:
@@ -104,13 +92,15 @@ class Pictures:
     def find(self, file: str) -> int | None:
         """Number of `file`: the exact path, else the one whose path ends so, else the one with that last part."""
         file = str(PurePosixPath(file))
-        known = self._by_name.get(file.rpartition("/")[2], [])
+        known = self._by_name.get(_last(file), [])
         candidates = known if isinstance(known, list) else [known]
-        exact = [position for position in candidates if self._name(position) == file]
-        if exact:
-            return exact[0]
+        for alike in (str, _composed):  # two files may differ in nothing but their Unicode form
+            exact = [position for position in candidates if alike(self._name(position)) == alike(file)]
+            if exact:
+                return exact[0]
         if len(candidates) > 1:
-            candidates = [c for c in candidates if self._name(c).endswith(f"/{file}")] or candidates
+            end = f"/{_composed(file)}"
+            candidates = [c for c in candidates if _composed(self._name(c)).endswith(end)] or candidates
         if len(candidates) > 1:
             some = ", ".join(map(self._describe, candidates[:3]))
             raise UserError(f"{file} could be any of {len(candidates)} pictures ({some}); the captions must say which")
@@ -132,6 +122,28 @@ class Pictures:
 
     def __contains__(self, file: str) -> bool:
         return self.find(file) is not None
+
+    def missing(self, files: Sequence[str], where: str) -> list[str]:
+        """Those of `files` that are not there; `UserError` when two of them are one picture, spelt in two ways.
+
+        Then one copy could train and the other test. `where` names the file that spells them.
+        """
+        absent, spelt = [], {}
+        for file in files:
+            found = self.find(file)
+            if found is None:
+                absent.append(file)
+            elif spelt.setdefault(found, file) != file:
+                raise UserError(
+                    f"{where}: {shown(spelt[found])} and {shown(file)} are the same picture, "
+                    f"{shown(self._describe(found))}; spell it in one way"
+                )
+        return absent
+
+    def example(self) -> str:
+        """What names here look like, for the error when those that are looked for are not here."""
+        files = self.files()
+        return f"; it has {shown(files[0])}{' and the like' if len(files) > 1 else ''}" if files else "; it is empty"
 
     def locate(self, file: str) -> Address:
         """Where the bytes of the picture `file` are; `UserError` when there is none, or two that could be meant."""
@@ -161,10 +173,19 @@ class Pictures:
         return [name for container in self.containers.values() for name in container.names]
 
 
+def _composed(name: str) -> str:
+    """The name in NFC: macOS and some archives keep accents apart from their letters."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _last(name: str) -> str:
+    return _composed(name.rpartition("/")[2])
+
+
 def write_link(path: Path, target: Path) -> None:
     """Write a link file at `path` (ending in `.link.json`) that stands for the folder or archive `target`."""
     target = Path(target).resolve()
-    write_json(path, {"link": str(target), **_state(target)})
+    write_json(path, {"link": str(target), "state": state_of(target)})
 
 
 def link_pictures(source: Path, images: Path) -> None:
@@ -181,14 +202,6 @@ def check_pictures(source: Path) -> None:
         raise UserError(f"{source} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
 
 
-def _state(target: Path) -> dict[str, Any]:
-    """What is remembered of a link's target, to notice that it changed: names and sizes."""
-    if target.is_file():
-        return {"files": 1, "bytes": target.stat().st_size}
-    folder = Folder(target)
-    return {"files": len(folder.names), "state": folder.state()}
-
-
 def _open_file(path: Path, scratch: Path) -> Container:
     if not path.name.endswith(LINK_SUFFIX):
         return open_archive(path, scratch)
@@ -197,7 +210,7 @@ def _open_file(path: Path, scratch: Path) -> Container:
         raise UserError(f"{path} is not a link file")
     target = Path(link["link"])
     if not target.exists():
-        raise UserError(f"{path} stands for {target}, which is not there; bring it back or run `dvc repro -f download`")
-    if {"link": link["link"], **_state(target)} != link:
-        raise UserError(f"{target} has changed since it was linked; run `dvc repro -f download`")
+        raise UserError(f"{path} stands for {target}, which is not there; bring it back and run `dvc repro`")
+    if state_of(target) != link.get("state"):
+        raise UserError(f"{target} has changed since it was linked; run `dvc repro`")
     return Folder(target) if target.is_dir() else open_archive(target, scratch)

@@ -1,6 +1,5 @@
 """The field's own datasets: archives of pictures, and Karpathy's JSON with captions and splits."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Literal
 from pydantic import Field
 
 from showtell.core.errors import UserError
-from showtell.core.files import write_json
+from showtell.core.files import parse_json, write_json
 from showtell.core.params import Section
+from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.archives import open_archive
@@ -56,7 +56,7 @@ class Published:
 
 def prepare(dataset: Published, folder: Path, params: DownloadParams) -> None:
     """Fill `folder` with captions.json, objects.json and images/."""
-    source = Path(params.source) if params.source else None
+    source = given(params.source) if params.source else None
     if source is not None and not source.exists():
         raise UserError(f"download.source = {params.source!r} does not exist")
     records = read_captions(dataset, params, source)
@@ -92,7 +92,7 @@ def place(downloaded: Path, target: Path) -> None:
 def read_captions(dataset: Published, params: DownloadParams, source: Path | None) -> list[Record]:
     """Karpathy's records: from the path given, else from `source`, else downloaded."""
     if params.captions is not None:
-        path = Path(params.captions)
+        path = given(params.captions)
         if not path.is_file():
             raise UserError(f"download.captions = {params.captions!r} is not a file")
         return _records(dataset, path)
@@ -116,7 +116,7 @@ def _records(dataset: Published, path: Path) -> list[Record]:
     inside = [name for name in archive.names if name.rpartition("/")[2] == dataset.captions_json]
     if not inside:
         raise UserError(f"{path} does not hold {dataset.captions_json}")
-    return karpathy.parse(json.loads(archive.read(inside[0])), f"{path}: {inside[0]}")
+    return karpathy.parse(parse_json(archive.read(inside[0]), f"{path}: {inside[0]}"), f"{path}: {inside[0]}")
 
 
 def local_pictures(dataset: Published, source: Path) -> list[Path]:
@@ -158,7 +158,7 @@ def _check_local(path: Path, remote: RemoteFile) -> None:
 
 def check_complete(dataset: Published, records: list[Record], pictures: Pictures, incomplete: str) -> list[Record]:
     """The records that have a picture; `UserError` naming what is missing, unless a part is accepted."""
-    missing = [record.file for record in records if record.file not in pictures]
+    missing = pictures.missing([record.file for record in records], dataset.captions_json)
     if incomplete == "error":
         karpathy.check_counts(records, dataset.counts, dataset.captions_json)
         if missing:
@@ -172,4 +172,5 @@ def check_complete(dataset: Published, records: list[Record], pictures: Pictures
     kept = [record for record in records if record.file not in gone]
     if not kept:
         raise UserError(f"none of the {len(records)} pictures of {dataset.name} is there. {dataset.help}")
+    karpathy.check_sizes(kept, dataset.name, "add the pictures that are missing")
     return kept

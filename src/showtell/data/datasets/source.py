@@ -14,7 +14,16 @@ from showtell.data.datasets.published import DownloadParams, Published
 
 DatasetName = Literal["scenes", "coco", "flickr8k", "flickr30k", "custom"]
 
-__all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare"]
+__all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare", "watched"]
+
+
+def watched(dataset: DatasetName, download: DownloadParams, own: CustomParams) -> dict[str, str | None]:
+    """Paths outside the repository that the dataset is made of, by the key of params.yaml that names each."""
+    if dataset == "scenes":
+        return {}
+    if dataset == "custom":
+        return {"custom.images": own.images, "custom.captions": own.captions}
+    return {"download.source": download.source, "download.captions": download.captions}
 
 
 def prepare(dataset: DatasetName, folder: Path, download: DownloadParams, own: Any) -> None:

@@ -28,8 +28,8 @@ class ScenesParams(params.Section):
 
     seed: int = Field(ge=0, description="another seed draws another world of pictures and captions")
     train: int = Field(ge=1, le=1_000_000, description="training images")
-    val: int = Field(ge=1, le=1_000_000, description="validation images")
-    test: int = Field(ge=1, le=1_000_000, description="test images")
+    val: int = Field(ge=2, le=1_000_000, description="validation images; CIDEr-D needs two")
+    test: int = Field(ge=2, le=1_000_000, description="test images; CIDEr-D needs two")
     size: int = Field(ge=64, le=448, description="width and height of the drawn pictures, pixels")
 
 

@@ -1,0 +1,79 @@
+"""The state of files that lie outside the repository, as something that DVC can compare.
+
+DVC hashes what a stage depends on, but the paths of pictures and captions stand in params.yaml, where DVC looks
+for values and not for files. The stage `source` therefore runs every time and writes their state down; `download`
+depends on that.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from showtell.core.errors import UserError
+from showtell.core.files import fingerprint, read_json
+from showtell.core.paths import given
+from showtell.core.progress import log
+
+
+def regular_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Name (relative, with `/`) and state of every regular file below `root`, links followed, hidden ones left out.
+
+    Dead links, sockets, FIFOs and devices are no files to read: opening a FIFO would wait forever.
+    """
+    visited = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link that leads back up
+            below.clear()
+            continue
+        visited.add(real)
+        below.sort()
+        inside = PurePosixPath(os.path.relpath(folder, root))
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            try:
+                state = os.stat(os.path.join(folder, name))
+            except OSError:  # a dead link, or a circle of links
+                continue
+            if stat.S_ISREG(state.st_mode):
+                yield str(inside / name), state
+
+
+def stamp_of(state: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file's content does. The time of the inode's change cannot be set, as that of content can."""
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def state_of(path: Path) -> str:
+    """16 hex digits that change when the file, or any file of the folder, is changed, replaced, added or removed."""
+    if path.is_dir():
+        return fingerprint([(name, stamp_of(state)) for name, state in regular_files(path)])
+    return fingerprint(stamp_of(path.stat()))
+
+
+def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
+    """The state of each path, by the key of params.yaml that names it; keys that are null have none.
+
+    What is not on this machine is taken to be as it was in the file `before`: with the outputs of `download` at hand
+    (from a colleague, or with the disk unmounted) all later stages can do without it. `UserError` if it is not there
+    either.
+    """
+    found: dict[str, str] = {}
+    known = read_json(before) if before.is_file() else {}
+    for key, name in named.items():
+        if name is None:
+            continue
+        path = given(name)
+        if path.exists():
+            found[key] = f"{path} {state_of(path)}"
+        elif str(known.get(key, "")).startswith(f"{path} "):
+            log(f"{key} = {name!r} is not on this machine now; taken as unchanged")
+            found[key] = known[key]
+        else:
+            raise UserError(
+                f"{key} = {name!r} does not exist; correct it, or run the stages that do without it by name, such as "
+                "`dvc repro -s evaluate`"
+            )
+    return found

@@ -1,0 +1,20 @@
+"""source: the state of the pictures and captions that lie outside the repository. Runs every time, and ends at once."""
+
+from showtell.core import paths
+from showtell.core.files import read_json, write_json
+from showtell.core.params import load
+from showtell.core.stage import run_stage
+from showtell.data.datasets.outside import states
+from showtell.data.datasets.source import watched
+
+
+def main() -> None:
+    dataset = load("dataset", alone=True)
+    outside = watched(dataset, load("download", alone=True), load("custom", alone=True))
+    content = {"dataset": dataset, **states(outside, paths.SOURCE)}
+    if not paths.SOURCE.is_file() or read_json(paths.SOURCE) != content:
+        write_json(paths.SOURCE, content)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,109 @@
+"""The stage `source`: whatever changes outside the repository changes what DVC compares, and nothing else does."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, inside, run_stage, write_params
+
+from showtell.core import paths
+from showtell.core.errors import UserError
+from showtell.core.files import read_json
+from showtell.data.datasets.outside import regular_files, state_of
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A repository with own pictures beside it."""
+    (tmp_path / "photos").mkdir()
+    for number in range(16):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(bytes([number] * 50))
+    rows = "".join(f"{number}.jpg,a dog\n" for number in range(16))
+    (tmp_path / "c.csv").write_text(f"image,caption\n{rows}")
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    settle(folder)
+    return folder
+
+
+def settle(folder: Path, images: str = "../photos", captions: str = "../c.csv") -> None:
+    write_params(folder, dataset="custom", custom={"images": images, "captions": captions})
+
+
+def state(home: Path) -> dict:
+    run_stage("source", home)
+    return read_json(home / paths.SOURCE)
+
+
+def test_dvc_runs_it_every_time_and_download_depends_on_what_it_writes():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert stages["source"]["always_changed"] is True
+    assert "data/raw/source.json" in stages["download"]["deps"]
+
+
+def test_an_edited_captions_file_and_a_replaced_picture_of_the_same_size_are_noticed(home, tmp_path):
+    first = state(home)
+    assert state(home) == first
+    text = (tmp_path / "c.csv").read_text()
+    (tmp_path / "c.csv").write_text(text.replace("3.jpg,a dog", "3.jpg,a cat"))
+    second = state(home)
+    assert second["custom.captions"] != first["custom.captions"] and second["custom.images"] == first["custom.images"]
+    picture = tmp_path / "photos" / "3.jpg"
+    times = picture.stat()
+    picture.write_bytes(b"x" * 50)
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` and archivers set them
+    assert state(home)["custom.images"] != second["custom.images"]
+
+
+def test_the_link_that_download_writes_changes_with_a_picture(home, tmp_path):
+    links = []
+    for content in (b"a" * 50, b"b" * 50):
+        (tmp_path / "photos" / "3.jpg").write_bytes(content)
+        run_stage("source", home)
+        run_stage("download", home)
+        links.append((home / paths.IMAGES_RAW / "photos.link.json").read_text())
+    assert links[0] != links[1]
+
+
+def test_of_published_data_the_local_source_and_captions_are_watched(home, tmp_path):
+    write_params(home, dataset="flickr8k", download={"source": "../photos", "captions": "../c.csv"})
+    assert set(state(home)) == {"dataset", "download.source", "download.captions"}
+    write_params(home, dataset="flickr8k")
+    assert state(home) == {"dataset": "flickr8k"}
+    write_params(home, dataset="scenes", custom={"images": "nowhere", "captions": "nowhere"})
+    assert state(home) == {"dataset": "scenes"}
+
+
+def test_what_is_not_on_this_machine_now_is_taken_as_it_was(home, tmp_path, capsys):
+    first = state(home)
+    (tmp_path / "photos").rename(tmp_path / "away")
+    assert state(home) == first and "not on this machine now" in capsys.readouterr().err
+    settle(home, images="../elsewhere")
+    with pytest.raises(UserError, match=r"custom\.images = '\.\./elsewhere' does not exist"):
+        state(home)
+
+
+def test_relative_paths_are_the_repository_s_in_a_queued_experiment_too(home, tmp_path):
+    (home / "photos").mkdir()
+    (home / "photos" / "a.jpg").write_bytes(b"1")
+    copy = home / ".dvc" / "tmp" / "exps" / "tmp123"
+    copy.mkdir(parents=True)
+    with inside(copy):
+        assert paths.given("photos") == home / "photos"
+        (copy / "photos").mkdir()  # a tracked one is in the copy
+        assert paths.given("photos") == copy / "photos"
+    with inside(home):
+        assert paths.given("photos") == home / "photos"
+
+
+def test_only_regular_files_count(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    (tmp_path / "linked.jpg").symlink_to(tmp_path / "a.jpg")
+    before = state_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "dead.jpg").symlink_to(tmp_path / "nothing.jpg")
+    (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
+    assert [name for name, _ in regular_files(tmp_path)] == ["a.jpg", "linked.jpg"]
+    assert state_of(tmp_path) == before
