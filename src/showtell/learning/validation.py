@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import torch
 
+from showtell.core.errors import UserError
 from showtell.core.precision import autocast, device
 from showtell.core.processes import all_gather, broadcast
+from showtell.core.progress import log
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.vocabulary import Vocabulary
 from showtell.generation.captioner import search_captions
@@ -13,7 +15,7 @@ from showtell.learning.caption_task import CaptionParams, CaptionTask
 from showtell.learning.losses import top_accuracy
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
-from showtell.metrics.ptb import tokenize_all
+from showtell.metrics.tokenisation import PTB, tokenisation_for
 
 BATCH = 128  # images decoded side by side; bounds memory, changes no result
 
@@ -22,8 +24,19 @@ def validation(
     network: CaptionTask, dataset: CaptionedImages, vocabulary: Vocabulary, params: CaptionParams
 ) -> Callable[[], dict[str, float]]:
     """A function that scores `network` on the val images: CIDEr-D (unscaled) and BLEU-4 (fraction) of generated
-    captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions."""
-    references = {entry["image_id"]: tokenize_all(entry["references"]) for entry in dataset.entries}
+    captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions.
+
+    `UserError` for fewer than two images: CIDEr-D needs them.
+    """
+    if len(dataset) < 2:
+        raise UserError(
+            f"val has {len(dataset)} image(s): CIDEr-D, which is computed on val after every epoch, needs at least "
+            "two; give val more images (scenes.val, custom.val, or the split in the captions file)"
+        )
+    tokenisation = tokenisation_for(text for entry in dataset.entries for text in entry["references"])
+    if tokenisation is not PTB:
+        log(f"val is scored on {tokenisation.text}")
+    references = {entry["image_id"]: tokenisation.tokenize_all(entry["references"]) for entry in dataset.entries}
     longest = max(len(tokens) for entry in dataset.entries for tokens in entry["tokens"])  # nothing longer is learnt
     cider, bleu = CiderD(references), Bleu(references)
 
@@ -45,7 +58,7 @@ def validation(
 
     def judged(parts: list[tuple[float, int, int, list[str]]]) -> dict[str, float]:
         loss, right, positions = (sum(column) for column in list(zip(*parts, strict=True))[:3])
-        tokens = tokenize_all([caption for *_, captions in parts for caption in captions])
+        tokens = tokenisation.tokenize_all([caption for *_, captions in parts for caption in captions])
         hypotheses = {entry["image_id"]: caption for entry, caption in zip(dataset.entries, tokens, strict=True)}
         return {
             "val_loss": loss / max(positions, 1),

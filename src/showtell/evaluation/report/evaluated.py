@@ -56,7 +56,12 @@ def report_data(
     encoder = captioner.encoder.name
     return ReportData(
         title=title,
-        facts=[f"{len(data):,} test images", f"{encoder}, {captioner.params.kind} decoder", f"beam {decoding['beam']}"],
+        facts=[
+            f"{len(data):,} test images",
+            f"{encoder}, {captioner.params.kind} decoder",
+            f"beam {decoding['beam']}",
+            f"scored on {evaluation.scores.tokenisation.text}",
+        ],
         metrics=evaluation.metrics,
         params={**decoding, **captioner.settings()},
         images=report_images(evaluation, train, objects.get("images", {})),
