@@ -12,11 +12,7 @@ from showtell.encoders.network import usable_batch_norm
 from showtell.generation.captioner import Captioner
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
-<<<<<<< HEAD
 from showtell.learning.curves import told, write_curves
-=======
-from showtell.learning.curves import write_curves
->>>>>>> c35750e (Scores of scripts without spaces on characters; a metric that never changes selects no epoch; document frequencies of any set)
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
