@@ -279,7 +279,7 @@ def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
 
 def _remedy(task: TrainingTask, params: LoopParams) -> str:
     """What to change when training diverges: settings and their present values."""
-    rates = " and ".join(f"{rate:g}" for rate in sorted({rate for _, rate in task.groups()}))
+    rates = " and ".join(f"{rate:g}" for rate in sorted({group[1] for group in task.groups()}))
     clip = f"lower clip_at ({params.clip_at:g})" if params.clip == "norm" else f"set clip: norm ({params.clip})"
     precision = "" if params.precision == "fp32" else f", or set precision: fp32 ({params.precision})"
     return f"lower the learning rate ({rates}), raise warmup_updates ({params.warmup_updates}), {clip}{precision}"
