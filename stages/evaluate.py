@@ -35,7 +35,8 @@ def main() -> str | None:
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(
         paths.METRICS / "evaluate.json",
-        tuned.metrics
+        {"tokenisation": tuned.scores.tokenisation.name}
+        | tuned.metrics
         | {f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics}
         | held_out_metrics(tuned.by_image, objects, train)
         | {f"frozen_{key}": frozen[key] for key in tuned.metrics},

@@ -14,8 +14,9 @@ from showtell.encoders.network import usable_batch_norm
 from showtell.generation.bundle import load_model, save_model
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import best_row, told, write_curves
+from showtell.learning.curves import told, write_curves
 from showtell.learning.loop import fit, seed_weights
+from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
 
 

@@ -15,8 +15,9 @@ from showtell.generation.bundle import save_model
 from showtell.generation.model import Model
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import best_row, told, write_curves
+from showtell.learning.curves import told, write_curves
 from showtell.learning.loop import fit, seed_weights
+from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
 
 

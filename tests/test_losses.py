@@ -92,6 +92,29 @@ def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_positions_weigh_what_they_are_told(smoothing, monkeypatch):
+    monkeypatch.setattr("showtell.learning.losses.CHUNK", 30)
+    torch.manual_seed(0)
+    logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
+    targets, weights = torch.randint(0, 7, (10,)), torch.randn(10, dtype=torch.double)
+    ours = cross_entropy(logits, targets, smoothing, weights)
+    each = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    torch.testing.assert_close(ours, (weights * each).sum())
+    found = [torch.autograd.grad(loss, logits)[0] for loss in (ours, (weights * each).sum())]
+    torch.testing.assert_close(*found)
+
+
+def test_weights_of_captions_reach_their_positions():
+    both = decoded()
+    weights = torch.tensor([[2.0, 0.0], [-1.0, 5.0]]).unsqueeze(2).expand(MASK.shape)
+    logprobs = torch.log_softmax(both.logits, dim=1)
+    expected = -sum(w * logprobs[row, word] for row, (word, w) in enumerate(
+        [(1, 2), (2, 2), (3, 2), (3, 0), (2, -1), (3, -1)])) / 6  # fmt: skip
+    loss = caption_loss(Decoded(both.logits, None), TARGETS, MASK, 0.0, 0.0, 6, 3, weights)
+    torch.testing.assert_close(loss, expected)
+
+
 class Outputs(TorchDispatchMode):
     """Takes down type and shape of all that is computed inside."""
 

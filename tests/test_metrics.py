@@ -146,3 +146,21 @@ def test_bleu_of_one_image_is_that_of_its_statistics(pairs: list[tuple[str, list
     _, per_image = scorer.score(hypotheses)
     np.testing.assert_array_equal(per_image, bleu(scorer.statistics(hypotheses)).T)
     assert ((per_image >= 0) & (per_image <= 1)).all()
+
+
+def test_document_frequencies_of_a_larger_set_serve_any_part_of_it() -> None:
+    references = {0: ["a dog runs", "the dog"], 1: ["a cat sleeps on a mat"], 2: ["two dogs run on the lawn"]}
+    hypotheses = {0: "a dog on a mat", 1: "a cat sleeps", 2: "two zebras run"}
+    prepared = References(references)
+    _, whole = CiderD(prepared).score(hypotheses)
+    for part in ([0, 1], [2], [2, 0]):
+        of_part = CiderD({i: references[i] for i in part}, others=prepared)
+        assert of_part.score({i: hypotheses[i] for i in part})[1] == pytest.approx(whole[part], abs=1e-12)
+
+
+def test_words_that_the_larger_set_lacks_still_match() -> None:
+    others = References({0: ["a dog"], 1: ["a cat"], 2: ["the bird"]})
+    cider = CiderD({0: ["a zebra runs over here"]}, others=others)
+    assert cider.score({0: "a zebra runs over here"})[0] == pytest.approx(10)
+    assert cider.score({0: "a zebu stays over there"})[0] < 5
+    assert 0 < cider.score({0: "a unicorn"})[0] < 1  # "a" is in two of three images' captions: it weighs little

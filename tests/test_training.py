@@ -8,6 +8,7 @@ from conftest import tiny_params
 from tiny_networks import WORDS, batch_of, caption_network, picture_batch, tiny_encoder
 from torch import nn
 
+from showtell.core.errors import UserError
 from showtell.core.workplace import Workplace
 from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, START, UNK
@@ -29,6 +30,7 @@ from showtell.learning.loop import (
     rate_scale,
 )
 from showtell.learning.scheduled_sampling import own_word_share, with_own_words
+from showtell.learning.validation import validation
 
 
 def loop_params(**changes) -> LoopParams:
@@ -109,6 +111,31 @@ def test_the_best_epoch_is_kept_and_survives_a_resume(tmp_path):
     history = run(tmp_path, again, params, scores=[0.5, 0.6])
     assert [row["score"] for row in history] == [0.2, 0.9, 0.5, 0.6]
     assert torch.equal(again.linear.weight, best)
+
+
+def test_where_the_metric_never_changes_the_lowest_loss_is_kept(tmp_path, capsys):
+    losses = iter([3.0, 1.0, 2.0])
+    weights = []
+    network = Line()
+
+    def validate() -> dict[str, float]:
+        weights.append(network.linear.weight.detach().clone())
+        return {"score": 0.0, "val_loss": next(losses)}
+
+    fit(network, epoch_batches, validate, loop_params(epochs=3), "score", Checkpoints(Workplace(tmp_path)))
+    assert torch.equal(network.linear.weight, weights[1])
+    assert "score was 0 after every epoch" in capsys.readouterr().err
+
+
+def test_a_val_of_one_image_is_refused_in_one_line():
+    class OneImage:
+        entries = ({"image_id": "1", "references": ["a dog"], "tokens": [[1, 4, 2]]},)
+
+        def __len__(self) -> int:
+            return 1
+
+    with pytest.raises(UserError, match=r"val has 1 image.*at least two"):
+        validation(None, OneImage(), None, None)
 
 
 def test_stops_after_so_many_epochs_without_improvement(tmp_path):

@@ -19,6 +19,11 @@ from showtell.data.words import join, nltk_words, unicode_words
         ("犬がボールで遊ぶ", ["犬", "が", "ボ", "ー", "ル", "で", "遊", "ぶ"]),
         ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
         ("ไก่", ["ไ", "ก่"]),
+        ("กำลัง", ["กำ", "ลั", "ง"]),
+        ("ឆ្កែ", ["ឆ្កែ"]),
+        ("မန္တလေး", ["မ", "န္တ", "လေး"]),
+        ("ﾊﾟﾝ", ["ﾊﾟ", "ﾝ"]),
+        ("བོད་ཡིག", ["བོད", "ཡིག"]),
         ("می\u200cخواهم", ["می\u200cخواهم"]),
         ("개가 공을 쫓는다", ["개가", "공을", "쫓는다"]),
         ("... !?", []),
@@ -37,7 +42,7 @@ def test_words_are_never_empty_nor_spaced(text):
     assert all(word and len(word.split()) == 1 for word in unicode_words(text))
 
 
-@given(st.text(alphabet="ab é猫犬ก่'-."))
+@given(st.text(alphabet="ab é猫犬ก่ำក្'-."))
 def test_words_of_joined_words_are_the_words(text):
     words = unicode_words(text)
     assert unicode_words(join(words)) == words

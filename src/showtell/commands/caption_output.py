@@ -12,7 +12,8 @@ from PIL import Image
 from showtell.commands.inputs import Source
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
-from showtell.core.progress import log, printable
+from showtell.core.progress import log
+from showtell.core.terminal import printable
 from showtell.data.transform import Transform, load_image
 from showtell.evaluation.attention_pictures import draw_attention, seen
 from showtell.generation.captioner import Caption, Captioner

@@ -35,9 +35,15 @@ def run(args: argparse.Namespace) -> int:
     differences = bootstrap.compare(a.measured(), b.measured(), args.replicates, args.seed)
     gained, lost = bootstrap.extremes(a.image_ids, a.images["cider"], b.images["cider"], args.images)
     if args.json:
-        content = {"metrics": {key: d._asdict() for key, d in differences.items()}, "gained": gained, "lost": lost}
+        content = {
+            "metrics": {key: d._asdict() for key, d in differences.items()},
+            "gained": gained,
+            "lost": lost,
+            "tokenisation": protocol.tokenisation.name,
+        }
         print(json.dumps(content, indent=1))
         return 0
+    print(f"scored on {protocol.tokenisation.text}")
     print(format_differences(differences))
     for title, rows in (("gained", gained), ("lost", lost)):
         print(f"\nImages that {title} most (CIDEr-D x100)")

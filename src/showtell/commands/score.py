@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(format_scores(scores, intervals))
         return 0
-    content: dict[str, object] = dict(scores.corpus)
+    content: dict[str, object] = {**scores.corpus, "tokenisation": scores.tokenisation.name}
     if intervals:
         content["intervals"] = {key: list(bounds) for key, bounds in intervals.items()}
     print(json.dumps(content, indent=1))

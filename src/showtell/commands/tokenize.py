@@ -1,11 +1,11 @@
-"""`showtell tokenize`: caption lines on standard input, PTB token lines on standard output."""
+"""`showtell tokenize`: caption lines on standard input, token lines on standard output."""
 
 import argparse
 import sys
 
-from showtell.metrics.ptb import tokenize_all
+from showtell.metrics.tokenisation import tokenisation_for
 
-HELP = "turn caption lines on standard input into the tokens that the COCO scorer counts"
+HELP = "turn caption lines on standard input into the tokens that scores count: PTB, or characters where they fit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
         text = text[:-1]
     elif not text:
         return 0
-    for line in tokenize_all(text.split("\n")):
+    lines = text.split("\n")
+    for line in tokenisation_for(lines).tokenize_all(lines):
         sys.stdout.write(line + "\n")
     return 0

@@ -12,23 +12,7 @@ T = TypeVar("T")
 
 def log(line: str) -> None:
     """One line, or a few, on stderr."""
-    print(printable(line), file=sys.stderr, flush=True)
-
-
-JOINERS = "\u200c\u200d"  # invisible, and part of how Persian, Hindi and others are spelt
-SHOWN = 80  # characters of a value, or of another library's words, that a message repeats
-
-
-def printable(text: str) -> str:
-    """`text` with its control characters shown, not sent: file names and captions can hold commands to a terminal."""
-    kept = "\n\t" + JOINERS
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
-
-
-def one_line(text: object, limit: int = SHOWN) -> str:
-    """`text`, or an error's, as part of a message: printable, in one line of at most `limit` characters."""
-    line = printable(" ".join(str(text).split()))
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+    print("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
-from showtell.core.progress import one_line
+from showtell.core.terminal import one_line
 
 
 class Header(NamedTuple):

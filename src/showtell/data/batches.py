@@ -26,6 +26,8 @@ from showtell.data.vocabulary import PAD
 class Batch(NamedTuple):
     """`images`: rows of the store, uint8 pictures or float16 features (image, ...); tokens (image, caption, step).
 
+    Every field's first dimension is the image, so that a part of a batch is the same slice of each.
+
     The mask stays in the processor's memory: networks are steered by it, and asking an accelerator what is in a tensor
     waits for all work it was given before.
     """
@@ -34,9 +36,14 @@ class Batch(NamedTuple):
     inputs: Tensor  # tokens without the last
     targets: Tensor  # tokens without the first
     mask: Tensor  # True where the input is real; False throughout for a caption that an image does not have
+    image_ids: Sequence[str] = ()  # as in the store
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self[:3]), self.mask)
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self[:3]), self.mask, self.image_ids)
+
+    def images_at(self, rows: slice) -> "Batch":
+        """Only these images."""
+        return Batch(*(field[rows] for field in self))
 
 
 class CaptionedImages(Dataset):
@@ -61,7 +68,8 @@ class CaptionedImages(Dataset):
     def __getitems__(self, indices: list[int]) -> Batch:
         """The images of `indices`, in that order, each with its captions, longest first."""
         images = torch.from_numpy(self.store.rows(indices))
-        return Batch(images, *pad([sorted(self.entries[index]["tokens"], key=len, reverse=True) for index in indices]))
+        captions = [sorted(self.entries[index]["tokens"], key=len, reverse=True) for index in indices]
+        return Batch(images, *pad(captions), [self.store.ids[index] for index in indices])
 
     def drawn(self, captions: int | None, seed: int, epoch: int) -> "CaptionedImages":
         """The same images with at most so many of their captions, drawn anew for every epoch; None: with all."""

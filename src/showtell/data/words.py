@@ -1,5 +1,6 @@
 """Captions into words, and back. Three tokenizers, none of which downloads anything."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
@@ -11,12 +12,18 @@ Tokenizer = Callable[[str], list[str]]
 # Scripts written without spaces between words: each character stands for itself. Unicode blocks, first and last.
 SPACELESS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
+    (0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F),  # Myanmar
     (0x1780, 0x17FF),  # Khmer
-    (0x3005, 0x3007), (0x3040, 0x30FF), (0x31F0, 0x31FF),  # Japanese signs, hiragana, katakana
+    (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0xAA80, 0xAADF),  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
+    (0x1B00, 0x1B7F), (0xA980, 0xA9DF),  # Balinese, Javanese
+    (0x3005, 0x3007), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F),  # Japanese, kana
+    (0x3100, 0x312F), (0x31A0, 0x31BF), (0xA000, 0xA4CF),  # Bopomofo, Yi
     (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF),  # Han
     (0x20000, 0x3FFFF),  # Han, later extensions
 )  # fmt: skip
+TIBETAN = (0x0F00, 0x0FFF)  # without spaces as well, but a sign between syllables ends each as a space would
+VOWELS = "\u0e33\u0eb3\uff9e\uff9f"  # letters to Unicode, but written on the one before: Thai and Lao am, kana's marks
+STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"  # the next letter is written below: Myanmar, Khmer, Tai Tham, Bali, Java
 APOSTROPHES = "'\u2019"
 JOINERS = "\u200c\u200d"  # they shape letters in Persian, Hindi and others without ending the word
 
@@ -25,13 +32,15 @@ def unicode_words(caption: str) -> list[str]:
     """Lower-case words of a caption in any language; punctuation is dropped.
 
     A word is a run of letters, marks and digits, with apostrophes inside (`don't`); characters of scripts that do not
-    put spaces between words stand alone, with the marks that belong to them.
+    put spaces between words stand alone, with what is written on them or below them.
     """
     words, current = [], ""
     text = unicodedata.normalize("NFC", caption.lower())
     for position, character in enumerate(text):
         kind = _kind(character)
-        if kind == "alone":
+        if kind == "alone" and words and not current and text[position - 1] in STACKERS and words[-1][-1] in STACKERS:
+            words[-1] += character
+        elif kind == "alone":
             words += [current] if current else []
             current = ""
             words.append(character)
@@ -52,7 +61,7 @@ def _kind(character: str) -> str:
     if not character:
         return "other"
     category = unicodedata.category(character)
-    if category[0] == "M":
+    if category[0] == "M" or character in VOWELS:
         return "mark"
     if category[0] in "LN":
         return "alone" if _spaceless(character) else "letter"
@@ -61,6 +70,19 @@ def _kind(character: str) -> str:
 
 def _spaceless(character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in SPACELESS)
+
+
+@cache
+def _without_spaces() -> re.Pattern[str]:
+    return re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in (*SPACELESS, TIBETAN)) + "]")
+
+
+def lacks_spaces(caption: str) -> bool:
+    """Whether a caption is mostly of a script without spaces between words, counted in `unicode_words`."""
+    if not _without_spaces().search(caption):
+        return False
+    words = unicode_words(caption)
+    return 2 * sum(bool(_without_spaces().match(word)) for word in words) >= max(len(words), 1)
 
 
 @cache
@@ -82,6 +104,6 @@ def join(words: Sequence[str]) -> str:
     """Words as one line of text: spaces between them, except between characters of scripts that use none."""
     text = ""
     for word in words:
-        glued = text and word and _spaceless(text[-1]) and _spaceless(word[0])
+        glued = text and word and _spaceless(text[-1]) and _spaceless(word[0]) and text[-1] not in STACKERS
         text += word if glued or not text else f" {word}"
     return text

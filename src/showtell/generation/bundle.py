@@ -14,8 +14,8 @@ from torch import nn
 
 from showtell.core.errors import UserError
 from showtell.core.files import link, read_json, write_json
-from showtell.core.progress import one_line
 from showtell.core.tensor_files import difference, load_tensors, read_header, save_tensors
+from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import build_decoder

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from showtell.core.errors import UserError
 from showtell.core.precision import Precision
-from showtell.core.progress import one_line
+from showtell.core.terminal import one_line
 from showtell.decoders import DecoderParams
 from showtell.generation.search_params import SearchParams
 

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from showtell.core.errors import UserError
 from showtell.core.params import Section
 from showtell.core.precision import Precision
-from showtell.core.progress import one_line
+from showtell.core.terminal import one_line
 
 BeamWidth = Annotated[int, Field(ge=1, le=100, description="beams kept while searching; 1 is greedy")]
 LengthPenalty = Annotated[float, Field(ge=0, le=5, description="score = logprob / length ** penalty; 0 = plain sum")]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from showtell.core import paths
 from showtell.core.files import write_json, write_text
 from showtell.core.processes import world
+from showtell.learning.selection import best_row, selected_by
 
 
 def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
@@ -19,23 +20,20 @@ def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
 
 
 def write_curves(stage: str, history: Sequence[dict[str, float]], select: str) -> None:
-    """`metrics/<stage>.tsv`, a line for each epoch, and `metrics/<stage>.json`, the epoch that was kept.
+    """`metrics/<stage>.tsv`, a line for each epoch, and `metrics/<stage>.json`, the epoch that was kept and by what.
 
     With the number of processes, which is no parameter and changes the result: statistics and random numbers are each
     process's own.
     """
     write_table(stage, history)
-    write_json(paths.METRICS / f"{stage}.json", {**best_row(history, select), "processes": world()})
-
-
-def best_row(history: Sequence[dict[str, float]], select: str) -> dict[str, float]:
-    """The first row with the greatest `select`: the epoch whose weights were kept."""
-    return max(history, key=lambda row: row[select]) if history else {}
+    kept = best_row(history, select)
+    notes = {"selected_by": selected_by(history, select)} if history else {}
+    write_json(paths.METRICS / f"{stage}.json", {**kept, **notes, "processes": world()})
 
 
 def told(history: Sequence[dict[str, float]], select: str) -> str:
     """Which epoch was kept, in words."""
     if not history:
         return "nothing to learn (0 epochs)"
-    best = best_row(history, select)
-    return f"epoch {best['epoch']} of {len(history)} is kept, {select} {best[select]:.4f} on val"
+    best, by = best_row(history, select), selected_by(history, select)
+    return f"epoch {best['epoch']} of {len(history)} is kept, {by} {best[by]:.4f} on val"

@@ -23,6 +23,7 @@ from showtell.learning.averaging import MovingAverage
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.divergence import EVERY, Watch
 from showtell.learning.parallel import Parallel, average_statistics, own_share, summed
+from showtell.learning.selection import fallback, standing
 
 
 class LoopParams(Section):
@@ -102,7 +103,7 @@ class TrainingProgress:
 
     epoch: int = 0  # epochs done
     update: int = 0  # updates done
-    best: float = -math.inf  # best value of the selecting metric
+    best: tuple[float, float] | None = None  # `standing` of the best of them
     since_best: int = 0  # epochs since
     decays: int = 0  # times the plateau has lowered the learning rate
 
@@ -118,7 +119,7 @@ def fit(
     """Train until `epochs` or early stop, leave the best epoch's weights in `task`, and return a row for each epoch.
 
     `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the task as it stands;
-    the epoch with the greatest `select` among them is the best.
+    the epoch with the greatest `select` among them is the best (`selection.py` says which where that cannot tell).
     """
     training, history = _Training(task, params, checkpoints.stage), []
     state = broadcast(checkpoints.latest)
@@ -135,11 +136,13 @@ def fit(
         with training.average.in_place():
             row = {"epoch": progress.epoch + 1, "loss": loss, **validate()}
         training.watch.row(row)
-        improved = _count_epoch(progress, row[select], params)
+        improved = _count_epoch(progress, standing(row, select), params)
         history.append(row)
         log(_line(row, params, time.perf_counter() - started, improved))
         if is_main():
             checkpoints.save(training.state_dict() | {"history": history}, training.average.weights(), improved)
+    if told := fallback(history, select):
+        log(told)
     if history:
         task.load_state_dict(broadcast(checkpoints.best), strict=False)
     return history
@@ -210,14 +213,14 @@ class _Training:
 def parts(batch: Batch, count: int) -> list[Batch]:
     """The images of `batch` dealt to so many batches; each keeps their order, long captions first."""
     count = min(count, len(batch.images))
-    return [Batch(*(tensor[start::count] for tensor in batch)) for start in range(count)] if count > 1 else [batch]
+    return [batch.images_at(slice(start, None, count)) for start in range(count)] if count > 1 else [batch]
 
 
-def _count_epoch(progress: TrainingProgress, value: float, params: LoopParams) -> bool:
-    """Count the epoch; True when `value` is the best so far."""
-    improved = value > progress.best
+def _count_epoch(progress: TrainingProgress, value: tuple[float, float], params: LoopParams) -> bool:
+    """Count the epoch; True when its `standing` is the best so far."""
+    improved = progress.best is None or value > tuple(progress.best)
     progress.epoch += 1
-    progress.best = max(progress.best, value)
+    progress.best = value if improved else progress.best
     progress.since_best = 0 if improved else progress.since_best + 1
     if params.schedule == "plateau" and progress.since_best and progress.since_best % params.patience == 0:
         progress.decays += 1

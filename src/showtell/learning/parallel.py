@@ -52,8 +52,8 @@ def own_share(batch: Batch) -> Batch:
     if world() == 1:
         return batch
     if len(batch.images) > rank():
-        return Batch(*(tensor[rank() :: world()] for tensor in batch))
-    one = Batch(*(tensor[:1] for tensor in batch))
+        return batch.images_at(slice(rank(), None, world()))
+    one = batch.images_at(slice(1))
     return one._replace(mask=torch.zeros_like(one.mask))
 
 

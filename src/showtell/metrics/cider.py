@@ -3,60 +3,46 @@
 Vedantam et al. 2015, "CIDEr: Consensus-based Image Description Evaluation", section 4 (CIDEr-D): clipped tf-idf cosine
 similarity of one- to four-grams, times a Gaussian of the difference in length with sigma 6, averaged over orders and
 references, times 10. Following the scorer that everyone compares with, length counts bigrams, and document frequencies
-come from the references of the very set being scored: so scores of shards must not be averaged.
+come from the references of the very set being scored, unless others are given: scores of shards must not be averaged.
+
+Shapes: hypothesis and reference = captions, entry = a distinct n-gram of a caption, pair = a hypothesis with one of its
+image's references.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from showtell.metrics.ngrams import ORDER, Counts, References, group, lookup, prepared, total
+from showtell.metrics.ngrams import ORDER, Counts, References, group, keyed, prepared, total
 
 SIGMA = 6.0  # of the length term, in words; the paper's value
 SCALE = 10.0  # the scorer's factor
 
 
-class CiderD:
-    """CIDEr-D against fixed references {image_id: [tokenised caption]}.
+class DocumentFrequencies:
+    """Of how many images' references each n-gram is a part, and so what it weighs.
 
-    Document frequencies and reference vectors are computed once, so that scoring hypotheses again (after every epoch)
-    costs little. `ValueError` for fewer than two images: there every idf is log(1/1) = 0 and so is every score.
+    `counts` by order, their captions' images in `image` (caption), rows from 0. `ValueError` for fewer than two images:
+    there every idf is log(1/1) = 0 and so is every score.
     """
 
-    def __init__(self, references: Mapping[Hashable, Sequence[str]] | References) -> None:
-        self.references = prepared(references)
-        images = len(self.references.image_ids)
+    def __init__(self, counts: Sequence[Counts], image: np.ndarray) -> None:
+        images = int(image.max()) + 1 if len(image) else 0
         if images < 2:
             raise ValueError("CIDEr-D needs at least two images: with one, every idf is log(1/1) = 0")
         self._log_images = np.log(float(images))
         self._idf: list[np.ndarray] = []  # per order, by n-gram id
-        for counts in self.references.counts:
-            _, ngram, _ = group(self.references.image, counts)
-            frequency = np.bincount(ngram)
-            self._idf.append(self._log_images - np.log(np.maximum(frequency, 1.0)))
-        self._vectors = [self._weigh(order, counts) for order, counts in enumerate(self.references.counts)]
-        captions = len(self.references.image)
-        self._norms = [_norms(c, v, captions) for c, v in zip(self.references.counts, self._vectors, strict=True)]
+        for of_order in counts:
+            _, ngram, _ = group(image, of_order)
+            self._idf.append(self._log_images - np.log(np.maximum(np.bincount(ngram), 1.0)))
 
-    def score(self, hypotheses: Mapping[Hashable, str]) -> tuple[float, np.ndarray]:
-        """The corpus score (the mean) and the score of each image (image), in the references' order; 0 to 10."""
-        found, lengths = self.references.count(self.references.in_order(hypotheses))
-        image, number = self.references.image, self.references.number
-        similarity = np.zeros(len(image))  # (reference)
-        for order in range(ORDER):
-            counts = self.references.counts[order]
-            vector = self._weigh(order, found[order])
-            norms = _norms(found[order], vector, len(lengths))
-            other, mine = lookup(found[order], vector, image[counts.caption], counts.ngram), self._vectors[order]
-            product = total(counts.caption, np.minimum(other, mine) * mine, len(image))
-            scale = self._norms[order] * norms[image]
-            similarity += np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
-        difference = np.maximum(lengths - 1, 0)[image] - np.maximum(self.references.lengths - 1, 0)
-        similarity *= np.exp(-(difference**2) / (2 * SIGMA**2))
-        per_image = SCALE / ORDER * total(image, similarity, len(number)) / number
-        return float(per_image.mean()), per_image
+    @classmethod
+    def of(cls, references: References) -> "DocumentFrequencies":
+        """From reference captions; in their n-gram ids."""
+        return cls(references.counts, references.image)
 
-    def _weigh(self, order: int, counts: Counts) -> np.ndarray:
+    def weigh(self, order: int, counts: Counts) -> np.ndarray:
         """tf-idf of every entry; an n-gram that no reference has counts as if one image's references had it."""
         idf = self._idf[order]
         known = counts.ngram < len(idf)
@@ -65,5 +51,98 @@ class CiderD:
         return weights * counts.count
 
 
-def _norms(counts: Counts, vector: np.ndarray, captions: int) -> np.ndarray:
-    return np.sqrt(total(counts.caption, vector**2, captions))
+class Vectors(NamedTuple):
+    """Captions as CIDEr-D sees them: `counts` and `weights` by order (entry), `norms` by order (caption), `lengths`."""
+
+    counts: Sequence[Counts]
+    weights: list[np.ndarray]
+    norms: list[np.ndarray]
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, counts: Sequence[Counts], lengths: np.ndarray, frequencies: DocumentFrequencies) -> "Vectors":
+        weights = [frequencies.weigh(order, of_order) for order, of_order in enumerate(counts)]
+        norms = [np.sqrt(total(c.caption, w**2, len(lengths))) for c, w in zip(counts, weights, strict=True)]
+        return cls(counts, weights, norms, lengths)
+
+
+class Targets:
+    """Reference vectors, laid out by image for being compared with any number of hypotheses of each image."""
+
+    def __init__(self, vectors: Vectors, image: np.ndarray, number: np.ndarray) -> None:
+        """`image` (reference), rising; `number` (image) of references."""
+        self.vectors, self.number = vectors, number
+        self.first = np.cumsum(number) - number  # (image) its first reference
+        self._entries = []
+        for counts, weights in zip(vectors.counts, vectors.weights, strict=True):
+            keys = keyed(image[counts.caption], counts.ngram)  # (entry)
+            by_key = np.argsort(keys, kind="stable")
+            self._entries.append((keys[by_key], counts.caption[by_key], weights[by_key]))
+
+    def scores(self, hypotheses: Vectors, image: np.ndarray) -> np.ndarray:
+        """CIDEr-D (hypothesis) of hypotheses of the images `image` (hypothesis)."""
+        number = self.number[image]
+        start = np.cumsum(number) - number  # (hypothesis) its first pair
+        mine = np.repeat(np.arange(len(image)), number)  # (pair) its hypothesis
+        other = np.arange(len(mine)) - np.repeat(start - self.first[image], number)  # (pair) its reference
+        similarity = np.zeros(len(mine))  # (pair)
+        for order in range(ORDER):
+            product = self._products(order, hypotheses, image, start, len(mine))
+            scale = self.vectors.norms[order][other] * hypotheses.norms[order][mine]
+            similarity += np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+        difference = np.maximum(hypotheses.lengths - 1, 0)[mine] - np.maximum(self.vectors.lengths - 1, 0)[other]
+        similarity *= np.exp(-(difference**2) / (2 * SIGMA**2))
+        return SCALE / ORDER * total(mine, similarity, len(image)) / number
+
+    def _products(
+        self, order: int, hypotheses: Vectors, image: np.ndarray, start: np.ndarray, pairs: int
+    ) -> np.ndarray:
+        """Clipped scalar products (pair), from the n-grams that hypotheses share with references of their images."""
+        keys, reference, weight = self._entries[order]
+        counts, own = hypotheses.counts[order], hypotheses.weights[order]
+        wanted = keyed(image[counts.caption], counts.ngram)
+        begin = np.searchsorted(keys, wanted)
+        shared = np.searchsorted(keys, wanted, side="right") - begin  # (entry of a hypothesis): references that have it
+        entry = np.repeat(np.arange(len(wanted)), shared)  # (match)
+        there = np.arange(len(entry)) - np.repeat(np.cumsum(shared) - shared - begin, shared)
+        caption, theirs = counts.caption[entry], weight[there]
+        pair = start[caption] + reference[there] - self.first[image[caption]]
+        return total(pair, np.minimum(own[entry], theirs) * theirs, pairs)
+
+
+class CiderD:
+    """CIDEr-D against fixed references {image_id: [tokenised caption]}.
+
+    Document frequencies are theirs, or those of `others`: then the images may be a part of a larger set, or one. What
+    does not depend on hypotheses is computed once, so that scoring again (after every epoch) costs little.
+    """
+
+    def __init__(
+        self, references: Mapping[Hashable, Sequence[str]] | References, others: References | None = None
+    ) -> None:
+        """`ValueError` for fewer than two images to count document frequencies in."""
+        self.references = prepared(references)
+        self._others = others
+        self._frequencies = DocumentFrequencies.of(others if others is not None else self.references)
+        if others is None:
+            self._targets = self._as_targets(self.references.counts)
+
+    def score(self, hypotheses: Mapping[Hashable, str]) -> tuple[float, np.ndarray]:
+        """The corpus score (the mean) and the score of each image (image), in the references' order; 0 to 10."""
+        captions = self.references.in_order(hypotheses)
+        if self._others is None:
+            targets = self._targets
+            found, lengths = self.references.count(captions)
+        else:  # in the ids of the others, all in one call: n-grams that those lack must be the same on both sides
+            texts = [text for of_image in self.references.captions for text in of_image]
+            counts, lengths = self._others.count([*texts, *captions])
+            parts = [of_order.split(len(texts)) for of_order in counts]
+            targets, found = self._as_targets([ours for ours, _ in parts]), [theirs for _, theirs in parts]
+            lengths = lengths[len(texts) :]
+        vectors = Vectors.of(found, lengths, self._frequencies)
+        per_image = targets.scores(vectors, np.arange(len(captions)))
+        return float(per_image.mean()), per_image
+
+    def _as_targets(self, counts: Sequence[Counts]) -> Targets:
+        vectors = Vectors.of(counts, self.references.lengths, self._frequencies)
+        return Targets(vectors, self.references.image, self.references.number)

@@ -21,8 +21,15 @@ class Counts(NamedTuple):
     ngram: np.ndarray
     count: np.ndarray
 
+    def split(self, captions: int) -> "tuple[Counts, Counts]":
+        """Those of the first so many captions, and those of the rest, whose numbers begin again."""
+        at = int(np.searchsorted(self.caption, captions))
+        first, rest = Counts(*(x[:at] for x in self)), Counts(*(x[at:] for x in self))
+        return first, rest._replace(caption=rest.caption - captions)
 
-def _pairs(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+
+def keyed(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """One number for each pair (row, id), in the order of rows, then of ids."""
     return (rows << _SHIFT) | ids
 
 
@@ -36,7 +43,7 @@ def _find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def lookup(counts: Counts, values: np.ndarray, caption: np.ndarray, ngram: np.ndarray) -> np.ndarray:
     """The `values` of `counts`' entries at (caption, ngram), 0 where there is no such entry."""
-    place, found = _find(_pairs(counts.caption, counts.ngram), _pairs(caption, ngram))
+    place, found = _find(keyed(counts.caption, counts.ngram), keyed(caption, ngram))
     if not len(values):
         return np.zeros(len(caption), values.dtype)
     return np.where(found, values[place], 0)
@@ -52,7 +59,7 @@ def group(image: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray, np
 
     `image` (caption) names each caption's image.
     """
-    keys = _pairs(image[counts.caption], counts.ngram)
+    keys = keyed(image[counts.caption], counts.ngram)
     order = np.argsort(keys, kind="stable")
     keys, largest = keys[order], counts.count[order]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, np.int64)
@@ -60,6 +67,41 @@ def group(image: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray, np
         largest = np.maximum.reduceat(largest, starts)
     keys = keys[starts]
     return keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), largest
+
+
+class NgramIds:
+    """Ids of the n-grams of one set of captions, given as words that are ints, 0 or more; other captions are counted in
+    the same ids."""
+
+    def __init__(self, words: np.ndarray, lengths: np.ndarray) -> None:
+        """The captions that define the ids, one after another (word), with their numbers of words (caption)."""
+        self._keys: list[np.ndarray] = []  # per order above one: the sorted pairs whose positions are the ids
+        self._defined = False
+        self.counts = self.count(words, lengths)
+        self._defined = True
+
+    def count(self, words: np.ndarray, lengths: np.ndarray) -> list[Counts]:
+        """Counts of captions by order; unseen n-grams get ids beyond all known ones, the same for all of one call."""
+        caption = np.repeat(np.arange(len(lengths)), lengths)  # (word)
+        left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the caption's end (word)
+        ids, result = words, []
+        for order in range(1, ORDER + 1):
+            if order > 1:
+                ids = self._ids(order, keyed(ids[:-1], words[order - 1 :]))
+            inside = left[: len(ids)] >= order
+            keys, count = np.unique(keyed(caption[: len(ids)][inside], ids[inside]), return_counts=True)
+            result.append(Counts(keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), count))
+        return result
+
+    def _ids(self, order: int, pairs: np.ndarray) -> np.ndarray:
+        if not self._defined:
+            keys, ids = np.unique(pairs, return_inverse=True)
+            self._keys.append(keys)
+            return ids
+        known = self._keys[order - 2]
+        place, found = _find(known, pairs)
+        _, fresh = np.unique(pairs, return_inverse=True)
+        return np.where(found, place, len(known) + fresh)
 
 
 class Ngrams:
@@ -70,14 +112,14 @@ class Ngrams:
 
     def __init__(self, captions: Iterable[str]) -> None:
         self._words: dict[str, int] = {}
-        self._keys: list[np.ndarray] = []  # per order above one: the sorted pairs whose positions are the ids
         words, self.lengths = self._encode(captions, self._words)
-        self.counts = self._count(words, self.lengths, grow=True)
+        self._ids = NgramIds(words, self.lengths)
+        self.counts = self._ids.counts
 
     def count(self, captions: Iterable[str]) -> tuple[list[Counts], np.ndarray]:
         """Counts and lengths of other captions; their unseen n-grams get ids beyond all known ones."""
         words, lengths = self._encode(captions, dict(self._words))
-        return self._count(words, lengths, grow=False), lengths
+        return self._ids.count(words, lengths), lengths
 
     @staticmethod
     def _encode(captions: Iterable[str], table: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,28 +130,6 @@ class Ngrams:
             lengths.append(len(words))
             ids += [table.setdefault(word, len(table)) for word in words]
         return np.array(ids, np.int64), np.array(lengths, np.int64)
-
-    def _count(self, words: np.ndarray, lengths: np.ndarray, grow: bool) -> list[Counts]:
-        caption = np.repeat(np.arange(len(lengths)), lengths)  # (word)
-        left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the caption's end (word)
-        ids, result = words, []
-        for order in range(1, ORDER + 1):
-            if order > 1:
-                ids = self._ids(order, _pairs(ids[:-1], words[order - 1 :])) if len(ids) > 1 else ids[:0]
-            inside = left[: len(ids)] >= order
-            keys, count = np.unique(_pairs(caption[: len(ids)][inside], ids[inside]), return_counts=True)
-            result.append(Counts(keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), count))
-        return result
-
-    def _ids(self, order: int, pairs: np.ndarray) -> np.ndarray:
-        if len(self._keys) == order - 2:  # the first captions define the ids
-            keys, ids = np.unique(pairs, return_inverse=True)
-            self._keys.append(keys)
-            return ids
-        known = self._keys[order - 2]
-        place, found = _find(known, pairs)
-        _, fresh = np.unique(pairs, return_inverse=True)
-        return np.where(found, place, len(known) + fresh)
 
 
 class References(Ngrams):

@@ -72,22 +72,6 @@ def chair_counts(found: Sequence[Mention], truth: set[str]) -> ChairCounts:
     return ChairCounts(len(found), absent, len(truth), len(truth & {mention.kind for mention in found}))
 
 
-def chair(mentions: Sequence[Sequence[Mention]], kinds: Sequence[set[str]]) -> dict[str, float | int]:
-    """CHAIR over captions: `mentions` of each, against the `kinds` present in its picture. Fractions.
-
-    `chair_i` per mention, `chair_s` per caption, `mentions` their number, and `recall`: of all kinds present, the
-    share that the captions mention (a caption that names nothing has a perfect CHAIR, so look at both).
-    """
-    counts = [chair_counts(found, truth) for found, truth in zip(mentions, kinds, strict=True)]
-    named, wrong, present, recalled = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
-    return {
-        "chair_i": wrong / named if named else 0.0,
-        "chair_s": sum(count.absent > 0 for count in counts) / len(counts) if counts else 0.0,
-        "recall": recalled / present if present else 0.0,
-        "mentions": named,
-    }
-
-
 def kinds(objects: Sequence[Mapping[str, Any]]) -> set[str]:
     """The kinds present among an image's objects."""
     return {item["kind"] for item in objects}

@@ -1,5 +1,7 @@
 """The COCO protocol: captions against references, tokenised and scored as everyone publishes them.
 
+Captions in scripts without spaces between words are scored on characters instead of PTB tokens (`tokenisation.py`).
+
 Chen et al. 2015, "Microsoft COCO Captions: Data Collection and Evaluation Server". BLEU-1..4, ROUGE-L and CIDEr-D
 equal the reference scorer, METEOR is that scorer's own; see their modules. All scores are fractions, CIDEr-D is not
 scaled to percent (it ranges from 0 to 10).
@@ -21,8 +23,8 @@ from showtell.metrics.cider import CiderD
 from showtell.metrics.meteor import from_statistics
 from showtell.metrics.meteor import meteor as run_meteor
 from showtell.metrics.ngrams import ORDER, References
-from showtell.metrics.ptb import tokenize_all
 from showtell.metrics.rouge import rouge_l
+from showtell.metrics.tokenisation import PTB, Tokenisation, tokenisation_for
 
 KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "meteor")
 
@@ -40,6 +42,7 @@ class Scores:
     bleu_statistics: np.ndarray
     meteor_statistics: np.ndarray | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    tokenisation: Tokenisation = PTB
 
     def measured(self) -> dict[str, Measured]:
         """The metrics that were computed, in the form that `bootstrap` resamples."""
@@ -69,6 +72,8 @@ class Protocol:
         bare = [image_id for image_id, captions in references.items() if not captions]
         if bare:
             raise UserError(f"no reference caption for {_names(bare)}")
+        self.tokenisation = tokenisation_for(caption for captions in references.values() for caption in captions)
+        tokenize_all = self.tokenisation.tokenize_all
         tokens = iter(tokenize_all(caption for captions in references.values() for caption in captions))
         self.tokens = {image_id: [next(tokens) for _ in captions] for image_id, captions in references.items()}
         self._references = References(self.tokens)
@@ -78,7 +83,7 @@ class Protocol:
         """Scores of one raw caption for each image; `UserError` names missing and extra images."""
         check_images(self.tokens, hypotheses)
         image_ids = list(self.tokens)
-        captions = tokenize_all(hypotheses[image_id] for image_id in image_ids)
+        captions = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in image_ids)
         tokens = dict(zip(image_ids, captions, strict=True))
         statistics = self._bleu.statistics(tokens)
         images = {f"bleu{order + 1}": scores for order, scores in enumerate(bleu(statistics).T)}
@@ -93,7 +98,7 @@ class Protocol:
             notes["meteor"] = outcome
         else:
             corpus["meteor"], images["meteor"], meteor_statistics = outcome
-        return Scores(image_ids, corpus, images, statistics, meteor_statistics, notes)
+        return Scores(image_ids, corpus, images, statistics, meteor_statistics, notes, self.tokenisation)
 
 
 def evaluate(
@@ -104,10 +109,15 @@ def evaluate(
 
 
 def check_images(references: Iterable[Hashable], hypotheses: Iterable[Hashable]) -> None:
-    """`UserError` unless both have the same images."""
+    """`UserError` unless both have the same images; where ids differ on both sides, it shows one of each."""
     wanted, given = dict.fromkeys(references), dict.fromkeys(hypotheses)
     missing = [image_id for image_id in wanted if image_id not in given]
     extra = [image_id for image_id in given if image_id not in wanted]
+    if missing and extra:
+        raise UserError(
+            f"image ids differ: the references have {str(missing[0])!r}, the hypotheses {str(extra[0])!r} "
+            f"({len(missing)} references without a hypothesis, {len(extra)} hypotheses without references)"
+        )
     if missing:
         raise UserError(f"no hypothesis for {_names(missing)}")
     if extra:
@@ -130,13 +140,12 @@ def parse_hypotheses(path: str, content: object) -> dict[str, str]:
     result: dict[str, str] = {}
     repeated = []
     if not isinstance(content, list):
-        raise UserError(f"{path} is not a COCO results file: a list of {{image_id, caption}}")
-    for entry in content:
-        if not _has(entry, "image_id", "caption") or not isinstance(entry["caption"], str):
-            raise UserError(f"{path} is not a COCO results file: {str(entry)[:80]} lacks image_id or caption")
-        if str(entry["image_id"]) in result:
-            repeated.append(entry["image_id"])
-        result[str(entry["image_id"])] = entry["caption"]
+        raise UserError(f"{path} is not a COCO results file, a list of {{image_id, caption}}")
+    for number, entry in enumerate(content, start=1):
+        image_id = _image_id(f"{path}: entry {number}", entry, "image_id")
+        if image_id in result:
+            repeated.append(image_id)
+        result[image_id] = _caption(f"{path}: entry {number}", entry)
     if repeated:
         raise UserError(f"{path} has more than one caption for {_names(repeated)}")
     return result
@@ -147,31 +156,57 @@ def read_references(path: Path) -> dict[str, list[str]]:
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return _from_annotations(path, content)
-    if isinstance(content, list) and all(_has(entry, "image_id", "references") for entry in content):
-        return {str(entry["image_id"]): list(entry["references"]) for entry in content}
+    if isinstance(content, list) and all(isinstance(entry, dict) and "references" in entry for entry in content):
+        return _from_entries(path, content)
     raise UserError(f"{path} is not a COCO captions file: an object with `images` and `annotations`")
+
+
+def _from_entries(path: Path, content: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    result: dict[str, list[str]] = {}
+    for number, entry in enumerate(content, start=1):
+        references = entry["references"]
+        if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
+            raise UserError(f"{path}: entry {number}: references must be a list of texts")
+        result[_image_id(f"{path}: entry {number}", entry, "image_id")] = references
+    return result
 
 
 def _from_annotations(path: Path, content: Mapping[str, Any]) -> dict[str, list[str]]:
     images = content.get("images", [])
-    if not isinstance(images, list) or not all(_has(entry, "id") for entry in images):
-        raise UserError(f"{path}: every entry of `images` needs an id")
+    if not isinstance(images, list):
+        raise UserError(f"{path}: `images` must be a list, each of its entries with an id")
     result: dict[str, list[str]] = {}
-    for entry in images:
-        if str(entry["id"]) in result:
-            raise UserError(f"{path} lists image {entry['id']} twice")
-        result[str(entry["id"])] = []
-    for entry in content["annotations"]:
-        if not _has(entry, "image_id", "caption") or not isinstance(entry["caption"], str):
-            raise UserError(f"{path}: annotation {str(entry)[:80]} lacks image_id or caption")
-        if images and str(entry["image_id"]) not in result:
-            raise UserError(f"{path}: an annotation's image {entry['image_id']} is not among `images`")
-        result.setdefault(str(entry["image_id"]), []).append(entry["caption"])
+    for number, entry in enumerate(images, start=1):
+        image_id = _image_id(f"{path}: images: entry {number}", entry, "id")
+        if image_id in result:
+            raise UserError(f"{path} lists image {image_id} twice")
+        result[image_id] = []
+    for number, entry in enumerate(content["annotations"], start=1):
+        where = f"{path}: annotations: entry {number}"
+        image_id, caption = _image_id(where, entry, "image_id"), _caption(where, entry)
+        if images and image_id not in result:
+            raise UserError(f"{where}: image {image_id} is not among `images`")
+        result.setdefault(image_id, []).append(caption)
     return result
 
 
-def _has(entry: object, *keys: str) -> bool:
-    return isinstance(entry, dict) and all(key in entry for key in keys)
+def _image_id(where: str, entry: object, key: str) -> str:
+    """The image id of a file's entry as text; ids are text or numbers, and not a number is none."""
+    if not isinstance(entry, dict) or key not in entry:
+        raise UserError(f"{where} lacks {key}: {str(entry)[:80]}")
+    value = entry[key]
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
+        raise UserError(f"{where}: {key} must be a number or text, not {str(value)[:80]}")
+    return str(value)
+
+
+def _caption(where: str, entry: Mapping[str, Any]) -> str:
+    if "caption" not in entry:
+        raise UserError(f"{where} lacks caption: {str(entry)[:80]}")
+    if not isinstance(entry["caption"], str):
+        found = "null" if entry["caption"] is None else str(entry["caption"])[:80]
+        raise UserError(f"{where} (image {str(entry.get('image_id'))[:80]}): caption must be text, not {found}")
+    return entry["caption"]
 
 
 def score_files(hypotheses: Path, references: Path, meteor: bool = True, subset: bool = False) -> Scores:

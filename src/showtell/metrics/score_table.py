@@ -17,9 +17,11 @@ NAMES = {
 
 
 def format_scores(scores: Scores, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """One line for each metric, times 100 (CIDEr-D, too: 1000 at most), with 95% intervals where given."""
+    """What was scored, then a line for each metric, times 100 (CIDEr-D, too: 1000 at most), with 95% intervals where
+    given."""
     title = f"{len(scores.image_ids)} images; scores x100"
     lines = [f"{title}; 95% bootstrap interval over images" if intervals else title]
+    lines.append(f"scored on {scores.tokenisation.text}")
     for key, value in scores.corpus.items():
         shown = scores.notes.get(key, "not computed") if value is None else f"{100 * value:7.2f}"
         bounds = (intervals or {}).get(key)

@@ -57,7 +57,12 @@ def report_data(
     networks = f"{model.encoder.name}, {model.params.kind} decoder"
     return ReportData(
         title=title,
-        facts=[f"{len(data):,} test images", networks, f"beam {search.beam}"],
+        facts=[
+            f"{len(data):,} test images",
+            networks,
+            f"beam {search.beam}",
+            f"scored on {evaluation.scores.tokenisation.text}",
+        ],
         metrics=evaluation.metrics,
         params={"search": search.model_dump(), **model.config()},
         images=report_images(evaluation, train, objects.get("images", {})),

@@ -1,0 +1,43 @@
+"""How captions become the words that scores count: one choice for a corpus, made from its references alone.
+
+The COCO protocol tokenises by Penn Treebank rules (`ptb.py`), whatever the language. Where words have no spaces
+between them those rules make a whole sentence one token, or drop its vowels, and every score is 0. Such a corpus is
+scored on characters, as sacreBLEU does for Chinese (Post 2018, "A Call for Clarity in Reporting BLEU Scores", and its
+tokeniser `zh`); words of other scripts in it stay words. Hypotheses never decide: all of them are to be judged alike.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from showtell.data.words import lacks_spaces, unicode_words
+from showtell.metrics import ptb
+
+# Share of captions without spaces from which a corpus is scored on characters: a foreign name here and there leaves
+# an English corpus to the protocol that everyone publishes, a second language among the captions does not.
+SHARE = 0.1
+
+
+class Tokenisation(NamedTuple):
+    """`tokenize_all` gives each caption's words joined by single spaces; `text` says for people what the words are."""
+
+    name: str
+    text: str
+    tokenize_all: Callable[[Iterable[str]], list[str]]
+
+
+def _by_characters(captions: Iterable[str]) -> list[str]:
+    return [" ".join(unicode_words(caption)) for caption in captions]
+
+
+PTB = Tokenisation("ptb", "PTB tokens, the COCO protocol", ptb.tokenize_all)
+CHARACTERS = Tokenisation("characters", "characters where a script has no spaces, else words", _by_characters)
+
+
+def tokenisation_for(references: Iterable[str]) -> Tokenisation:
+    """The tokenisation that fits these captions: `CHARACTERS` where a tenth of them or more is written without spaces
+    between words, else `PTB`."""
+    captions = without = 0
+    for caption in references:
+        captions += 1
+        without += lacks_spaces(caption)
+    return CHARACTERS if without and without >= SHARE * captions else PTB
