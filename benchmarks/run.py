@@ -25,8 +25,8 @@ from showtell.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
-    "decoder_epoch", "decoder_step", "finetune_epoch", "beam_search", "decoding", "extraction", "storage", "metrics",
-    "startup",
+    "decoder_epoch", "decoder_step", "finetune_epoch", "beam_search", "decoding", "transformer", "extraction",
+    "storage", "metrics", "startup",
 )  # fmt: skip
 FIELDS = Result.__dataclass_fields__
 

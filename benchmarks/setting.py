@@ -17,7 +17,7 @@ from showtell.core.params import validate
 from showtell.core.precision import device
 from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, PAD, SPECIALS, START, UNK
-from showtell.decoders import build_decoder
+from showtell.decoders import Decoder, build_decoder
 from showtell.decoders.attention import AttentionDecoder
 from showtell.encoders.network import Encoder, build_encoder
 from showtell.learning.caption_task import CaptionParams, CaptionTask
@@ -173,7 +173,7 @@ def plain_update(sizes: Sizes, batch: Batch, grid: Tensor) -> tuple[PlainDecoder
 class Updates:
     """Ours: updates of a caption network as the training loop makes them."""
 
-    def __init__(self, decoder: AttentionDecoder, params: CaptionParams, encoder: Encoder | None = None):
+    def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
         self.network = CaptionTask(decoder, params, encoder).train()
         self.optimizer = build_optimizer(self.network, params)
         for group in self.optimizer.param_groups:

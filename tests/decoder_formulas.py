@@ -113,3 +113,86 @@ def show_and_tell(params, w: dict[str, Tensor], image: Tensor, tokens: list[int]
         states = layers_step(w, params.cell, names, word_vector(w, token), states)
         logits.append(scores(w, states[-1][0]))
     return torch.stack(logits)
+
+
+def transform_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int]) -> tuple[Tensor, Tensor]:
+    """Vaswani et al. (2017), norms first: logits (step, word) of one caption of one image, and the mean over heads of
+    the last layer's attention (step, cell). Every word is computed from the words before it, head by head.
+
+    Layers over the grid with memory slots: Cornia et al. (2020), equations 2 and 3.
+    """
+    if params.normalise_grid:
+        grid = torch.nn.functional.layer_norm(grid, grid.shape[1:], w["grid_norm.weight"], w["grid_norm.bias"])
+    cells = [linear(w, "grid_input", cell) for cell in grid]
+    for n in range(params.grid_layers):
+        cells = grid_layer(w, f"grid_layers.{n}.", cells, params.heads)
+    if params.grid_layers:
+        cells = [norm(w, "grid_output_norm", cell) for cell in cells]
+    width, words = params.hidden, []
+    for step, token in enumerate(tokens):
+        word = word_vector(w, token) * width**0.5
+        if "word_input.weight" in w:
+            word = linear(w, "word_input", word)
+        words.append(word + position(w, step, width))
+    for n in range(params.layers):
+        words, attention = word_layer(w, f"layers.{n}.", words, cells, params.heads)
+    return torch.stack([scores(w, norm(w, "output_norm", word)) for word in words]), attention
+
+
+def linear(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return w[f"{name}.weight"] @ x + w[f"{name}.bias"]
+
+
+def norm(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return (x - x.mean()) / torch.sqrt(x.var(unbiased=False) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+def feed_forward(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    hidden = torch.relu(linear(w, f"{name}feed_forward.1", norm(w, f"{name}feed_forward.0", x)))
+    return x + linear(w, f"{name}feed_forward.4", hidden)
+
+
+def position(w: dict[str, Tensor], step: int, width: int) -> Tensor:
+    """Section 3.5: sine in even places, cosine in odd ones."""
+    if "positions.weight" in w:
+        return w["positions.weight"][step]
+    angles = [torch.tensor(step / 10000 ** ((i - i % 2) / width)) for i in range(width)]
+    return torch.stack([torch.cos(a) if i % 2 else torch.sin(a) for i, a in enumerate(angles)])
+
+
+def multi_head(query: Tensor, keys: list[Tensor], values: list[Tensor], heads: int) -> tuple[Tensor, Tensor]:
+    """Equation 1 in each head: what one place gathers, and its weights' mean over heads."""
+    gathered, weights = [], []
+    for q, k, v in zip(query.chunk(heads), *(torch.stack(x).chunk(heads, dim=1) for x in (keys, values)), strict=True):
+        alpha = torch.softmax(k @ q / len(q) ** 0.5, dim=0)
+        gathered.append(sum(a * value for a, value in zip(alpha, v, strict=True)))
+        weights.append(alpha)
+    return torch.cat(gathered), torch.stack(weights).mean(0)
+
+
+def grid_layer(w: dict[str, Tensor], name: str, cells: list[Tensor], heads: int) -> list[Tensor]:
+    normed = [norm(w, f"{name}norm", cell) for cell in cells]
+    both = [linear(w, f"{name}key_value", cell) for cell in normed] + list(w.get(f"{name}memory", []))
+    keys, values = zip(*(x.chunk(2) for x in both), strict=True)
+    after = []
+    for cell, x in zip(cells, normed, strict=True):
+        gathered, _ = multi_head(linear(w, f"{name}query", x), keys, values, heads)
+        after.append(feed_forward(w, name, cell + linear(w, f"{name}output", gathered)))
+    return after
+
+
+def word_layer(
+    w: dict[str, Tensor], name: str, words: list[Tensor], cells: list[Tensor], heads: int
+) -> tuple[list[Tensor], Tensor]:
+    own = [linear(w, f"{name}word_query_key_value", norm(w, f"{name}word_norm", word)).chunk(3) for word in words]
+    grid_keys, grid_values = zip(*(linear(w, f"{name}grid_key_value", cell).chunk(2) for cell in cells), strict=True)
+    after, looked = [], []
+    for step, word in enumerate(words):
+        _, keys, values = zip(*own[: step + 1], strict=True)
+        gathered, _ = multi_head(own[step][0], keys, values, heads)
+        word = word + linear(w, f"{name}word_output", gathered)
+        query = linear(w, f"{name}grid_query", norm(w, f"{name}grid_norm", word))
+        gathered, alpha = multi_head(query, grid_keys, grid_values, heads)
+        after.append(feed_forward(w, name, word + linear(w, f"{name}grid_output", gathered)))
+        looked.append(alpha)
+    return after, torch.stack(looked)

@@ -103,7 +103,10 @@ def test_search_without_an_end_gives_the_best_unfinished_caption():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lines"),
-    [("decoder_step", 4), ("decoder_epoch", 2), ("finetune_epoch", 2), ("beam_search", 1), ("decoding", 2)],
+    [
+        *(("decoder_step", 4), ("decoder_epoch", 2), ("finetune_epoch", 2), ("beam_search", 1), ("decoding", 2)),
+        ("transformer", 3),
+    ],
 )
 def test_script_checks_both_sides_and_says_what_came_out(name, lines, capsys):
     args = measure.arguments(None).parse_args(["--quick", "--rounds", "1", "--json"])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from decoder_formulas import attend_and_tell, projected, show_and_tell
+from decoder_formulas import attend_and_tell, projected, show_and_tell, transform_and_tell
 from torch.nn import functional
 
 from showtell.core.errors import UserError
@@ -14,15 +14,24 @@ from showtell.decoders import DECODERS, Decoder, DecoderParams, build_decoder
 from showtell.decoders.grids import pooling_weights
 
 WORDS, CHANNELS, CELLS = 11, 6, 9
+BY_FORMULAS = {"attention": attend_and_tell, "transformer": transform_and_tell}  # those that look at a grid
 # Three images with up to three captions, lengths in no order; 0: an image has fewer captions than another.
 LENGTHS = torch.tensor([[3, 5, 1], [6, 2, 0], [4, 4, 4]])
 
 PUBLISHED = {
     "kind": "attention", "cell": "lstm", "layers": 1, "embedding": 5, "embeddings": None, "train_embeddings": True,
-    "hidden": 7, "tied": False, "dropout": 0.5, "attention": 4, "grid": None, "normalise_grid": False,
-    "initial_tanh": False, "context_output": False, "image_projection": None,
+    "hidden": 7, "tied": False, "dropout": 0.5, "attention": 4, "attention_kind": "soft", "hard_reward": None,
+    "hard_entropy": None, "grid": None, "normalise_grid": False, "initial_tanh": False,
+    "context_output": False, "image_projection": None,
 }  # fmt: skip
-INJECTION = PUBLISHED | {"kind": "pre_inject", "attention": None, "image_projection": "batch_norm"}
+INJECTION = PUBLISHED | {
+    "kind": "pre_inject", "attention": None, "attention_kind": None, "image_projection": "batch_norm",
+}  # fmt: skip
+TRANSFORMER = {
+    "kind": "transformer", "layers": 1, "embedding": 6, "embeddings": None, "train_embeddings": True, "hidden": 6,
+    "tied": False, "dropout": 0.5, "heads": 2, "feed_forward": 9, "positions": "sinusoidal", "grid_layers": 0,
+    "memory_slots": 0, "normalise_grid": False,
+}  # fmt: skip
 SYSTEMS = {
     "show-attend-tell": PUBLISHED,
     "showtell": PUBLISHED | {"normalise_grid": True, "initial_tanh": True, "context_output": True},
@@ -37,6 +46,10 @@ SYSTEMS = {
     "init-inject, 2-layer GRU": INJECTION
     | {"kind": "init_inject", "layers": 2, "cell": "gru", "initial_tanh": True, "image_projection": "linear"},
     "densenet121-lstm": INJECTION | {"image_projection": "prelu"},
+    "transformer": TRANSFORMER,
+    "transformer, 2 layers, learned positions": TRANSFORMER | {"layers": 2, "positions": "learned", "embedding": 5},
+    "transformer over 2 layers of grid": TRANSFORMER | {"grid_layers": 2, "normalise_grid": True, "heads": 3},
+    "transformer with memory slots, tied": TRANSFORMER | {"grid_layers": 1, "memory_slots": 4, "tied": True},
     "pre-inject, tied": INJECTION | {"embedding": 7, "tied": True, "image_projection": "linear"},
 }
 
@@ -57,20 +70,20 @@ def decoder_of(name: str) -> tuple[DecoderParams, Decoder]:
 def batch(params: DecoderParams) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Features, inputs and mask."""
     torch.manual_seed(4)
-    shape = (3, CELLS, CHANNELS) if params.kind == "attention" else (3, CHANNELS)
+    shape = (3, CELLS, CHANNELS) if params.kind in BY_FORMULAS else (3, CHANNELS)
     mask = torch.arange(6) < LENGTHS[..., None]
     return torch.randn(shape), torch.randint(0, WORDS, (3, 3, 6)) * mask, mask
 
 
 def by_formulas(params, decoder, features, inputs, mask):
-    """Logits (real position, word) and, for attention, its maps (real position, cell), caption by caption."""
+    """Logits (real position, word) and, of decoders that look, maps (real position, cell), caption by caption."""
     weights = dict(decoder.state_dict(keep_vars=True))
     if params.kind == "attention" and params.grid is not None:
         rows = features.shape[1]
         side = round(rows**0.5)
         maps = features.transpose(1, 2).unflatten(2, (side, side))
         features = functional.adaptive_avg_pool2d(maps, params.grid).flatten(2).transpose(1, 2)
-    elif params.kind != "attention":
+    elif params.kind not in BY_FORMULAS:
         features = projected(params, weights, features, decoder.training)
     logits, maps = [], []
     for image in range(len(inputs)):
@@ -78,8 +91,8 @@ def by_formulas(params, decoder, features, inputs, mask):
             tokens = inputs[image, caption][mask[image, caption]].tolist()
             if not tokens:
                 continue
-            if params.kind == "attention":
-                found, alpha = attend_and_tell(params, weights, features[image], tokens)
+            if params.kind in BY_FORMULAS:
+                found, alpha = BY_FORMULAS[params.kind](params, weights, features[image], tokens)
                 maps.append(alpha)
             else:
                 found = show_and_tell(params, weights, features[image], tokens)
@@ -301,8 +314,8 @@ def test_every_kind_is_tested():
     [
         (
             {"kind": "pre_inject"},
-            "decoder.kind = 'pre_inject': it does not read attention and needs image_projection; set for example "
-            "-S decoder.attention=null -S decoder.image_projection=linear",
+            "decoder.kind = 'pre_inject': it does not read attention, attention_kind and needs image_projection; set "
+            "for example -S decoder.attention=null -S decoder.attention_kind=null -S decoder.image_projection=linear",
         ),
         ({"image_projection": "linear"}, "it does not read image_projection; set for example -S decoder.image_"),
         ({"attention": None}, "it needs attention; set for example -S decoder.attention=512"),

@@ -18,11 +18,11 @@ def batch_of(seed: int, images: int = 6) -> Batch:
     return Batch(torch.randn(images, 3, generator=generator), inputs, targets, mask)
 
 
-def caption_network(encoder: Encoder | None = None, **changes) -> CaptionTask:
+def caption_network(encoder: Encoder | None = None, decoder: dict | None = None, **changes) -> CaptionTask:
     section, kind = ("finetune", FinetuneParams) if encoder is not None else ("train", TrainParams)
     params = kind.model_validate(tiny_params()[section] | {"precision": "fp32", "word_dropout": 0.0} | changes)
     torch.manual_seed(1)
-    shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0})
+    shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0} | (decoder or {}))
     channels = encoder.channels if encoder is not None else 5
     return CaptionTask(build_decoder(shape, channels, WORDS), params, encoder)
 

@@ -4,11 +4,13 @@ from showtell.decoders.attention import AttentionDecoder
 from showtell.decoders.injection import InitInjectDecoder, PreInjectDecoder
 from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.decoders.settings import DecoderParams
+from showtell.decoders.transformer import TransformerDecoder
 
 DECODERS: dict[str, type[Decoder]] = {
     "attention": AttentionDecoder,
     "pre_inject": PreInjectDecoder,
     "init_inject": InitInjectDecoder,
+    "transformer": TransformerDecoder,
 }
 
 

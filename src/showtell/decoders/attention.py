@@ -1,15 +1,20 @@
 """Show, attend and tell: a recurrent network that looks at a part of the image before each word.
 
-Xu et al., "Show, Attend and Tell" (ICML 2015), section 3, soft attention (4.2). Shapes as in `interface.py`, with
-channel the grid's, key the attention's hidden size, hidden the recurrent state's, gate all gates of the cell.
+Xu et al., "Show, Attend and Tell" (ICML 2015), section 3, with soft attention (4.2) or hard (4.1). Shapes as in
+`interface.py`, with channel the grid's, key the attention's hidden size, hidden the recurrent state's, gate all gates
+of the cell.
 
 The published step-by-step form computes the same numbers slowly. Here what does not depend on the step is computed
 once: the grid's keys once an image, the word's part of the cell's input in one product for all steps, the vocabulary
 layer once over all real positions, and an image's captions side by side so that its grid is read once for all of them.
 """
 
+from functools import partial
+from typing import Any, Literal
+
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +22,7 @@ from showtell.core.errors import UserError
 from showtell.core.precision import wide
 from showtell.decoders.cells import CELLS, RecurrentParams, UpperLayers
 from showtell.decoders.grids import pooling_weights
+from showtell.decoders.hard_attention import HardAttention
 from showtell.decoders.interface import (
     Decoded,
     Decoder,
@@ -25,6 +31,7 @@ from showtell.decoders.interface import (
     active_corner,
     at_real_positions,
     pad_corner,
+    real_positions,
 )
 from showtell.decoders.recurrence import Step, StepWeights, advance, as_keys, recur
 from showtell.decoders.word_layers import build_embedding, build_output
@@ -34,6 +41,9 @@ class AttentionParams(RecurrentParams):
     """`decoder.kind: attention`."""
 
     attention: int = Field(ge=1, description="hidden size of the attention", examples=[512])
+    attention_kind: Literal["soft", "hard"] = Field(description="the mean of what is seen | one place, drawn")
+    hard_reward: float | None = Field(gt=0, description="hard: weight of the reward for drawing well; null: soft")
+    hard_entropy: float | None = Field(ge=0, description="hard: weight of the attention's entropy; null: soft")
     grid: int | None = Field(ge=1, le=64, description="rows of the grid attended to; null: the encoder's own")
     normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
     initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
@@ -41,9 +51,21 @@ class AttentionParams(RecurrentParams):
         description="words from hidden state and context, not hidden state alone", examples=[True]
     )
 
+    @field_validator("hard_reward", "hard_entropy")
+    @classmethod
+    def _fits_attention(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("attention_kind") == "soft" and value is not None:
+            raise PydanticCustomError("soft", "it does nothing with decoder.attention_kind soft; set it to null")
+        if info.data.get("attention_kind") == "hard" and value is None:
+            raise PydanticCustomError("hard", "decoder.attention_kind hard needs it; the paper leaves it to validation")
+        return value
+
 
 class AttentionDecoder(Decoder):
-    """LSTM or GRU over [word, gated context]; the context is the attention-weighted mean of the grid."""
+    """LSTM or GRU over [word, gated context].
+
+    The context is the attention-weighted mean of the grid, or one of its cells when attention is hard.
+    """
 
     Params = AttentionParams
 
@@ -57,6 +79,9 @@ class AttentionDecoder(Decoder):
         self.energy = nn.Linear(params.attention, 1)
         # It shifts the energies of all cells alike, which softmax does not see; here to hold published weights.
         self.energy.bias.requires_grad_(False)
+        self.hard = None
+        if params.hard_reward is not None and params.hard_entropy is not None:
+            self.hard = HardAttention(params.hard_reward, params.hard_entropy)
         self.gate = nn.Linear(params.hidden, channels)
         self.cell = CELLS[params.cell](self.embedding.embedding_dim + channels, params.hidden)
         self.upper = UpperLayers(params.cell, params.layers - 1, params.hidden, params.dropout)
@@ -100,21 +125,32 @@ class AttentionDecoder(Decoder):
         return logits, state._replace(beam=beam)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
-        hidden, context, attention = self._read(features, inputs, mask)
+        expected = None
+        if self.hard is not None and self.training:
+            expected = self.hard.expected(*mask.shape[:2], features.device)
+        hidden, context, attention, *seen = self._read(features, inputs, mask, expected)
         real_context = at_real_positions(context, mask) if self.context_output is not None else None
         logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)
-        return Decoded(logits, attention)
+        if self.hard is None or expected is None:
+            return Decoded(logits, attention)
+        captions = real_positions(mask, features.device) // mask.shape[2]  # the number of each real position's caption
+        probabilities, places = (at_real_positions(x, mask) for x in (attention, *seen))
+        drawn = {"captions": captions, "attention": probabilities, "seen": places, "expected": expected.flatten()}
+        return Decoded(logits, attention, partial(self.hard.loss, logits, **drawn))
 
     def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
-        return self._read(features, inputs, mask)[2]
+        return self._read(features, inputs, mask, None)[2]
 
-    def _read(self, features: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Hidden states, contexts and attention after each input, each (image, caption, step, ...)."""
+    def _read(self, features: Tensor, inputs: Tensor, mask: Tensor, expected: Tensor | None) -> tuple[Tensor, ...]:
+        """Hidden states, contexts and attention after each input, each (image, caption, step, ...).
+
+        With `expected` (`HardAttention.places`) also what was seen, (image, caption, step, cell).
+        """
         (grid, keys), beam = self.start(features).repeat(inputs.shape[1])
         word_weight, weights = self._weights(grid, keys)
         loop = grid, keys, beam, self._word_gates(inputs, word_weight), weights
-        if self.upper.cells:
-            return self._layered(active_corner(mask), *loop)
+        if self.hard is not None or self.upper.cells:
+            return self._layered(active_corner(mask), expected, *loop)
         return recur(self.cell, active_corner(mask), self._pooling(grid), *loop)
 
     def _pooling(self, grid: Tensor) -> Tensor | None:
@@ -138,30 +174,32 @@ class AttentionDecoder(Decoder):
         return word.to(grid.dtype), StepWeights(hidden, bias, context, self.energy.weight[0].to(keys.dtype))
 
     def _advance(
-        self, grid: Tensor, keys: Tensor, beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights
-    ) -> tuple[tuple[Tensor, ...], Step]:
-        """One step of all layers: their state, each (image, caption, hidden), and what the first saw."""
+        self, grid: Tensor, keys: Tensor, beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights,
+        expected: Tensor | None = None,
+    ) -> tuple[tuple[Tensor, ...], Step]:  # fmt: skip
+        """One step of all layers: their state, each (image, caption, hidden), and what the first saw.
+
+        `expected` as in `HardAttention.places`.
+        """
         own, above = beam[: self.cell.carried], beam[self.cell.carried :]
         follow = self._top(beam) if above else None
-        step = advance(self.cell, grid, keys, self._pooling(grid), own, word_gates, weights, follow)
+        places = partial(self.hard.places, expected=expected) if self.hard is not None else None
+        step = advance(self.cell, grid, keys, self._pooling(grid), own, word_gates, weights, follow, places)
         return step.state + self.upper(step.state[0], above), step
 
     def _layered(
-        self,
-        corners: list[tuple[int, int]],
-        grid: Tensor,
-        keys: Tensor,
-        beam: tuple[Tensor, ...],
-        word_gates: Tensor,
-        weights: StepWeights,
-    ) -> tuple[Tensor, ...]:
-        """What `recur` gives, for layers above the first, whose last one attention follows; autograd's work."""
+        self, corners: list[tuple[int, int]], expected: Tensor | None, grid: Tensor, keys: Tensor,
+        beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """What `recur` gives, by autograd: for hard attention, and for layers above the first, whose last one attention
+        follows. With `expected` (image, caption) also what was seen, (image, caption, step, cell)."""
         found = []
         images, captions = word_gates.shape[:2]
         for t, (i, c) in enumerate(corners):
             beam = tuple(x[:i, :c] for x in beam)
-            beam, step = self._advance(grid[:i], keys[:i], beam, word_gates[:i, :c, t], weights)
-            outputs = self._top(beam), step.context, step.attention
+            mean = expected[:i, :c] if expected is not None else None
+            beam, step = self._advance(grid[:i], keys[:i], beam, word_gates[:i, :c, t], weights, mean)
+            outputs = [self._top(beam), step.context, step.attention, *([step.seen] if expected is not None else [])]
             found.append([pad_corner(x, images, captions) for x in outputs])
         return tuple(torch.stack(x, dim=2) for x in zip(*found, strict=True))
 

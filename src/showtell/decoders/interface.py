@@ -8,6 +8,7 @@ logits (..., word) before softmax; attention (image, caption, step, cell), each 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -48,6 +49,9 @@ class Decoded(NamedTuple):
 
     logits: Tensor  # (real position, word): the positions where `mask` is True, in its order
     attention: Tensor | None  # (image, caption, step, cell); None for decoders that do not attend
+    # targets (real position,) -> what training minimises besides, a sum over real positions; None: nothing
+    extra_loss: Callable[[Tensor], Tensor] | None = None
+    by_head: Tensor | None = None  # (image, caption, step, head, cell), where `attention` is the mean over heads
 
 
 class Decoder(nn.Module):
@@ -101,8 +105,12 @@ def at_real_positions(x: Tensor, mask: Tensor) -> Tensor:
 
     Picked by number: the gradient of picking by mask takes ten times as long.
     """
-    rows = mask.flatten().nonzero().squeeze(1).to(x.device, non_blocking=True)
-    return x.flatten(0, 2).index_select(0, rows)
+    return x.flatten(0, 2).index_select(0, real_positions(mask, x.device))
+
+
+def real_positions(mask: Tensor, device: torch.device) -> Tensor:
+    """The numbers of the positions where `mask` (image, caption, step) is True, counted row by row, on `device`."""
+    return mask.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
 def pad_corner(x: Tensor, images: int, captions: int) -> Tensor:

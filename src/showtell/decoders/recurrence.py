@@ -10,7 +10,7 @@ Shapes as in `interface.py`, with channel the grid's, key attention's hidden siz
 may be pooled while it is attended to (`grids.py`): keys and attention then have pooled cells, the grid has its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +42,7 @@ class Step(NamedTuple):
 
     state: tuple[Tensor, ...]  # after the step
     attention: Tensor  # (..., cell or pooled cell), float32
+    seen: Tensor  # likewise: how much of each cell was seen, which is the attention where nothing is drawn
     context: Tensor  # (..., channel), gated
     hidden: Tensor  # before the step, in the grid's arithmetic
     query: Tensor
@@ -59,10 +60,12 @@ def advance(
     word_gates: Tensor,
     weights: StepWeights,
     follow: Tensor | None = None,
+    places: Callable[[Tensor], Tensor] | None = None,
 ) -> Step:
     """Attend with the previous hidden state, gate what was seen, and step the cell over word and context.
 
     `follow` (image, caption, hidden): the state that attention and gate follow, when it is not the cell's own.
+    `places` says how much of each cell is seen, (image, caption, cell), when it is not the attention itself.
     """
     sizes = keys.shape[2], grid.shape[2], word_gates.shape[-1]
     hidden = state[0].to(grid.dtype)
@@ -74,14 +77,15 @@ def advance(
         query, gate = seen.split(sizes[:2], dim=-1)
     query = query.to(keys.dtype)
     attention = functional.softmax(wide(energies(keys, query, weights.energy)), dim=-1)
-    on_cells = attention.to(grid.dtype)
+    seen = attention if places is None else places(attention)
+    on_cells = seen.to(grid.dtype)
     if pooling is not None:
         on_cells = torch.matmul(on_cells, pooling)  # (image, caption, cell)
     look, gate = torch.matmul(on_cells, grid), torch.sigmoid(gate)  # (image, caption, channel)
     context = gate * look
     input_gates = word_gates + functional.linear(context, weights.context)
     after, kept = cell.run(input_gates, hidden_gates, state)
-    return Step(after, attention, context, hidden, query, on_cells, gate, kept)
+    return Step(after, attention, seen, context, hidden, query, on_cells, gate, kept)
 
 
 def energies(keys: Tensor, query: Tensor, energy: Tensor) -> Tensor:

@@ -113,6 +113,8 @@ class CaptionTask(TrainingTask):
             absent = self.detector(feature_map) if self.detector is not None else None
         weights = self.params.alpha_c, self.params.label_smoothing
         loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
+        if decoded.extra_loss is not None:
+            loss = loss + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
         if self.detector is not None:
             loss = loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
         return loss

@@ -1,0 +1,184 @@
+"""The transformer's cache, heads and settings; what it shares with the other decoders is in test_decoders.py."""
+
+import re
+from typing import NamedTuple
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, run_stage, write_params
+from hypothesis import given
+from hypothesis import strategies as st
+from test_decoders import SYSTEMS, TRANSFORMER, WORDS, batch, decoder_of
+from torch import Tensor, nn
+
+from showtell.core.errors import UserError
+from showtell.core.params import validate
+from showtell.data.vocabulary import END, START
+from showtell.decoders import DecoderParams, build_decoder
+from showtell.decoders.positions import LONGEST, LearnedPositions, SinusoidalPositions
+from showtell.generation.captioner import search_captions
+from showtell.generation.search import beam_search
+
+KINDS = [name for name in SYSTEMS if name.startswith("transformer")]
+
+
+class Said(NamedTuple):
+    """The state of a search that remembers words alone."""
+
+    features: Tensor
+    words: Tensor  # (image, beam, step)
+
+    def select(self, beams: Tensor) -> "Said":
+        return self._replace(words=self.words.gather(1, beams.unsqueeze(2).expand(-1, -1, self.words.shape[2])))
+
+    def keep_images(self, images: Tensor) -> "Said":
+        return Said(self.features[images], self.words[images])
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("name", KINDS)
+def test_search_with_its_cache_is_search_that_reads_every_prefix_again(name, width):
+    params, decoder = decoder_of(name)
+    features, _, _ = batch(params)
+
+    def read_again(state: Said, tokens: Tensor) -> tuple[Tensor, Said]:
+        words = torch.cat([state.words, tokens.unsqueeze(2)], dim=2)
+        logits = decoder(state.features, words, torch.ones(words.shape, dtype=torch.bool)).logits
+        return logits.unflatten(0, words.shape)[:, :, -1], state._replace(words=words)
+
+    start = torch.full((3,), START)
+    nothing = Said(features, torch.zeros(3, 1, 0, dtype=torch.long))
+    # No end, and no word twice: so that all nine steps count.
+    options = {"width": width, "max_length": 9, "block_ngrams": 1, "suppressed": [END], "n_best": width}
+    expected = beam_search(read_again, nothing, start, END, **options)
+    found = beam_search(decoder.steps(), decoder.start(features), start, END, **options)
+    assert [[h.tokens for h in image] for image in found] == [[h.tokens for h in image] for image in expected]
+    assert all(len(set(image[0].tokens)) == 9 for image in found)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [h.logprob for h in ours] == pytest.approx([h.logprob for h in theirs], abs=1e-4)
+
+
+def test_a_step_computes_the_new_words_alone():
+    _, decoder = decoder_of(KINDS[0])
+    features, _, _ = batch(decoder_of(KINDS[0])[0])
+    rows = []
+    for module in decoder.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda module, args, out: rows.append(out.flatten(0, -2).shape[0]))
+    state, counts = decoder.start(features).repeat(2), []
+    for _ in range(5):
+        rows.clear()
+        _, state = decoder.step(state, torch.full((3, 2), START))
+        counts.append(set(rows))
+    assert counts == [{6}] * 5  # 3 images x 2 beams
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_captions_side_by_side_are_captions_one_by_one(name):
+    params, decoder = decoder_of(name)
+    features, inputs, mask = batch(params)
+    together = decoder(features, inputs, mask)
+    for caption in range(3):
+        one = slice(caption, caption + 1)
+        alone = decoder(features, inputs[:, one], mask[:, one])
+        which = torch.zeros_like(mask)
+        which[:, one] = mask[:, one]
+        torch.testing.assert_close(together.logits[which[mask]], alone.logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together.attention[which], alone.attention[mask[:, one]], rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_s_captions_share_its_keys():
+    params, decoder = decoder_of("transformer over 2 layers of grid")
+    features, inputs, mask = batch(params)
+    rows = []
+    decoder.layers[0].grid_key_value.register_forward_hook(lambda module, args, out: rows.append(out.shape[:2]))
+    decoder(features, inputs, mask)
+    search_captions(decoder, features, beam=3, max_length=5)
+    assert rows == [features.shape[:2]] * 2  # once an image, in training and in a whole search
+
+
+def test_attention_is_the_mean_of_the_last_layer_s_heads():
+    params, decoder = decoder_of("transformer, 2 layers, learned positions")
+    features, inputs, mask = batch(params)
+    decoded = decoder(features, inputs, mask)
+    assert decoded.by_head.shape == (*mask.shape, 2, features.shape[1])
+    torch.testing.assert_close(decoded.by_head.sum(-1)[mask], torch.ones(int(mask.sum()), 2))
+    torch.testing.assert_close(decoded.by_head.mean(3), decoded.attention)
+    assert (decoded.by_head[:, :, :, 0] - decoded.by_head[:, :, :, 1])[mask].abs().max() > 0.01
+
+
+def test_norms_biases_and_what_is_looked_up_do_not_decay():
+    for name in KINDS:
+        _, decoder = decoder_of(name)
+        kept = {id(parameter) for parameter in decoder.without_decay()}
+        for parent, module in decoder.named_modules():
+            for key, parameter in module.named_parameters(recurse=False):
+                looked_up = isinstance(module, nn.Embedding | nn.LayerNorm) or key == "memory"
+                assert (id(parameter) in kept) == (looked_up or key == "bias"), f"{parent}.{key}"
+
+
+@given(st.integers(1, 33))
+def test_sines_and_cosines_tell_every_step_apart(hidden):
+    vectors = SinusoidalPositions(hidden)(torch.arange(40))
+    assert vectors.shape == (40, hidden)
+    apart = (vectors[:, None] - vectors).norm(dim=2) + torch.eye(40)
+    assert apart.min() > 1e-3 or hidden == 1  # one sine alone comes back to where it was
+
+
+def test_captions_longer_than_any_that_taught_are_no_error():
+    positions = LearnedPositions(4)
+    torch.testing.assert_close(positions(torch.tensor(LONGEST + 5)), positions(torch.tensor(LONGEST - 1)))
+
+
+def test_dropout_is_off_while_generating_and_on_while_learning():
+    params, decoder = decoder_of(KINDS[-1])
+    features, inputs, mask = batch(params)
+    torch.testing.assert_close(decoder(features, inputs, mask).logits, decoder(features, inputs, mask).logits)
+    decoder.train()
+    torch.manual_seed(0)
+    assert not torch.allclose(decoder(features, inputs, mask).logits, decoder(features, inputs, mask).logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 4}, "decoder.heads = 4: must divide decoder.hidden = 6"),
+        ({"memory_slots": 3}, "decoder.memory_slots = 3: memory slots are in layers over the grid"),
+        ({"positions": "none"}, "decoder.positions = 'none'"),
+        ({"cell": "lstm"}, "decoder.kind = 'transformer': it does not read cell; set for example -S decoder.cell=null"),
+        ({"heads": None}, "decoder.kind = 'transformer': it needs heads; set for example -S decoder.heads=8"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_by_name(change, message, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)):
+        validate("decoder", {"decoder": TRANSFORMER | change}, tmp_path / "params.yaml")
+
+
+def test_the_default_params_need_what_the_message_says(tmp_path):
+    decoder = yaml.safe_load((ROOT / "params.yaml").read_text())["decoder"] | {"kind": "transformer"}
+    with pytest.raises(UserError) as refused:
+        validate("decoder", {"decoder": decoder}, tmp_path / "params.yaml")
+    said = re.findall(r"-S decoder\.(\w+)=(\S+)", str(refused.value))
+    params = DecoderParams.model_validate(decoder | {key: yaml.safe_load(value) for key, value in said})
+    assert build_decoder(params, 8, WORDS).without_decay()
+
+
+def test_a_grid_is_asked_for():
+    _, decoder = decoder_of(KINDS[0])
+    with pytest.raises(UserError, match=r"transformer needs a grid to look at; set encoder\.output to grid"):
+        decoder.start(torch.randn(2, 6))
+
+
+def test_it_goes_through_the_stages_with_every_way_to_learn(pipeline, copy_pipeline):
+    """Scheduled sampling, the attention penalty, and an encoder whose grid gets gradients."""
+    folder = copy_pipeline("data")
+    keys = TRANSFORMER | {"embedding": 8, "hidden": 8, "grid_layers": 1, "memory_slots": 2, "normalise_grid": True}
+    off = dict.fromkeys(("cell", "attention", "attention_kind", "initial_tanh", "context_output"))
+    learning = {"sampling": 0.3, "alpha_c": 0.5, "images_per_update": 8, "warmup_updates": 0, "epochs": 1}
+    write_params(folder, decoder=keys | off, train=learning, finetune=learning)
+    for stage in ("train", "finetune", "evaluate"):
+        run_stage(stage, folder)
+    assert (folder / "data" / "attention" / "sheet.png").is_file()
+    config = yaml.safe_load((folder / "data" / "models" / "finetune" / "config.json").read_text())
+    assert config["decoder"]["memory_slots"] == 2 and "cell" not in config["decoder"]
