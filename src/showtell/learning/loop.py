@@ -210,7 +210,7 @@ class _Training:
 def parts(batch: Batch, count: int) -> list[Batch]:
     """The images of `batch` dealt to so many batches; each keeps their order, long captions first."""
     count = min(count, len(batch.images))
-    return [Batch(*(tensor[start::count] for tensor in batch)) for start in range(count)] if count > 1 else [batch]
+    return [batch._make(tensor[start::count] for tensor in batch) for start in range(count)] if count > 1 else [batch]
 
 
 def _count_epoch(progress: TrainingProgress, value: float, params: LoopParams) -> bool:

@@ -52,8 +52,8 @@ def own_share(batch: Batch) -> Batch:
     if world() == 1:
         return batch
     if len(batch.images) > rank():
-        return Batch(*(tensor[rank() :: world()] for tensor in batch))
-    one = Batch(*(tensor[:1] for tensor in batch))
+        return batch._make(tensor[rank() :: world()] for tensor in batch)
+    one = batch._make(tensor[:1] for tensor in batch)
     return one._replace(mask=torch.zeros_like(one.mask))
 
 
