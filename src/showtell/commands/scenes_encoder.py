@@ -22,7 +22,8 @@ from showtell.encoders.weights import save_shipped
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import best_row
 from showtell.learning.loop import fit, seed_weights
-from showtell.learning.scene_task import SceneParams, SceneTask, known_colours, scene_validation
+from showtell.learning.scene_targets import known_colours
+from showtell.learning.scene_task import SceneParams, SceneTask, scene_validation
 
 RECIPE = Path("recipes/encoders/scenes.yaml")
 

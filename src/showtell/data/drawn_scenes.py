@@ -60,7 +60,9 @@ class LabelledImages(Dataset):
 
     def __getitems__(self, indices: list[int]) -> LabelledBatch:
         shown = self.labels[indices]
-        return LabelledBatch(torch.from_numpy(self.images.rows(indices)), shown, shown[:, :THINGS, KIND :KIND + 1] >= 0)
+        return LabelledBatch(
+            torch.from_numpy(self.images.rows(indices)), shown, shown[:, :THINGS, KIND : KIND + 1] >= 0
+        )
 
 
 def labelled_batches(dataset: LabelledImages, size: int, seed: int) -> Callable[[int], DataLoader]:

@@ -10,7 +10,6 @@ Kind and colour are learnt apart, so that pairs which training never shows are k
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +24,8 @@ from showtell.data.datasets.scenes.labels import THINGS
 from showtell.data.drawn_scenes import LabelledBatch, LabelledImages
 from showtell.encoders.network import Encoder
 from showtell.learning.loop import Counts, LoopParams, TrainingTask
+from showtell.learning.scene_augmentation import mirrored, moved, recoloured
+from showtell.learning.scene_targets import Targets, judged, targets
 
 BATCH = 64  # images judged side by side; bounds memory, changes no result
 
@@ -50,91 +51,6 @@ class SceneParams(LoopParams):
     recolour: float = Field(ge=0, lt=1, description="share of the pictures shown in false colours")
 
 
-def mirrored(images: Tensor, things: Tensor) -> tuple[Tensor, Tensor]:
-    """Each picture mirrored left to right with probability 1/2, boxes and all."""
-    some = torch.rand(len(images), device=images.device) < 0.5
-    turned = things.clone()
-    turned[..., shown.LEFT], turned[..., shown.RIGHT] = 1 - things[..., shown.RIGHT], 1 - things[..., shown.LEFT]
-    return (
-        torch.where(some.view(-1, 1, 1, 1), images.flip(3), images), torch.where(some.view(-1, 1, 1), turned, things)
-    )  # fmt: skip
-
-
-def moved(images: Tensor, things: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Each picture moved by up to `most` pixels both ways, its edges drawn out, boxes and all."""
-    size = images.shape[2]
-    corners = torch.randint(0, 2 * most + 1, (len(images), 2))
-    wide = F.pad(images.float(), (most,) * 4, mode="replicate").to(images.dtype)
-    images = torch.stack([
-        image[:, y : y + size, x : x + size] for image, (y, x) in zip(wide, corners.tolist(), strict=True)
-    ])  # fmt: skip
-    y, x = ((most - corners.to(things)) / size).view(-1, 2, 1).unbind(1)  # (image, 1)
-    things = things.clone()
-    for field, by in ((shown.LEFT, x), (shown.RIGHT, x), (shown.TOP, y), (shown.BOTTOM, y)):
-        things[..., field] += by
-    return images, things
-
-
-def recoloured(images: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """A share of the pictures in false colours: hues turned, paler or grey, some of them negatives.
-
-    Returns them and which ones have their true colours, (image,).
-    """
-    count, where = len(images), images.device
-    true = torch.rand(count, device=where) >= share
-    angle = (torch.rand(count, device=where) * 2 - 1) * math.pi
-    pale = (torch.rand(count, device=where) * 1.5 - 0.3).clamp(0, 1)
-    contrast = torch.where(torch.rand(count, device=where) < 0.4, -1.0, 1.0)
-    contrast = contrast * (0.7 + 0.3 * torch.rand(count, device=where))
-    grey = images.new_full((3, 3), 1 / 3, dtype=torch.float32)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=where) / math.sqrt(3)
-    colour = torch.eye(3, device=where) - grey  # what of a pixel is not grey
-    turn = angle.cos().view(-1, 1, 1) * colour + angle.sin().view(-1, 1, 1) * cross
-    matrix = contrast.view(-1, 1, 1) * (grey + pale.view(-1, 1, 1) * turn)
-    matrix = torch.where(true.view(-1, 1, 1), torch.eye(3, device=where), matrix)
-    middle = 127.5
-    false = torch.einsum("icd,idyx->icyx", matrix, images.float() - middle) + middle
-    return false.clamp(0, 255).round().to(images.dtype), true
-
-
-class Targets(NamedTuple):
-    """What the cells are to answer, of things (image, thing, field)."""
-
-    kind: Tensor  # (image, cell, kind), 0 or 1
-    middle: Tensor  # (image, cell, kind), 0 or 1
-    owner: Tensor  # (image, cell, field): the nearest thing that covers the cell
-    weight: Tensor  # (image, cell): of that thing's cells together 1, 0 where there is none
-
-
-def targets(things: Tensor, places: Tensor) -> Targets:
-    """`things` (image, thing, field), `places` (cell, 2): x and y of the middle of what a cell sees."""
-    x, y = places.unbind(1)
-    left, top, right, bottom = (things[..., f, None] for f in (shown.LEFT, shown.TOP, shown.RIGHT, shown.BOTTOM))
-    real = things[..., shown.KIND] >= 0  # (image, thing)
-    inside = (left <= x) & (x < right) & (top <= y) & (y < bottom)  # (image, thing, cell)
-    away = (x - (left + right) / 2) ** 2 + (y - (top + bottom) / 2) ** 2
-    middle = F.one_hot(away.argmin(dim=2), len(places)).bool() & real.unsqueeze(2)
-    covered = (inside & real.unsqueeze(2)) | middle
-    kinds = F.one_hot(things[..., shown.KIND].long().clamp(min=0), len(shown.KIND_NAMES)).float()
-    # Every thing has its middle, whatever stands before it.
-    front = covered * (1 + things[..., shown.NEARNESS, None]) + 10 * middle  # (image, thing, cell)
-    owner = front.argmax(dim=1)  # (image, cell)
-    own = F.one_hot(owner, THINGS).transpose(1, 2) * covered  # (image, thing, cell)
-    weight = (own / own.sum(dim=2, keepdim=True).clamp(min=1)).sum(dim=1)
-    fields = things.gather(1, owner.unsqueeze(2).expand(-1, -1, things.shape[2]))
-    there, centred = (torch.einsum("itc,itk->ick", flags.float(), kinds) for flags in (covered, middle))
-    return Targets(there.clamp(max=1), centred.clamp(max=1), fields, weight)
-
-
-def known_colours(labels: Tensor) -> Tensor:
-    """log of the share of each colour among the things of each kind, (kind, colour); -inf where there are none."""
-    things = labels[:, :THINGS].reshape(-1, labels.shape[2])
-    things = things[things[:, shown.KIND] >= 0].long()
-    counts = torch.zeros(len(shown.KIND_NAMES), len(shown.COLOUR_NAMES))
-    counts.index_put_((things[:, shown.KIND], things[:, shown.COLOUR]), torch.ones(len(things)), accumulate=True)
-    return (counts / counts.sum(dim=1, keepdim=True).clamp(min=1)).log()
-
-
 class SceneTask(TrainingTask):
     """Encoder and answers; `colours` as `known_colours` gives them."""
 
@@ -153,7 +69,7 @@ class SceneTask(TrainingTask):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 images -> every cell's answers, each (image, cell, number), float32."""
         with autocast(self.params.precision):
-            cells = self.encoder.look(images)
+            cells = self.encoder.feature_map(images)
             return {name: answer(cells).float() for name, answer in self.answers.items()}
 
     def augmented(self, images: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,28 +134,6 @@ def _binary(scores: Tensor, aim: Tensor) -> Tensor:
 def _chosen(scores: Tensor, aim: Tensor) -> Tensor:
     """Cross-entropy of scores (image, cell, number) for the numbers `aim` (image, cell), any for cells without one."""
     return F.cross_entropy(scores.transpose(1, 2), aim.long().clamp(min=0), reduction="none")
-
-
-def judged(said: dict[str, Tensor], labels: Tensor, places: Tensor) -> dict[str, Tensor]:
-    """Which answers are right, 0 or 1 each: of images whether their kinds and their counts are; of things, at their
-    middle, whether colour and pose are; of images whether their setting is, by all cells together."""
-    things, scene = labels[:, :THINGS], labels[:, THINGS]
-    wanted = targets(things, places)
-    x, y = places.unbind(1)
-    left, top, right, bottom = (things[..., f, None] for f in (shown.LEFT, shown.TOP, shown.RIGHT, shown.BOTTOM))
-    cell = ((x - (left + right) / 2) ** 2 + (y - (top + bottom) / 2) ** 2).argmin(dim=2)  # (image, thing)
-    real = things[..., shown.KIND] >= 0
-    at = {name: said[name].gather(1, cell.unsqueeze(2).expand(-1, -1, said[name].shape[2])) for name in said}
-    present = wanted.kind.amax(dim=1)
-    kinds = F.one_hot(things[..., shown.KIND].long().clamp(min=0), len(shown.KIND_NAMES)) * real.unsqueeze(2)
-    counted = said["middle"].sigmoid().sum(dim=1).round()
-    return {
-        "kinds": ((said["kind"].amax(dim=1) > 0) == (present > 0)).all(dim=1),
-        "counts": (counted == kinds.sum(dim=1)).all(dim=1),
-        "colours": (at["colour"].argmax(dim=2) == things[..., shown.COLOUR])[real],
-        "poses": (at["pose"].argmax(dim=2) == things[..., shown.POSE])[real],
-        "settings": said["setting"].log_softmax(dim=2).mean(dim=1).argmax(dim=1) == scene[:, shown.SETTING],
-    }
 
 
 def scene_validation(task: SceneTask, dataset: LabelledImages) -> Callable[[], dict[str, float]]:

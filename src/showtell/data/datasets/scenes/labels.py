@@ -10,7 +10,7 @@ import numpy as np
 
 from showtell.data.datasets.scenes.compose import FEATURES as FEATURES_OF
 from showtell.data.datasets.scenes.picture import drawing_order
-from showtell.data.datasets.scenes.scene import Picture
+from showtell.data.datasets.scenes.structure import Picture
 from showtell.data.datasets.scenes.world import COLOURS, KINDS, SETTINGS
 
 THINGS = 4  # a scene holds no more
