@@ -17,10 +17,11 @@ from showtell.core.processes import broadcast, is_main, launch, shared_workplace
 from showtell.core.workplace import workplace
 from showtell.data.drawn_scenes import DrawnParams, draw_split, labelled_batches, open_split
 from showtell.encoders import pretrained
-from showtell.encoders.network import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from showtell.encoders.backbone import ImageStatistics
+from showtell.encoders.network import Encoder
 from showtell.encoders.weights import save_shipped
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import best_row
+from showtell.learning.curves import best_row, told
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.scene_targets import known_colours
 from showtell.learning.scene_task import SceneParams, SceneTask, scene_validation
@@ -51,36 +52,37 @@ def read(path: Path) -> Recipe:
     return Recipe(*(validated(kind, name, raw[name], path) for name, kind in kinds.items()))
 
 
-def make(recipe: Recipe, source: str, target: Path) -> None:
+def make(recipe: Recipe, source: str, target: Path) -> str | None:
     """Train as `recipe` says and write the weights to `target` (.safetensors), their card beside it."""
-    with shared_workplace(workplace("encoder", *recipe)) as place:
+    with shared_workplace(workplace(__file__, *recipe)) as place:
         for split in ("train", "val"):
             broadcast(lambda split=split: draw_split(split, recipe.drawn, place.folder))
         data = {split: open_split(split, place.folder) for split in ("train", "val")}
         seed_weights(recipe.learning.seed)
-        statistics = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
-        encoder = Encoder({**recipe.network.model_dump(), "output": "grid", "size": recipe.drawn.size, **statistics})
+        usual = ImageStatistics()
+        shape = {"output": "grid", "size": recipe.drawn.size, "mean": usual.mean, "std": usual.std}
+        encoder = Encoder({**recipe.network.model_dump(), **shape})
         encoder.train_from_start()
         task = SceneTask(encoder, known_colours(data["train"].labels), recipe.learning).to(device())
         batches = labelled_batches(data["train"], recipe.learning.images_per_update, recipe.learning.seed)
         validate = scene_validation(task, data["val"])
         history = fit(task, batches, validate, recipe.learning, "right", Checkpoints(place))
         if not is_main():
-            return
-        save_shipped(target, encoder.config, encoder.backbone)
+            return None
+        save_shipped(target, encoder.config, encoder.backbone.network)
         write_text(target.with_suffix(".md"), card(recipe, source, best_row(history, "right"), target))
         place.finish()
+    return f"the encoder and its card are in {target.parent}; of learning scenes {told(history, 'right')}"
 
 
 def card(recipe: Recipe, source: str, scores: dict[str, float], weights: Path) -> str:
     """What a reader of the weights should know, Markdown."""
     drawn, network, learning = recipe
-    parameters = f"{weights.stat().st_size / 1e6:.1f} MB, half precision"
     rows = "\n".join(f"| {WHAT[name]} | {scores[name]:.1%} |" for name in WHAT)
     return f"""# Encoder of drawn scenes
 
 `encoder.weights: {weights.stem}` in params.yaml: {network.name} up to `{network.node}`, for pictures of {drawn.size} x
-{drawn.size} pixels ({parameters}). Not trained on any photograph; of no use for them.
+{drawn.size} pixels ({weights.stat().st_size / 1e6:.1f} MB, half precision). It has never seen a photograph.
 
 - **Made by** `python -m showtell.commands.scenes_encoder {source}` (`make encoder`).
 - **From** {drawn.train:,} pictures of the embedded dataset's training scenes, drawn with seed {drawn.seed} (the
@@ -110,12 +112,12 @@ WHAT = {
 }
 
 
-def main() -> None:
+def main() -> str | None:
     parser = argparse.ArgumentParser(prog="scenes_encoder", description="Train the encoder of drawn scenes.")
     parser.add_argument("recipe", nargs="?", type=Path, default=RECIPE, help="YAML file")
     parser.add_argument("target", nargs="?", type=Path, default=pretrained.SHIPPED["scenes"], help=".safetensors file")
     given = parser.parse_args()
-    make(read(given.recipe), str(given.recipe), given.target)
+    return make(read(given.recipe), str(given.recipe), given.target)
 
 
 if __name__ == "__main__":

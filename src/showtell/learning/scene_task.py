@@ -23,7 +23,7 @@ from showtell.data.datasets.scenes import labels as shown
 from showtell.data.datasets.scenes.labels import THINGS
 from showtell.data.drawn_scenes import LabelledBatch, LabelledImages
 from showtell.encoders.network import Encoder
-from showtell.learning.loop import Counts, LoopParams, TrainingTask
+from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
 from showtell.learning.scene_augmentation import mirrored, moved, recoloured
 from showtell.learning.scene_targets import Targets, judged, targets
 
@@ -120,8 +120,8 @@ class SceneTask(TrainingTask):
             losses[name] = (_chosen(said[name], aim).mean(dim=1) * true).sum()
         return losses
 
-    def groups(self) -> list[tuple[nn.Module, float]]:
-        return [(self.encoder, self.params.learning_rate), (self.answers, self.params.learning_rate)]
+    def groups(self) -> list[ParameterGroup]:
+        return ParameterGroup.of(self, self.params.learning_rate)
 
     def weights(self) -> dict[str, Tensor]:
         return self.state_dict()
