@@ -1,6 +1,6 @@
 # One command for one intention; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock deps bench systems clean
+.PHONY: help install repro test lint lock deps encoder bench systems clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -34,6 +34,9 @@ lock: install  ## check that dvc.lock is in step with params.yaml and the code
 
 deps: install  ## rewrite the code that dvc.yaml lists for each stage, after imports changed
 	$(RUN) python tests/import_graph.py
+
+encoder: install  ## train the encoder that comes with the embedded dataset again (an hour or more)
+	$(RUN) python -m showtell.commands.scenes_encoder
 
 bench: install  ## measure every claim of docs/performance.md and rewrite its table
 	$(RUN) python benchmarks/run.py

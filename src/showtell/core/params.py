@@ -63,9 +63,13 @@ def validate(name: str, raw: dict[str, Any], path: Path) -> Any:
     if name not in raw:
         raise UserError(f"{path}: the key {name!r} is missing")
     module, _, attribute = SECTIONS[name].partition(":")
-    kind = getattr(importlib.import_module(module), attribute)
+    return validated(getattr(importlib.import_module(module), attribute), name, raw[name], path)
+
+
+def validated(kind: Any, name: str, content: Any, path: Path) -> Any:
+    """The `content` of the section `name` as a `kind`, for files that have sections of their own."""
     try:
-        return TypeAdapter(kind).validate_python(raw[name], strict=True)
+        return TypeAdapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(name, error.errors()[0])}") from None
 

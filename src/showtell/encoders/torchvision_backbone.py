@@ -35,7 +35,7 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
     `node` None: the last map of more than one cell, or for `output` hidden what the last linear layer reads.
     """
     network = bare_network(name)
-    statistics = load_weights(network, name, weights)
+    statistics = load_weights(network, name, weights, node)
     if node is None:
         node = _find_node(network, torch.zeros(1, 3, size, size), output)
     try:

@@ -1,9 +1,10 @@
-"""Where the weights of torchvision's networks come from: torchvision, a file of one's own, or nowhere.
+"""Where the weights of torchvision's networks come from: torchvision, this package, a file of one's own, or nowhere.
 
 Nothing in a weights file is ever run: only tensors are read, from torchvision's cache as from any other file.
 """
 
 import hashlib
+import json
 import pickle
 import re
 import warnings
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
+from showtell.core.files import atomic
+from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -38,12 +42,15 @@ def bare_network(name: str) -> nn.Module:
     return models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
 
 
-def load_weights(network: nn.Module, name: str, weights: str) -> ImageStatistics:
+def load_weights(network: nn.Module, name: str, weights: str, node: str | None = None) -> ImageStatistics:
     """Fill the network called `name`; the statistics of its images, ImageNet's unless the weights bring theirs.
 
-    `weights` is DEFAULT or another name of torchvision's (downloaded once, into torch's cache), `none`, or the path of
-    a state dict. `UserError` for anything else, for a file that holds something else, and without network.
+    `weights` is DEFAULT or another name of torchvision's (downloaded once, into torch's cache), the name of weights in
+    this package (they reach as far as `node`), `none`, or the path of a state dict. `UserError` for anything else, for
+    a file that holds something else, and without network.
     """
+    if weights in pretrained.SHIPPED:
+        return _load_shipped(network, name, weights, node)
     if weights.endswith(SUFFIXES):
         _fill(network, name, read_state(Path(weights)), f"encoder.weights = {weights!r}")
     elif weights != "none":
@@ -55,6 +62,8 @@ def image_statistics(name: str, weights: str) -> ImageStatistics:
     """The images that these weights were made for; nothing is read or downloaded."""
     if weights == "none" or weights.endswith(SUFFIXES):
         return ImageStatistics()
+    if weights in pretrained.SHIPPED:
+        return _statistics(_shipped(weights)[0])
     transform = _known(name, weights).transforms()
     filter_ = "bicubic" if transform.interpolation.value == "bicubic" else "bilinear"
     return ImageStatistics(tuple(transform.mean), tuple(transform.std), filter_, transform.crop_size[0])
@@ -68,9 +77,49 @@ def _known(name: str, weights: str) -> Any:
     if weights not in known.__members__:
         names = ", ".join(entry.name for entry in known)
         raise UserError(
-            f"encoder.weights = {weights!r}: {name} knows DEFAULT, {names}, none, or a .pth or .safetensors file"
+            f"encoder.weights = {weights!r}: {name} knows DEFAULT, {names}, none, {', '.join(pretrained.SHIPPED)}, "
+            "or a .pth or .safetensors file"
         )
     return known[weights]
+
+
+def _shipped(weights: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What the weights called `weights` are of, and the state dict."""
+    path = pretrained.SHIPPED[weights]
+    if not path.is_file():
+        raise UserError(f"encoder.weights = {weights!r}: there is no {path}; install showtell anew or `make encoder`")
+    with safe_open(path, "pt") as file:
+        return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def _statistics(made: Mapping[str, str]) -> ImageStatistics:
+    mean, std = (tuple(json.loads(made[key])) for key in ("mean", "std"))
+    return ImageStatistics(mean, std, size=int(made["size"]))
+
+
+def _load_shipped(network: nn.Module, name: str, weights: str, node: str | None) -> ImageStatistics:
+    """Fill `network` up to `node` with the weights called `weights`."""
+    made, state = _shipped(weights)
+    for key, given in (("name", name), ("node", node)):
+        if made[key] != given:
+            raise UserError(
+                f"encoder.weights = {weights!r} are of {made['name']} up to {made['node']}, and encoder.{key} is "
+                f"{'null' if given is None else given}: set it to {made[key]}"
+            )
+    network.load_state_dict(state, strict=False)
+    return _statistics(made)
+
+
+def save_shipped(path: Path, encoder_config: Mapping[str, Any], network: nn.Module) -> None:
+    """Write the weights of `network`, an encoder's, in half precision, with what they are of."""
+    state = {
+        key: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for key, tensor in network.state_dict().items()
+    }
+    made = {key: str(encoder_config[key]) for key in ("name", "node", "size")}
+    made |= {key: json.dumps(encoder_config[key]) for key in ("mean", "std")}
+    with atomic(path) as temporary:
+        save_file(state, temporary, metadata=made)
 
 
 def _published(url: str) -> Any:

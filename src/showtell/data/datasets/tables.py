@@ -175,8 +175,8 @@ class _Quoted:
         self.rest = rest[end.end() :].lstrip(" ")
         if self.rest and not self.rest.startswith(self.mark):
             raise UserError(
-                f"{begun} ends before {shown(self.rest[:40])} in line {self.line + 1}; write a quotation mark that is a "
-                "character as two, in a quoted cell"
+                f"{begun} ends before {shown(self.rest[:40])} in line {self.line + 1}; write a quotation mark that is "
+                "a character as two, in a quoted cell"
             )
         return content.replace('""', '"')
 

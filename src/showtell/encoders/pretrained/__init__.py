@@ -1,0 +1,5 @@
+"""Weights that come with the package: `encoder.weights` by name. A card beside each file says how it was made."""
+
+from pathlib import Path
+
+SHIPPED: dict[str, Path] = {"scenes": Path(__file__).with_name("scenes.safetensors")}

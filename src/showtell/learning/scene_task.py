@@ -1,0 +1,162 @@
+"""How an encoder learns drawn scenes: every cell of its map says what is there, what it looks like, and where it ends.
+
+Only linear maps stand between the cells and their answers, so that a decoder finds the answers in the cells as easily.
+Kind and colour are learnt apart, so that pairs which training never shows are known as well:
+
+- Kinds are learnt from pictures in true and in false colours alike, so that a dog is one whatever its colour.
+- Colours are told apart only from colours that the same kind has among the training pictures: logit adjustment, Menon
+  et al., "Long-tail learning via logit adjustment" (ICLR 2021), section 4. That no dog here is white teaches nothing.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from showtell.core.precision import autocast, device
+from showtell.core.processes import all_gather, fair, share
+from showtell.data.batches import in_order, load_batches
+from showtell.data.datasets.scenes import labels as shown
+from showtell.data.datasets.scenes.labels import THINGS
+from showtell.data.drawn_scenes import LabelledBatch, LabelledImages
+from showtell.encoders.network import Encoder
+from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
+from showtell.learning.scene_augmentation import mirrored, moved, recoloured
+from showtell.learning.scene_targets import Targets, judged, targets
+
+BATCH = 64  # images judged side by side; bounds memory, changes no result
+
+# Answers of a cell: how many numbers each takes, and the weight of its loss.
+ANSWERS: dict[str, tuple[int, float]] = {
+    "kind": (len(shown.KIND_NAMES), 0.5),  # of things that cover the cell: a probability for each
+    "middle": (len(shown.KIND_NAMES), 0.5),  # of things whose middle is in the cell, for counting
+    "colour": (len(shown.COLOUR_NAMES), 3.0),  # the rest is of the nearest thing that covers the cell ...
+    "pose": (len(shown.POSE_NAMES), 1.0),
+    "look": (2, 1.0),  # growth and shade, as labels.py has them
+    "box": (4, 1.0),  # how far its sides are, in shares of the picture
+    "setting": (len(shown.SETTING_NAMES), 1.0),  # ... and this of the scene
+    "time": (len(shown.TIME_NAMES), 0.3),
+    "feature": (len(shown.FEATURE_NAMES), 0.5),
+}
+
+
+class SceneParams(LoopParams):
+    """Learning drawn scenes."""
+
+    flip: bool = Field(description="mirror half of the pictures")
+    shift: int = Field(ge=0, le=64, description="pixels by which a picture is moved at most, both ways")
+    recolour: float = Field(ge=0, lt=1, description="share of the pictures shown in false colours")
+
+
+class SceneTask(TrainingTask):
+    """Encoder and answers; `colours` as `known_colours` gives them."""
+
+    def __init__(self, encoder: Encoder, colours: Tensor, params: SceneParams):
+        super().__init__()
+        self.encoder, self.params = encoder, params
+        self.answers = nn.ModuleDict({name: nn.Linear(encoder.channels, size) for name, (size, _) in ANSWERS.items()})
+        for name in ("kind", "middle"):  # at first a thing is in a cell with probability 1/50
+            nn.init.constant_(self.answers[name].bias, -math.log(50))
+        side = math.isqrt(encoder.cells)
+        line = (torch.arange(side) + 0.5) / side + encoder.shift
+        places = torch.stack([line.repeat(side), line.repeat_interleave(side)], dim=1)
+        self.register_buffer("places", places, persistent=False)  # (cell, 2)
+        self.register_buffer("colours", colours, persistent=False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 images -> every cell's answers, each (image, cell, number), float32."""
+        with autocast(self.params.precision):
+            cells = self.encoder.feature_map(images)
+            return {name: answer(cells).float() for name, answer in self.answers.items()}
+
+    def augmented(self, images: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images and things as training shows them, and which images have their true colours."""
+        if self.params.flip:
+            images, things = mirrored(images, things)
+        if self.params.shift:
+            images, things = moved(images, things, self.params.shift)
+        images, true = recoloured(images, self.params.recolour)
+        return images, things, true
+
+    def loss(self, batch: LabelledBatch, whole: Counts | None = None) -> Tensor:
+        whole = whole or Counts.of(batch)
+        images, things, scene = batch.images, batch.labels[:, :THINGS], batch.labels[:, THINGS]
+        true = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        if self.training:
+            images, things, true = self.augmented(images, things)
+        there = batch.mask.flatten(1).any(dim=1).to(images.device)  # an image without things counts for nothing
+        losses = self.losses(self(images), targets(things, self.places), scene, true & there, there)
+        return sum(ANSWERS[name][1] * loss for name, loss in losses.items()) / whole.images
+
+    def losses(
+        self, said: dict[str, Tensor], wanted: Targets, scene: Tensor, true: Tensor, there: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of each answer, natural log, summed over images.
+
+        `true` (image,): has its colours; `there` (image,): counts at all; `scene` (image, field): the scene's labels.
+        """
+        owner, weight = wanted.owner, wanted.weight * there.unsqueeze(1)  # (image, cell)
+        coloured = weight * true.unsqueeze(1)
+        kind = owner[..., shown.KIND].long().clamp(min=0)
+        known = said["colour"] + self.colours[kind].clamp(min=-1e4)
+        look = owner[..., [shown.GROWTH, shown.SHADE]]
+        sides = owner[..., [shown.LEFT, shown.TOP, shown.RIGHT, shown.BOTTOM]] - self.places.repeat(1, 2)
+        off = F.smooth_l1_loss(said["look"], look, beta=0.1, reduction="none")
+        losses = {
+            **{
+                name: (_binary(said[name], aim) * there.view(-1, 1, 1)).sum()
+                for name, aim in (("kind", wanted.kind), ("middle", wanted.middle))
+            },
+            "colour": (_chosen(known, owner[..., shown.COLOUR]) * coloured).sum(),
+            "pose": (_chosen(said["pose"], owner[..., shown.POSE]) * weight).sum(),
+            "look": (off[..., 0] * weight + off[..., 1] * coloured).sum(),
+            "box": (F.smooth_l1_loss(said["box"], sides, beta=0.05, reduction="none").sum(dim=2) * weight).sum(),
+        }
+        for name, field in (("setting", shown.SETTING), ("time", shown.TIME), ("feature", shown.FEATURE)):
+            aim = scene[:, field].unsqueeze(1).expand(weight.shape)
+            losses[name] = (_chosen(said[name], aim).mean(dim=1) * true).sum()
+        return losses
+
+    def groups(self) -> list[ParameterGroup]:
+        return ParameterGroup.of(self, self.params.learning_rate)
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.state_dict()
+
+
+def _binary(scores: Tensor, aim: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(scores, aim, reduction="none")
+
+
+def _chosen(scores: Tensor, aim: Tensor) -> Tensor:
+    """Cross-entropy of scores (image, cell, number) for the numbers `aim` (image, cell), any for cells without one."""
+    return F.cross_entropy(scores.transpose(1, 2), aim.long().clamp(min=0), reduction="none")
+
+
+def scene_validation(task: SceneTask, dataset: LabelledImages) -> Callable[[], dict[str, float]]:
+    """A function that gives the loss on val, the share of each kind of right answers, and their mean, `right`."""
+
+    @torch.inference_mode()
+    def validate() -> dict[str, float]:
+        task.eval()
+        parts = []
+        for batch in load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), BATCH)))):
+            batch = batch.to(device())
+            right = judged(task(batch.images), batch.labels, task.places)
+            loss = float(task.loss(batch)) * len(batch.images)
+            parts.append((loss, {name: (float(x.sum()), len(x)) for name, x in right.items()}))
+        found = all_gather(parts)
+        shares = {
+            name: sum(part[name][0] for _, part in found) / sum(part[name][1] for _, part in found)
+            for name in found[0][1]
+        }
+        return {
+            "val_loss": sum(loss for loss, _ in found) / len(dataset),
+            **shares,
+            "right": sum(shares.values()) / len(shares),
+        }
+
+    return validate
