@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from resize import jpeg
 from torch import nn
 from torchvision.models.resnet import Bottleneck
@@ -31,6 +30,7 @@ from showtell.commands import recipe
 from showtell.core import paths
 from showtell.core.errors import UserError, run
 from showtell.core.files import read_json, write_text
+from showtell.core.yaml_files import parsed, read_sections
 from showtell.data.datasets.coco import COCO
 from showtell.data.store import RowReader
 from showtell.data.words import unicode_words
@@ -99,14 +99,11 @@ def write_params(folder: Path, changes: dict[str, Any]) -> None:
         "train": {"epochs": 1},
         "finetune": {"epochs": 1},
     }
-    for section, values in dry.items():
-        overlay[section] = overlay.get(section, {}) | values
-    for key, value in changes.items():
-        section, _, name = key.rpartition(".")
-        overlay |= {section: overlay.get(section, {}) | {name: value}} if section else {name: value}
+    for layer in (dry, recipe.unflat(changes)):
+        overlay = recipe.laid_over(overlay, layer)
+    recipe.check(recipe.overlaid(read_sections(ROOT / "params.yaml"), overlay))
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    recipe.check(recipe.overlaid(yaml.safe_load(text), overlay))
-    write_text(folder / "params.yaml", recipe.edited(text, overlay))
+    write_text(folder / "params.yaml", recipe.written(text, overlay))
 
 
 def run_stage(name: str, folder: Path) -> Stage:
@@ -179,7 +176,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.images < 2 * len(SPLITS):
         raise UserError(f"--images {args.images}: must be {2 * len(SPLITS)} or more, for two of each split")
-    changes = {key: yaml.safe_load(value) for key, _, value in (setting.partition("=") for setting in args.set)}
+    pairs = (setting.partition("=") for setting in args.set)
+    changes = {key: parsed(f"value: {value}", "--set")["value"] for key, _, value in pairs}
     with tempfile.TemporaryDirectory() as name:
         folder = (args.folder or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ import numpy as np
 from growth_figures import CAPTIONS, STAGES, Run, plot, table, write
 from PIL import Image
 
-from showtell.commands.import_ import set_params
+from showtell.core.yaml_files import set_values
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.karpathy import Record
 from showtell.evaluation.report.nearest import TrainingCaptions
@@ -95,7 +95,7 @@ def make(folder: Path, count: int) -> None:
     karpathy.write(folder / "captions.json", "custom", records)
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     own = {"custom.images": str(folder / "photos.zip"), "custom.captions": str(folder / "captions.json")}
-    set_params(folder / "params.yaml", PARAMS | own)
+    set_values(folder / "params.yaml", PARAMS | own)
 
 
 def captions(rng: np.random.Generator, count: int) -> list[list[str]]:

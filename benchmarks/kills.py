@@ -24,7 +24,7 @@ from pathlib import Path
 
 from resize import make
 
-from showtell.commands.import_ import set_params
+from showtell.core.yaml_files import set_values
 
 ROOT = Path(__file__).resolve().parents[1]
 BODY = random.Random(0).randbytes(12_000_000)
@@ -132,7 +132,7 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
         folder = Path(name)
         make(folder, images, 320)
         shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
-        set_params(
+        set_values(
             folder / "params.yaml",
             {
                 "dataset": "custom",

@@ -74,10 +74,10 @@ def peak(count: int, side: int) -> tuple[int, int]:
         folder = Path(name)
         make(folder, count, side)
         (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-        from showtell.commands.import_ import set_params
+        from showtell.core.yaml_files import set_values
 
         values = {"dataset": "custom", "custom.images": str(folder / "photos.zip"), "resize.size": side}
-        set_params(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
+        set_values(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
         (folder / "run.py").write_text(STAGES)
         for stages in (["source", "download", "vocab"], ["resize"]):
             command = [sys.executable, folder / "run.py", ROOT, *stages]

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from plain import PlainDecoder, train_step
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.commands.recipe import overlaid, read_recipe
+from showtell.commands.recipe import merged, overlaid
 from showtell.core.params import validate
 from showtell.core.precision import device
+from showtell.core.yaml_files import read_sections
 from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, PAD, SPECIALS, START, UNK
 from showtell.decoders import Decoder, build_decoder
@@ -57,8 +57,7 @@ CAPTIONS = 5  # of an image
 
 def published(section: str, **changes: Any) -> Any:
     """A section of params.yaml as the recipe show-attend-tell has it, with `changes`."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params = overlaid(params, read_recipe(str(ROOT / "recipes" / "show-attend-tell.yaml")))
+    params = overlaid(read_sections(ROOT / "params.yaml"), merged([str(ROOT / "recipes" / "show-attend-tell.yaml")]))
     if changes:
         params[section] |= changes
     return validate(section, params, ROOT / "params.yaml")

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import save
 from systems_table import PAGE, rewritten, table
 from torch import nn
@@ -37,6 +36,7 @@ from showtell.core import errors, paths
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json, sha256, write_bytes, write_json, write_text
 from showtell.core.progress import log
+from showtell.core.yaml_files import read_sections
 from showtell.encoders.features import load_encoder
 from showtell.encoders.network import state_hash
 from showtell.encoders.weights import bare_network
@@ -59,11 +59,13 @@ class Row:
     scratch: bool = False  # the encoder begins with nothing
 
 
+NO_SAMPLING: Params = {"learning": {"sampling": 0.0, "sampling_start": None, "sampling_schedule": None}}
+
 ROWS = (
     Row("show-attend-tell", "show-attend-tell"),
     Row("resnet152-lstm", "resnet152-lstm"),
     Row("vgg16-onehot-lstm", "vgg16-onehot-lstm"),
-    Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", {"train": {"sampling": 0.0}}),
+    Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", NO_SAMPLING),
     # Its encoder begins with nothing, and it has no other stage to learn in.
     Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 5}}, scratch=True),
     Row("showtell", "showtell"),
@@ -130,10 +132,9 @@ def prepare(row: Row, plan: Plan, folder: Path) -> Params:
     if not row.scratch:
         overlay["encoder"]["weights"] = plan.encoder
     path = folder / "params.yaml"
-    text = path.read_text(encoding="utf-8")
-    params = recipe.overlaid(yaml.safe_load(text), overlay)
+    params = recipe.overlaid(read_sections(path), overlay)
     recipe.check(params)
-    write_text(path, recipe.edited(text, overlay))
+    write_text(path, recipe.written(path.read_text(encoding="utf-8"), overlay))
     vectors = overlay["decoder"]["embeddings"]
     if vectors:
         with plan.locks[vectors]:
@@ -151,7 +152,7 @@ def export_encoder(base: Path, quick: bool) -> str:
     learnt = ROOT / paths.ENCODER
     if not quick and not learnt.exists():
         raise UserError(f"{learnt} does not exist: systems share the encoder the pipeline learns; `make repro`")
-    name = yaml.safe_load((ROOT / "recipes" / "small.yaml").read_text(encoding="utf-8"))["encoder"]["name"]
+    name = read_sections(ROOT / "recipes" / "small.yaml")["encoder"]["name"]
     torch.manual_seed(0)
     state = bare_network(name).state_dict()  # what lies behind the encoder's node stays random, and unused
     if not quick:
@@ -172,7 +173,7 @@ def perform(row: Row, plan: Plan) -> Params:
     (plan.base / f"{row.name}.json").unlink(missing_ok=True)
     (plan.base / f"{row.name}.log").unlink(missing_ok=True)
     params = prepare(row, plan, folder)
-    declared = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    declared = read_sections(folder / "dvc.yaml")["stages"]
     sections: set[str] = set()
     for stage in STAGES:
         sections |= set(declared[stage]["params"])

@@ -5,21 +5,22 @@ from showtell.core.files import read_json, write_json
 from showtell.core.params import load
 from showtell.core.processes import is_main, launch
 from showtell.data.batches import CaptionedImages
+from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
 from showtell.evaluation.attention_pictures import write_attention
-from showtell.evaluation.judge import describe, evaluate, sweep, unseen_part, without_skipped
+from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part, without_skipped
 from showtell.evaluation.known_objects import held_out_metrics
 from showtell.evaluation.report import write_report
 from showtell.evaluation.report.evaluated import read_curves, report_data
 from showtell.evaluation.summary import provenance, summary
 from showtell.generation.bundle import load_model, serve_model
 from showtell.generation.captioner import Captioner
-from showtell.generation.search_params import SearchParams
+from showtell.generation.search_params import BeamWidth, SearchParams, SearchSection, SweepParams
 from showtell.learning.curves import write_table
 
 
 def main() -> str | None:
-    search = SearchParams.of(load("beam"), load("search"))
+    search = SearchParams.of(load(BeamWidth), load(SearchSection))
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
     objects = read_json(paths.OBJECTS)
@@ -28,7 +29,7 @@ def main() -> str | None:
     tuned = evaluate(captioner, test, objects, meteor=is_main())
     frozen = evaluate(before, test, objects).metrics
     unseen = unseen_part(tuned, objects)
-    swept = sweep(captioner, val, load("sweep"))
+    swept = sweep(captioner, val, load(SweepParams))
     if not is_main():
         return None
     serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics)
@@ -44,7 +45,7 @@ def main() -> str | None:
     write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
-    write_attention(paths.ATTENTION, test, tuned.best, load("evaluate").pictures)
+    write_attention(paths.ATTENTION, test, tuned.best, load(EvaluateParams).pictures)
     tables = {
         "intervals": intervals,
         "others": {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
@@ -52,9 +53,9 @@ def main() -> str | None:
         "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in ("train", "finetune")},
         "sweep": swept,
     }
-    report = report_data(load("dataset"), tuned, test, train, objects, captioner, **tables)
+    report = report_data(load(DatasetName), tuned, test, train, objects, captioner, **tables)
     write_report(paths.REPORT, report)
-    write_json(paths.METRICS / "provenance.json", provenance(load("dataset"), test, captioner, __file__))
+    write_json(paths.METRICS / "provenance.json", provenance(load(DatasetName), test, captioner, __file__))
     return summary(tuned, frozen, intervals)
 
 

@@ -8,15 +8,16 @@ from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import Vocabulary
+from showtell.encoders.detection import DetectionParams
 from showtell.encoders.features import announce, encoder_transform, extract, save_encoder
-from showtell.encoders.network import build_encoder
+from showtell.encoders.network import EncoderParams, build_encoder
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
-from showtell.learning.pretraining import pretrain
+from showtell.learning.pretraining import PretrainParams, pretrain
 
 
 def main() -> str | None:
-    params, pretraining, words = load("encoder"), load("pretrain"), load("detection")
+    params, pretraining, words = load(EncoderParams), load(PretrainParams), load(DetectionParams)
     images = {split: RowReader(paths.split_images(split), "images") for split in paths.SPLITS}
     transform = encoder_transform(images["train"])
     encoder = build_encoder(params, transform.size, pretraining.seed)

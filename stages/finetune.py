@@ -9,10 +9,10 @@ from showtell.core.processes import is_main, launch, shared_workplace
 from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.store import RowReader
-from showtell.encoders.detection import WordDetector, words_to_detect
+from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
 from showtell.encoders.network import usable_batch_norm
 from showtell.generation.bundle import load_model, save_model
-from showtell.learning.caption_task import CaptionTask
+from showtell.learning.caption_task import CaptionTask, FinetuneParams
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
 from showtell.learning.loop import fit, seed_weights
@@ -21,7 +21,7 @@ from showtell.learning.validation import validation
 
 
 def main() -> str | None:
-    params, detection = load("finetune"), load("detection")
+    params, detection = load(FinetuneParams), load(DetectionParams)
     model = load_model(paths.TRAIN_MODEL)
     data = {
         split: CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))

@@ -9,12 +9,12 @@ from showtell.data.audit import skipped, summarise
 from showtell.data.captions import iter_captions
 from showtell.data.datasets.picture_files import Pictures
 from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
-from showtell.data.transform import Transform
+from showtell.data.transform import ResizeParams, Transform
 from showtell.data.vocabulary import Vocabulary
 
 
 def main() -> str:
-    params = load("resize")
+    params = load(ResizeParams)
     transform = Transform(params.size, params.fit)
     images = {split: listed(iter_captions(paths.split_json(split))) for split in paths.SPLITS}
     pictures = Pictures.open(paths.IMAGES_RAW)

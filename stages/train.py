@@ -7,13 +7,13 @@ from showtell.core.processes import is_main, launch, shared_workplace
 from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.vocabulary import Vocabulary
-from showtell.decoders import build_decoder
+from showtell.decoders import DecoderParams, build_decoder
 from showtell.decoders.embeddings import begin_with_word_vectors
 from showtell.encoders.features import load_encoder, open_features
 from showtell.encoders.network import state_hash
 from showtell.generation.bundle import save_model
 from showtell.generation.model import Model
-from showtell.learning.caption_task import CaptionTask
+from showtell.learning.caption_task import CaptionTask, TrainParams
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
 from showtell.learning.loop import fit, seed_weights
@@ -22,7 +22,7 @@ from showtell.learning.validation import validation
 
 
 def main() -> str | None:
-    shape, params = load("decoder"), load("train")
+    shape, params = load(DecoderParams), load(TrainParams)
     encoder, transform, precision = load_encoder(paths.ENCODER)
     vocabulary = Vocabulary.load(paths.VOCAB)
     data = {

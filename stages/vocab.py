@@ -5,11 +5,11 @@ from showtell.core.params import load
 from showtell.core.stage import run_stage
 from showtell.data.captions import write_captions
 from showtell.data.datasets import karpathy
-from showtell.data.vocabulary import build_captions
+from showtell.data.vocabulary import VocabParams, build_captions
 
 
 def main() -> str:
-    vocabulary, splits = build_captions(karpathy.read(paths.CAPTIONS_RAW), load("vocab"))
+    vocabulary, splits = build_captions(karpathy.read(paths.CAPTIONS_RAW), load(VocabParams))
     made = []
     for split, entries in splits.items():
         write_captions(paths.split_json(split), entries)

@@ -12,6 +12,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
+from showtell.core.params import merged
+from showtell.core.yaml_files import read_sections
+
 # Tiny tensors: a second thread or process costs more than it brings, and waits for the first on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SHOWTELL_PROCESSES", "1")
@@ -31,8 +34,9 @@ TINY = {
     "detection": {"min_images": 2},
     "pretrain": {"epochs": 2, "front_epochs": 1, "images_per_update": 8, "warmup_updates": 0},
     "decoder": {"embedding": 8, "hidden": 8, "attention": 8},
-    "train": {"epochs": 2, "images_per_update": 8, "warmup_updates": 0},
-    "finetune": {"epochs": 1, "images_per_update": 8, "warmup_updates": 0},
+    "learning": {"warmup_updates": 0},
+    "train": {"epochs": 2, "images_per_update": 8},
+    "finetune": {"epochs": 1, "images_per_update": 8},
     "search": {"max_length": 8},
     "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
     "evaluate": {"pictures": 2},
@@ -50,8 +54,13 @@ def overlaid(params: dict, overlay: dict) -> dict:
 
 def tiny_params(**overlay) -> dict:
     """The repository's params.yaml made tiny, with `overlay` on top."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = read_sections(ROOT / "params.yaml")
     return overlaid(overlaid(params, TINY), overlay)
+
+
+def stage_params(section: str) -> dict:
+    """What `tiny_params` says of `train` or `finetune`, with what they share."""
+    return merged(section, tiny_params())
 
 
 def write_params(folder: Path, **overlay) -> Path:

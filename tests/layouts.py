@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from showtell.commands.import_ import set_params
+from showtell.core.yaml_files import set_values
 
 ROOT = Path(__file__).resolve().parents[1]
 CAPTIONS = ("A dog runs.", "The dog runs on grass .", "a brown dog", "Dog, running!", "there is a dog on the grass")
@@ -104,7 +104,7 @@ def make_flickr(folder: Path, name: str, count: int = 12) -> list[str]:
 def settle(folder: Path, **values) -> None:
     """A params.yaml in `folder` with these changes; `vocab__min_count=1` is vocab.min_count."""
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
-    set_params(folder / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
+    set_values(folder / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
 
 
 def stage(name: str) -> ModuleType:

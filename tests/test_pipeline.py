@@ -8,6 +8,8 @@ import yaml
 from conftest import ROOT, STAGES, run_stage
 from import_graph import needed
 
+from showtell.core.params import SECTIONS, parts_of
+
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -58,7 +60,9 @@ def test_code_is_declared(stage):
 def test_sections_are_declared(stage):
     tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "load"]
-    assert {call.args[0].value for call in calls} == set(DVC[stage]["params"])
+    names = {kind.partition(":")[2]: name for name, kind in SECTIONS.items()}
+    loaded = {part for call in calls for part in parts_of(names[call.args[0].id])}
+    assert loaded == set(DVC[stage]["params"])
 
 
 def test_only_stages_load_sections():

@@ -6,7 +6,7 @@ from layouts import settle
 
 from showtell.core import precision
 from showtell.core.errors import UserError
-from showtell.core.params import load
+from showtell.core.params import load_all
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +38,11 @@ def test_auto_is_fp32_where_a_kernel_is_missing(without_bf16_lstm):
         assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("key", ["encoder.precision", "train.precision", "finetune.precision", "search.precision"])
+@pytest.mark.parametrize("key", ["encoder.precision", "learning.precision", "finetune.precision", "search.precision"])
 def test_missing_arithmetic_is_refused_by_key_in_whatever_stage_reads_first(tmp_path, without_bf16_lstm, key):
     settle(tmp_path, **{key: "bf16"})
     with pytest.raises(UserError, match=rf"{key} = 'bf16': the device 'cpu' of this machine has no such arithmetic"):
-        load("download", tmp_path / "params.yaml")
+        load_all(tmp_path / "params.yaml")
 
 
 def test_arithmetic_that_is_emulated_slowly_is_no_choice_of_auto(monkeypatch):

@@ -6,15 +6,18 @@ import shlex
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-import yaml
 from conftest import ROOT, inside, run_stage, write_params
 
 from showtell.commands import cli, recipe
 from showtell.core.errors import UserError
+from showtell.core.params import merged, validate_all
 from showtell.core.workplace import Workplace
+from showtell.core.yaml_files import edited, parsed, read_sections
 from showtell.data.batches import Batch, pad
 from showtell.decoders import DecoderParams, build_decoder
 from showtell.encoders.network import EncoderParams, build_encoder
@@ -25,7 +28,8 @@ from showtell.learning.loop import fit
 
 DATASETS = ("coco", "flickr8k", "flickr30k", "scenes")
 SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell")
-PARAMS = (ROOT / "params.yaml").read_text()
+TEXT = (ROOT / "params.yaml").read_text()
+PARAMS = parsed(TEXT, "params.yaml")
 
 
 def overlay_of(*names: str) -> dict:
@@ -34,11 +38,18 @@ def overlay_of(*names: str) -> dict:
 
 
 def params_of(*names: str) -> dict:
-    return recipe.overlaid(yaml.safe_load(PARAMS), overlay_of(*names))
+    return recipe.overlaid(PARAMS, overlay_of(*names))
 
 
 def test_every_recipe_is_a_dataset_a_system_or_small():
-    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, "small"}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, "base", "small"}
+
+
+def test_recipes_are_short_and_systems_are_based_on_one():
+    for path in (ROOT / "recipes").glob("*.yaml"):
+        assert path.stem == "base" or len(path.read_text().splitlines()) <= 25, path
+    with inside(ROOT):
+        assert all(recipe.read_recipe(name)[0] == recipe.read_recipe("base")[0] for name in SYSTEMS)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +59,47 @@ def test_any_system_goes_with_any_dataset(names):
     recipe.check(params_of(*names))
 
 
-@pytest.mark.parametrize("names", list(product(SYSTEMS, repeat=2)))
-def test_a_recipe_says_all_that_another_could_have_changed(names):
-    """Written over another system's, a recipe gives valid parameters with its own decoder, whole."""
-    params = params_of(*names)
-    recipe.check(params)
-    assert params["decoder"] == params_of(names[1])["decoder"]
-    assert params["encoder"] == params_of(names[1])["encoder"]
+def test_the_base_sets_every_key_that_a_recipe_sets():
+    base = dict(recipe.flat(overlay_of("base")))
+    for name in (*SYSTEMS, "small"):
+        assert dict(recipe.flat(overlay_of(name))).keys() <= base.keys(), name
+    recipe.check(params_of("base"))
+
+
+@pytest.mark.parametrize(
+    "first", [{}, {"train": {"precision": "fp32"}, "finetune": {"schedule": "step", "decay": 0.5, "step_epochs": 2}}]
+)
+@pytest.mark.parametrize(("one", "other"), [*product([(s,) for s in SYSTEMS], repeat=2),
+                                            (("densenet121-lstm", "small"), ("showtell", "small")),
+                                            (("show-attend-tell", "small"), ("showtell",))])  # fmt: skip
+def test_a_recipe_leaves_nothing_of_another(one, other, first):
+    """Written over another system's, which may hold settings of a stage's own besides."""
+    before = recipe.laid_over(recipe.overlaid(PARAMS, overlay_of("scenes", *one)), first)
+    assert recipe.overlaid(before, overlay_of("scenes", *other)) == params_of("scenes", *other)
+
+
+def test_a_key_of_a_stage_counts_for_it_alone():
+    changed = recipe.laid_over(PARAMS, {"learning": {"clip_at": 1.0}, "finetune": {"clip_at": 2.0}})
+    typed = validate_all(changed, Path("params.yaml"))
+    assert (typed["train"].clip_at, typed["finetune"].clip_at) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning": {"decay": 0.8}}, r"learning\.decay = 0\.8: it does nothing with schedule cosine; take it out"),
+        ({"finetune": {"schedule": "step"}}, r"learning\.decay = null: schedule step needs it"),
+        ({"train": {"cosine_end": None}}, r"train\.cosine_end = null: schedule cosine needs it"),
+        ({"learning": {"clip": "none"}}, r"learning\.clip_at = 5\.0: it does nothing with clip none"),
+        ({"learning": {"sampling": 0.2}}, r"learning\.sampling_start = null: scheduled sampling"),
+        ({"learning": {"sampling_rise": 3}}, r"learning\.sampling_rise = 3: it does nothing with sampling 0"),
+        ({"learning": {"flip": True}}, r"unknown key learning\.flip, which train does not have"),
+        ({"finetune": {"epoch": 1}}, r"unknown key finetune\.epoch$"),
+    ],
+)
+def test_keys_that_a_choice_has_no_use_for_are_empty_and_the_others_are_not(change, said):
+    with pytest.raises(UserError, match=said):
+        recipe.check(recipe.laid_over(PARAMS, change))
 
 
 def small_batch(images: torch.Tensor) -> Batch:
@@ -74,13 +119,13 @@ def test_every_system_learns_for_one_update(name, tmp_path):
     decoder = build_decoder(shape, encoder.channels, 30)
     pictures = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     if params["train"]["epochs"]:
-        learning = TrainParams.model_validate(params["train"] | {"epochs": 1})
+        learning = TrainParams.model_validate(merged("train", params) | {"epochs": 1})
         with torch.inference_mode():
             features = encoder(pictures)
         # Drawn at random, a deep network gives huge numbers; they saturate every gate, and nothing would move.
         network, batch = CaptionTask(decoder, learning), small_batch(features / features.std())
     else:
-        learning = FinetuneParams.model_validate(params["finetune"] | {"epochs": 1})
+        learning = FinetuneParams.model_validate(merged("finetune", params) | {"epochs": 1})
         encoder.train_from(learning.trainable_from)
         network, batch = CaptionTask(decoder, learning, encoder), small_batch(pictures)
     before = {key: tensor.clone() for key, tensor in network.weights().items()}
@@ -113,16 +158,34 @@ def run_recipe(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_flags_are_what_dvc_reads(capsys):
-    words = shlex.split(run_recipe(capsys, "coco", "show-attend-tell"))
+def applied(text: str, words: list[str]) -> dict:
+    """What DVC makes of params.yaml with these flags."""
+    from dvc.utils.hydra import apply_overrides
+
     assert words[::2] == ["-S"] * (len(words) // 2)
-    values = dict(word.split("=", 1) for word in words[1::2])
-    assert values["dataset"] == "coco"
-    assert values["encoder.name"] == "resnet101"
-    assert values["encoder.node"] == "null"
-    assert values["decoder.normalise_grid"] == "false"
-    overlay = {key: yaml.safe_load(value) for key, value in values.items()}
-    assert overlay == dict(recipe.flat(overlay_of("coco", "show-attend-tell")))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        path.write_text(text)
+        apply_overrides(path, words[1::2])
+        return read_sections(path)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_flags_do_what_writing_does(capsys, name):
+    words = shlex.split(run_recipe(capsys, "coco", name))
+    assert "dataset=coco" in words
+    assert applied(TEXT, words) == params_of("coco", name) == written("coco", name)
+
+
+def test_flags_take_out_what_a_stage_has_for_itself():
+    own = edited(TEXT, {"train.precision": "bf16", "finetune.optimizer": "adam"})
+    overlay = overlay_of("showtell")
+    words = recipe.flags(parsed(own, "params.yaml"), overlay)
+    assert applied(own, words) == params_of("showtell") == parsed(recipe.written(own, overlay), "params.yaml")
+
+
+def written(*names: str) -> dict:
+    return parsed(recipe.written(TEXT, overlay_of(*names)), "params.yaml")
 
 
 def test_no_names_lists_what_there_is(capsys):
@@ -132,13 +195,13 @@ def test_no_names_lists_what_there_is(capsys):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_writing_changes_values_and_keeps_every_comment(name, tmp_path):
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "params.yaml").write_text(TEXT)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     with inside(tmp_path):
         assert cli.dispatch(["recipe", "flickr8k", name, "--write"]) == 0
-    written = (tmp_path / "params.yaml").read_text()
-    assert yaml.safe_load(written) == params_of("flickr8k", name)
-    before, after = PARAMS.split("\n"), written.split("\n")
+    text = (tmp_path / "params.yaml").read_text()
+    assert parsed(text, "params.yaml") == params_of("flickr8k", name)
+    before, after = TEXT.split("\n"), text.split("\n")
     assert len(before) == len(after)
     for old, new in zip(before, after, strict=True):
         assert old.partition("#")[1:] == new.partition("#")[1:]
@@ -146,33 +209,35 @@ def test_writing_changes_values_and_keeps_every_comment(name, tmp_path):
     # Written again, nothing moves.
     with inside(tmp_path):
         assert cli.dispatch(["recipe", "flickr8k", name, "--write"]) == 0
-    assert (tmp_path / "params.yaml").read_text() == written
+    assert (tmp_path / "params.yaml").read_text() == text
 
 
-def test_comments_stay_in_their_column():
-    text = "train:\n  epochs: 5    # passes\n  rate: 0.1  # of learning\n"
-    edited = recipe.edited(text, {"train": {"epochs": 120, "rate": 0.00001}})
-    assert edited == "train:\n  epochs: 120  # passes\n  rate: 0.00001  # of learning\n"
-
-
-def test_numbers_are_numbers_to_yaml():
-    for value in (0.0004, 1e-5, 1e-7, 0.0, 10.0, 3, True, None, "adam"):
-        assert yaml.safe_load(recipe.shown(value)) == value
+def test_outside_a_repository_it_says_so(tmp_path):
+    with inside(tmp_path):
+        for names in ([], ["coco"]):
+            with pytest.raises(UserError, match=r"no recipes in .*recipes; run from the repository's root"):
+                cli.dispatch(["recipe", *names])
+        (tmp_path / "own.yaml").write_text("beam: 3\n")
+        with pytest.raises(UserError, match=r"params\.yaml does not exist; run from the repository's root"):
+            cli.dispatch(["recipe", "own.yaml", "--write"])
 
 
 def test_what_is_wrong_is_told_in_a_line(tmp_path):
-    with pytest.raises(UserError, match="there is no recipe 'show-tell'; there are coco, densenet121-lstm, "):
+    with pytest.raises(UserError, match="there is no recipe 'show-tell'; there are base, coco, densenet121-lstm, "):
         overlay_of("show-tell")
     own = tmp_path / "own.yaml"
     own.write_text("train:\n  epoch: 3\n")
-    with pytest.raises(UserError, match=r"a recipe sets train\.epoch, which params\.yaml does not have"):
-        params_of(str(own))
+    with pytest.raises(UserError, match=r"params\.yaml: unknown key train\.epoch"):
+        recipe.check(params_of(str(own)))
     own.write_text("train:\n  epochs: -1\n")
     with pytest.raises(UserError, match=r"params\.yaml: train\.epochs = -1"):
         recipe.check(params_of(str(own)))
     own.write_text("custom:\n  images: my photos\n")
     with pytest.raises(UserError, match=r"custom\.images = my photos cannot be a flag; use `showtell recipe --write`"):
-        recipe.flags(overlay_of(str(own)))
+        recipe.flags(PARAMS, overlay_of(str(own)))
+    own.write_text(f"based_on: {own}\n")
+    with pytest.raises(UserError, match="based on itself"):
+        overlay_of(str(own))
 
 
 @pytest.mark.parametrize(

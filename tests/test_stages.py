@@ -207,15 +207,15 @@ def test_a_wrong_value_is_one_line_before_any_work(overlay, message, copy_pipeli
 
 def test_missing_and_unknown_sections_are_named(tmp_path):
     from showtell.core.errors import UserError
-    from showtell.core.params import load
+    from showtell.core.params import load_all
 
     path = write_params(tmp_path)
     params = yaml.safe_load(path.read_text())
     for change, message in (({"beams": 3}, "unknown key 'beams'"), ({"vocab": None}, "vocab")):
         path.write_text(yaml.safe_dump({**params, **change}))
         with pytest.raises(UserError, match=message):
-            load("beam", path)
+            load_all(path)
     del params["beam"]
     path.write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="the key 'beam' is missing"):
-        load("dataset", path)
+        load_all(path)

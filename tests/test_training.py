@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_params
+from conftest import stage_params, tiny_params
 from tiny_networks import WORDS, batch_of, caption_network, picture_batch, tiny_encoder
 from torch import nn
 
@@ -32,12 +32,22 @@ from showtell.learning.loop import (
 from showtell.learning.scheduled_sampling import own_word_share, with_own_words
 from showtell.learning.validation import validation
 
+# What each choice needs, and no other may have.
+NEEDED = {
+    "plateau": {"decay": 0.8, "patience": 8},
+    "step": {"decay": 0.8, "step_epochs": 3},
+    "cosine": {"cosine_end": 0.0},
+    "none": {},
+    "value": {"clip_at": 5.0},
+    "norm": {"clip_at": 5.0},
+}
 
-def loop_params(**changes) -> LoopParams:
+
+def loop_params(schedule: str = "plateau", clip: str = "none", **changes) -> LoopParams:
     values = {key: value for key, value in tiny_params()["pretrain"].items() if key in LoopParams.model_fields}
-    values |= {"epochs": 6, "precision": "fp32", "schedule": "plateau", "clip": "none", "optimizer": "adam"}
-    values |= {"cosine_end": 0.0, "ema": 0.0}
-    return LoopParams.model_validate(values | {"weight_decay": 0.0} | changes)
+    values |= {"epochs": 6, "precision": "fp32", "schedule": schedule, "clip": clip, "optimizer": "adam"}
+    values |= {"cosine_end": None, "clip_at": None, "ema": 0.0, "weight_decay": 0.0}
+    return LoopParams.model_validate(values | NEEDED[schedule] | NEEDED[clip] | changes)
 
 
 class Line(TrainingTask):
@@ -349,7 +359,7 @@ def test_own_words_are_what_the_decoder_would_say(kind):
 
 
 def test_scheduled_sampling_follows_the_epoch_and_keeps_the_targets():
-    network = caption_network(sampling=1.0, sampling_start=2)
+    network = caption_network(sampling=1.0, sampling_start=2, sampling_schedule="constant")
     batch = grid_batch()
     plain = caption_network().loss(batch)
     network.begin_epoch(1)
@@ -365,8 +375,10 @@ def test_scheduled_sampling_follows_the_epoch_and_keeps_the_targets():
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
 def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
     decoder = decoder_of(kind, 12, embedding=24, hidden=32, dropout=0.0)
-    training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "sampling": sampling, "word_dropout": 0.0}
-    network = CaptionTask(decoder, TrainParams.model_validate(tiny_params()["train"] | training))
+    training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "word_dropout": 0.0}
+    if sampling:
+        training |= {"sampling": sampling, "sampling_start": 1, "sampling_schedule": "constant"}
+    network = CaptionTask(decoder, TrainParams.model_validate(stage_params("train") | training))
     captions = [[[START, 4, 5, 6, END]], [[START, 7, 5, END]], [[START, 8, 9, 10, 11, END]], [[START, 6, END]]]
     batch = Batch(torch.randn(4, 4, 5), *pad(captions))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
@@ -388,8 +400,9 @@ def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
 def test_an_update_never_waits_for_an_accelerator(kind):
     """On a device that holds shapes alone, asking what is in a tensor is an error."""
-    training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "sampling_start": 1, "word_dropout": 0.2}
-    params = TrainParams.model_validate(tiny_params()["train"] | training)
+    training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "word_dropout": 0.2}
+    training |= {"sampling_start": 1, "sampling_schedule": "constant"}
+    params = TrainParams.model_validate(stage_params("train") | training)
     network = CaptionTask(decoder_of(kind, WORDS), params).to("meta")
     network.begin_epoch(1)
     batch = grid_batch().to(torch.device("meta"))

@@ -1,7 +1,7 @@
 """Networks and batches small enough to train on in a test."""
 
 import torch
-from conftest import tiny_params
+from conftest import stage_params, tiny_params
 
 from showtell.data.batches import Batch
 from showtell.decoders import DecoderParams, build_decoder
@@ -20,7 +20,7 @@ def batch_of(seed: int, images: int = 6) -> Batch:
 
 def caption_network(encoder: Encoder | None = None, decoder: dict | None = None, **changes) -> CaptionTask:
     section, kind = ("finetune", FinetuneParams) if encoder is not None else ("train", TrainParams)
-    params = kind.model_validate(tiny_params()[section] | {"precision": "fp32", "word_dropout": 0.0} | changes)
+    params = kind.model_validate(stage_params(section) | {"precision": "fp32", "word_dropout": 0.0} | changes)
     torch.manual_seed(1)
     shape = DecoderParams.model_validate(tiny_params()["decoder"] | {"dropout": 0.0} | (decoder or {}))
     channels = encoder.channels if encoder is not None else 5

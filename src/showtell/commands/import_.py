@@ -1,7 +1,6 @@
 """`showtell import`: look at your own pictures and captions, and set params.yaml to use them."""
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import get_args
 import numpy as np
 
 from showtell.core.errors import UserError
-from showtell.core.files import write_text
 from showtell.core.paths import PARAMS
 from showtell.core.progress import log
+from showtell.core.yaml_files import set_values
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
 from showtell.data.datasets.custom import CustomParams, assign_splits, in_folder
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         pictures.discard_scratch()
     if args.dry_run:
         return 0
-    set_params(PARAMS, {"dataset": "custom", **{f"custom.{key}": value for key, value in params.model_dump().items()}})
+    set_values(PARAMS, {"dataset": "custom", **{f"custom.{key}": value for key, value in params.model_dump().items()}})
     print(f"{PARAMS} is set; next: dvc repro")
     return 0
 
@@ -142,40 +141,3 @@ def histogram(lengths: Sequence[int]) -> Iterator[str]:
     for band, count in enumerate(bands):
         span = f"{band * width}" if width == 1 else f"{band * width}-{(band + 1) * width - 1}"
         yield f"  {span:>9} {count:>8} {'#' * -(-BAR * int(count) // int(bands.max()))}".rstrip()
-
-
-def set_params(path: Path, values: dict[str, str | int | float | None]) -> None:
-    """Change scalars of a params file (`section.key` or `key`) and keep everything else, comments included."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run from the repository's root") from None
-    for key, value in values.items():
-        lines[_line_of(path, lines, key)] = _with_value(lines[_line_of(path, lines, key)], value)
-    write_text(path, "\n".join(lines))
-
-
-def _line_of(path: Path, lines: Sequence[str], key: str) -> int:
-    section, _, name = key.rpartition(".")
-    inside = not section
-    for number, line in enumerate(lines):
-        if line and not line[0].isspace() and not line.startswith("#"):
-            inside = line.startswith(f"{section}:") if section else True
-        if inside and re.match(rf"{'  ' if section else ''}{re.escape(name)}:(\s|$)", line):
-            return number
-    raise UserError(f"{path}: the key {key!r} is missing")
-
-
-def _with_value(line: str, value: str | int | float | None) -> str:
-    """The line `key: value  # comment` with another value."""
-    key, _, rest = line.partition(":")
-    comment = re.fullmatch(r"""\s*(?:'(?:[^']|'')*'|"[^"]*"|[^#]*?)(\s+#.*)?""", rest)
-    text = "null" if value is None else str(value) if not isinstance(value, str) else _quoted(value)
-    return f"{key}: {text}{(comment and comment[1]) or ''}"
-
-
-def _quoted(text: str) -> str:
-    """A YAML scalar: plain where that is safe, else in single quotes."""
-    plain = re.fullmatch(r"[A-Za-z/][\w./-]*", text, re.ASCII)
-    reserved = text.lower() in ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
-    return text if plain and not reserved else "'" + text.replace("'", "''") + "'"

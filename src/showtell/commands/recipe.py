@@ -1,7 +1,8 @@
 """`showtell recipe`: published configurations, from files of recipes/ to flags for DVC or into params.yaml.
 
-A recipe is a small overlay of params.yaml. Several are laid one over the other; where two set the same key the later
-one counts, so a dataset goes first and the system that is to be reproduced after it.
+A recipe is a small overlay of params.yaml: `based_on: NAME` and what differs from that recipe. Several are laid one
+over the other; where two set the same key the later one counts, so a dataset goes first and the system that is to be
+reproduced after it. Every system is based on `base`, which sets all that systems differ in.
 """
 
 import argparse
@@ -11,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
-from showtell.core.params import SECTIONS, read_sections, validate
+from showtell.core.params import SHARED, validate_all
+from showtell.core.yaml_files import edited, parsed, read_sections
 
 RECIPES = Path("recipes")
 
@@ -31,17 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.names:
-        print("\n".join(f"{path.stem:20} {title(path)}" for path in sorted(RECIPES.glob("*.yaml"))))
+        print("\n".join(f"{path.stem:20} {title(path)}" for path in known()))
         return 0
-    overlay = merged(args.names)
-    text = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.is_file() else ""
-    params = overlaid(yaml.safe_load(text) or {}, overlay)
-    check(params)
+    overlay, params = merged(args.names), read_sections(paths.PARAMS)
+    check(overlaid(params, overlay), f"{paths.PARAMS} with {' '.join(args.names)}")
     if args.write:
-        write_text(paths.PARAMS, edited(text, overlay))
+        write_text(paths.PARAMS, written(paths.PARAMS.read_text(encoding="utf-8"), overlay))
     else:
-        print(" ".join(flags(overlay)))
+        print(" ".join(flags(params, overlay)))
     return 0
+
+
+def known() -> list[Path]:
+    """The files of recipes/; `UserError` where there are none."""
+    found = sorted(RECIPES.glob("*.yaml"))
+    if not found:
+        raise UserError(f"there are no recipes in {RECIPES.absolute()}; run from the repository's root")
+    return found
 
 
 def title(path: Path) -> str:
@@ -50,45 +56,85 @@ def title(path: Path) -> str:
     return first.removeprefix("#").strip()
 
 
-def read_recipe(name: str) -> Params:
-    """The overlay called `name` (a file of recipes/ without its ending, or the path of a YAML file)."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml"))) or f"none in {RECIPES}/"
-        raise UserError(f"there is no recipe {name!r}; there are {known}")
-    return read_sections(path)
-
-
 def merged(names: Sequence[str]) -> Params:
-    """The recipes laid one over the other."""
+    """The recipes, each with what it is based on, laid one over the other."""
     overlay: Params = {}
     for name in names:
-        for section, values in read_recipe(name).items():
-            if isinstance(values, dict) and isinstance(overlay.get(section), dict):
-                overlay[section] = overlay[section] | values
-            else:
-                overlay[section] = values
+        for layer in read_recipe(name):
+            overlay = laid_over(overlay, layer)
     return overlay
 
 
-def overlaid(params: Params, overlay: Params) -> Params:
-    """`params` with the values of `overlay`; `UserError` for a key that params.yaml does not have."""
+def read_recipe(name: str) -> list[Params]:
+    """The overlays that make up the recipe called `name` (a file of recipes/ without its ending, or the path of a YAML
+    file): what it is based on first, itself last."""
+    layers: list[Params] = []
+    path, seen = _path(name, RECIPES), set()
+    while path not in seen:
+        seen.add(path)
+        layer = read_sections(path)
+        base = layer.pop("based_on", None)
+        layers.insert(0, layer)
+        if base is None:
+            return layers
+        if not isinstance(base, str):
+            raise UserError(f"{path}: based_on must be the name of a recipe")
+        path = _path(base, path.parent)
+    raise UserError(f"{path}: it is based on itself")
+
+
+def _path(name: str, beside: Path) -> Path:
+    """Where a recipe lies: at a path, in the folder `beside`, or in recipes/."""
+    if name.endswith((".yaml", ".yml")):
+        choices = [Path(name), beside / name]
+    else:
+        choices = [folder / f"{name}.yaml" for folder in (beside, RECIPES)]
+    found = next((path for path in choices if path.is_file()), None)
+    if found is None:
+        raise UserError(f"there is no recipe {name!r}; there are {', '.join(path.stem for path in known())}")
+    return found
+
+
+def laid_over(params: Params, overlay: Params) -> Params:
+    """`params` with the values of `overlay`, which may be new keys."""
     result = copy.deepcopy(params)
-    for key, value in flat(overlay):
-        *sections, last = key.split(".")
-        place = result
-        for section in sections:
-            place = place.get(section) if isinstance(place.get(section), dict) else {}
-        if last not in place:
-            raise UserError(f"a recipe sets {key}, which {paths.PARAMS} does not have")
-        place[last] = value
+    for section, values in overlay.items():
+        if isinstance(values, dict) and isinstance(result.get(section), dict):
+            result[section] |= values
+        else:
+            result[section] = values
     return result
 
 
-def check(params: Params) -> None:
+def overlaid(params: Params, overlay: Params) -> Params:
+    """The content of params.yaml once the recipe is written into it."""
+    result = copy.deepcopy(params)
+    for key in defeating(params, overlay):
+        section, _, name = key.partition(".")
+        del result[section][name]
+    return laid_over(result, unflat(changes(params, overlay)))
+
+
+def changes(params: Params, overlay: Params) -> Params:
+    """Value of every `section.key` that is to be set. Null stands for absent: what is absent already stays so."""
+    present = dict(flat(params))
+    return {key: value for key, value in flat(overlay) if key in present or value is not None}
+
+
+def defeating(params: Params, overlay: Params) -> list[str]:
+    """`section.key` of what `train` or `finetune` sets for itself although `overlay` sets it for both."""
+    return [
+        f"{section}.{key}"
+        for shared, sections in SHARED.items()
+        for section in sections
+        for key in (params.get(section) or {})
+        if key in overlay.get(shared, {}) and key not in overlay.get(section, {})
+    ]
+
+
+def check(params: Params, where: str = "params.yaml") -> None:
     """Refuse what `dvc repro` would refuse."""
-    for name in SECTIONS:
-        validate(name, params, paths.PARAMS)
+    validate_all(params, Path(where))
 
 
 def flat(overlay: Params) -> list[tuple[str, Any]]:
@@ -102,39 +148,34 @@ def flat(overlay: Params) -> list[tuple[str, Any]]:
     return pairs
 
 
-def flags(overlay: Params) -> list[str]:
+def unflat(values: Params) -> Params:
+    """`flat` undone."""
+    overlay: Params = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        overlay |= {section: overlay.get(section, {}) | {name: value}} if name else {section: value}
+    return overlay
+
+
+def flags(params: Params, overlay: Params) -> list[str]:
     """`-S`, `key=value`, ... as `dvc exp run` takes them; no value may hold a space, for the shell splits there."""
-    words = []
-    for key, value in flat(overlay):
-        text = shown(value)
-        if re.search(r"[\s*?\[\]]", text):
-            raise UserError(f"{key} = {text} cannot be a flag; use `showtell recipe --write`")
-        words += ["-S", f"{key}={text}"]
+    present, words = dict(flat(params)), []
+    for key, value in changes(params, overlay).items():
+        words += ["-S", f"{'' if key in present else '+'}{key}={shown(key, value)}"]
+    for key in defeating(params, overlay):
+        words += ["-S", f"~{key}"]
     return words
 
 
-def shown(value: Any) -> str:
-    """A value as YAML has it on one line. Small numbers without an exponent: YAML reads 1e-05 as a word."""
-    if isinstance(value, float):
-        return repr(value) if "e" not in repr(value) else f"{value:.12f}".rstrip("0")
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+def shown(key: str, value: Any) -> str:
+    """A value as one word of a command line, which DVC and YAML read as this value."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if not re.fullmatch(r"[\w./+-]+", text) or parsed(f"value: {text}", key) != {"value": value}:
+        raise UserError(f"{key} = {text} cannot be a flag; use `showtell recipe --write`")
+    return text
 
 
-def edited(text: str, overlay: Params) -> str:
-    """The text of params.yaml with the values of `overlay`, every comment where it was."""
-    wanted, section, lines = dict(flat(overlay)), "", []
-    for line in text.split("\n"):
-        match = re.match(r"(\s*)([\w-]+):([^#]*)(#.*)?$", line)
-        if match:
-            indent, key, _, comment = match.groups(default="")
-            name = f"{section}.{key}" if indent else key
-            section = section if indent else key
-            if name in wanted:
-                column = match.start(4) - 2 if comment else 0  # two spaces at least before a comment
-                setting = f"{indent}{key}: {shown(wanted[name])}"
-                line = f"{setting:{max(column, 0)}}  {comment}" if comment else setting
-        lines.append(line)
-    result = "\n".join(lines)
-    if yaml.safe_load(result) != overlaid(yaml.safe_load(text), overlay):
-        raise UserError(f"{paths.PARAMS} is written in a way that cannot be edited line by line; use the flags instead")
-    return result
+def written(text: str, overlay: Params) -> str:
+    """The text of params.yaml with the recipe in it, every comment where it was."""
+    params = parsed(text, paths.PARAMS)
+    return edited(text, changes(params, overlay), defeating(params, overlay))

@@ -2,19 +2,23 @@
 
 Each section is described by a class that lives beside the code it steers, so that a change to one part of the
 pipeline re-runs that part alone. `load` looks the classes up by name (no import ties a stage to the others' code) and
-checks the whole file, not only the section asked for: a typing error in `finetune` must stop `dvc repro` at its first
+checks the whole file, not only what is asked for: a typing error in `finetune` must stop `dvc repro` at its first
 stage, not hours later.
 """
 
 import importlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
-import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from showtell.core.errors import UserError
+from showtell.core.yaml_files import read_sections
 
+# What each top-level key of params.yaml is.
 SECTIONS = {
     "dataset": "showtell.data.datasets.source:DatasetName",
     "download": "showtell.data.datasets.source:DownloadParams",
@@ -34,67 +38,125 @@ SECTIONS = {
     "evaluate": "showtell.evaluation.judge:EvaluateParams",
 }
 
+# Sections of which several others are made: `train` is `learning`, and over it what `train` itself says.
+SHARED = {"learning": ("train", "finetune")}
+
+SHOWN = 80  # characters of a wrong value that are repeated to the user
+
+T = TypeVar("T")
+
 
 class Section(BaseModel):
-    """Base of every section: no unknown keys, no defaults by convention, no silent conversions, no changes."""
+    """Base of every section: no unknown keys, no defaults by convention, no silent conversions, no changes.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def load(section: str, path: Path = Path("params.yaml"), alone: bool = False) -> Any:
-    """The validated section; `UserError` names the first wrong key, its value and what is allowed.
-
-    `alone` leaves the other sections unread, for a stage that always runs: their classes take seconds to import.
+    A key that only some choices have a use for may be left out elsewhere: its default is None, and `fits_choice`
+    checks it.
     """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@overload
+def load(kind: type[T], path: Path = ..., alone: bool = ...) -> T: ...
+@overload
+def load(kind: Any, path: Path = ..., alone: bool = ...) -> Any: ...
+def load(kind: Any, path: Path = Path("params.yaml"), alone: bool = False) -> Any:
+    """What params.yaml says of `kind` (a class or type of SECTIONS), the whole file validated.
+
+    `UserError` names the first wrong key, its value and what is allowed. `alone` leaves the other sections unread, for
+    a stage that always runs: their classes take seconds to import.
+    """
+    section = section_of(kind)
     return validate(section, read_sections(path), path) if alone else load_all(path)[section]
 
 
 def load_all(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """Every section of the file, validated."""
-    raw = read_sections(path)
+    """Every section of the file, validated; SHARED ones are in those that are made of them."""
+    return validate_all(read_sections(path), path)
+
+
+def validate_all(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Every section of the parsed file `raw` as its typed model."""
+    known = {*SECTIONS, *SHARED}
     for name in raw:
-        if name not in SECTIONS:
-            raise UserError(f"{path}: unknown key {name!r}; the top-level keys are {', '.join(SECTIONS)}")
+        if name not in known:
+            raise UserError(f"{path}: unknown key {shown(name)}; the top-level keys are {', '.join(sorted(known))}")
     return {name: validate(name, raw, path) for name in SECTIONS}
 
 
 def validate(name: str, raw: dict[str, Any], path: Path) -> Any:
     """One section of the parsed file `raw` as its typed model."""
-    if name not in raw:
-        raise UserError(f"{path}: the key {name!r} is missing")
+    for part in parts_of(name):
+        if part not in raw:
+            raise UserError(f"{path}: the key {part!r} is missing")
     module, _, attribute = SECTIONS[name].partition(":")
-    return validated(getattr(importlib.import_module(module), attribute), name, raw[name], path)
+    kind = getattr(importlib.import_module(module), attribute)
+    return validated(kind, name, merged(name, raw), path, {part: raw[part] for part in parts_of(name)})
 
 
-def validated(kind: Any, name: str, content: Any, path: Path) -> Any:
-    """The `content` of the section `name` as a `kind`, for files that have sections of their own."""
+def validated(kind: Any, name: str, content: Any, path: Path, parts: dict[str, Any] | None = None) -> Any:
+    """The `content` of the section `name` as a `kind`; `parts` are the sections that it was merged from."""
     try:
         return TypeAdapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(name, error.errors()[0])}") from None
+        raise UserError(f"{path}: {_explain(name, parts or {name: content}, error.errors()[0])}") from None
 
 
-def read_sections(path: Path) -> dict[str, Any]:
-    """A YAML file of sections, nothing checked but that; `UserError` when it is not one."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run from the repository's root") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} must hold sections, one key each")
-    return raw
+def merged(name: str, raw: dict[str, Any]) -> Any:
+    """What `raw` says of a section: its own keys over those of the SHARED sections that it is made of."""
+    *shared, own = parts_of(name)
+    if not all(isinstance(raw[part], dict) for part in parts_of(name)):
+        return raw[next((part for part in shared if not isinstance(raw[part], dict)), own)]
+    return {key: value for part in (*shared, own) for key, value in raw[part].items()}
 
 
-def _explain(section: str, error: dict[str, Any]) -> str:
+def parts_of(name: str) -> tuple[str, ...]:
+    """The top-level keys of params.yaml that make a section, its own last."""
+    return *(shared for shared, users in SHARED.items() if name in users), name
+
+
+def section_of(kind: Any) -> str:
+    """The section that `kind` describes. Whoever has `kind` has imported its module: nothing is imported for it."""
+    for name, place in SECTIONS.items():
+        module, _, attribute = place.partition(":")
+        if module in sys.modules and getattr(sys.modules[module], attribute, None) is kind:
+            return name
+    raise KeyError(f"{kind} describes no section of params.yaml")
+
+
+def fits_choice(value: T, info: ValidationInfo, key: str, choices: Sequence[Any]) -> T:
+    """For validators: `value` is there if and only if `key`, a field above it, is one of `choices`."""
+    if key not in info.data:  # it is wrong itself, and told first
+        return value
+    choice = info.data[key]
+    if value is None and choice in choices:
+        raise PydanticCustomError("needed", f"{key} {choice} needs it")
+    if value is not None and choice not in choices:
+        raise PydanticCustomError("unused", f"it does nothing with {key} {choice}; take it out or set it to null")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in the words of params.yaml, cut to SHOWN characters."""
+    words = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _explain(name: str, parts: dict[str, Any], error: Any) -> str:
     """`train.epochs = 0: input should be greater than or equal to 1`, and the like for missing and unknown keys."""
-    key = ".".join([section, *(str(part) for part in error["loc"])])
+    location = [str(part) for part in error["loc"]]
+    wanted = location[0] if location else None  # None: a section is no mapping
+    holds = [part for part, content in parts.items() if isinstance(content, dict) == bool(location)]
+    holder = next((part for part in reversed(holds) if wanted is None or wanted in parts[part]), name)
+    key = ".".join([holder, *location])
     if error["type"] == "missing":
-        return f"the key {key} is missing"
+        named = f"{wanted} is missing from {' and '.join(parts)}" if len(parts) > 1 else f"{key} is missing"
+        return f"the key {named}"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key}"
+        unknown = key if key.isprintable() and len(key) <= SHOWN else shown(key)
+        return f"unknown key {unknown}" + (f", which {name} does not have" if holder != name else "")
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key} = {error['input']!r}: {message}"
+    if error["type"] in ("int_type", "float_type") and isinstance(error["input"], str):
+        message += " (a plain number, as in 12 or 0.5 or 1e-05, of 18 digits at most)"
+    return f"{key} = {shown(error['input'])}: {message}"

@@ -1,11 +1,13 @@
 """What `train` and `finetune` teach: captions, to the decoder alone or to decoder and encoder together."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
+from showtell.core.params import fits_choice
 from showtell.core.precision import autocast
 from showtell.data.batches import Batch
 from showtell.data.vocabulary import UNK
@@ -26,19 +28,31 @@ class CaptionParams(LoopParams):
     label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
     word_dropout: float = Field(ge=0, le=1, description="share of input words shown as <unk>, so that the image counts")
     sampling: float = Field(ge=0, le=1, description="share of input words that are the model's own, at its highest")
-    sampling_start: int = Field(ge=1, description="first epoch with scheduled sampling")
-    sampling_schedule: SamplingSchedule = Field(description="how the share rises from there")
-    sampling_rise: int = Field(ge=1, description="epochs that set the pace of its rise")
+    sampling_start: int | None = Field(None, ge=1, description="first epoch with scheduled sampling")
+    sampling_schedule: SamplingSchedule | None = Field(None, description="how the share rises from there")
+    sampling_rise: int | None = Field(None, ge=1, description="epochs that set the pace of its rise; constant: null")
     select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
     validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
 
+    @field_validator("sampling_start", "sampling_schedule", "sampling_rise")
+    @classmethod
+    def _fits_sampling(cls, value: Any, info: ValidationInfo) -> Any:
+        if "sampling" in info.data and info.data["sampling"] == 0:
+            if value is not None:
+                raise PydanticCustomError("unused", "it does nothing with sampling 0; take it out or set it to null")
+        elif info.field_name == "sampling_rise":
+            return fits_choice(value, info, "sampling_schedule", ("linear", "exponential", "inverse_sigmoid"))
+        elif value is None and "sampling" in info.data:
+            raise PydanticCustomError("needed", "scheduled sampling (sampling above 0) needs it")
+        return value
+
 
 class TrainParams(CaptionParams):
-    """`train`: the decoder, on cached features of the frozen encoder."""
+    """`learning` and `train`: the decoder, on cached features of the frozen encoder."""
 
 
 class FinetuneParams(CaptionParams):
-    """`finetune`: decoder and encoder, from images."""
+    """`learning` and `finetune`: decoder and encoder, from images."""
 
     encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")

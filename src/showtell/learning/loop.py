@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from showtell.core.params import Section
+from showtell.core.params import Section, fits_choice
 from showtell.core.precision import Precision, device
 from showtell.core.processes import broadcast, is_main, rank
 from showtell.core.progress import log, track
@@ -29,7 +29,9 @@ from showtell.learning.selection import fallback, standing
 class LoopParams(Section):
     """What every training has: how long, how fast, in what arithmetic."""
 
-    seed: int = Field(ge=0, description="of initial weights, order and dropout")
+    model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the choices as well
+
+    seed: int = Field(ge=0, lt=2**32, description="of initial weights, order and dropout")
     epochs: int = Field(ge=0, description="passes over the training images at most; 0: nothing is learnt")
     images_per_update: int = Field(ge=1, description="images in one update, each with its captions")
     accumulate: int = Field(ge=1, description="parts of an update computed one after another: less memory, same update")
@@ -38,15 +40,31 @@ class LoopParams(Section):
     weight_decay: float = Field(ge=0, lt=1, description="decoupled weight decay (adamw), L2 (adam)")
     schedule: Literal["plateau", "step", "cosine"] = Field(description="x decay when stuck | regularly | a cosine")
     warmup_updates: int = Field(ge=0, description="updates over which the learning rate rises from 0")
-    decay: float = Field(gt=0, le=1, description="plateau, step: factor on the learning rate")
-    patience: int = Field(ge=1, description="plateau: epochs without improvement before the factor")
-    step_epochs: int = Field(ge=1, description="step: epochs between factors")
-    cosine_end: float = Field(ge=0, le=1, description="cosine: share of the learning rate left at the end")
+    decay: float | None = Field(None, gt=0, le=1, description="plateau, step: factor on the learning rate")
+    patience: int | None = Field(None, ge=1, description="plateau: epochs without improvement before the factor")
+    step_epochs: int | None = Field(None, ge=1, description="step: epochs between factors")
+    cosine_end: float | None = Field(None, ge=0, le=1, description="cosine: share of the learning rate at the end")
     stop_after: int = Field(ge=1, description="epochs without improvement before training stops")
     clip: Literal["none", "value", "norm"] = Field(description="how gradients are clipped")
-    clip_at: float = Field(gt=0, description="largest gradient value or norm")
+    clip_at: float | None = Field(None, gt=0, description="value, norm: largest gradient value or norm")
     ema: float = Field(ge=0, lt=1, description="decay of the moving average of weights that is validated and kept")
     precision: Precision = Field(description="arithmetic of training")
+
+    @field_validator("decay", "patience", "step_epochs", "cosine_end", "clip_at")
+    @classmethod
+    def _fits_choice(cls, value: float | None, info: ValidationInfo) -> float | None:
+        key, choices = _USED_BY[str(info.field_name)]
+        return fits_choice(value, info, key, choices)
+
+
+# Keys that only some choices have a use for, and those choices.
+_USED_BY = {
+    "decay": ("schedule", ("plateau", "step")),
+    "patience": ("schedule", ("plateau",)),
+    "step_epochs": ("schedule", ("step",)),
+    "cosine_end": ("schedule", ("cosine",)),
+    "clip_at": ("clip", ("value", "norm")),
+}
 
 
 class Counts(NamedTuple):
@@ -222,7 +240,7 @@ def _count_epoch(progress: TrainingProgress, value: tuple[float, float], params:
     progress.epoch += 1
     progress.best = value if improved else progress.best
     progress.since_best = 0 if improved else progress.since_best + 1
-    if params.schedule == "plateau" and progress.since_best and progress.since_best % params.patience == 0:
+    if params.patience is not None and progress.since_best and progress.since_best % params.patience == 0:
         progress.decays += 1
     return improved
 
@@ -236,9 +254,12 @@ def rate_scale(progress: TrainingProgress, params: LoopParams, updates: int) -> 
     """Factor on the highest learning rates at the present update, of `updates` in all."""
     rise = min(1.0, (progress.update + 1) / max(1, params.warmup_updates))
     if params.schedule == "plateau":
+        assert params.decay is not None  # LoopParams has seen to it, here and below
         return rise * params.decay**progress.decays
     if params.schedule == "step":
+        assert params.decay is not None and params.step_epochs is not None
         return rise * params.decay ** (progress.epoch // params.step_epochs)
+    assert params.cosine_end is not None
     passed = max(0, progress.update - params.warmup_updates) / max(1, updates - params.warmup_updates)
     fall = 0.5 * (1 - math.cos(math.pi * min(1.0, passed)))
     return rise * (1 - (1 - params.cosine_end) * fall)
@@ -269,6 +290,8 @@ def build_scaler(params: LoopParams) -> torch.amp.GradScaler:
 def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
     """The norm of the gradients; of those that are clipped by value, afterwards."""
     learning = [p for p in task.parameters() if p.grad is not None]
+    if params.clip_at is None:
+        return
     if params.clip == "value":
         nn.utils.clip_grad_value_(learning, params.clip_at)
     norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])

@@ -13,15 +13,19 @@ from showtell.decoders import Decoder
 SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid"]
 
 
-def own_word_share(epoch: int, highest: float, start: int, schedule: SamplingSchedule, rise: int) -> float:
-    """Probability that an input is the model's own word in `epoch` (from 1); nothing before `start`.
+def own_word_share(
+    epoch: int, highest: float, start: int | None, schedule: SamplingSchedule | None, rise: int | None
+) -> float:
+    """Probability that an input is the model's own word in `epoch` (from 1); nothing before `start`, or without one.
 
     With t epochs of sampling, the present one counted, `highest` times: constant 1; linear t / rise, up to 1;
     exponential 1 - e^(-t / rise); inverse_sigmoid 1 - rise / (rise + e^(t / rise)).
     """
-    t = epoch - start + 1
+    t = 0 if start is None else epoch - start + 1
     if t < 1:
         return 0.0
+    if rise is None:
+        return highest
     if schedule == "linear":
         return highest * min(1.0, t / rise)
     if schedule == "exponential":
