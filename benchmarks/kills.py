@@ -110,7 +110,7 @@ def killed_stage(stage: str, folder: Path, outs: tuple[str, ...], kills: int, rn
         (folder / name).unlink()
     command = [sys.executable, ROOT / "stages" / f"{stage}.py"]
     killed = disturbed(command, folder, kills, seconds, rng, partial(state, folder))
-    same, left = fingerprints(folder, *outs) == whole, [path.name for path in (folder / "work").iterdir()]
+    same, left = fingerprints(folder, *outs) == whole, [path.name for path in (folder / "work").glob("*/")]
     print(f"{stage}: {killed} kills, {len(whole)} files, the same bytes: {same}, left over in work/: {left}")
 
 
