@@ -140,7 +140,7 @@ class AttentionDecoder(Decoder):
         drawn = {"captions": captions, "attention": probabilities, "seen": places, "expected": expected.flatten()}
         return Decoded(logits, attention, partial(self.hard.loss, logits, **drawn))
 
-    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor:
         return self._read(features, inputs, mask, None)[2]
 
     def _read(self, features: Tensor, inputs: Tensor, mask: Tensor, expected: Tensor | None) -> tuple[Tensor, ...]:

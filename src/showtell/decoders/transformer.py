@@ -107,7 +107,11 @@ class TransformerDecoder(Decoder):
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         x, by_head = self._read(features, inputs, mask)
-        return Decoded(self.output(self.output_norm(x)), by_head.mean(dim=3), by_head=by_head)
+        return Decoded(self.output(self.output_norm(x)), by_head.mean(dim=3))
+
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor:
+        _, by_head = self._read(features, inputs, mask)
+        return by_head.mean(dim=3) if head is None else by_head[:, :, :, head]
 
     def _read(self, features: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What the last layer gives, (real position, hidden), and its attention, (image, caption, step, head, cell)."""
