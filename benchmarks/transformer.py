@@ -22,8 +22,10 @@ from showtell.data.batches import Batch
 from showtell.data.vocabulary import END, SPECIALS, START
 from showtell.decoders import DecoderParams, build_decoder
 from showtell.decoders.transformer import TransformerDecoder
-from showtell.generation.captioner import search_captions
-from showtell.generation.search import beam_search
+from showtell.generation.decoding import search_captions
+from showtell.generation.rules import rules_of
+from showtell.generation.search import generate
+from showtell.generation.search_params import PLAIN
 
 TARGET, SEARCH_TARGET = 2.0, 6.0
 PRECISIONS = ("fp32", "bf16")
@@ -92,17 +94,19 @@ def search_results(args: argparse.Namespace) -> Iterator[Result]:
     sizes, images, timed = (setting.QUICK, 6, 2) if args.quick else (setting.FULL, 50, 5)
     decoder, features = talkative(decoder_of(sizes)), setting.grids(sizes, images).float()
     model = plain.PlainTransformer(decoder).to(setting.device()).eval()
+    search = PLAIN.override(beam=BEAM, max_length=LENGTH, allow_unknown=True)
 
     @torch.inference_mode()
     def again(grids: Tensor) -> list[list[int]]:
         first = torch.full((len(grids),), START, device=grids.device)
-        found = beam_search(partial(plain.step, model), plain.start(model, grids), first, END, BEAM, LENGTH)
+        rules = rules_of(search, (), None)
+        found = generate(partial(plain.step, model), plain.start(model, grids), first, END, search, rules)
         return [best.tokens for best, *_ in found]
 
     @torch.inference_mode()
     def cached() -> list[list[int]]:
         with autocast("fp32"):
-            return [best.tokens for best, *_ in search_captions(decoder, features, BEAM, LENGTH)]
+            return [best.tokens for best, *_ in search_captions(decoder, features, search)]
 
     theirs, found = again(features[:timed]), cached()
     other = sum(a != b for a, b in zip(theirs, found, strict=False))

@@ -27,7 +27,7 @@ from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.loop import fit
 
 DATASETS = ("coco", "flickr8k", "flickr30k", "scenes")
-SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell")
+SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell", "transformer")
 TEXT = (ROOT / "params.yaml").read_text()
 PARAMS = parsed(TEXT, "params.yaml")
 

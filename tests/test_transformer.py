@@ -1,6 +1,7 @@
 """The transformer's cache, heads and settings; what it shares with the other decoders is in test_decoders.py."""
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import ROOT, run_stage, write_params
 from hypothesis import given
 from hypothesis import strategies as st
 from test_decoders import SYSTEMS, TRANSFORMER, WORDS, batch, decoder_of
+from tiny_model import tiny_captioner
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
@@ -17,8 +19,11 @@ from showtell.core.params import validate
 from showtell.data.vocabulary import END, START
 from showtell.decoders import DecoderParams, build_decoder
 from showtell.decoders.positions import LONGEST, LearnedPositions, SinusoidalPositions
-from showtell.generation.captioner import search_captions
-from showtell.generation.search import beam_search
+from showtell.generation.captioner import Captioner
+from showtell.generation.decoding import search_captions
+from showtell.generation.rules import rules_of
+from showtell.generation.search import generate
+from showtell.generation.search_params import PLAIN
 
 KINDS = [name for name in SYSTEMS if name.startswith("transformer")]
 
@@ -47,12 +52,12 @@ def test_search_with_its_cache_is_search_that_reads_every_prefix_again(name, wid
         logits = decoder(state.features, words, torch.ones(words.shape, dtype=torch.bool)).logits
         return logits.unflatten(0, words.shape)[:, :, -1], state._replace(words=words)
 
-    start = torch.full((3,), START)
-    nothing = Said(features, torch.zeros(3, 1, 0, dtype=torch.long))
+    start, nothing = torch.full((3,), START), Said(features, torch.zeros(3, 1, 0, dtype=torch.long))
     # No end, and no word twice: so that all nine steps count.
-    options = {"width": width, "max_length": 9, "block_ngrams": 1, "suppressed": [END], "n_best": width}
-    expected = beam_search(read_again, nothing, start, END, **options)
-    found = beam_search(decoder.steps(), decoder.start(features), start, END, **options)
+    search = PLAIN.override(beam=width, max_length=9, block_ngrams=1)
+    rest = start, END, search, rules_of(search, (END,), None), width
+    expected = generate(read_again, nothing, *rest)
+    found = generate(decoder.steps(), decoder.start(features), *rest)
     assert [[h.tokens for h in image] for image in found] == [[h.tokens for h in image] for image in expected]
     assert all(len(set(image[0].tokens)) == 9 for image in found)
     for ours, theirs in zip(found, expected, strict=True):
@@ -94,18 +99,37 @@ def test_an_image_s_captions_share_its_keys():
     rows = []
     decoder.layers[0].grid_key_value.register_forward_hook(lambda module, args, out: rows.append(out.shape[:2]))
     decoder(features, inputs, mask)
-    search_captions(decoder, features, beam=3, max_length=5)
+    search_captions(decoder, features, PLAIN.override(beam=3, max_length=5))
     assert rows == [features.shape[:2]] * 2  # once an image, in training and in a whole search
 
 
 def test_attention_is_the_mean_of_the_last_layer_s_heads():
     params, decoder = decoder_of("transformer, 2 layers, learned positions")
     features, inputs, mask = batch(params)
-    decoded = decoder(features, inputs, mask)
-    assert decoded.by_head.shape == (*mask.shape, 2, features.shape[1])
-    torch.testing.assert_close(decoded.by_head.sum(-1)[mask], torch.ones(int(mask.sum()), 2))
-    torch.testing.assert_close(decoded.by_head.mean(3), decoded.attention)
-    assert (decoded.by_head[:, :, :, 0] - decoded.by_head[:, :, :, 1])[mask].abs().max() > 0.01
+    heads = [decoder.attend(features, inputs, mask, head) for head in range(decoder.heads)]
+    attention = decoder(features, inputs, mask).attention
+    assert len(heads) == 2 and (heads[0] - heads[1])[mask].abs().max() > 0.01
+    for head in heads:
+        torch.testing.assert_close(head.sum(-1)[mask], torch.ones(int(mask.sum())))
+    torch.testing.assert_close((heads[0] + heads[1]) / 2, attention)
+    torch.testing.assert_close(decoder.attend(features, inputs, mask), attention)
+
+
+def test_one_head_is_shown_on_request():
+    params, model = DecoderParams.model_validate(TRANSFORMER), tiny_captioner().model
+    torch.manual_seed(0)
+    decoder = build_decoder(params, model.encoder.channels, len(model.vocabulary)).eval()
+    other = Captioner(replace(model, decoder=decoder, params=params))
+    picture = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)]
+    (mean,) = other.caption(picture, beam=1, max_length=4)
+    shown = []
+    for head in range(2):
+        other.show_head(head)
+        shown.append(other.caption(picture, beam=1, max_length=4)[0].attention)
+    assert not (shown[0] == shown[1]).all()
+    torch.testing.assert_close(torch.from_numpy(shown[0] + shown[1]) / 2, torch.from_numpy(mean.attention))
+    with pytest.raises(UserError, match="attention head 2: this model has 2, counted from 0"):
+        other.show_head(2)
 
 
 def test_norms_biases_and_what_is_looked_up_do_not_decay():

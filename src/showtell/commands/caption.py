@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
     parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions for each image (default 1)")
     parser.add_argument("--attention", type=Path, metavar="OUT.png", help="draw where the model looked for each word")
+    parser.add_argument("--head", type=int, metavar="N", help="draw one attention head, from 0, not the mean of all")
     parser.add_argument("--json", action="store_true", help="one JSON object for each image, one a line")
     parser.add_argument("--allow-urls", action="store_true", help="fetch images named by http(s) URLs")
     add_search_arguments(parser)
@@ -51,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
     settings = search_settings(args)
     sources = list(picture_sources(args.images, args.allow_urls))
     drawings = _drawings(args.attention, sources) if args.attention else None
+    if args.head is not None and drawings is None:
+        raise UserError(f"--head {args.head}: it says what --attention draws, and needs that")
     from showtell.commands.caption_output import caption_photos  # imports torch
 
-    return 0 if caption_photos(args.model, sources, args.n_best, settings, drawings, args.json) else 1
+    return 0 if caption_photos(args.model, sources, args.n_best, settings, drawings, args.json, args.head) else 1
 
 
 def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:

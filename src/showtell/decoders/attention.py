@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,10 +40,12 @@ from showtell.decoders.word_layers import build_embedding, build_output
 class AttentionParams(RecurrentParams):
     """`decoder.kind: attention`."""
 
+    model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the kind as well
+
     attention: int = Field(ge=1, description="hidden size of the attention", examples=[512])
     attention_kind: Literal["soft", "hard"] = Field(description="the mean of what is seen | one place, drawn")
-    hard_reward: float | None = Field(gt=0, description="hard: weight of the reward for drawing well; null: soft")
-    hard_entropy: float | None = Field(ge=0, description="hard: weight of the attention's entropy; null: soft")
+    hard_reward: float | None = Field(None, gt=0, description="hard: weight of the reward for drawing well")
+    hard_entropy: float | None = Field(None, ge=0, description="hard: weight of the attention's entropy")
     grid: int | None = Field(ge=1, le=64, description="rows of the grid attended to; null: the encoder's own")
     normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
     initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
@@ -138,7 +140,7 @@ class AttentionDecoder(Decoder):
         drawn = {"captions": captions, "attention": probabilities, "seen": places, "expected": expected.flatten()}
         return Decoded(logits, attention, partial(self.hard.loss, logits, **drawn))
 
-    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor:
         return self._read(features, inputs, mask, None)[2]
 
     def _read(self, features: Tensor, inputs: Tensor, mask: Tensor, expected: Tensor | None) -> tuple[Tensor, ...]:

@@ -89,7 +89,7 @@ class InjectionDecoder(Decoder):
         hidden, _ = self._run(beam, inputs)  # (image, caption, step, hidden)
         return Decoded(self.output(self.dropout(at_real_positions(hidden, mask))), None)  # (real position, word)
 
-    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> None:
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> None:
         """These do not look at the image again."""
 
     def _run(self, beam: tuple[Tensor, ...], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -51,7 +51,6 @@ class Decoded(NamedTuple):
     attention: Tensor | None  # (image, caption, step, cell); None for decoders that do not attend
     # targets (real position,) -> what training minimises besides, a sum over real positions; None: nothing
     extra_loss: Callable[[Tensor], Tensor] | None = None
-    by_head: Tensor | None = None  # (image, caption, step, head, cell), where `attention` is the mean over heads
 
 
 class Decoder(nn.Module):
@@ -61,6 +60,7 @@ class Decoder(nn.Module):
     """
 
     Params: type[DecoderParams] = DecoderParams  # the keys of params.yaml's section `decoder` that it reads
+    heads: int = 1  # of the attention that `attend` gives
 
     def start(self, features: Tensor) -> State:
         """The state before the first word, one beam for each image."""
@@ -74,8 +74,11 @@ class Decoder(nn.Module):
         """Teacher forcing: the logits after each real input, as `step` would give them one by one."""
         raise NotImplementedError
 
-    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Tensor | None:
-        """The attention of `forward` alone: a decoder that attends can spare itself the vocabulary layer here."""
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor | None:
+        """The attention of `forward` alone: a decoder that attends can spare itself the vocabulary layer here.
+
+        `head`: that of one of `heads`, from 0, in place of their mean.
+        """
         return self(features, inputs, mask).attention
 
     def steps(self) -> DecoderStep:

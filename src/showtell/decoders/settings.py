@@ -50,8 +50,9 @@ def _refused(kind: Any, reason: str) -> ValidationError:
 
 def _lacks(data: dict[str, Any], key: str, field: FieldInfo) -> bool:
     """Whether the key has no value though it must have one."""
-    nullable = type(None) in get_args(field.annotation)
-    return key not in data or (data[key] is None and not nullable)
+    if key not in data:
+        return field.is_required()
+    return data[key] is None and type(None) not in get_args(field.annotation)
 
 
 def _advice(unread: list[str], needed: dict[str, FieldInfo], data: dict[str, Any]) -> str:

@@ -106,6 +106,15 @@ class TransformerDecoder(Decoder):
         return self.output(self.output_norm(x)), State((*state.image[:depth], *said), (seen,))
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
+        x, by_head = self._read(features, inputs, mask)
+        return Decoded(self.output(self.output_norm(x)), by_head.mean(dim=3))
+
+    def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor:
+        _, by_head = self._read(features, inputs, mask)
+        return by_head.mean(dim=3) if head is None else by_head[:, :, :, head]
+
+    def _read(self, features: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layer gives, (real position, hidden), and its attention, (image, caption, step, head, cell)."""
         looks, shape = self._looks(features), mask.shape  # (image, caption, step)
         rows = real_positions(mask, inputs.device)
         steps = torch.arange(shape[2], device=inputs.device).expand(shape)
@@ -132,8 +141,7 @@ class TransformerDecoder(Decoder):
         shown: list[Tensor] = []
         for layer, look in zip(self.layers, looks, strict=True):
             x = layer(x, attend_words, partial(attend_grid, look))
-        by_head = shown[0].transpose(1, 2).unflatten(1, shape[1:])  # (image, caption, step, head, cell)
-        return Decoded(self.output(self.output_norm(x)), by_head.mean(dim=3), by_head=by_head)
+        return x, shown[0].transpose(1, 2).unflatten(1, shape[1:])
 
     def _looks(self, features: Tensor) -> tuple[Tensor, ...]:
         """The grid's keys and values for each layer, (image, cell, 2 hidden)."""

@@ -48,11 +48,22 @@ class Captioner:
 
     def __init__(self, model: Model, search: SearchParams = PLAIN):
         self.model, self.search = model, search
+        self.head: int | None = None  # of the attention that captions carry; None: the mean of all heads
 
     @classmethod
     def load(cls, folder: Path | str) -> "Captioner":
         """The bundle in `folder`, with its settings; `UserError` when it is none or its parts do not fit."""
         return cls(*load_bundle(folder))
+
+    def show_head(self, head: int | None) -> None:
+        """Let captions carry the attention of one head, counted from 0, or (None) the mean of all.
+
+        `UserError` for a head that there is not.
+        """
+        heads = self.model.decoder.heads
+        if head is not None and not 0 <= head < heads:
+            raise UserError(f"attention head {head}: this model has {heads}, counted from 0")
+        self.head = head
 
     def caption(self, images: Iterable[Picture], attention: bool = True, **settings: Any) -> list[Caption]:
         """The best caption of each image; `settings` are fields of `SearchParams` that replace the model's own.
@@ -95,7 +106,8 @@ class Captioner:
         logit_bias = self.model.logit_bias(features, search.detection_weight)
         with autocast(search.precision):
             found = search_captions(decoder, features, search, n_best, logit_bias)
-            seen = attention_of(decoder, features, [best for best, *_ in found]) if attention else None
+            best = [first for first, *_ in found]
+            seen = attention_of(decoder, features, best, self.head) if attention else None
         return [
             [self._caption(h, seen[image] if seen and h is hypotheses[0] else None) for h in hypotheses]
             for image, hypotheses in enumerate(found)

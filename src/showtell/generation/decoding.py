@@ -27,8 +27,11 @@ def search_captions(
     return generate(decoder.steps(), decoder.start(features), start, END, search, rules, n_best)
 
 
-def attention_of(decoder: Decoder, features: Tensor, best: Sequence[Hypothesis]) -> list[np.ndarray] | None:
-    """Attention (word, cell) of each image's hypothesis; None if the decoder does not attend.
+def attention_of(
+    decoder: Decoder, features: Tensor, best: Sequence[Hypothesis], head: int | None = None
+) -> list[np.ndarray] | None:
+    """Attention (word, cell) of each image's hypothesis, the mean of its heads or one `head`; None if the decoder does
+    not attend.
 
     The hypothesis is read to the decoder again: that costs one pass, and spares the search the maps of every beam that
     it drops.
@@ -40,7 +43,7 @@ def attention_of(decoder: Decoder, features: Tensor, best: Sequence[Hypothesis])
     for image, hypothesis in enumerate(best):
         inputs[image, 0, 1 : len(hypothesis.tokens)] = torch.tensor(hypothesis.tokens[:-1])
         mask[image, 0, : len(hypothesis.tokens)] = True
-    attention = decoder.attend(features, inputs.to(features.device), mask)
+    attention = decoder.attend(features, inputs.to(features.device), mask, head)
     if attention is None:
         return None
     maps = attention.float().cpu().numpy()
