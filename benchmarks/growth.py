@@ -195,6 +195,8 @@ def measured(count: int, model: Path) -> list[Run]:
                 if not model.exists():
                     shutil.copytree(folder / "data/models/train", model)
                 turn_train_into_test(folder, model)
+            if stage == "features":
+                run("encoder", folder)  # a moment, with a random encoder
             found = [run(stage, folder)]
             while found[0][0] < SHORT and len(found) < REPEATS:
                 found.append(run(stage, folder))

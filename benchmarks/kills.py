@@ -121,10 +121,13 @@ def resized(folder: Path) -> str:
 
 def encoded(folder: Path) -> str:
     """Rows of unfinished and the splits of finished features."""
-    epochs = len(list(folder.glob("work/features-*/latest.pt")))
     counts = {path.name[:-14]: path.read_text() for path in folder.glob("work/features-*/*.h5.part.count")}
     done = [path.stem for path in folder.glob("work/features-*/*.h5")]
-    return f"{'an epoch or more of learning words, ' if epochs else ''}rows {counts}, finished {done}"
+    return f"rows {counts}, finished {done}"
+
+
+def learnt(folder: Path) -> str:
+    return "an epoch or more" if list(folder.glob("work/encoder-*/latest.pt")) else "nothing yet"
 
 
 def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
@@ -147,15 +150,16 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
         for stage in ("source", "download", "vocab"):
             run(folder, stage)
         killed_stage("resize", folder, ("data/images/*", "data/skipped.json", "metrics/data.json"), kills, rng, resized)
-        outs = ("data/features/*", "data/models/encoder/*", "metrics/features.*")
-        killed_stage("features", folder, outs, kills, rng, encoded)
+        outs = ("data/models/encoder/*", "metrics/encoder.*")
+        killed_stage("encoder", folder, outs, kills if epochs else 0, rng, learnt)
+        killed_stage("features", folder, ("data/features/*",), kills, rng, encoded)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--learn", type=int, default=0, help="epochs in which features first learns words")
+    parser.add_argument("--learn", type=int, default=0, help="epochs in which the encoder first learns words")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)

@@ -2,10 +2,10 @@
 
     python benchmarks/systems.py [--only NAME ...] [--jobs 2] [--quick]
 
-Each row of ROWS is a run of all seven stages in a clone of HEAD under work/systems/. The encoder is the one that this
-checkout's `features` has learnt, so run `make repro` first. The clones share one DVC cache, so what rows have in common
-(pictures, words, features) is made once, and what was run before is not run again. A row that fails is told in one
-line, its log has the rest, and the others go on.
+Each row of ROWS is a run of all stages in a clone of HEAD under work/systems/. The encoder is the one that this
+checkout's stage `encoder` has learnt, so run `make repro` first. The clones share one DVC cache, so what rows have in
+common (pictures, words, features) is made once, and what was run before is not run again. A row that fails is told in
+a line, its log has the rest, and the others go on.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from showtell.encoders.weights import bare_network
 from showtell.generation.bundle import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("source", "download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
 Params = dict[str, Any]
 
 

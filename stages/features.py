@@ -1,48 +1,30 @@
-"""features: what the frozen encoder sees in every image, computed once. Without weights, it first learns words."""
+"""features: what the frozen encoder sees in every image that is learnt from or validated on, computed once."""
 
 from showtell.core import paths
 from showtell.core.files import move
-from showtell.core.params import load
 from showtell.core.processes import is_main, launch, shared_workplace
 from showtell.core.workplace import workplace
-from showtell.data.batches import CaptionedImages
 from showtell.data.store import RowReader
-from showtell.data.vocabulary import Vocabulary
-from showtell.encoders.detection import DetectionParams
-from showtell.encoders.features import announce, encoder_transform, extract, save_encoder
-from showtell.encoders.network import EncoderParams, build_encoder
-from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import told, write_curves
-from showtell.learning.pretraining import PretrainParams, pretrain
+from showtell.encoders.features import announce, extract, feature_attrs, load_encoder
+
+SPLITS = ("train", "val")  # `evaluate` encodes the test images itself, as it does with the encoder that learnt on
 
 
 def main() -> str | None:
-    params, pretraining, words = load(EncoderParams), load(PretrainParams), load(DetectionParams)
-    images = {split: RowReader(paths.split_images(split), "images") for split in paths.SPLITS}
-    transform = encoder_transform(images["train"])
-    encoder = build_encoder(params, transform.size, pretraining.seed)
-    vocabulary = Vocabulary.load(paths.VOCAB)
-    contents = [reader.attrs["content"] for reader in images.values()]
-    identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
-    with shared_workplace(workplace(__file__, *identity)) as place:
+    encoder, _, precision = load_encoder(paths.ENCODER)
+    images = {split: RowReader(paths.split_images(split), "images") for split in SPLITS}
+    identity = [feature_attrs(encoder, store) for store in images.values()]
+    with shared_workplace(workplace(__file__, precision, identity)) as place:
         announce(encoder, images, place)
-        history = []
-        if params.weights == "none" and pretraining.enabled:
-            data = {split: CaptionedImages(paths.split_json(split), images[split]) for split in ("train", "val")}
-            history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
-        for split, reader in images.items():
-            extract(encoder, reader, place / f"{split}.h5", params.precision)
+        for split, store in images.items():
+            extract(encoder, store, place / f"{split}.h5", precision)
         if not is_main():
             return None
         for split in images:
             move(place / f"{split}.h5", paths.split_features(split))
-        save_encoder(place / "encoder", encoder, transform, params.precision)
-        move(place / "encoder", paths.ENCODER)
-        write_curves("features", history, select="val_f1")
         place.finish()
-    learnt = f"; of learning words {told(history, 'val_f1')}" if history else ""
-    return f"features of {sum(map(len, images.values())):,} images are in {paths.FEATURES}{learnt}"
+    return f"features of {sum(map(len, images.values())):,} images are in {paths.FEATURES}"
 
 
 if __name__ == "__main__":
-    launch(main, usually=1)  # an encoder from nothing learns better when batch norm sees all images of an update
+    launch(main, usually=1)  # one process with all cores holds one network

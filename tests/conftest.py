@@ -24,9 +24,9 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("source", "download", "vocab", "resize", "features", "train", "finetune", "evaluate")
+STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
 
-# Small enough that seven stages take seconds; every branch of the default pipeline is still taken.
+# Small enough that all stages take seconds; every branch of the default pipeline is still taken.
 TINY = {
     "scenes": {"seed": 1, "train": 24, "val": 6, "test": 8, "size": 64},
     "vocab": {"min_count": 1},
@@ -91,7 +91,7 @@ def run_stage(name: str, folder: Path) -> str | None:
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory) -> Path:
-    """A folder in which all seven stages have run. Read it, copy it, do not change it."""
+    """A folder in which all stages have run. Read it, copy it, do not change it."""
     folder = tmp_path_factory.mktemp("pipeline")
     write_params(folder)
     for stage in STAGES:

@@ -166,7 +166,7 @@ def test_growth_runs_the_real_stages_and_all_images_end_in_test(tmp_path):
     run_stage("download", tmp_path)
     seconds, megabytes = growth.run("vocab", tmp_path)  # as its own process
     assert seconds > 0 and megabytes > 10
-    for stage in ("resize", "features", "train"):
+    for stage in ("resize", "encoder", "features", "train"):
         run_stage(stage, tmp_path)
     growth.turn_train_into_test(tmp_path, shutil.copytree(tmp_path / "data/models/train", tmp_path / "model"))
     run_stage("evaluate", tmp_path)

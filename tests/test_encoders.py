@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from showtell.core.errors import UserError
 from showtell.core.params import validate
-from showtell.encoders.network import Encoder, EncoderParams, build_encoder
+from showtell.encoders.network import Encoder, EncoderParams, build_encoder, usable_batch_norm
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -137,6 +137,52 @@ def test_frozen_blocks_keep_their_statistics_in_training():
     assert all(torch.equal(buffer, before[name]) for name, buffer in encoder.named_buffers())
 
 
+def test_blocks_can_learn_with_the_statistics_they_have():
+    encoder = encoder_of("resnet18")
+    encoder.train_from("layer4", "frozen")
+    encoder.train()
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    images = pictures(4)
+    with torch.no_grad():
+        in_use = encoder.eval()(images)
+    features = encoder.train()(images)
+    torch.testing.assert_close(features, in_use, rtol=1e-3, atol=1e-4)
+    features.sum().backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in encoder.named_buffers())
+    state = encoder.trainable_state()
+    assert "backbone.network.layer4.0.bn1.weight" in state and not any("running" in name for name in state)
+    assert all(p.grad is not None for p in encoder.backbone.network.layer4.parameters())
+    encoder.train_from("layer4")
+    assert "backbone.network.layer4.0.bn1.running_mean" in encoder.trainable_state()
+
+
+def fold(encoder: Encoder) -> None:
+    """Every norm's statistics into the convolution before it, as networks for 8-bit arithmetic have them."""
+    convolution = None
+    for module in encoder.backbone.network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            fused = torch.nn.utils.fuse_conv_bn_eval(convolution, module)
+            convolution.weight.data, module.bias.data = fused.weight.data, fused.bias.data
+            module.weight.data.fill_(1.0)
+            module.running_mean.zero_()
+            module.running_var.fill_(1.0)
+        convolution = module if isinstance(module, torch.nn.Conv2d) else convolution
+
+
+def test_folded_norms_are_recognised_and_stay_frozen(capsys):
+    encoder = encoder_of("vgg11_bn")
+    assert not encoder.has_folded_norms() and usable_batch_norm(encoder, "learning") == "learning"  # drawn anew
+    encoder.train_from("features.0")
+    encoder.train()(pictures(4))
+    assert not encoder.has_folded_norms()
+    fold(encoder.eval())
+    assert encoder.has_folded_norms()
+    assert usable_batch_norm(encoder, "learning") == "frozen"
+    said = capsys.readouterr().err
+    assert said.startswith("the batch norms of vgg11_bn hold mean 0 and variance 1") and said.count("\n") == 1
+    assert not encoder_of("vgg11").has_folded_norms()
+
+
 def test_frozen_blocks_drop_nothing_out():
     encoder = encoder_of("alexnet", "hidden")
     encoder.train()
@@ -209,13 +255,13 @@ def test_weights_drawn_follow_the_seed():
 )  # fmt: skip
 def test_a_cell_sees_what_lies_around_its_shifted_middle(name, node, size):
     encoder = encoder_of(name, "grid", node, size).double()
-    # every pixel counts alike: the middle is the view's
-    for layer, module in list(encoder.backbone.network.named_modules()):
+    network = encoder.backbone.network
+    for layer, module in list(network.named_modules()):  # every pixel counts alike: the middle is the view's
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
         if isinstance(module, torch.nn.MaxPool2d):
             mean = torch.nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
-            encoder.backbone.network.set_submodule(layer, mean)
+            network.set_submodule(layer, mean)
     images = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
     side = round(encoder.cells**0.5)
     cell = side // 2

@@ -22,7 +22,7 @@ IMAGES = Path("data/images")
 SKIPPED = Path("data/skipped.json")
 FEATURES = Path("data/features")
 
-# features (the encoder as it was used), train, finetune
+# encoder (as it was used), train, finetune
 ENCODER = Path("data/models/encoder")
 TRAIN_MODEL = Path("data/models/train")
 FINETUNE_MODEL = Path("data/models/finetune")

@@ -21,13 +21,13 @@ from showtell.core.files import fingerprint
 from showtell.core.params import Section
 from showtell.core.precision import Precision
 from showtell.core.progress import log
-from showtell.encoders import torchvision_backbone
+from showtell.encoders import timm_backbone, torchvision_backbone
 from showtell.encoders.backbone import Backbone, ImageStatistics
 
 BatchNormMode = Literal["frozen", "learning"]
 Build = Callable[[str, str, str, str | None, int], tuple[Backbone, ImageStatistics]]
 # `build(name, weights, output, node, size)` of each library by the prefix of its names.
-LIBRARIES: dict[str, Build] = {"": torchvision_backbone.build}
+LIBRARIES: dict[str, Build] = {timm_backbone.PREFIX: timm_backbone.build, "": torchvision_backbone.build}
 
 
 class EncoderParams(Section):

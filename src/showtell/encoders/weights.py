@@ -165,8 +165,13 @@ def read_state(path: Path) -> Any:
         ) from None
 
 
+def is_state_dict(state: Any) -> bool:
+    """Whether it is a tensor for each name."""
+    return isinstance(state, Mapping) and all(isinstance(tensor, Tensor) for tensor in state.values())
+
+
 def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not is_state_dict(state):
         raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
     state = {_OLD_DENSE_LAYER.sub(r"\1\2.", key): tensor for key, tensor in state.items() if not _AUXILIARY.match(key)}
     reason = _difference(network.state_dict(), state)

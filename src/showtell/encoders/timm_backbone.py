@@ -1,0 +1,259 @@
+"""timm's networks up to one of their maps, `encoder.name: timm/NAME`: CNNs, vision transformers, hybrids.
+
+timm brings maps of any network into one form (`forward_intermediates`): channels-last maps are turned, class and
+register tokens left out. How pictures have to be (mean, deviation, filter, size) is in its own table, `PretrainedCfg`.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from showtell.core.errors import UserError
+from showtell.core.progress import log
+from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.weights import SUFFIXES, is_state_dict, read_state
+
+PREFIX = "timm/"
+# What networks say, each in its own way, that cannot do what is asked: leave out a head, norm a map, take another size.
+_REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError)
+
+
+class TimmBackbone(Backbone):
+    """A network of timm. Its map is that of the layer numbered `index`, or without one its last, or (`hidden`) what its
+    classifier would read."""
+
+    def __init__(
+        self, network: nn.Module, node: str | None, size: int, index: int | None = None, norm: bool = False,
+        channels_last: bool = False, hidden: bool = False,
+    ):  # fmt: skip
+        super().__init__(network, node)
+        self.size, self.index, self.norm, self.channels_last, self.hidden = size, index, norm, channels_last, hidden
+        self._unused: set[str] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.hidden:
+            return self.network(images).unsqueeze(1)
+        if self.index is None:
+            x = self.network.forward_features(images)
+            return x.flatten(1, 2) if self.channels_last else x.flatten(2).transpose(1, 2)
+        (x,) = self.network.forward_intermediates(
+            images, indices=[self.index], norm=self.norm, output_fmt="NCHW", intermediates_only=True
+        )
+        return x.flatten(2).transpose(1, 2)  # (image, channel, row, column) -> (image, cell, channel)
+
+    def unused(self) -> set[str]:
+        """Found by a backward pass: networks keep parts of their heads that no option of timm's removes."""
+        if self._unused is None:
+            parameters = dict(self.network.named_parameters())
+            learning = {name: p.requires_grad for name, p in parameters.items()}
+            where = next(iter(parameters.values())).device
+            self.eval().requires_grad_(True)
+            with torch.enable_grad():
+                total = self(torch.zeros(1, 3, self.size, self.size, device=where)).sum()
+            found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+            self._unused = {name for name, grad in zip(parameters, found, strict=True) if grad is None}
+            for name, parameter in parameters.items():
+                parameter.requires_grad_(learning[name])
+        return self._unused
+
+
+def build(name: str, weights: str, output: str, node: str | None, size: int) -> tuple[Backbone, ImageStatistics]:
+    """The network `name` (timm/NAME or timm/NAME.TAG) for pictures of `size` pixels.
+
+    `weights`: DEFAULT or a tag (from the Hub, into its cache), none, or a file. `node`: a layer of timm's
+    `feature_info`; None: the last map, normed where the network norms it; for `output` hidden, what the classifier
+    reads.
+    """
+    full = full_name(name, weights)
+    network = _network(full, size, classes=0)
+    if weights != "none":
+        source = _from_file(full, size, weights) if weights.endswith(SUFFIXES) else _from_hub(full, size)
+        _copy_weights(source, network, f"encoder.weights = {weights!r}")
+    return _up_to(network.eval(), name, output, node, size), image_statistics(name, weights)
+
+
+def image_statistics(name: str, weights: str) -> ImageStatistics:
+    """The pictures that these weights were made for; nothing is read or downloaded."""
+    config = _timm().get_pretrained_cfg(full_name(name, weights))
+    filter_ = "bilinear" if config.interpolation in ("bilinear", "random") else "bicubic"
+    return ImageStatistics(tuple(config.mean), tuple(config.std), filter_, config.input_size[1])
+
+
+def licence(name: str) -> str:
+    """Of the weights that `DEFAULT` gives; empty where timm does not know it."""
+    return _timm().get_pretrained_cfg(name.removeprefix(PREFIX)).license or ""
+
+
+def full_name(name: str, weights: str) -> str:
+    """timm's name of network and weights, NAME or NAME.TAG; `UserError` for what it does not know."""
+    timm, asked = _timm(), name.removeprefix(PREFIX)
+    network, _, tag = asked.partition(".")
+    if not timm.is_model(network):
+        near = difflib.get_close_matches(network, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`showtell encoders` lists what there is"
+        raise UserError(f"encoder.name = {name!r}: timm has no network {network!r}; {hint}")
+    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{network}.*")]
+    if tag and tag not in tags:
+        raise UserError(f"encoder.name = {name!r}: its weights are {', '.join(tags) or 'none'}")
+    if weights in ("none", "DEFAULT") or weights.endswith(SUFFIXES):
+        if weights == "DEFAULT" and not tags:
+            raise UserError(f"encoder.weights = 'DEFAULT': timm has no weights of {network}; none, or a file")
+        return asked
+    if weights not in tags or tag not in ("", weights):
+        known = ", ".join([tag] if tag else tags)
+        raise UserError(
+            f"encoder.weights = {weights!r}: {network} knows DEFAULT, {known}, none, or a .pth or .safetensors file"
+        )
+    return f"{network}.{weights}"
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm  # late: it takes seconds
+    except ImportError:
+        raise UserError("encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'") from None
+    return timm
+
+
+def _network(full: str, size: int, classes: int, **more: Any) -> nn.Module:
+    """`full` for pictures of `size` pixels, with weights drawn at random unless `more` says otherwise."""
+    timm = _timm()
+    config = timm.get_pretrained_cfg(full)
+    if not config.fixed_input_size:
+        return timm.create_model(full, num_classes=classes, **more)
+    try:
+        return timm.create_model(full, num_classes=classes, img_size=size, **more)
+    except TypeError:  # its layers are made for one size
+        if size != config.input_size[1]:
+            fixed = config.input_size[1]
+            raise UserError(
+                f"{PREFIX}{full} takes pictures of {fixed} pixels only, not {size}; set resize.size: {fixed}"
+            ) from None
+        return timm.create_model(full, num_classes=classes, **more)
+
+
+def _from_hub(full: str, size: int) -> nn.Module:
+    """The network with its published weights, as timm itself loads them."""
+    config = _timm().get_pretrained_cfg(full)
+    for note in config.notes or ():
+        log(f"timm on {full}: {note}")
+    try:
+        return _network(full, size, config.num_classes, pretrained=True)
+    except Exception as error:  # the Hub's client has its own kinds for what goes wrong between here and there
+        where = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
+        file = f"{config.hf_hub_filename or 'model.safetensors'} from {where}" if config.hf_hub_id else where
+        raise UserError(
+            f"cannot get the weights {full} ({_one_line(error)}); bring {file} and set encoder.weights to its path"
+        ) from None
+
+
+def _from_file(full: str, size: int, weights: str) -> nn.Module:
+    """The network with the weights of a file, whose names may be timm's or those of who published them."""
+    state = read_state(Path(weights))
+    asked = f"encoder.weights = {weights!r}"
+    if not is_state_dict(state):
+        raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
+    reasons = []
+    for classes in _classes(full, state):
+        # With as many classes as the file has, timm demands every weight of the network and none besides.
+        overlay = {"state_dict": dict(state), "num_classes": classes, "label_offset": 0}
+        try:
+            return _network(full, size, classes, pretrained=True, pretrained_cfg_overlay=overlay)
+        except UserError:
+            raise
+        except Exception as error:  # names and shapes of another network fail in any way
+            reasons.append(_one_line(error))
+    raise UserError(f"{asked} does not hold a state dict of {full}: {reasons[0]}")
+
+
+def _classes(full: str, state: Mapping[str, Tensor]) -> list[int]:
+    """How many classes the file's classifier may have: what it says, what timm's table says, or it has none."""
+    config = _timm().get_pretrained_cfg(full)
+    names = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
+    rows = [len(state[f"{name}.weight"]) for name in names if f"{name}.weight" in state]
+    return list(dict.fromkeys([*(rows or [config.num_classes]), 0]))
+
+
+def _copy_weights(source: nn.Module, network: nn.Module, asked: str) -> None:
+    """All of `network`'s from `source`, which is the same with a classifier."""
+    state = source.state_dict()
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    missing = [name for name, tensor in network.state_dict().items() if shapes.get(name) != tensor.shape]
+    if missing:
+        raise UserError(f"{asked}: {len(missing)} tensors are missing, such as {missing[0]}")
+    network.load_state_dict(state, strict=False)
+
+
+def _up_to(network: nn.Module, name: str, output: str, node: str | None, size: int) -> TimmBackbone:
+    """`network` up to the map that is asked for, without what lies behind it."""
+    if output == "hidden" and node is None:
+        return TimmBackbone(network, None, size, hidden=True)
+    layers = _layers(network)
+    if node is not None:
+        if node not in layers:
+            raise UserError(f"{name} has no layer {node!r} (encoder.node); its maps are those of {', '.join(layers)}")
+        return _at(network, layers, layers.index(node), size)
+    probe = torch.zeros(1, 3, size, size)
+    with torch.no_grad():
+        last = network.forward_features(probe)
+    if isinstance(last, Tensor) and last.dim() == 4:
+        channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+        if last[0].numel() > network.num_features:  # more than one cell
+            _drop_head(network)
+            return TimmBackbone(network, None, size, channels_last=channels_last)
+    elif layers:
+        return _tokens(network, len(layers) - 1, size)
+    for index in reversed(range(len(layers) - 1)):
+        with torch.no_grad():
+            (x,) = network.forward_intermediates(probe, indices=[index], intermediates_only=True)
+        if x.shape[2] * x.shape[3] > 1:
+            return _at(network, layers, index, size)
+    raise UserError(f"{name} has no map of more than one cell at {size} pixels; raise resize.size")
+
+
+def _layers(network: nn.Module) -> list[str]:
+    """Names of the layers whose maps `forward_intermediates` numbers from 0 on."""
+    if not hasattr(network, "forward_intermediates"):
+        return []
+    info = getattr(network, "feature_info", [])
+    return [layer["module"] for layer in getattr(info, "info", info)]
+
+
+def _at(network: nn.Module, layers: list[str], index: int, size: int) -> TimmBackbone:
+    """Up to a layer in the middle, its map as it is."""
+    try:
+        network.prune_intermediate_layers([index], prune_norm=True, prune_head=True)
+    except _REFUSALS:
+        _drop_head(network)
+    return TimmBackbone(network, layers[index], size, index)
+
+
+def _tokens(network: nn.Module, index: int, size: int) -> TimmBackbone:
+    """A transformer's last tokens but for class and registers, under its final norm where that is allowed."""
+    _drop_head(network)
+    for norm in (True, False):
+        backbone = TimmBackbone(network, None, size, index, norm)
+        try:
+            with torch.no_grad():
+                backbone(torch.zeros(1, 3, size, size))
+        except _REFUSALS:
+            continue
+        return backbone
+    raise UserError("this network of timm gives no map of its tokens; use hidden (encoder.output)")
+
+
+def _drop_head(network: nn.Module) -> None:
+    try:
+        network.reset_classifier(0, "")
+    except _REFUSALS:
+        network.reset_classifier(0)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).replace("Error(s) in loading state_dict for ", "").split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."

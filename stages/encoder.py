@@ -1,0 +1,43 @@
+"""encoder: the network that looks at the pictures, with published weights or with what it learns from the captions."""
+
+from showtell.core import paths
+from showtell.core.files import move
+from showtell.core.params import load
+from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.workplace import workplace
+from showtell.data.batches import CaptionedImages
+from showtell.data.store import RowReader
+from showtell.data.vocabulary import Vocabulary
+from showtell.encoders.detection import DetectionParams
+from showtell.encoders.features import encoder_transform, save_encoder
+from showtell.encoders.network import EncoderParams, build_encoder
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.curves import told, write_curves
+from showtell.learning.pretraining import PretrainParams, pretrain
+
+
+def main() -> str | None:
+    params, pretraining, words = load(EncoderParams), load(PretrainParams), load(DetectionParams)
+    images = {split: RowReader(paths.split_images(split), "images") for split in ("train", "val")}
+    transform = encoder_transform(images["train"])
+    encoder = build_encoder(params, transform.size, pretraining.seed)
+    vocabulary = Vocabulary.load(paths.VOCAB)
+    contents = [reader.attrs["content"] for reader in images.values()]
+    identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
+    with shared_workplace(workplace(__file__, *identity)) as place:
+        history = []
+        if params.weights == "none" and pretraining.enabled:
+            data = {split: CaptionedImages(paths.split_json(split), store) for split, store in images.items()}
+            history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
+        if not is_main():
+            return None
+        save_encoder(place / "encoder", encoder, transform, params.precision)
+        move(place / "encoder", paths.ENCODER)
+        write_curves("encoder", history, select="val_f1")
+        place.finish()
+    learnt = f"; of learning words {told(history, 'val_f1')}" if history else ""
+    return f"the encoder is in {paths.ENCODER}{learnt}"
+
+
+if __name__ == "__main__":
+    launch(main, usually=1)  # an encoder from nothing learns better when batch norm sees all images of an update
