@@ -17,6 +17,7 @@ import pytest
 from showtell.core import files
 from showtell.core.errors import UserError
 from showtell.data.datasets import fetch as fetching
+from showtell.data.datasets import transfer as transferring
 from showtell.data.datasets.fetch import fetch, fetch_all, mismatch
 from showtell.data.datasets.transfer import RemoteFile
 
@@ -359,3 +360,60 @@ def test_killed_at_any_moment_the_next_run_goes_on(server, tmp_path):
         assert part == BODY[: len(part)]
     assert fetch(remote(server), tmp_path).read_bytes() == BODY
     assert folder_is_clean(tmp_path)
+
+
+class Clock:
+    """Time that passes by `step` seconds whenever it is asked for."""
+
+    def __init__(self, step: float):
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_a_source_that_only_drips_is_left(server, tmp_path, waits, monkeypatch):
+    server.plan = [cut(1000)] * 6
+    monkeypatch.setattr(transferring, "clock", Clock(transferring.RATE_SPAN))
+    with pytest.raises(UserError, match=r"gave up after 6 attempts: [\d,]+ bytes a second, less than"):
+        fetch(remote(server), tmp_path, sleep=waits.append)
+    assert len(waits) == 5
+
+
+def test_a_download_has_an_end_however_often_it_goes_on(server, tmp_path, waits, monkeypatch):
+    monkeypatch.setattr(transferring, "clock", Clock(fetching.LONGEST_DOWNLOAD / 2))
+    server.plan = [cut(1000)] * 20
+    with pytest.raises(UserError, match="longest time that a download may take"):
+        fetch(remote(server), tmp_path, sleep=waits.append)
+    assert len(server.paths) <= 2
+
+
+def test_a_size_that_nobody_published_is_bounded(server, tmp_path, waits):
+    with pytest.raises(UserError, match="offers 300,000 bytes, at most 1,000 are accepted"):
+        fetch(remote(server, size=None, sha256=None, most=1000), tmp_path, sleep=waits.append)
+    server.plan = [lambda handler: handler.answer(200, BODY, None, Connection="close")]
+    with pytest.raises(UserError, match="sends more than the 1,000 bytes"):
+        fetch(remote(server, size=None, sha256=None, most=1000), tmp_path, sleep=waits.append)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": '"caf\u00e9"'}, {"Last-Modified": "x" * 5000}, {"Retry-After": "9" * 400}, {"Retry-After": "\u00b2"},
+        {"Retry-After": "Mon, 01 Jan 99999 00:00:00 GMT"}, {"Content-Range": "bytes \u00b2-9/\u00b3"},
+        {"Content-Range": "bytes " + "9" * 5000 + "-/"}, {"Content-Encoding": "snake-oil"},
+    ],
+)  # fmt: skip
+def test_invented_headers_do_no_harm(server, tmp_path, waits, headers):
+    def act(handler: Handler) -> None:
+        handler.answer(503, b"no", **headers)
+
+    def half(handler: Handler) -> None:
+        handler.answer(200, BODY[:1000], len(BODY), **headers)
+        handler.close_connection = True
+
+    server.plan = [act, half]
+    assert fetch(remote(server), tmp_path, sleep=waits.append).read_bytes() == BODY
+    assert all(0 <= wait <= 600 for wait in waits)

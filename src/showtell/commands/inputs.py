@@ -2,18 +2,24 @@
 
 import glob
 import os
+import stat
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from showtell.core.errors import UserError
+from showtell.core.progress import log
+from showtell.data.formats import SUFFIXES
 
-# Folders are searched for these; a file that is named itself may end in anything.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
-LARGEST_STREAM = 200 << 20  # bytes from standard input or a URL; the largest camera files are about half of that
+LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are about half of that
 TIMEOUT = 30  # seconds without an answer from a server
+LONGEST_FETCH = 300.0  # seconds for all of a picture
+clock = time.monotonic
+MOST_REASONS = 5  # why files of a folder are passed over, in one line
 
 
 class Source(NamedTuple):
@@ -41,10 +47,7 @@ class Source(NamedTuple):
             return bytes(_bounded("standard input", sys.stdin.buffer.read(LARGEST_STREAM + 1)))
         if _is_url(self.name):
             return _fetch(self.name)
-        try:
-            return Path(self.name).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {self.name}: {error.strerror}") from None
+        return _read(self.name)
 
 
 def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Source]:
@@ -67,9 +70,44 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
 
 
 def _files(argument: str, paths: Sequence[Path], otherwise: str) -> Iterator[Source]:
-    shown = (path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    pictures = [Source(str(path)) for path in shown if path.is_file()]
-    yield from pictures or [Source(argument, f"{argument}: {otherwise}")]
+    """The pictures among `paths`, by their names; how many others there are is told, and why."""
+    found: list[Source] = []
+    other: Counter[str] = Counter()
+    for path in paths:
+        if path.is_dir():
+            continue
+        if path.name.startswith("."):
+            other["hidden"] += 1
+        elif path.suffix.lower() not in SUFFIXES:
+            other[f"{path.suffix.lower() or 'without an ending'}, which is no picture's"] += 1
+        elif not path.is_file():  # a FIFO, a device
+            other["not a file" if path.exists() else "a link to nothing"] += 1
+        else:
+            found.append(Source(str(path)))
+    if other:
+        why = ", ".join(f"{count} {reason}" for reason, count in other.most_common(MOST_REASONS))
+        log(f"{printable(argument)}: {other.total()} passed over: {printable(why)}")
+    yield from found or [Source(argument, f"{argument}: {otherwise}")]
+
+
+def _read(name: str) -> bytes:
+    """The bytes of a file; a pipe is read where the shell made it (`<(command)`), and nowhere else."""
+    try:
+        with open(name, "rb", opener=_without_waiting) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISFIFO(mode) and name.startswith(("/dev/fd/", "/proc/self/fd/")):
+                os.set_blocking(file.fileno(), True)
+            elif stat.S_ISDIR(mode):
+                raise UserError(f"cannot read {name}: it is a folder")
+            elif not stat.S_ISREG(mode):
+                raise UserError(f"cannot read {name}: it is not a file; send it to standard input and name it -")
+            return bytes(_bounded(name, file.read(LARGEST_STREAM + 1)))
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for someone to write to it
 
 
 def _is_url(argument: str) -> bool:
@@ -84,10 +122,12 @@ def _fetch(url: str) -> bytes:
     try:
         with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
-            content = bytearray()
+            content, end = bytearray(), clock() + LONGEST_FETCH
             for block in answer.iter_bytes():
                 content += block
                 _bounded(url, content)
+                if clock() > end:
+                    raise UserError(f"{url}: not all of it came in {LONGEST_FETCH:.0f} seconds")
             return bytes(content)
     except httpx.HTTPStatusError as error:
         raise UserError(f"{url}: the server answers {error.response.status_code}") from None

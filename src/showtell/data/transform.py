@@ -2,8 +2,9 @@
 
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -15,10 +16,13 @@ from pydantic import Field
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint
 from showtell.core.params import Section
+from showtell.data.formats import FORMATS
 
 # A medium-format camera gives 102 megapixels, 306 MB when decoded. A file that claims more is refused before it is
 # decoded: a few kilobytes can claim enough pixels to exhaust the memory.
 MAX_PIXELS = 120_000_000
+MAX_SIDE = 65_535  # pixels; no JPEG is longer, and what is has no shape left in a square
+BAND = 4_000_000  # pixels converted at a time: what the rarer kinds need beside the picture stays small
 
 Fit = Literal["stretch", "crop"]
 
@@ -44,21 +48,30 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are dealt with here
         try:
-            image = Image.open(source)
+            image = Image.open(source, formats=_known_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", "oversized")
+            if max(image.size) > MAX_SIDE:
+                raise ImageError(f"{image.width} x {image.height} pixels, a side of more than {MAX_SIDE:,}", "oversized")
             image.load()
         except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError):
             raise
         except Image.DecompressionBombError:
             raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None
         except Image.UnidentifiedImageError:
-            raise ImageError("not a picture that can be read", "broken") from None
+            raise ImageError(f"not a picture of a format that is read ({', '.join(FORMATS)})", "broken") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
             kind = "truncated" if "truncated" in str(error).lower() else "broken"
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"cannot be decoded: {reason}", kind) from None
     return image
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def orientation(image: Image.Image) -> int:
@@ -93,18 +106,37 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = _eight_bits(image)
     if image.mode == "RGB":
         return image
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    result = Image.new("RGB", image.size)
+    for box in _bands(image):
+        part = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", part.size, "white")
+        result.paste(Image.alpha_composite(white, part).convert("RGB"), box)
+    return result
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, top, right, bottom) of whole rows that make up the picture, each of about `BAND` pixels."""
+    rows = max(1, BAND // max(1, image.width))
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Greyscale of 16 bits (0-65535; Pillow calls it I;16 or I) or floating point (0-1 or 0-255) as 8 bits."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    scale = 1 / 257 if image.mode != "F" else (255 if values.max(initial=0) <= 1 else 1)
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+    def values(box: tuple[int, int, int, int]) -> np.ndarray:  # (row, column)
+        return np.nan_to_num(np.asarray(image.crop(box)).astype(np.float64))
+
+    scale = 1 / 257
+    if image.mode == "F":
+        scale = 255 if max((values(box).max(initial=0) for box in _bands(image)), default=0) <= 1 else 1
+    result = Image.new("L", image.size)
+    for box in _bands(image):
+        part = np.clip(np.rint(values(box) * scale), 0, 255).astype(np.uint8)
+        result.paste(Image.fromarray(part), box)
+    return result
 
 
 def load_image(source: bytes | Path | str | BinaryIO | Image.Image | np.ndarray) -> Image.Image:

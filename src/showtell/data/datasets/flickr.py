@@ -12,6 +12,7 @@ FLICKR8K = Published(
             "Flickr8k_Dataset.zip",
             ("https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/Flickr8k_Dataset.zip",),
             md5="f18a1e2920de5bd84dae7cf08ec78978",
+            most=4 << 30,
         ),
     ),
     folders=(("Flicker8k_Dataset", "Flickr8k_Dataset", "Images"),),  # the first is how the archive spells it

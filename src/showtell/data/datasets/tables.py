@@ -16,6 +16,7 @@ from showtell.data.formats import SUFFIXES
 
 MARKS = ",\t|;"
 QUOTING = ",;"  # marks whose tables use quotation marks as RFC 4180 has it
+AS_CHARACTER = "write a quotation mark that is a character as two, in a quoted cell"
 SHOWN_ROWS = 3  # of the wrong ones, in an error
 
 COLUMNS = {
@@ -166,18 +167,14 @@ class _Quoted:
             content += rest + "\n"
             self.line += 1
             if self.line >= len(self.lines):
-                raise UserError(
-                    f"{begun} never ends; write a quotation mark that is a character as two, in a quoted cell"
-                )
+                raise UserError(f"{begun} never ends; {AS_CHARACTER}")
             rest = self.lines[self.line].rstrip("\r")
             self._refuse_row(rest, begun)
         content += rest[: end.end() - 1]
         self.rest = rest[end.end() :].lstrip(" ")
         if self.rest and not self.rest.startswith(self.mark):
-            raise UserError(
-                f"{begun} ends before {shown(self.rest[:40])} in line {self.line + 1}; write a quotation mark that is "
-                "a character as two, in a quoted cell"
-            )
+            found = shown(self.rest[:40])
+            raise UserError(f"{begun} ends before {found} in line {self.line + 1}; {AS_CHARACTER}")
         return content.replace('""', '"')
 
     def _refuse_row(self, line: str, begun: str) -> None:

@@ -4,6 +4,7 @@ Beside an unfinished file `name` lie `name.part` (what has come so far) and `nam
 version of it).
 """
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from showtell.core.files import check_space, read_json, write_json
 from showtell.core.progress import transfer_bar
 
 LONGEST_REST = 600.0  # seconds; a server that asks for more is asked again after these
+# A source that sends less than this over this span is as good as cut. A telephone line brings 5,000 bytes a second.
+LEAST_RATE, RATE_SPAN = 4_000, 60.0  # bytes a second, seconds
+clock = time.monotonic
 GONE = (400, 401, 402, 403, 404, 405, 406, 410, 451)  # asking again gives the same answer
 
 
@@ -27,6 +31,7 @@ class RemoteFile:
     name: str
     urls: tuple[str, ...]
     size: int | None = None  # bytes
+    most: int = 16 << 30  # bytes that are accepted where the publisher gives no size
     sha256: str | None = None
     md5: str | None = None
 
@@ -47,8 +52,33 @@ class CutError(Exception):
         self.wait = wait
 
 
-def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path) -> None:
-    """Append to `part` until the server has no more; what `part` holds already is not asked for again."""
+class SlowError(CutError):
+    """The source sends, but so little that it would take days."""
+
+
+class Pace:
+    """Watches what comes in: `SlowError` below `LEAST_RATE`, `SourceError` when the time for the whole file is over."""
+
+    def __init__(self, deadline: float):
+        self.deadline, self.since, self.received = deadline, clock(), 0
+
+    def add(self, received: int) -> None:
+        now = clock()
+        self.received += received
+        if now > self.deadline:
+            raise SourceError("too slow: the file did not come in the longest time that a download may take")
+        if now - self.since >= RATE_SPAN:
+            rate = self.received / (now - self.since)
+            if rate < LEAST_RATE:
+                raise SlowError(f"{rate:,.0f} bytes a second, less than {LEAST_RATE:,}")
+            self.since, self.received = now, 0
+
+
+def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadline: float = math.inf) -> None:
+    """Append to `part` until the server has no more; what `part` holds already is not asked for again.
+
+    `deadline` is the time of `clock` by which the whole file must be there.
+    """
     start = _resumable(file, url, part)
     if start and start == file.size:
         return
@@ -65,10 +95,12 @@ def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path) -> No
         total = _announced(response, start)
         if file.size is not None and total is not None and total != file.size:
             raise SourceError(f"offers {total:,} bytes, {file.size:,} are expected")
+        if file.size is None and total is not None and total > file.most:
+            raise SourceError(f"offers {total:,} bytes, at most {file.most:,} are accepted")
         limit = file.size if file.size is not None else total
         check_space(part.parent, max(0, (limit or 0) - start))
         _remember(part, url, response)
-        _receive(response, file, part, start, limit)
+        _receive(response, file, part, start, limit, Pace(deadline))
 
 
 def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) -> int | None:
@@ -91,8 +123,10 @@ def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) 
     raise CutError(f"HTTP {status} {response.reason_phrase}".strip(), _retry_after(response))
 
 
-def _receive(response: httpx.Response, file: RemoteFile, part: Path, start: int, limit: int | None) -> None:
-    """Write the body behind the first `start` bytes; never more than one block beyond `limit`."""
+def _receive(
+    response: httpx.Response, file: RemoteFile, part: Path, start: int, limit: int | None, pace: Pace
+) -> None:
+    """Write the body behind the first `start` bytes; never more than one block beyond `limit` or what is accepted."""
     # iter_raw without a chunk size hands over every byte that came before a cut; with one, the tail is lost. Servers
     # that name a .gz file `Content-Encoding: gzip` mean the file itself, so those are taken raw as well.
     encoding = response.headers.get("Content-Encoding", "identity").lower()
@@ -107,10 +141,16 @@ def _receive(response: httpx.Response, file: RemoteFile, part: Path, start: int,
             target.write(block)
             start += len(block)
             advance(len(block))
+            pace.add(len(block))
+            if start > (file.size or file.most):
+                break
             if limit is not None and start > limit and not encoded:
                 break
         target.flush()
         os.fsync(target.fileno())
+    if file.size is None and start > file.most:
+        forget(part)
+        raise SourceError(f"sends more than the {file.most:,} bytes that are accepted")
     if limit is not None and start < limit and not encoded:
         raise CutError(f"the connection ended after {start:,} of {limit:,} bytes")
 
@@ -139,7 +179,13 @@ def _noted(part: Path) -> dict:
 
 def _validator(part: Path) -> str | None:
     """What names the version that `part` is of: a strong entity tag, else the date of last change."""
-    return _noted(part).get("validator")
+    validator = _noted(part).get("validator")
+    return validator if isinstance(validator, str) and _sendable(validator) else None
+
+
+def _sendable(header: str) -> bool:
+    """Whether a value can be sent back as a header: servers send bytes of any kind."""
+    return header.isascii() and header.isprintable() and 0 < len(header) <= 1024
 
 
 def _remember(part: Path, url: str, response: httpx.Response) -> None:
@@ -158,23 +204,28 @@ def _announced(response: httpx.Response, start: int) -> int | None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return None
     length = response.headers.get("Content-Length", "")
-    return start + int(length) if length.isdigit() else _content_range(response)[1]
+    size = _count(length)
+    return start + size if size is not None else _content_range(response)[1]
+
+
+def _count(text: str) -> int | None:
+    """A number of bytes as headers spell it; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
     """First byte and total of `Content-Range: bytes 5-9/10` or `bytes */10`; None for what is not told."""
     span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    first = span.partition("-")[0].strip()
-    return (int(first) if first.isdigit() else None), (int(total) if total.isdigit() else None)
+    return _count(span.partition("-")[0].strip()), _count(total.strip())
 
 
 def _retry_after(response: httpx.Response) -> float:
     value = response.headers.get("Retry-After", "")
-    if value.isdigit():
-        return min(float(value), LONGEST_REST)
+    if value.isascii() and value.isdigit():
+        return min(float(value[:18]), LONGEST_REST)
     try:
         return min(max(0.0, parsedate_to_datetime(value).timestamp() - time.time()), LONGEST_REST)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
 
 
