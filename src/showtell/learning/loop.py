@@ -290,12 +290,10 @@ def build_scaler(params: LoopParams) -> torch.amp.GradScaler:
 def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
     """The norm of the gradients; of those that are clipped by value, afterwards."""
     learning = [p for p in task.parameters() if p.grad is not None]
-    if params.clip_at is None:
-        return
-    if params.clip == "value":
+    if params.clip == "value" and params.clip_at is not None:
         nn.utils.clip_grad_value_(learning, params.clip_at)
     norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-    if params.clip == "norm":
+    if params.clip == "norm" and params.clip_at is not None:
         nn.utils.clip_grads_with_norm_(learning, params.clip_at, norm)
     return norm
 
