@@ -52,7 +52,8 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", "oversized")
             if max(image.size) > MAX_SIDE:
-                raise ImageError(f"{image.width} x {image.height} pixels, a side of more than {MAX_SIDE:,}", "oversized")
+                size = f"{image.width} x {image.height} pixels"
+                raise ImageError(f"{size}, a side of more than {MAX_SIDE:,}", "oversized")
             image.load()
         except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError):
             raise
