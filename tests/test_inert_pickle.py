@@ -47,6 +47,7 @@ def test_a_whole_module_becomes_its_state_dict(tmp_path, modern):
 def test_state_dicts_views_and_types_come_back(tmp_path, modern):
     base = torch.arange(12.0)
     content = OrderedDict(part=base.view(3, 4)[1:, ::2], half=base.half(), ints=base.long(), none=base[:0])
+    content._metadata = {"version": 1}  # as that of a state dict
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=modern)
     found = read_checkpoint(tmp_path / "x.pth")
     for name, tensor in content.items():

@@ -11,6 +11,7 @@ from showtell.core import errors
 # Name, the module that has `add_arguments(parser)` and `run(args) -> exit status`, and what it does.
 COMMANDS = {
     "caption": ("showtell.commands.caption", "describe photographs"),
+    "convert": ("showtell.commands.convert", "write a bundle from a checkpoint of a well-known tutorial"),
     "describe": ("showtell.commands.describe", "write alt text for folders of pictures"),
     "demo": ("showtell.commands.demo", "describe photographs on a page in the browser"),
     "import": ("showtell.commands.import_", "look at your own pictures and captions, and train on them"),

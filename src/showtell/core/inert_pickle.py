@@ -101,8 +101,15 @@ def _rebuild_parameter(data: Any, *rest: Any) -> Any:
     return data
 
 
-def _empty_dictionary(*items: Any) -> dict[Any, Any]:
-    return dict(*items) if items and isinstance(items[0], list | tuple | dict) else {}
+class _Dictionary(dict):
+    """In place of an OrderedDict; a state dict's has attributes of its own, which say nothing about weights."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _dictionary(*items: Any) -> _Dictionary:
+    return _Dictionary(*items) if items and isinstance(items[0], list | tuple | dict) else _Dictionary()
 
 
 class _Plain:
@@ -126,7 +133,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch.nn.parameter", "Parameter"): _rebuild_parameter,
     ("torch", "Size"): lambda sizes=(): tuple(sizes),
-    ("collections", "OrderedDict"): _empty_dictionary,
+    ("collections", "OrderedDict"): _dictionary,
 }
 
 

@@ -1,0 +1,33 @@
+"""`showtell convert`: a bundle from what the best-known PyTorch tutorials save."""
+
+import argparse
+from pathlib import Path
+
+from showtell.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a bundle from a checkpoint of the show-attend-tell tutorial and its WORDMAP, or from encoder, decoder "
+        "and vocabulary of the first tutorial. Nothing in those files is run."
+    )
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="CHECKPOINT WORDMAP OUT, or ENCODER DECODER VOCABULARY OUT"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    if len(args.files) not in (3, 4):
+        raise UserError("convert takes CHECKPOINT WORDMAP OUT, or ENCODER DECODER VOCABULARY OUT")
+    *sources, out = args.files
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists already; name a folder that does not")
+    from showtell.generation.bundle import save_model, serve_model  # imports torch
+    from showtell.generation.conversion import convert_attend, convert_inject
+
+    model, search = convert_attend(*sources) if len(sources) == 2 else convert_inject(*sources)
+    save_model(model, out, {"converted_from": sources[0].name})
+    serve_model(out, out, search, scores={})
+    print(f"{out}: {model.encoder.name}, {model.params.kind} decoder, {len(model.vocabulary):,} words")
+    print(f"next: showtell caption --model {out} PHOTO")
+    return 0

@@ -1,0 +1,82 @@
+"""`showtell convert`: models of the tutorials say what the tutorials' own functions say, and nothing in a file runs."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+import tutorial_models as tutorials
+from PIL import Image
+
+from showtell.commands import cli
+from showtell.core.errors import UserError
+from showtell.generation.captioner import Captioner
+
+
+def convert(*files) -> int:
+    return cli.dispatch(["convert", *map(str, files)])
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Pictures of the models' own sizes: enlarging and reducing is each library's own."""
+    def make(size: int):
+        paths = []
+        for number in range(4):
+            rng = np.random.default_rng(number)
+            soft = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize((size, size))
+            paths.append(tmp_path / f"{size}-{number}.png")
+            soft.save(paths[-1])
+        return paths
+
+    return make
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_show_attend_and_tell_says_what_its_own_beam_search_says(tmp_path, photos, modern):
+    checkpoint, wordmap = tutorials.save_attend(tmp_path, seed=3, modern=modern)
+    assert convert(checkpoint, wordmap, tmp_path / "model") == 0
+    captioner = Captioner.load(tmp_path / "model")
+    expected = [tutorials.attend_caption(3, path) for path in photos(256)]
+    assert [caption.words for caption in captioner.caption(photos(256))] == expected
+    assert len({tuple(words) for words in expected}) > 1, "the oracle must depend on the picture"
+
+
+def test_the_first_tutorial_says_what_its_own_sampling_says(tmp_path, photos):
+    assert convert(*tutorials.save_inject(tmp_path, seed=1), tmp_path / "model") == 0
+    expected = [tutorials.inject_caption(1, path) for path in photos(224)]
+    assert [caption.words for caption in Captioner.load(tmp_path / "model").caption(photos(224))] == expected
+    assert any(expected)
+
+
+class Hostile:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(tmp_path):
+    checkpoint, wordmap = tutorials.save_attend(tmp_path)
+    torch.save({"encoder": Hostile(tmp_path / "ran"), "decoder": Hostile(tmp_path / "ran")}, checkpoint)
+    with pytest.raises(UserError, match=r"BEST_checkpoint.pth.tar holds no ResNet that the tutorials use"):
+        convert(checkpoint, wordmap, tmp_path / "model")
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "model").exists()
+
+
+def test_words_that_do_not_fit_are_refused(tmp_path):
+    checkpoint, wordmap = tutorials.save_attend(tmp_path)
+    wordmap.write_text('{"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "a": 4}')
+    with pytest.raises(UserError, match="is of 14 words, the map of words has 5"):
+        convert(checkpoint, wordmap, tmp_path / "model")
+    wordmap.write_text('{"<pad>": 0, "a": 4}')
+    with pytest.raises(UserError, match="do not have the numbers 0 to 1, one each"):
+        convert(checkpoint, wordmap, tmp_path / "model")
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        convert("a", "b", tmp_path / "model")
