@@ -81,6 +81,8 @@ def test_a_refusal_names_the_file_that_was_to_be_written(owner, name, tmp_path, 
         raise OSError(errno.EROFS, "Read-only file system", None if isinstance(path, int) else str(path))
 
     monkeypatch.setattr(owner, name, refuse)
+    if name == "touch":  # what may not be made may not be removed either
+        monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(OSError) as told:
         write_json(tmp_path / "a.json", 1)
     assert re.fullmatch(r"\S*/a\.json: read-only file system; .*", explained(told.value))

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def atomic(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         flush(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or in a folder that may not be written, which was told above
+            temporary.unlink()
 
 
 @contextmanager
@@ -184,8 +185,9 @@ def move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         temporary = _own_name(target)
-        shutil.move(source, temporary)
-        os.replace(temporary, target)
+        with naming(target, temporary):
+            shutil.move(source, temporary)
+            os.replace(temporary, target)
     flush(target.parent)
 
 
@@ -201,7 +203,8 @@ def link(source: Path, target: Path) -> None:
             os.replace(temporary, target)
         flush(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or in a folder that may not be written, which was told above
+            temporary.unlink()
 
 
 def _linked(source: Path, target: Path) -> None:
