@@ -271,7 +271,7 @@ def test_systems_without_attention_go_through_every_stage(name, pipeline, copy_p
     with inside(ROOT):
         overlay = recipe.merged([name, "small"])
     overlay["decoder"] |= {"hidden": 8} | ({"embedding": 8} if overlay["decoder"]["embedding"] else {})
-    overlay = {key: overlay[key] for key in ("encoder", "decoder", "train", "finetune", "beam")}
+    overlay = {key: overlay[key] for key in ("encoder", "decoder", "learning", "train", "finetune", "beam")}
     short = {"train": overlay["train"]["epochs"] and 1, "finetune": overlay["finetune"]["epochs"] and 1}
     for section, epochs in short.items():
         overlay[section] |= {"epochs": epochs, "images_per_update": 8}
