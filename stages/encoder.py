@@ -10,7 +10,8 @@ from showtell.data.store import RowReader
 from showtell.data.vocabulary import Vocabulary
 from showtell.encoders.detection import DetectionParams
 from showtell.encoders.features import encoder_transform, save_encoder
-from showtell.encoders.network import EncoderParams, build_encoder
+from showtell.encoders.network import build_encoder
+from showtell.encoders.settings import EncoderParams
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
 from showtell.learning.pretraining import PretrainParams, pretrain

@@ -11,11 +11,14 @@ from showtell.data.datasets.picture_files import Pictures
 from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
 from showtell.data.transform import ResizeParams, Transform
 from showtell.data.vocabulary import Vocabulary
+from showtell.encoders.settings import EncoderParams, image_statistics
 
 
 def main() -> str:
-    params = load(ResizeParams)
-    transform = Transform(params.size, params.fit)
+    params, encoder = load(ResizeParams), load(EncoderParams)
+    # Of the encoder only name and weights count here, so dvc.yaml names those alone.
+    made_with = image_statistics(encoder).filter if params.filter == "auto" else params.filter
+    transform = Transform(params.size, params.fit, made_with)
     images = {split: listed(iter_captions(paths.split_json(split))) for split in paths.SPLITS}
     pictures = Pictures.open(paths.IMAGES_RAW)
     identity = [pictures.fingerprint, *(one.captions for one in images.values())]

@@ -26,7 +26,7 @@ SECTIONS = {
     "custom": "showtell.data.datasets.custom:CustomParams",
     "vocab": "showtell.data.vocabulary:VocabParams",
     "resize": "showtell.data.transform:ResizeParams",
-    "encoder": "showtell.encoders.network:EncoderParams",
+    "encoder": "showtell.encoders.settings:EncoderParams",
     "detection": "showtell.encoders.detection:DetectionParams",
     "pretrain": "showtell.learning.pretraining:PretrainParams",
     "decoder": "showtell.decoders:DecoderParams",

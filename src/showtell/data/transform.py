@@ -25,11 +25,13 @@ MAX_SIDE = 65_535  # pixels; no JPEG is longer, and what is has no shape left in
 BAND = 4_000_000  # pixels converted at a time: what the rarer kinds need beside the picture stays small
 
 Fit = Literal["stretch", "crop"]
+Filter = Literal["bilinear", "bicubic"]
 
 
 class ResizeParams(Section):
     size: int = Field(ge=16, le=2048, description="pixels, height and width of every stored image")
     fit: Fit = Field(description="stretch: the whole picture, squeezed | crop: shorter side to size, the middle kept")
+    filter: Literal["auto", "bilinear", "bicubic"] = Field(description="auto: what the encoder's weights were made with")
     broken: Literal["error", "skip"] = Field(description="unreadable pictures: stop and list them | leave them out")
 
 
@@ -164,15 +166,16 @@ def load_image(source: bytes | Path | str | BinaryIO | Image.Image | np.ndarray)
 
 @dataclass(frozen=True)
 class Transform:
-    """RGB picture of any shape -> uint8 (3, size, size), by torch's antialiased bilinear filter for bytes.
+    """RGB picture of any shape -> uint8 (3, size, size), by torch's antialiased filters for bytes.
 
-    That filter gives what Pillow's and torchvision's antialiased bilinear give, within one level of 255, in a third of
-    the time. `stretch` squeezes the whole picture into the square, as the show-attend-tell tutorials do, so that
+    They give what Pillow's and torchvision's antialiased filters of the same names give, within one level of 255
+    (bicubic: two), in a third of the time. `stretch` squeezes the whole picture into the square, as the show-attend-tell tutorials do, so that
     nothing that a caption may name is cut off; `crop` keeps proportions and the middle.
     """
 
     size: int
     fit: Fit
+    filter: Filter = "bilinear"
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         if self.fit == "crop":
@@ -183,7 +186,7 @@ class Transform:
         pixels = torch.frombuffer(bytearray(image.tobytes("raw", "RGBX")), dtype=torch.uint8)
         pixels = pixels.view(1, image.height, image.width, 4).permute(0, 3, 1, 2)  # (1, channel, height, width)
         size = (self.size, self.size)
-        square = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+        square = torch.nn.functional.interpolate(pixels, size=size, mode=self.filter, antialias=True)
         return square[0, :3].contiguous().numpy()
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,11 +7,10 @@ subclass of `Backbone` with a function `build`, and an entry in `LIBRARIES` of `
 from abc import ABC, abstractmethod
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
-Filter = Literal["bilinear", "bicubic"]
+from showtell.data.transform import Filter
 
 
 @dataclass(frozen=True)

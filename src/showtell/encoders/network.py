@@ -11,41 +11,20 @@ from math import isqrt
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint
-from showtell.core.params import Section
-from showtell.core.precision import Precision
 from showtell.core.progress import log
-from showtell.encoders import timm_backbone, torchvision_backbone
+from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
 from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.settings import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
 Build = Callable[[str, str, str, str | None, int], tuple[Backbone, ImageStatistics]]
 # `build(name, weights, output, node, size)` of each library by the prefix of its names.
-LIBRARIES: dict[str, Build] = {timm_backbone.PREFIX: timm_backbone.build, "": torchvision_backbone.build}
-
-
-class EncoderParams(Section):
-    """Which network looks at the images, and which of its activations the decoder sees."""
-
-    name: str = Field(description="a classification model of torchvision.models, or timm/NAME")
-    weights: str = Field(description="DEFAULT, a name of published weights, scenes, none, or a path to a state dict")
-    output: Literal["grid", "pooled", "hidden"] = Field(description="what the decoder gets of an image")
-    node: str | None = Field(description="layer whose output is the grid; null: the last map before the classifier")
-    crop: int | None = Field(ge=16, le=2048, description="pixels: it sees this square of the middle; null: all")
-    precision: Precision = Field(description="arithmetic of the frozen encoder")
-
-    @field_validator("crop")
-    @classmethod
-    def _no_cropped_grid(cls, crop: int | None, info: ValidationInfo) -> int | None:
-        if crop is not None and info.data.get("output") == "grid":
-            raise PydanticCustomError("grid", "a grid's cells stand for places in the whole picture; set it to null")
-        return crop
+LIBRARIES: dict[str, Build] = {timm_names.PREFIX: timm_backbone.build, "": torchvision_backbone.build}
 
 
 class Encoder(nn.Module):

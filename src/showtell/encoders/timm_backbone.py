@@ -1,13 +1,11 @@
 """timm's networks up to one of their maps, `encoder.name: timm/NAME`: CNNs, vision transformers, hybrids.
 
 timm brings maps of any network into one form (`forward_intermediates`): channels-last maps are turned, class and
-register tokens left out. How pictures have to be (mean, deviation, filter, size) is in its own table, `PretrainedCfg`.
+register tokens left out.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,9 +14,9 @@ from torch import Tensor, nn
 from showtell.core.errors import UserError
 from showtell.core.progress import log
 from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.weights import SUFFIXES, is_state_dict, read_state
 
-PREFIX = "timm/"
 # What networks say, each in its own way, that cannot do what is asked: leave out a head, norm a map, take another size.
 _REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError)
 
@@ -77,52 +75,9 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
     return _up_to(network.eval(), name, output, node, size), image_statistics(name, weights)
 
 
-def image_statistics(name: str, weights: str) -> ImageStatistics:
-    """The pictures that these weights were made for; nothing is read or downloaded."""
-    config = _timm().get_pretrained_cfg(full_name(name, weights))
-    filter_ = "bilinear" if config.interpolation in ("bilinear", "random") else "bicubic"
-    return ImageStatistics(tuple(config.mean), tuple(config.std), filter_, config.input_size[1])
-
-
-def licence(name: str) -> str:
-    """Of the weights that `DEFAULT` gives; empty where timm does not know it."""
-    return _timm().get_pretrained_cfg(name.removeprefix(PREFIX)).license or ""
-
-
-def full_name(name: str, weights: str) -> str:
-    """timm's name of network and weights, NAME or NAME.TAG; `UserError` for what it does not know."""
-    timm, asked = _timm(), name.removeprefix(PREFIX)
-    network, _, tag = asked.partition(".")
-    if not timm.is_model(network):
-        near = difflib.get_close_matches(network, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`showtell encoders` lists what there is"
-        raise UserError(f"encoder.name = {name!r}: timm has no network {network!r}; {hint}")
-    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{network}.*")]
-    if tag and tag not in tags:
-        raise UserError(f"encoder.name = {name!r}: its weights are {', '.join(tags) or 'none'}")
-    if weights in ("none", "DEFAULT") or weights.endswith(SUFFIXES):
-        if weights == "DEFAULT" and not tags:
-            raise UserError(f"encoder.weights = 'DEFAULT': timm has no weights of {network}; none, or a file")
-        return asked
-    if weights not in tags or tag not in ("", weights):
-        known = ", ".join([tag] if tag else tags)
-        raise UserError(
-            f"encoder.weights = {weights!r}: {network} knows DEFAULT, {known}, none, or a .pth or .safetensors file"
-        )
-    return f"{network}.{weights}"
-
-
-def _timm() -> ModuleType:
-    try:
-        import timm  # late: it takes seconds
-    except ImportError:
-        raise UserError("encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'") from None
-    return timm
-
-
 def _network(full: str, size: int, classes: int, **more: Any) -> nn.Module:
     """`full` for pictures of `size` pixels, with weights drawn at random unless `more` says otherwise."""
-    timm = _timm()
+    timm = timm_package()
     config = timm.get_pretrained_cfg(full)
     if not config.fixed_input_size:
         return timm.create_model(full, num_classes=classes, **more)
@@ -139,7 +94,7 @@ def _network(full: str, size: int, classes: int, **more: Any) -> nn.Module:
 
 def _from_hub(full: str, size: int) -> nn.Module:
     """The network with its published weights, as timm itself loads them."""
-    config = _timm().get_pretrained_cfg(full)
+    config = timm_package().get_pretrained_cfg(full)
     for note in config.notes or ():
         log(f"timm on {full}: {note}")
     try:
@@ -173,7 +128,7 @@ def _from_file(full: str, size: int, weights: str) -> nn.Module:
 
 def _classes(full: str, state: Mapping[str, Tensor]) -> list[int]:
     """How many classes the file's classifier may have: what it says, what timm's table says, or it has none."""
-    config = _timm().get_pretrained_cfg(full)
+    config = timm_package().get_pretrained_cfg(full)
     names = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
     rows = [len(state[f"{name}.weight"]) for name in names if f"{name}.weight" in state]
     return list(dict.fromkeys([*(rows or [config.num_classes]), 0]))
@@ -206,8 +161,8 @@ def _up_to(network: nn.Module, name: str, output: str, node: str | None, size: i
         if last[0].numel() > network.num_features:  # more than one cell
             _drop_head(network)
             return TimmBackbone(network, None, size, channels_last=channels_last)
-    elif layers:
-        return _tokens(network, len(layers) - 1, size)
+    elif layers and (backbone := _tokens(network, len(layers) - 1, size)):
+        return backbone
     for index in reversed(range(len(layers) - 1)):
         with torch.no_grad():
             (x,) = network.forward_intermediates(probe, indices=[index], intermediates_only=True)
@@ -233,18 +188,22 @@ def _at(network: nn.Module, layers: list[str], index: int, size: int) -> TimmBac
     return TimmBackbone(network, layers[index], size, index)
 
 
-def _tokens(network: nn.Module, index: int, size: int) -> TimmBackbone:
-    """A transformer's last tokens but for class and registers, under its final norm where that is allowed."""
-    _drop_head(network)
+def _tokens(network: nn.Module, index: int, size: int) -> TimmBackbone | None:
+    """A transformer's last tokens but for class and registers, under its final norm where that is allowed.
+
+    None where they are a single one, or no map at all.
+    """
     for norm in (True, False):
         backbone = TimmBackbone(network, None, size, index, norm)
         try:
             with torch.no_grad():
-                backbone(torch.zeros(1, 3, size, size))
+                cells = backbone(torch.zeros(1, 3, size, size)).shape[1]
         except _REFUSALS:
             continue
-        return backbone
-    raise UserError("this network of timm gives no map of its tokens; use hidden (encoder.output)")
+        if cells > 1:
+            _drop_head(network)
+            return backbone
+    return None
 
 
 def _drop_head(network: nn.Module) -> None:

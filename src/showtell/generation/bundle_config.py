@@ -1,12 +1,13 @@
 """What `config.json` of a bundle may say, checked before anything is built."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from showtell.core.errors import UserError
 from showtell.core.precision import Precision
 from showtell.core.terminal import one_line
+from showtell.data.transform import Filter, Fit
 from showtell.decoders import DecoderParams
 from showtell.generation.search_params import SearchParams
 
@@ -23,7 +24,8 @@ class DetectorConfig(_Part):
 
 class TransformConfig(_Part):
     size: int = Field(ge=16, le=2048)
-    fit: Literal["stretch", "crop"]
+    fit: Fit
+    filter: Filter
 
 
 class BundleConfig(_Part):

@@ -1,0 +1,35 @@
+"""Which encoder, and the pictures that its weights were made for, asked before there is one."""
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from showtell.core.params import Section
+from showtell.core.precision import Precision
+from showtell.encoders import timm_names, weights
+from showtell.encoders.backbone import ImageStatistics
+
+
+class EncoderParams(Section):
+    """Which network looks at the images, and which of its activations the decoder sees."""
+
+    name: str = Field(description="a classification model of torchvision.models, or timm/NAME")
+    weights: str = Field(description="DEFAULT, a name of published weights, scenes, none, or a path to a state dict")
+    output: Literal["grid", "pooled", "hidden"] = Field(description="what the decoder gets of an image")
+    node: str | None = Field(description="layer whose output is the grid; null: the last map before the classifier")
+    crop: int | None = Field(ge=16, le=2048, description="pixels: it sees this square of the middle; null: all")
+    precision: Precision = Field(description="arithmetic of the frozen encoder")
+
+    @field_validator("crop")
+    @classmethod
+    def _no_cropped_grid(cls, crop: int | None, info: ValidationInfo) -> int | None:
+        if crop is not None and info.data.get("output") == "grid":
+            raise PydanticCustomError("grid", "a grid's cells stand for places in the whole picture; set it to null")
+        return crop
+
+
+def image_statistics(params: EncoderParams) -> ImageStatistics:
+    """Of the weights that `params` names; `UserError` for what nobody knows. Nothing is downloaded."""
+    library = timm_names if params.name.startswith(timm_names.PREFIX) else weights
+    return library.image_statistics(params.name, params.weights)

@@ -1,0 +1,54 @@
+"""What timm has and what it says of it: networks, weights, the pictures they were made for. Nothing is downloaded."""
+
+import difflib
+from types import ModuleType
+
+from showtell.core.errors import UserError
+from showtell.encoders.backbone import ImageStatistics
+from showtell.encoders.weights import SUFFIXES
+
+PREFIX = "timm/"
+
+
+def image_statistics(name: str, weights: str) -> ImageStatistics:
+    """The pictures that these weights were made for; nothing is read or downloaded."""
+    config = timm_package().get_pretrained_cfg(full_name(name, weights))
+    filter_ = "bilinear" if config.interpolation in ("bilinear", "random") else "bicubic"
+    return ImageStatistics(tuple(config.mean), tuple(config.std), filter_, config.input_size[1])
+
+
+def licence(name: str) -> str:
+    """Of the weights that `DEFAULT` gives; empty where timm does not know it."""
+    return timm_package().get_pretrained_cfg(name.removeprefix(PREFIX)).license or ""
+
+
+def full_name(name: str, weights: str) -> str:
+    """timm's name of network and weights, NAME or NAME.TAG; `UserError` for what it does not know."""
+    timm, asked = timm_package(), name.removeprefix(PREFIX)
+    network, _, tag = asked.partition(".")
+    if not timm.is_model(network):
+        near = difflib.get_close_matches(network, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`showtell encoders` lists what there is"
+        raise UserError(f"encoder.name = {name!r}: timm has no network {network!r}; {hint}")
+    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{network}.*")]
+    if tag and tag not in tags:
+        raise UserError(f"encoder.name = {name!r}: its weights are {', '.join(tags) or 'none'}")
+    if weights in ("none", "DEFAULT") or weights.endswith(SUFFIXES):
+        if weights == "DEFAULT" and not tags:
+            raise UserError(f"encoder.weights = 'DEFAULT': timm has no weights of {network}; none, or a file")
+        return asked
+    if weights not in tags or tag not in ("", weights):
+        known = ", ".join([tag] if tag else tags)
+        raise UserError(
+            f"encoder.weights = {weights!r}: {network} knows DEFAULT, {known}, none, or a .pth or .safetensors file"
+        )
+    return f"{network}.{weights}"
+
+
+def timm_package() -> ModuleType:
+    """timm; `UserError` where it is not installed."""
+    try:
+        import timm  # late: it takes seconds
+    except ImportError:
+        raise UserError("encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'") from None
+    return timm
