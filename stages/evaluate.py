@@ -9,7 +9,7 @@ from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
 from showtell.evaluation.attention_pictures import write_attention
 from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part, without_skipped
-from showtell.evaluation.known_objects import held_out_metrics
+from showtell.evaluation.known_objects import held_out_metrics, in_view
 from showtell.evaluation.report import write_report
 from showtell.evaluation.report.evaluated import read_curves, report_data
 from showtell.evaluation.summary import provenance, summary
@@ -23,9 +23,9 @@ def main() -> str | None:
     search = SearchParams.of(load(BeamWidth), load(SearchSection))
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
-    objects = read_json(paths.OBJECTS)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
     captioner, before = (Captioner(load_model(path), search) for path in (paths.FINETUNE_MODEL, paths.TRAIN_MODEL))
+    objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     tuned = evaluate(captioner, test, objects, meteor=is_main())
     frozen = evaluate(before, test, objects).metrics
     unseen = unseen_part(tuned, objects)

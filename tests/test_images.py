@@ -11,6 +11,7 @@ from PIL import Image
 
 from showtell.core.errors import UserError
 from showtell.data import transform as images
+from showtell.data.formats import SUFFIXES
 from showtell.data.transform import ImageError, Transform, load_image, open_image, orientation, to_rgb
 
 
@@ -189,3 +190,45 @@ def test_transforms_are_told_apart_and_come_back():
 def test_rgb_is_left_alone():
     image = photo()
     assert to_rgb(image) is image
+
+
+def png_of(width: int, height: int) -> bytes:
+    """The header of a PNG that claims this size, and nothing behind it."""
+    head = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    chunks = ((13, head), (0, b"IDAT"))
+    parts = (size.to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") for size, chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("size", [(1, 119_000_000), (70_000, 2), (20_000, 20_000)])
+def test_thin_and_huge_pictures_are_refused_before_they_are_decoded(size):
+    with pytest.raises(ImageError) as caught:
+        open_image(png_of(*size))
+    assert caught.value.kind == "oversized"
+
+
+def test_formats_that_run_other_programs_or_are_no_photographs_are_not_opened():
+    for content in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", b"\x00\x00\x01\x00\x01\x00"):
+        with pytest.raises(ImageError, match="not a picture of a format that is read"):
+            open_image(content)
+
+
+def test_every_format_that_is_read_has_endings_of_its_own_and_opens():
+    assert len(SUFFIXES) == len(set(SUFFIXES))
+    for name in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (20, 10), "red").save(buffer, name)
+        assert open_image(buffer.getvalue()).size == (20, 10)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "I;16", "I", "F"])
+def test_conversion_in_bands_gives_what_conversion_at_once_gives(mode, monkeypatch):
+    values = np.random.default_rng(1).integers(0, 256, (40, 30, 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    if mode in ("I;16", "I", "F"):
+        image = Image.fromarray((values[..., 0].astype(np.uint16) * 250)).convert(mode)
+    else:
+        image = image.convert(mode)
+    whole = np.asarray(to_rgb(image))
+    monkeypatch.setattr(images, "BAND", 100)
+    assert (np.asarray(to_rgb(image)) == whole).all()

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from showtell.core.errors import UserError
-from showtell.evaluation.known_objects import on_things
+from showtell.data.transform import Transform
+from showtell.evaluation.known_objects import in_view, on_things
 from showtell.generation.captioner import Caption
 from showtell.metrics.objects import Mention, Names, pointing
 from showtell.metrics.statements import (
@@ -144,3 +145,22 @@ def test_held_out_things_are_found_and_judged() -> None:
     assert outcome == {"a red dog": "right", "a dog": "partly", "a black dog": "wrong", "a field": "silent"}
     assert held_out_outcome(said("a dog"), images["1"], pairs) is None
     assert held_out_outcome(said("a ball"), images["2"], pairs) == "right"  # its setting is what is new
+
+
+def test_boxes_move_with_the_crop_that_the_model_sees() -> None:
+    """A wide picture of which the middle square is kept: what stood in its left quarter is cut off."""
+    things = [
+        {"kind": "dog", "colour": None, "box": [40, 0, 60, 50]},
+        {"kind": "cat", "colour": None, "box": [0, 0, 20, 50]},
+    ]
+    objects = {"names": {}, "images": {"1": {"size": [100, 50], "setting": None, "unseen": False, "objects": things}}}
+    assert in_view(objects, Transform(32, "stretch")) == objects
+    (image,) = in_view(objects, Transform(32, "crop"))["images"].values()
+    assert image["size"] == [50, 50]
+    assert [thing["box"] for thing in image["objects"]] == [[15, 0, 35, 50], [-25, 0, -5, 50]]
+    looked = np.zeros((1, 9))
+    looked[0, 4] = 1  # the middle cell
+    for kind, hits in (("dog", 1), ("cat", 0)):
+        found = pointing([Mention(kind, 0, 0)], looked, (3, 3), image["objects"], (50, 50))
+        assert (found.hits, found.mentions) == (hits, 1)
+    assert in_view({}, Transform(32, "crop")) == {}

@@ -87,7 +87,7 @@ def _files(argument: str, paths: Sequence[Path], otherwise: str) -> Iterator[Sou
             found.append(Source(str(path)))
     if other:
         why = ", ".join(f"{count} {reason}" for reason, count in other.most_common(MOST_REASONS))
-        log(f"{printable(argument)}: {other.total()} passed over: {printable(why)}")
+        log(f"{argument}: {other.total()} passed over: {why}")
     yield from found or [Source(argument, f"{argument}: {otherwise}")]
 
 

@@ -54,8 +54,7 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", "oversized")
             if max(image.size) > MAX_SIDE:
-                size = f"{image.width} x {image.height} pixels"
-                raise ImageError(f"{size}, a side of more than {MAX_SIDE:,}", "oversized")
+                raise ImageError(f"{image.width} x {image.height} pixels, a side above {MAX_SIDE:,}", "oversized")
             image.load()
         except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError):
             raise
@@ -178,16 +177,23 @@ class Transform:
     filter: Filter = "bilinear"
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        if self.fit == "crop":
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
+        view = self.view(*image.size)
+        if view != (0, 0, *image.size):
+            image = image.crop(view)
         # Four bytes a pixel are how Pillow holds RGB and what the filter likes best; the fourth goes nowhere.
         pixels = torch.frombuffer(bytearray(image.tobytes("raw", "RGBX")), dtype=torch.uint8)
         pixels = pixels.view(1, image.height, image.width, 4).permute(0, 3, 1, 2)  # (1, channel, height, width)
         size = (self.size, self.size)
         square = torch.nn.functional.interpolate(pixels, size=size, mode=self.filter, antialias=True)
         return square[0, :3].contiguous().numpy()
+
+    def view(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The part of a picture of this size that is kept: left, top, right, bottom, pixels."""
+        if self.fit == "stretch":
+            return 0, 0, width, height
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

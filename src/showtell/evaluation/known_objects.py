@@ -6,6 +6,7 @@ Every measure is kept as sums over images (`Measured`), so that it has a score a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from showtell.data.transform import Transform
 from showtell.generation.captioner import Caption
 from showtell.metrics.bootstrap import Measured, mean, ratio
 from showtell.metrics.objects import Mention, Names, chair_counts, kinds, pointing
@@ -26,6 +27,22 @@ KEYS = ("chair_i", "chair_s", "recall", "pointing", "pointing_chance", "colours_
 OUTCOMES = {outcome: f"held_out_{outcome}" for outcome in (RIGHT, PARTLY, WRONG, SILENT)}
 
 Captions = Mapping[Any, Caption]  # the best caption of each image, by image id
+
+
+def in_view(objects: Mapping[str, Any], transform: Transform) -> dict[str, Any]:
+    """`objects.json` with sizes and boxes of what the transform keeps of each picture, as attention maps see it.
+
+    A thing that is cut off keeps its kind, and its box then lies outside.
+    """
+    images = {}
+    for image_id, image in objects.get("images", {}).items():
+        left, top, right, bottom = transform.view(*image["size"])
+        moved = [
+            {**thing, "box": [x - shift for x, shift in zip(thing["box"], (left, top, left, top), strict=True)]}
+            for thing in image["objects"]
+        ]
+        images[image_id] = {**image, "size": [right - left, bottom - top], "objects": moved}
+    return {**objects, "images": images} if images else dict(objects)
 
 
 def on_things(best: Captions, objects: Mapping[str, Any]) -> dict[str, Measured]:
