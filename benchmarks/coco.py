@@ -29,8 +29,7 @@ from showtell.data.batches import Batch
 from showtell.data.datasets.coco import COCO
 from showtell.data.resizing import workers
 from showtell.encoders.features import row_shape
-from showtell.evaluation.judge import ALTERNATIVES
-from showtell.generation.captioner import Captioner
+from showtell.generation.captioner import Captioner, Encoded
 
 GROWTH = Path(__file__).resolve().parents[1] / "docs" / "growth.tsv"
 TRAIN, VAL, TEST = (COCO.counts[split] for split in ("train", "val", "test"))
@@ -87,7 +86,8 @@ def validated(updates: setting.Updates, captioner: Captioner, batch: Batch) -> N
     network = updates.network.eval()
     network.loss(batch)
     beam = setting.published("train").validation_beam
-    captioner.decode(network.features(batch.images), attention=False, beam=beam, length_penalty=0.0, block_ngrams=0)
+    encoded = Encoded((network.features(batch.images),), tuple(range(len(batch.images))))
+    captioner.decode(encoded, attention=False, beam=beam, length_penalty=0.0, block_ngrams=0)
     network.train()
 
 
@@ -97,7 +97,7 @@ def evaluated(sizes: setting.Sizes, images: int, rounds: int) -> Work:
     sweep = setting.published("sweep")
     encoding = once(lambda: captioner.encode(pictures), rounds) / images
     features = captioner.encode(pictures)
-    n_best = min(captioner.search.beam, ALTERNATIVES)
+    n_best = min(captioner.search.most, setting.published("evaluate").captions)
     generating = once(lambda: captioner.decode(features, n_best), rounds) / images
     each = [once(lambda b=b: captioner.decode(features, attention=False, beam=b), 1) / images for b in sweep.beams]
     swept = len(sweep.length_penalties) * sum(each)

@@ -1,5 +1,7 @@
 """evaluate: captions of test and what they are worth; the only stage that reads the test references."""
 
+from pathlib import Path
+
 from showtell.core import paths
 from showtell.core.files import read_json, write_json
 from showtell.core.params import load
@@ -20,19 +22,20 @@ from showtell.learning.curves import write_table
 
 
 def main() -> str | None:
-    search = SearchParams.of(load(BeamWidth), load(SearchSection))
+    search, params = SearchParams.of(load(BeamWidth), load(SearchSection)), load(EvaluateParams)
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
-    captioner, before = (Captioner(load_model(path), search) for path in (paths.FINETUNE_MODEL, paths.TRAIN_MODEL))
+    others = [load_model(Path(folder)) for folder in params.ensemble or []]
+    captioner = Captioner(load_model(paths.FINETUNE_MODEL), search, others)
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
-    tuned = evaluate(captioner, test, objects, meteor=is_main())
-    frozen = evaluate(before, test, objects).metrics
+    tuned = evaluate(captioner, test, objects, params.captions, meteor=is_main())
+    frozen = evaluate(Captioner(load_model(paths.TRAIN_MODEL), search), test, objects, n_best=1).metrics
     unseen = unseen_part(tuned, objects)
     swept = sweep(captioner, val, load(SweepParams))
     if not is_main():
         return None
-    serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics)
+    serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics, others)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(
         paths.METRICS / "evaluate.json",
@@ -45,7 +48,7 @@ def main() -> str | None:
     write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
-    write_attention(paths.ATTENTION, test, tuned.best, load(EvaluateParams).pictures)
+    write_attention(paths.ATTENTION, test, tuned.best, params.pictures)
     tables = {
         "intervals": intervals,
         "others": {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {}),

@@ -146,6 +146,12 @@ def test_attention_of_several_images_gets_their_names(caption, place):
         (["--n-best", 0], "n_best = 0: must be 1 to the width of the beam, 5"),
         (["--length-penalty", -1], "length_penalty = -1.0"),
         (["--length-penalty", "nan"], "length_penalty = nan"),
+        (["--temperature", 0.5], "temperature = 0.5: it does nothing with search.method beam"),
+        (["--method", "telepathy"], "method = 'telepathy'"),
+        (["--method", "sample", "--beam", 3], "beam = 3: it does nothing with search.method sample"),
+        (["--method", "diverse_beam", "--beam", 6, "--groups", 4], "beam = 6: cannot be cut"),
+        (["--method", "greedy", "--n-best", 2], "n_best = 2: must be 1 to 1 (greedy)"),
+        (["--min-length", 9], "max_length = 6: less than min_length, 9"),
         (["--attention", "out.txt"], "--attention out.txt"),
     ],
 )

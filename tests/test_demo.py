@@ -25,23 +25,23 @@ def write_picture(path, size=(90, 60)):
 
 def test_what_is_said_of_a_picture(tmp_path):
     path = write_picture(tmp_path / "a.png")
-    html = demo.describe(tiny_captioner(), str(path), 3)
-    best = tiny_captioner().caption([path], beam=3, max_length=30)[0]
+    html = demo.describe(tiny_captioner(), str(path), 3, {"beam": 3})
+    best = tiny_captioner().caption([path], beam=3)[0]
     assert html.count("<figure") == html.count("data:image/jpeg") == len(best.words)
     assert html.count("<tr>") == 1 + 3 and f"<td>{best.text}</td>" in html
-    assert demo.describe(tiny_captioner(), None, 3) == ""
+    assert demo.describe(tiny_captioner(), None, 3, {"beam": 3}) == ""
 
 
 def test_what_is_no_picture_or_too_much_is_told_by_its_name_alone(tmp_path, monkeypatch):
     broken = tmp_path / "<b>.jpg"
     broken.write_bytes(b"nothing")
-    told = demo.describe(tiny_captioner(), str(broken), 3)
+    told = demo.describe(tiny_captioner(), str(broken), 3, {"beam": 3})
     assert told.startswith('<p role="alert">') and "&lt;b&gt;.jpg" in told and str(tmp_path) not in told
     path = write_picture(tmp_path / "a.png")
     monkeypatch.setattr(demo, "LARGEST_PICTURE", 5000)
-    assert "megapixels" in demo.describe(tiny_captioner(), str(path), 3)
+    assert "megapixels" in demo.describe(tiny_captioner(), str(path), 3, {"beam": 3})
     monkeypatch.setattr(demo, "LARGEST_FILE", 100)
-    assert "more than 0 MB" in demo.describe(tiny_captioner(), str(path), 3)
+    assert "more than 0 MB" in demo.describe(tiny_captioner(), str(path), 3, {"beam": 3})
 
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):

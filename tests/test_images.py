@@ -226,7 +226,7 @@ def test_conversion_in_bands_gives_what_conversion_at_once_gives(mode, monkeypat
     values = np.random.default_rng(1).integers(0, 256, (40, 30, 4), dtype=np.uint8)
     image = Image.fromarray(values)
     if mode in ("I;16", "I", "F"):
-        image = Image.fromarray((values[..., 0].astype(np.uint16) * 250)).convert(mode)
+        image = Image.fromarray(values[..., 0].astype(np.uint16) * 250).convert(mode)
     else:
         image = image.convert(mode)
     whole = np.asarray(to_rgb(image))

@@ -58,6 +58,7 @@ def report_of(count, **changes):
         "curves": {"train": [{"epoch": e, "loss": 3 / e, "cider": e / 10} for e in (1, 2, 3)], "finetune": []},
         "sweep": [
             {
+                "method": f"beam {b}",
                 "beam": b,
                 "length_penalty": 0.0,
                 "cider": 0.7 + b / 100,

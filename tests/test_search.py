@@ -54,16 +54,17 @@ def random_logits(seed: int, images: int = 1, words: int = 6, sharpness: float =
 
 
 def found_by(
-    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), logit_bias: Tensor | None = None, **settings
+    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), logit_bias=None, names=None, **settings
 ) -> list[list[Hypothesis]]:
     """What `generate` finds with these settings over the plain ones."""
     params = PLAIN.override(**settings)
-    return generate(step, state, start, END, params, rules_of(params, suppressed, logit_bias), n_best)
+    return generate(step, state, start, END, params, rules_of(params, END, suppressed, logit_bias), n_best, names)
 
 
-def search(logits: Tensor, width: int, max_length: int, **options) -> list[list[Hypothesis]]:
+def search(logits: Tensor, width: int | None, max_length: int, **options) -> list[list[Hypothesis]]:
     start = torch.full((len(logits),), START)
-    return found_by(step, Table.of(logits), start, beam=width, max_length=max_length, **options)
+    beam = {} if width is None else {"beam": width}
+    return found_by(step, Table.of(logits), start, **beam, max_length=max_length, **options)
 
 
 def tutorial_search(logits: Tensor, width: int, max_length: int) -> tuple[list[int], float] | None:

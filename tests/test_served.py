@@ -21,7 +21,7 @@ from showtell.generation.search_params import PLAIN
 def photographs(pipeline, tmp_path_factory) -> dict[str, str]:
     """Test pictures as files, and what `evaluate` says of each."""
     folder = tmp_path_factory.mktemp("photographs")
-    said = {entry["image_id"]: entry["caption"] for entry in json.loads(hypotheses(pipeline).read_text())}
+    said = {str(entry["image_id"]): entry["caption"] for entry in json.loads(hypotheses(pipeline).read_text())}
     images = RowReader(pipeline / "data/images/test.h5", "images")
     for pixels, image_id in zip(images.rows(range(len(images))), images.ids, strict=True):
         Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{image_id}.png")
@@ -36,7 +36,7 @@ def test_evaluate_python_command_line_and_demo_say_the_same(pipeline, photograph
     expected = list(photographs.values())
     captioner = Captioner.load(pipeline / "data/model")
     assert [caption.text for caption in captioner.caption(photographs)] == expected
-    html = [demo.describe(captioner, path, captioner.search.beam) for path in photographs]
+    html = [demo.describe(captioner, path, *demo.asked(captioner, 2, "beam", 0.5, 1.0, 1.0, 0)) for path in photographs]
     assert [unescape(re.search(r"<td>(.*?)</td>", page)[1]) for page in html] == expected
     monkeypatch.chdir(pipeline)
     assert cli.dispatch(["caption", *photographs, "--json"]) == 0  # data/model is what it takes

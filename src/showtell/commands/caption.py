@@ -17,8 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything that decides what is said, and how it is shown."""
     parser.description = "Describe photographs: one line for each, `name: caption`."
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, a 'glob*', a URL or - (stdin)")
-    parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
-    parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions for each image (default 1)")
+    parser.add_argument(
+        "--model", type=Path, action="append", metavar="DIR",
+        help=f"default {MODEL}; several, of one vocabulary, speak together with the first one's settings",
+    )  # fmt: skip
+    parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions, or samples, for each image (1)")
     parser.add_argument("--attention", type=Path, metavar="OUT.png", help="draw where the model looked for each word")
     parser.add_argument("--head", type=int, metavar="N", help="draw one attention head, from 0, not the mean of all")
     parser.add_argument("--json", action="store_true", help="one JSON object for each image, one a line")
@@ -26,25 +29,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_search_arguments(parser)
 
 
+# The settings of the search by their names in params.yaml: type, what stands for the value in the help, and the help.
+SETTINGS: dict[str, tuple[type, str, str]] = {
+    "method": (str, "M", "how what is said next is chosen: greedy, beam, diverse_beam or sample"),
+    "beam": (int, "N", "beams kept; 1 is greedy"),
+    "min_length": (int, "N", "tokens at least, the end counted"),
+    "max_length": (int, "N", "tokens at most, the end counted"),
+    "length_penalty": (float, "P", "rank by logprob / length^P; 0: by logprob"),
+    "block_ngrams": (int, "N", "no n-gram of this size twice; 0: off"),
+    "detection_weight": (float, "W", "weight of words that are detected; 0: none"),
+    "groups": (int, "N", "diverse_beam: groups that the beam is cut into (as many as beams)"),
+    "diversity": (float, "D", "diverse_beam: nats that a word of an earlier group costs (0.5)"),
+    "temperature": (float, "T", "sample: log probabilities are divided by it (1)"),
+    "top_k": (int, "N", "sample: only the N likeliest words"),
+    "top_p": (float, "P", "sample: only the likeliest words that make this share of probability"),
+    "seed": (int, "N", "sample: another seed, other captions (0)"),
+    "precision": (str, "A", "arithmetic of the decoder: auto, fp32, bf16 or fp16"),
+}
+
+
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """The settings of the search, each with the name that it has in params.yaml. None: the model's own."""
-    group = parser.add_argument_group("search", "What is not given is as it was when the model was scored.")
-    group.add_argument("--beam", type=int, metavar="N", help="beams kept; 1 is greedy")
-    group.add_argument("--max-length", type=int, metavar="N", help="tokens at most, the end counted")
-    group.add_argument("--length-penalty", type=float, metavar="P", help="rank by logprob / length^P; 0: by logprob")
-    group.add_argument("--block-ngrams", type=int, metavar="N", help="no n-gram of this size twice; 0: off")
-    group.add_argument("--detection-weight", type=float, metavar="W", help="weight of words that are detected; 0: none")
+    """The settings of the search. None: the model's own."""
+    told = "What is not given is as it was when the model was scored; in brackets: what a new --method begins with."
+    group = parser.add_argument_group("search", told)
+    for name, (kind, value, text) in SETTINGS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=value, help=text)
     group.add_argument("--allow-unknown", action=argparse.BooleanOptionalAction, help="whether captions may hold <unk>")
-    group.add_argument("--precision", help="arithmetic of the decoder: auto, fp32, bf16 or fp16")
 
 
 def search_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given; `UserError` for one that is out of range."""
-    from showtell.generation.search_params import PLAIN, SearchParams
-
-    given = {name: getattr(args, name) for name in SearchParams.model_fields if getattr(args, name) is not None}
-    PLAIN.override(**given)
-    return given
+    """The settings that were given; whether they are in range, and fit the model's own, is the captioner's to say."""
+    names = (*SETTINGS, "allow_unknown")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--head {args.head}: it says what --attention draws, and needs that")
     from showtell.commands.caption_output import caption_photos  # imports torch
 
-    return 0 if caption_photos(args.model, sources, args.n_best, settings, drawings, args.json, args.head) else 1
+    models = args.model or [MODEL]
+    return 0 if caption_photos(models, sources, args.n_best, settings, drawings, args.json, args.head) else 1
 
 
 def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:

@@ -22,15 +22,16 @@ LARGEST = 1024  # pixels, the longer side of a picture that attention is drawn o
 
 
 def caption_photos(
-    folder: Path, sources: Sequence[Source], n_best: int, settings: Mapping[str, Any],
+    folders: Sequence[Path], sources: Sequence[Source], n_best: int, settings: Mapping[str, Any],
     drawings: Sequence[Path] | None, as_json: bool, head: int | None = None,
 ) -> bool:  # fmt: skip
     """Print the captions of `sources`, and draw them at the paths `drawings`; whether all of them could be read.
 
-    `settings` of the search replace those of the model in `folder`; `head`: the attention head to draw, else their
-    mean. What is wrong with a picture goes to stderr, and the others go on.
+    `settings` of the search replace those of the model in the first of `folders`; several models speak together.
+    `head`: the attention head to draw, else their mean. What is wrong with a picture goes to stderr, and the others go
+    on.
     """
-    captioner = Captioner.load(folder)
+    captioner = Captioner.load(*folders)
     captioner.show_head(head)
     captioner.search.override(**settings).check_n_best(n_best)
     read = _Pictures(sources, captioner.model.transform if drawings is not None else None)

@@ -4,10 +4,10 @@ import argparse
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from showtell.core.errors import UserError
 from showtell.core.paths import MODEL
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 20 << 20  # bytes of an upload
 LARGEST_PICTURE = 50_000_000  # pixels: more than telephones take; told from the file's head, before it is decoded
+CAPTIONS = 5  # shown where the model's own settings say nothing of a beam
+# The methods of generating, and which of the page's settings each reads.
+METHODS: dict[str, tuple[str, ...]] = {
+    "greedy": (), "beam": ("beam",), "diverse_beam": ("beam", "diversity"), "sample": ("temperature", "top_p", "seed"),
+}  # fmt: skip
 TILE = 176  # pixels, the longer side of a word's picture
 PACE = 0.32  # seconds from one word to the next
 
@@ -96,9 +101,10 @@ def _free_port() -> int:
 
 
 def build_page(captioner: "Captioner") -> "gradio.Blocks":
-    """The page: photograph and beam on the left, what is said on the right."""
+    """The page: photograph and settings on the left, what is said on the right."""
     import gradio
 
+    own = captioner.search
     with gradio.Blocks(title="Showtell", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gradio.Markdown("# Showtell\nDrop a photograph; see what the model says, and where it looked for every word.")
         with gradio.Row():
@@ -111,20 +117,44 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                     label="Photograph",
                     elem_id="photo",
                 )
-                width = min(captioner.search.beam, 10)
-                beam = gradio.Slider(1, 10, value=width, step=1, label="Beam width", elem_id="beam")
+                width = own.beam or CAPTIONS
+                beam = gradio.Slider(
+                    1, max(10, width), value=width, step=1, label="Beam width, or samples", elem_id="beam"
+                )
+                method = gradio.Dropdown(list(METHODS), value=own.method, label="Method", elem_id="method")
+                with gradio.Accordion("Settings of some methods", open=False):
+                    diversity = gradio.Slider(0, 3, value=own.diversity or 0.5, step=0.1, label="Diversity")
+                    temperature = gradio.Slider(0.1, 2, value=own.temperature or 1, step=0.1, label="Temperature")
+                    top_p = gradio.Slider(0.05, 1, value=own.top_p or 1, step=0.05, label="Top-p")
+                    seed = gradio.Number(value=own.seed or 0, precision=0, minimum=0, label="Seed")
             with gradio.Column(scale=3, min_width=320):
                 said = gradio.HTML(elem_id="said")
-        for event in (photo.change, beam.release):
+        knobs = (beam, method, diversity, temperature, top_p, seed)
+        for event in (photo.change, beam.release, *(knob.change for knob in knobs[1:])):
             event(
-                lambda path, width: describe(captioner, path, int(width)), [photo, beam], said,
+                lambda path, *values: describe(captioner, path, *asked(captioner, *values)), [photo, *knobs], said,
                 api_visibility="private", show_progress="minimal",
             )  # fmt: skip
     return page
 
 
-def describe(captioner: "Captioner", path: str | None, beam: int) -> str:
-    """HTML of what the model says of a picture: the caption word by word, each with its attention, and the beams."""
+def asked(
+    captioner: "Captioner", width: int, method: str, diversity: float, temperature: float, top_p: float, seed: int
+) -> tuple[int, dict[str, Any]]:
+    """How many captions are shown, and the settings of the search: those that `method` reads; the model's otherwise."""
+    values = {"beam": int(width), "diversity": diversity, "temperature": temperature, "top_p": top_p, "seed": int(seed)}
+    settings = {"method": method, **{key: values[key] for key in METHODS[method]}}
+    if method == "diverse_beam":
+        own = captioner.search.groups if captioner.search.method == method else None
+        settings["groups"] = own if own and int(width) % own == 0 else int(width)
+    return 1 if method == "greedy" else int(width), settings
+
+
+def describe(captioner: "Captioner", path: str | None, n_best: int, settings: Mapping[str, Any]) -> str:
+    """HTML of what the model says of a picture: the caption word by word, each with its attention; and `n_best` ones.
+
+    `settings` of the search replace the model's own.
+    """
     from showtell.data.transform import load_image
     from showtell.evaluation.attention_pictures import seen
 
@@ -133,10 +163,10 @@ def describe(captioner: "Captioner", path: str | None, beam: int) -> str:
     try:
         _check(Path(path))
         picture = load_image(path)
-        beams = captioner.n_best([picture], n_best=beam, beam=beam)[0]
+        beams = captioner.n_best([picture], n_best, **settings)[0]
     except UserError as error:
         return f'<p role="alert">{escape(str(error).replace(str(path), Path(path).name))}</p>'
-    picture = seen(picture, captioner.model.transform)
+    picture = seen(picture, captioner.model.transform).copy()
     picture.thumbnail((TILE, TILE))
     return f"{_caption(picture, beams[0])}{_beams(beams)}"
 

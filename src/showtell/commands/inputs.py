@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from showtell.core.errors import UserError
 from showtell.core.progress import log
-from showtell.core.terminal import printable
 from showtell.data.formats import SUFFIXES
 
 LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are about half of that

@@ -2,7 +2,7 @@
 
 from showtell.decoders.attention import AttentionDecoder
 from showtell.decoders.injection import InitInjectDecoder, PreInjectDecoder
-from showtell.decoders.interface import Decoded, Decoder, State
+from showtell.decoders.interface import Decoded, Decoder, DecoderStep, State
 from showtell.decoders.settings import DecoderParams
 from showtell.decoders.transformer import TransformerDecoder
 
@@ -19,4 +19,4 @@ def build_decoder(params: DecoderParams, channels: int, words: int) -> Decoder:
     return DECODERS[params.kind](params, channels, words)
 
 
-__all__ = ["DECODERS", "Decoded", "Decoder", "DecoderParams", "State", "build_decoder"]
+__all__ = ["DECODERS", "Decoded", "Decoder", "DecoderParams", "DecoderStep", "State", "build_decoder"]

@@ -14,23 +14,25 @@ from showtell.core.processes import all_gather
 from showtell.core.progress import track
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.evaluation.known_objects import KEYS, on_things
-from showtell.generation.captioner import Caption, Captioner
-from showtell.generation.search_params import SweepParams
+from showtell.generation.captioner import Caption, Captioner, Encoded
+from showtell.generation.search_params import MOST, SweepParams
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
 from showtell.metrics.bootstrap import Measured, intervals
+from showtell.metrics.diversity import diversity
 from showtell.metrics.ngrams import ORDER
 from showtell.metrics.protocol import KEYS as COCO
 from showtell.metrics.protocol import Protocol, Scores
 
 BATCH = 128  # images decoded side by side; bounds memory, changes no result
-ALTERNATIVES = 5  # beams of each test image that the report shows, at most
 
 
 class EvaluateParams(Section):
     """What `evaluate` shows."""
 
     pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
+    captions: int = Field(ge=1, le=MOST, description="captions generated of a test image; the first is judged")
+    ensemble: list[str] | None = Field(description="folders of models that speak together with the last; null: none")
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,20 @@ class Evaluation:
         ]
 
 
-def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Any]:
-    """Features of this process's share of the images, batch by batch in order."""
+def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Encoded]:
+    """This process's share of the images, encoded, batch by batch in order."""
     batches = every_image(data, BATCH)
     for batch in track(batches, "generate", total=len(batches)):
         yield captioner.encode(batch.images)
 
 
 def evaluate(
-    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], meteor: bool = False
+    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], n_best: int, meteor: bool = False
 ) -> Evaluation:
-    """Caption every image of `data` once and judge the captions; `objects` is `objects.json`."""
-    n_best = min(captioner.search.beam, ALTERNATIVES)
-    batches = [captioner.decode(features, n_best) for features in encoded(captioner, data)]
+    """Caption every image of `data` and judge the first of its `n_best` captions (fewer, where the search finds no
+    more); `objects` is `objects.json`."""
+    n_best = min(captioner.search.most, n_best)
+    batches = [captioner.decode(images, n_best) for images in encoded(captioner, data)]
     captions = [beams for batch in all_gather(batches) for beams in batch]
     return judge(data.entries, captions, objects, meteor)
 
@@ -125,39 +128,42 @@ def without_skipped(entries: Sequence[dict[str, Any]], skipped: Sequence[Mapping
 def describe(
     evaluation: Evaluation, captioner: Captioner, train: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | None]:
-    """What the model does: variety, copying, length, endings, and what it says and looks at that is (not) there."""
+    """What the model does: variety, copying, length, endings, how different an image's captions are, and what it says
+    and looks at that is (not) there."""
     habits = behaviour(
         [caption.words for caption in evaluation.best],
         (words for entry in train for words in entry["words"]),
         captioner.model.vocabulary.words,
         [not caption.finished for caption in evaluation.best],
     )
+    several = [[caption.words for caption in captions] for captions in evaluation.captions]
+    habits |= diversity(several, [entry["words"] for entry in evaluation.entries])
     return habits | {key: evaluation.metrics[key] for key in KEYS}
 
 
-def sweep(captioner: Captioner, data: CaptionedImages, params: SweepParams) -> list[dict[str, float]]:
-    """A row for each beam and length penalty: metrics on `data`, milliseconds an image (encoding included), and `best`
-    (1 for the greatest CIDEr-D). Every image is encoded once for all of them."""
-    settings = [(beam, penalty) for penalty in params.length_penalties for beam in params.beams]
-    texts: dict[tuple[int, float], list[list[str]]] = {setting: [] for setting in settings}
-    seconds = dict.fromkeys(settings, 0.0)
+def sweep(captioner: Captioner, data: CaptionedImages, params: SweepParams) -> list[dict[str, Any]]:
+    """A row for each decoding: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
+    greatest CIDEr-D). Every image is encoded once for all of them. `beam` is empty where a decoding has none."""
+    searches = params.settings(captioner.search)
+    captioners = [Captioner(captioner.model, search, captioner.models[1:]) for search in searches]
+    texts: list[list[list[str]]] = [[] for _ in searches]
+    seconds = [0.0] * len(searches)
     encoding, started = 0.0, time.perf_counter()
-    for features in encoded(captioner, data):
+    for images in encoded(captioner, data):
         encoding += time.perf_counter() - started
-        for beam, penalty in settings:
+        for number, one in enumerate(captioners):
             started = time.perf_counter()
-            found = captioner.decode(features, attention=False, beam=beam, length_penalty=penalty)
-            texts[beam, penalty].append([best.text for best, *_ in found])
-            seconds[beam, penalty] += time.perf_counter() - started
+            texts[number].append([best.text for best, *_ in one.decode(images, attention=False)])
+            seconds[number] += time.perf_counter() - started
         started = time.perf_counter()
     protocol = Protocol({entry["image_id"]: entry["references"] for entry in data.entries})
     rows = []
-    for beam, penalty in settings:
-        found = [text for batch in all_gather(texts[beam, penalty]) for text in batch]
+    for number, search in enumerate(searches):
+        found = [text for batch in all_gather(texts[number]) for text in batch]
         hypotheses = {e["image_id"]: text for e, text in zip(data.entries, found, strict=True)}
         scores = protocol.score(hypotheses, meteor=False).corpus
-        milliseconds = 1000 * (encoding + seconds[beam, penalty]) / len(data)
-        row = {"beam": beam, "length_penalty": penalty, "cider": scores["cider"], "bleu4": scores["bleu4"]}
-        rows.append({**row, "milliseconds": round(milliseconds, 2), "best": 0})
-    max(rows, key=lambda row: row["cider"])["best"] = 1
-    return rows
+        milliseconds = round(1000 * (encoding + seconds[number]) / len(data), 2)
+        settings = {"method": search.described(), "beam": search.beam, "length_penalty": search.length_penalty}
+        rows.append({**settings, "cider": scores["cider"], "bleu4": scores["bleu4"], "milliseconds": milliseconds})
+    best = max(rows, key=lambda row: row["cider"])
+    return [{**row, "best": int(row is best)} for row in rows]

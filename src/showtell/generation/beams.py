@@ -40,7 +40,7 @@ class Beams:
         logprobs = logprobs.unflatten(1, (groups, beams))  # (image, group, beam, word)
         words = logprobs.shape[3]
         totals = (self.logprob.unsqueeze(3) + logprobs).flatten(2)  # (image, group, beam x word)
-        place = self.choice(totals, logprobs)  # (image, group, beam)
+        place = self.choice(totals, logprobs, self.vacant)  # (image, group, beam)
         logprob, beam, word = totals.gather(2, place), place // words, place % words
         if logprob.isnan().any():  # NaN is greater than any number, so that it is always chosen
             raise UserError(
@@ -68,15 +68,16 @@ class Beams:
         self.vacant = self.vacant - ended.sum(2)
 
     def done(self, penalty: float, n_best: int) -> Tensor:
-        """Where no living beam can still be among the `n_best` of its group: bool (image,).
+        """Where no living beam can still be among the image's `n_best`, each group giving its share: bool (image,).
 
         A log probability only falls as a beam grows, and dividing it by the greatest length is the kindest.
         """
+        share = -(-n_best // self.choice.groups)
         best_possible_score = self.logprob.max(dim=2).values / self.max_length**penalty
         dead = (self.vacant == 0) | (best_possible_score == -torch.inf)
         scores = self.finished_logprob / self.finished_length**penalty
-        if n_best <= scores.shape[2]:
-            dead = dead | (best_possible_score <= scores.topk(n_best, dim=2).values[..., -1])
+        if share <= scores.shape[2]:
+            dead = dead | (best_possible_score <= scores.topk(share, dim=2).values[..., -1])
         return dead.all(dim=1)
 
     def retire(self, done: Tensor, going: Tensor) -> None:
@@ -92,9 +93,12 @@ class Beams:
         return *finished, self.tokens[row, :, :, 1:], self.logprob[row]
 
     def best(self, penalty: float, n_best: int) -> list[list[Hypothesis]]:
-        """The `n_best` best hypotheses of each image, best first."""
+        """The `n_best` best hypotheses of each image, best first; `UserError` for an image that has none."""
         rows = self._retired | {int(image): self._row(row) for row, image in enumerate(self.rows)}
-        return [self.choice.merged(_by_group(rows[image], penalty))[:n_best] for image in sorted(rows)]
+        found = [self.choice.merged(_by_group(rows[image], penalty))[:n_best] for image in sorted(rows)]
+        if not all(found):
+            raise UserError("the search finds nothing that may be said: the decoder gives every word probability 0")
+        return found
 
 
 def _by_group(row: tuple[Tensor, ...], penalty: float) -> list[list[Hypothesis]]:

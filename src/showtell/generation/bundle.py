@@ -5,7 +5,7 @@ params.yaml, no DVC. `train` and `finetune` write models; `evaluate` writes the 
 settings of the search that it was scored with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class Bundle(NamedTuple):
 
     model: Model
     search: SearchParams  # that the model was scored with; plain ones where it was not
+    others: tuple[Model, ...] = ()  # that were scored together with it
 
 
 def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
@@ -48,17 +49,38 @@ def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
     write_json(folder / CONFIG, {"format": FORMAT, **model.config(), "notes": notes})  # last: now the folder is whole
 
 
-def serve_model(source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None]) -> None:
-    """Write the bundle that is served: the model in `source` (linked, not copied), its settings and its scores."""
+def serve_model(
+    source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None], others: Sequence[Path] = ()
+) -> None:
+    """Write the bundle that is served: the model in `source` (linked, not copied), the settings of the search that it
+    was scored with and its scores; and the models in `others`, when it was scored together with them."""
+    names = [f"others/{number}" for number, _ in enumerate(others, start=1)]
+    for other, name in zip(others, names, strict=True):
+        _link_model(other, folder / name)
+    config = _link_model(source, folder)
+    more = {"others": names} if names else {}
+    write_json(folder / CONFIG, {**config, **more, "search": search.model_dump(), "scores": dict(scores)})
+
+
+def _link_model(source: Path, folder: Path) -> dict[str, Any]:
+    """A bundle of the model alone, as its own stage wrote it; returns its configuration."""
     for name in (WEIGHTS, VOCAB):
         link(source / name, folder / name)
     config = read_json(source / CONFIG)
-    write_json(folder / CONFIG, {**config, "search": search.model_dump(), "scores": dict(scores)})
+    alone = {key: value for key, value in config.items() if key not in ("search", "scores", "others")}
+    write_json(folder / CONFIG, alone)
+    return alone
 
 
 def load_bundle(folder: Path | str) -> Bundle:
     """The bundle in `folder`; `UserError` naming both sides when its parts do not belong together."""
     folder = Path(folder)
+    model, config = _read(folder)
+    others = tuple(_read(folder / name)[0] for name in config.others)
+    return Bundle(model, config.search or PLAIN, others)
+
+
+def _read(folder: Path) -> tuple[Model, BundleConfig]:
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} holds no model (no config.json); train one with `dvc repro`")
     config = checked_config(read_json(folder / CONFIG), str(folder / CONFIG))
@@ -66,13 +88,12 @@ def load_bundle(folder: Path | str) -> Bundle:
     if config.vocabulary != vocabulary.hash:
         trained = one_line(config.vocabulary)
         raise UserError(f"{folder}: trained with vocabulary {trained}, vocab.json is {vocabulary.hash}")
-    model = _built(config, vocabulary, folder)
-    return Bundle(model, config.search or PLAIN)
+    return _built(config, vocabulary, folder), config
 
 
 def load_model(folder: Path | str) -> Model:
-    """The model in `folder` alone."""
-    return load_bundle(folder).model
+    """The model in `folder` by itself, as it was before anyone scored it."""
+    return _read(Path(folder))[0]
 
 
 def _identity(vocabulary: Vocabulary, transform: Transform) -> str:

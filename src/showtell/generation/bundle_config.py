@@ -1,6 +1,6 @@
 """What `config.json` of a bundle may say, checked before anything is built."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -38,6 +38,7 @@ class BundleConfig(_Part):
     transform: TransformConfig
     precision: Precision
     vocabulary: str  # hash
+    others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = []  # folders of models that speak together with it
     search: SearchParams | None = None  # the settings that the model was scored with
     scores: dict[str, float | None] | None = None  # metrics on test with them, fractions; CIDEr-D unscaled
     notes: dict[str, JsonValue] = {}  # for people

@@ -1,21 +1,23 @@
 """What people use: photographs in, captions out, by a bundle that was loaded."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from showtell.core.errors import UserError
 from showtell.core.precision import autocast
 from showtell.data.transform import load_image
-from showtell.generation.bundle import load_bundle
+from showtell.generation.bundle import load_bundle, load_model
 from showtell.generation.choices import Hypothesis
-from showtell.generation.decoding import attention_of, search_captions
+from showtell.generation.decoding import attention_of, search_together
 from showtell.generation.model import Model
 from showtell.generation.pictures import Picture, as_picture, is_single
 from showtell.generation.search_params import PLAIN, SearchParams
@@ -40,20 +42,38 @@ class Caption:
     shift: float = 0.0
 
 
+class Encoded(NamedTuple):
+    """Images as a captioner's decoders see them."""
+
+    features: tuple[Tensor, ...]  # of each model, (image, ...)
+    names: tuple[int, ...]  # of each image, told from its pixels: with a seed they decide what is drawn
+
+
 class Captioner:
     """Describes images. `Captioner.load(folder).caption([path, ...])`.
 
     `search`: how, unless single settings are given with a call; `load` takes those that the model was scored with.
+    `others`: further models with the same vocabulary (an ensemble). Each sees the images in its own way, and a word's
+    log probability is the mean of theirs, normalised; attention is the first model's.
     """
 
-    def __init__(self, model: Model, search: SearchParams = PLAIN):
-        self.model, self.search = model, search
+    def __init__(self, model: Model, search: SearchParams = PLAIN, others: Sequence[Model] = ()):
+        self.model, self.search, self.models = model, search, (model, *others)
         self.head: int | None = None  # of the attention that captions carry; None: the mean of all heads
+        for other in others:
+            if other.vocabulary.hash != model.vocabulary.hash:
+                theirs, ours = other.vocabulary, model.vocabulary
+                raise UserError(
+                    f"models that speak together need one vocabulary: {ours.hash} has {len(ours)} words, {theirs.hash} "
+                    f"has {len(theirs)}"
+                )
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Captioner":
-        """The bundle in `folder`, with its settings; `UserError` when it is none or its parts do not fit."""
-        return cls(*load_bundle(folder))
+    def load(cls, folder: Path | str, *others: Path | str) -> "Captioner":
+        """The bundle in `folder`, with its settings, and the models of further ones; `UserError` when one is none, or
+        parts do not fit."""
+        bundle = load_bundle(folder)
+        return cls(bundle.model, bundle.search, [*bundle.others, *(load_model(other) for other in others)])
 
     def show_head(self, head: int | None) -> None:
         """Let captions carry the attention of one head, counted from 0, or (None) the mean of all.
@@ -76,7 +96,7 @@ class Captioner:
     def n_best(
         self, images: Iterable[Picture], n_best: int = 5, attention: bool = True, **settings: Any
     ) -> list[list[Caption]]:
-        """The `n_best` best captions of each image, best first; as `caption` otherwise."""
+        """The `n_best` best captions of each image, best first, or as many samples; as `caption` otherwise."""
         return list(self.stream(images, n_best, attention, **settings))
 
     def stream(
@@ -86,34 +106,61 @@ class Captioner:
         they may be more than the memory holds."""
         if is_single(images):
             raise UserError("caption takes several images: put a single one in a list, caption([image])")
-        squares = (self.model.transform(load_image(as_picture(image))) for image in images)
+        squares = (self._squares(load_image(as_picture(image))) for image in images)
         while batch := list(islice(squares, BATCH)):
-            yield from self.generate(torch.from_numpy(np.stack(batch)), n_best, attention, **settings)
+            pixels = [torch.from_numpy(np.stack(column)) for column in zip(*batch, strict=True)]
+            yield from self.decode(self.encode(*pixels), n_best, attention, **settings)
+
+    def _squares(self, picture: Image.Image) -> list[np.ndarray]:
+        """The picture through each model's transform."""
+        made = {transform: transform(picture) for transform in {model.transform for model in self.models}}
+        return [made[model.transform] for model in self.models]
 
     def generate(self, pixels: Tensor, n_best: int = 1, attention: bool = True, **settings: Any) -> list[list[Caption]]:
         """Captions of transformed images uint8 (image, 3, height, width)."""
         return self.decode(self.encode(pixels), n_best, attention, **settings)
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Transformed images uint8 (image, 3, height, width) -> features, for `decode`."""
-        return self.model.encode(pixels)
+    def encode(self, *pixels: Tensor) -> Encoded:
+        """Transformed images uint8 (image, 3, height, width), of each model or the same for all, for `decode`."""
+        if len(pixels) == 1:
+            pixels *= len(self.models)
+            for model in self.models:
+                if model.transform != self.model.transform:
+                    ours, theirs = self.model.transform, model.transform
+                    raise UserError(f"the models take different images: {ours.to_dict()} and {theirs.to_dict()}")
+        features = tuple(model.encode(own) for model, own in zip(self.models, pixels, strict=True))
+        return Encoded(features, tuple(map(_name, pixels[0].cpu().numpy())))
 
     @torch.inference_mode()
-    def decode(self, features: Tensor, n_best: int = 1, attention: bool = True, **settings: Any) -> list[list[Caption]]:
+    def decode(self, encoded: Encoded, n_best: int = 1, attention: bool = True, **settings: Any) -> list[list[Caption]]:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
-        search, decoder = self.search.override(**settings), self.model.decoder
+        search = self.search.override(**settings)
         search.check_n_best(n_best)
-        logit_bias = self.model.logit_bias(features, search.detection_weight)
+        features, decoders = encoded.features, [model.decoder for model in self.models]
+        logit_bias = self._logit_bias(features, search.detection_weight)
         with autocast(search.precision):
-            found = search_captions(decoder, features, search, n_best, logit_bias)
+            found = search_together(decoders, features, search, n_best, logit_bias, encoded.names)
             best = [first for first, *_ in found]
-            seen = attention_of(decoder, features, best, self.head) if attention else None
+            seen = attention_of(decoders[0], features[0], best, self.head) if attention else None
         return [
             [self._caption(h, seen[image] if seen and h is hypotheses[0] else None) for h in hypotheses]
             for image, hypotheses in enumerate(found)
         ]
 
+    def _logit_bias(self, features: Sequence[Tensor], weight: float) -> Tensor | None:
+        """The mean over the models of what their detectors add; a model without one adds nothing."""
+        found = [model.logit_bias(own, weight) for model, own in zip(self.models, features, strict=True)]
+        biases = [bias for bias in found if bias is not None]
+        if len(found) == 1 or not biases:
+            return found[0]
+        return torch.stack(biases).sum(dim=0) / len(found)
+
     def _caption(self, hypothesis: Hypothesis, attention: np.ndarray | None) -> Caption:
         h, vocabulary = hypothesis, self.model.vocabulary
         words, text = vocabulary.decode(h.tokens), vocabulary.caption(h.tokens)
         return Caption(text, words, h.logprob, h.score, h.finished, attention, self.model.encoder.shift)
+
+
+def _name(pixels: np.ndarray) -> int:
+    """A number that is an image's own, wherever and beside whatever it is described."""
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=7).digest())

@@ -1,15 +1,19 @@
 """How to choose what is said next among everything that may be: one function for each way to generate.
 
 An image's beams come in `groups` that are chosen one after the other, each of `width` beams; a plain beam search has
-one group. A new way to choose is a class here and a line in `choice_of`.
+one group, samples are groups of one beam. A new way to choose is a class here and a line in `choice_of`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from showtell.generation.rules import Rule, sampling_rules
 from showtell.generation.search_params import SearchParams
 
 
@@ -29,11 +33,12 @@ class Choice(Protocol):
     groups: int
     width: int
 
-    def __call__(self, totals: Tensor, logprobs: Tensor) -> Tensor:
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
         """Which continuations are kept: places in `totals`, the preferred first, (image, group, at most width).
 
         `totals` (image, group, beam x word): log probability of each continuation, what was said before included;
-        `logprobs` (image, group, beam, word): of its last word alone. -inf: must not be chosen.
+        `logprobs` (image, group, beam, word): of its last word alone; -inf: must not be chosen. `vacant` (image,
+        group): how many of those chosen will go on or finish, the first ones.
         """
         ...
 
@@ -54,7 +59,7 @@ class Beam:
     def __init__(self, width: int):
         self.width = width
 
-    def __call__(self, totals: Tensor, logprobs: Tensor) -> Tensor:
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
         return totals.topk(min(self.width, totals.shape[2]), dim=2).indices
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
@@ -64,6 +69,84 @@ class Beam:
         return self
 
 
-def choice_of(search: SearchParams) -> Choice:
-    """The way to choose that `search` asks for."""
-    return Beam(search.beam)
+class DiverseBeam:
+    """Beam searches of several groups, one after the other at every step: a word costs a group `diversity` (nats) for
+    each beam of an earlier group that says it at this step.
+
+    Vijayakumar et al., "Diverse Beam Search" (2016), section 4, with Hamming diversity. The cost decides what is kept;
+    log probabilities and scores are the model's own.
+    """
+
+    def __init__(self, width: int, groups: int, diversity: float):
+        self.width, self.groups, self.diversity = width // groups, groups, diversity
+
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
+        images, groups, beams, words = logprobs.shape
+        said = torch.zeros(images, words, device=totals.device)  # how many beams of earlier groups say each word
+        places = []
+        for group in range(groups):
+            cost = self.diversity * said.repeat(1, beams)  # (image, beam x word)
+            place = (totals[:, group] - cost).topk(min(self.width, totals.shape[2]), dim=1).indices
+            rank = torch.arange(place.shape[1], device=place.device)
+            kept = (rank < vacant[:, group, None]) & (totals[:, group].gather(1, place) > -torch.inf)
+            said.scatter_add_(1, place % words, kept.float())
+            places.append(place)
+        return torch.stack(places, dim=1)
+
+    def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
+        """The best of each group by score, then the second of each, and so on: groups may say the same."""
+        ranks = ([h for h in rank if h is not None] for rank in zip_longest(*groups))
+        return [h for rank in ranks for h in sorted(rank, key=lambda h: (not h.finished, -h.score))]
+
+    def keep_images(self, images: Tensor) -> "DiverseBeam":
+        return self
+
+
+class Sample:
+    """Words drawn by their probabilities, after `rules` (temperature, top-k, nucleus); each group is one sample.
+
+    Log probabilities are the model's own, before those rules. The hypotheses come as they were drawn, unranked: the
+    first is a sample like any other, and the same whatever the number of others.
+    `draws` (image, sample, step): numbers from 0 to below 1 that decide the words.
+    """
+
+    width = 1
+
+    def __init__(self, draws: Tensor, rules: Sequence[Rule]):
+        self.draws, self.rules, self.groups = draws, rules, draws.shape[1]
+        self.step = 0
+
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
+        scores = logprobs.flatten(1, 2)  # (image, sample, word): a sample has one beam
+        for rule in self.rules:
+            scores = rule(scores, scores.new_empty(*scores.shape[:2], 0))
+        reached = torch.softmax(scores, dim=-1).cumsum(dim=-1)
+        aim = self.draws[:, :, self.step, None] * reached[..., -1:]
+        self.step += 1
+        # The first word that takes the sum beyond the aim: one that has a probability.
+        return torch.searchsorted(reached, aim, right=True).clamp(max=reached.shape[-1] - 1)
+
+    def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
+        return [hypothesis for group in groups for hypothesis in group]
+
+    def keep_images(self, images: Tensor) -> "Sample":
+        kept = Sample(self.draws[images], [rule.keep_images(images) for rule in self.rules])
+        kept.step = self.step
+        return kept
+
+
+def draws_of(seed: int, names: Sequence[int], samples: int, steps: int) -> Tensor:
+    """Numbers from 0 to below 1, float32 (image, sample, step), that depend on the seed, the image's name and nothing
+    else: not on its neighbours, the device or the number of processes."""
+    drawn = [np.random.default_rng([seed, name]).random((samples, steps), np.float32) for name in names]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def choice_of(search: SearchParams, n_best: int, names: Sequence[int], device: torch.device) -> Choice:
+    """The way to choose that `search` asks for; `names`: a number for each image, 0 or more, for what is drawn."""
+    if search.method == "sample":
+        draws = draws_of(search.seed or 0, names, n_best, search.max_length)
+        return Sample(draws.to(device), sampling_rules(search))
+    if search.method == "diverse_beam":
+        return DiverseBeam(search.beam or 1, search.groups or 1, search.diversity or 0.0)
+    return Beam(search.beam or 1)

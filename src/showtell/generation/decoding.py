@@ -1,16 +1,17 @@
-"""A decoder under the search: captions of encoded images, and where the decoder looked for each word."""
+"""A decoder, or several together, under the search: captions of encoded images, and where one looked for each word."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from showtell.data.vocabulary import END, PAD, START, UNK
-from showtell.decoders import Decoder
+from showtell.decoders import Decoder, DecoderStep, State
 from showtell.generation.choices import Hypothesis
 from showtell.generation.rules import rules_of
-from showtell.generation.search import generate
+from showtell.generation.search import Step, generate
 from showtell.generation.search_params import SearchParams
 
 
@@ -21,10 +22,46 @@ def search_captions(
 
     In the arithmetic of the caller's autocast: `search.precision` is the caller's to see to.
     """
-    start = torch.full((len(features),), START, device=features.device)
+    return search_together([decoder], [features], search, n_best, logit_bias)
+
+
+def search_together(
+    decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
+    logit_bias: Tensor | None = None, names: Sequence[int] | None = None,
+) -> list[list[Hypothesis]]:  # fmt: skip
+    """As `search_captions`, by decoders of the same words, each with its features of the same images.
+
+    What may be said next has the mean of their log probabilities, normalised. `names` as in `generate`.
+    """
+    start = torch.full((len(features[0]),), START, device=features[0].device)
     never = (PAD, START) if search.allow_unknown else (PAD, START, UNK)
-    rules = rules_of(search, never, logit_bias)
-    return generate(decoder.steps(), decoder.start(features), start, END, search, rules, n_best)
+    rules = rules_of(search, END, never, logit_bias)
+    states = [decoder.start(own) for decoder, own in zip(decoders, features, strict=True)]
+    if len(decoders) == 1:
+        return generate(decoders[0].steps(), states[0], start, END, search, rules, n_best, names)
+    step = _mean_step([decoder.steps() for decoder in decoders])
+    return generate(step, JointState(tuple(states)), start, END, search, rules, n_best, names)
+
+
+class JointState(NamedTuple):
+    """The states of several decoders that say the same words."""
+
+    states: tuple[State, ...]
+
+    def select(self, beams: Tensor) -> "JointState":
+        return JointState(tuple(state.select(beams) for state in self.states))
+
+    def keep_images(self, images: Tensor) -> "JointState":
+        return JointState(tuple(state.keep_images(images) for state in self.states))
+
+
+def _mean_step(steps: Sequence[DecoderStep]) -> Step:
+    def step(joint: JointState, tokens: Tensor) -> tuple[Tensor, JointState]:
+        taken = [one(state, tokens) for one, state in zip(steps, joint.states, strict=True)]
+        logprobs = [torch.log_softmax(logits.float(), dim=-1) for logits, _ in taken]
+        return torch.stack(logprobs).mean(dim=0), JointState(tuple(state for _, state in taken))
+
+    return step
 
 
 def attention_of(

@@ -7,6 +7,7 @@ it), `beams` (the bookkeeping); here is the loop. Shapes: image = independent se
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from showtell.generation.beams import Beams
@@ -31,18 +32,23 @@ Step = Callable[[AnyState, Tensor], tuple[Tensor, AnyState]]
 
 
 def generate(
-    step: Step, state: AnyState, start: Tensor, end: int, search: SearchParams, rules: Sequence[Rule], n_best: int = 1
-) -> list[list[Hypothesis]]:
-    """The `n_best` best-scoring hypotheses of each image, best first.
+    step: Step, state: AnyState, start: Tensor, end: int, search: SearchParams, rules: Sequence[Rule], n_best: int = 1,
+    names: Sequence[int] | None = None,
+) -> list[list[Hypothesis]]:  # fmt: skip
+    """The `n_best` best-scoring hypotheses of each image, best first; of a sample as many as were drawn, unranked.
 
     `start` (image,) holds the tokens to begin with; `end` is the token that finishes.
     `step(state, tokens (image, beam)) -> (logits (image, beam, word), state)`. A beam that finishes leaves its place
     empty, as in the tutorials' one-image loop (Xu et al. 2015 code and its descendants). Finished hypotheses come
     before unfinished ones; an image none of whose beams finishes within `search.max_length` tokens gets its best
     unfinished ones. The score is logprob / length ** search.length_penalty, the end counted in length.
-    `rules` (`rules_of`) turn logits into log probabilities, and say what may be said.
+    `rules` (`rules_of`) turn logits into log probabilities, and say what may be said. `names`: a number for each image,
+    which decides with the seed what is drawn; else its place.
     """
-    beams = Beams(start, end, choice_of(search), search.max_length)
+    choice = choice_of(search, n_best, range(len(start)) if names is None else names, start.device)
+    beams = Beams(start, end, choice, search.max_length)
+    if choice.groups > 1:
+        state = state.select(torch.zeros(len(start), choice.groups, dtype=torch.long, device=start.device))
     for _ in range(search.max_length):
         said = beams.said()
         scores, state = step(state, said[:, :, -1])

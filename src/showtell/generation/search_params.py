@@ -1,27 +1,82 @@
 """How captions are generated: sections `beam`, `search` and `sweep` of params.yaml, and the settings in a bundle."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from showtell.core.errors import UserError
 from showtell.core.params import Section
 from showtell.core.precision import Precision
 from showtell.core.terminal import one_line
 
-BeamWidth = Annotated[int, Field(ge=1, le=100, description="beams kept while searching; 1 is greedy")]
+Method = Literal["greedy", "beam", "diverse_beam", "sample"]
+MOST = 100  # captions of an image, and beams
+
+Width = Annotated[int, Field(ge=1, le=MOST, description="beams kept while searching; 1 is greedy")]
+BeamWidth = Width | None
 LengthPenalty = Annotated[float, Field(ge=0, le=5, description="score = logprob / length ** penalty; 0 = plain sum")]
+
+# Keys that a method needs, and keys that it reads where they are not null. What no list of a method has, it does not
+# read: a value there would look as if it did something, and is refused.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "greedy": (),
+    "beam": ("beam",),
+    "diverse_beam": ("beam", "groups", "diversity"),
+    "sample": ("temperature", "seed"),
+}
+OPTIONAL: dict[str, tuple[str, ...]] = {"sample": ("top_k", "top_p")}
+OWN = sorted({key for keys in (*NEEDED.values(), *OPTIONAL.values()) for key in keys})  # read by some methods only
+
+# What a key is when a call or a flag changes the method and says nothing of it.
+USUAL: dict[str, Any] = {"beam": 5, "diversity": 0.5, "temperature": 1.0, "seed": 0}
 
 
 class SearchSection(Section):
     """Section `search`: all but the beam's width, which has a key of its own so that `-S beam=3` is all one types."""
 
+    method: Method = Field(description="how what is said next is chosen")
+    min_length: int = Field(ge=1, le=1000, description="tokens generated at least, the end token counted")
     max_length: int = Field(ge=1, le=1000, description="tokens generated at most, the end token counted")
     length_penalty: LengthPenalty
     block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size occurs twice; 0 = no blocking")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
     detection_weight: float = Field(ge=0, le=10, description="weight of the words the encoder detects; 0 = none")
+    groups: int | None = Field(
+        default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
+    )
+    diversity: float | None = Field(default=None, ge=0, le=100, description="diverse_beam: nats a word costs again")
+    temperature: float | None = Field(default=None, gt=0, le=100, description="sample: scores are divided by it")
+    top_k: int | None = Field(default=None, ge=1, description="sample: only the so many likeliest words; null: all")
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="sample: only the nucleus of this mass; null: all"
+    )
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1, description="sample: another seed, other captions")
     precision: Precision = Field(description="arithmetic of the decoder while it generates")
+
+    @field_validator("max_length")
+    @classmethod
+    def _not_below_least(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_length", value)
+        if value < least:
+            raise PydanticCustomError("length", f"less than min_length, {least}")
+        return value
+
+    @field_validator(*(key for key in OWN if key != "beam"))
+    @classmethod
+    def _fits_method(cls, value: Any, info: ValidationInfo) -> Any:
+        return fitting(value, info.field_name or "", info.data.get("method"))
+
+
+def fitting(value: Any, key: str, method: str | None) -> Any:
+    """`value`, when the method has a use for the key if and only if there is a value."""
+    if method is None:  # it is wrong itself, and told first
+        return value
+    if value is None and key in NEEDED[method]:
+        raise PydanticCustomError("needed", f"search.method {method} needs it")
+    if value is not None and key not in (*NEEDED[method], *OPTIONAL.get(method, ())):
+        raise PydanticCustomError("unused", f"it does nothing with search.method {method}; set it to null")
+    return value
 
 
 class SearchParams(SearchSection):
@@ -29,38 +84,100 @@ class SearchParams(SearchSection):
 
     beam: BeamWidth
 
+    @field_validator("beam")
     @classmethod
-    def of(cls, beam: int, section: SearchSection) -> "SearchParams":
-        """The sections `beam` and `search` of params.yaml as one."""
-        return cls(beam=beam, **section.model_dump())
+    def _width_fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        method, groups = info.data.get("method"), info.data.get("groups")
+        if method == "greedy" and value == 1:  # which is what greedy means
+            return value
+        if value is not None and groups is not None and value % groups:
+            raise PydanticCustomError("groups", f"cannot be cut into search.groups, {groups}, of the same width")
+        return fitting(value, "beam", method)
+
+    @classmethod
+    def of(cls, beam: int | None, section: SearchSection) -> "SearchParams":
+        """The sections `beam` and `search` of params.yaml as one; `UserError` where they do not fit each other."""
+        return _validated({**section.model_dump(), "beam": beam})
 
     def override(self, **changes: Any) -> "SearchParams":
-        """These settings with single fields replaced; `UserError` naming a field that is unknown or out of range."""
-        try:
-            return SearchParams.model_validate({**self.model_dump(), **changes})
-        except ValidationError as error:
-            first = error.errors()[0]
-            key, message = one_line(".".join(map(str, first["loc"]))), first["msg"]
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(SearchParams.model_fields)
-                raise UserError(f"{key} is no setting of the search; there are {known}") from None
-            raise UserError(f"{key} = {one_line(repr(first['input']))}: {message[0].lower()}{message[1:]}") from None
+        """These settings with single fields replaced; `UserError` naming a field that is unknown or out of range.
+
+        Another method brings its usual settings, and leaves out those that it does not read.
+        """
+        content, method = {**self.model_dump(), **changes}, changes.get("method", self.method)
+        if method != self.method and method in NEEDED:
+            read = (*NEEDED[method], *OPTIONAL.get(method, ()))
+            for key in OWN:
+                if key not in changes:
+                    content[key] = content[key] if key in read else None
+            for key in NEEDED[method]:
+                if content[key] is None and key not in changes:
+                    content[key] = content["beam"] if key == "groups" else USUAL[key]
+        return _validated(content)
+
+    @property
+    def most(self) -> int:
+        """Captions of an image that such a search can find."""
+        return {"greedy": 1, "sample": MOST}.get(self.method, self.beam or 1)
 
     def check_n_best(self, n_best: int) -> None:
-        """`UserError` when a search with these settings cannot find so many captions of an image."""
-        if not 1 <= n_best <= self.beam:
-            raise UserError(f"n_best = {n_best}: must be 1 to the width of the beam, {self.beam}")
+        """`UserError` when it cannot find so many."""
+        if not 1 <= n_best <= self.most:
+            limit = f"the width of the beam, {self.beam}" if "beam" in self.method else f"{self.most} ({self.method})"
+            raise UserError(f"n_best = {n_best}: must be 1 to {limit}")
+
+    def described(self) -> str:
+        """In a few words."""
+        if self.method == "diverse_beam":
+            return f"diverse beam {self.beam} in {self.groups} groups, diversity {self.diversity:g}"
+        if self.method == "sample":
+            limits = f", top-k {self.top_k}" * (self.top_k is not None) + f", top-p {self.top_p}" * bool(self.top_p)
+            return f"sampled, temperature {self.temperature:g}{limits}, seed {self.seed}"
+        return f"beam {self.beam}" if self.method == "beam" else self.method
+
+
+def _validated(content: dict[str, Any]) -> SearchParams:
+    try:
+        return SearchParams.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, message = one_line(".".join(map(str, first["loc"]))), first["msg"]
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(SearchParams.model_fields)
+            raise UserError(f"{key} is no setting of the search; there are {known}") from None
+        value = "null" if first["input"] is None else one_line(repr(first["input"]))
+        raise UserError(f"{key} = {value}: {message[0].lower()}{message[1:]}") from None
 
 
 # For a model that was not evaluated, and so has no settings of its own: those that params.yaml says nothing against.
 PLAIN = SearchParams(
-    beam=5, max_length=30, length_penalty=0.0, block_ngrams=0, allow_unknown=False, detection_weight=0.7,
-    precision="fp32",
+    method="beam", beam=5, min_length=1, max_length=30, length_penalty=0.0, block_ngrams=0, allow_unknown=False,
+    detection_weight=0.7, precision="fp32",
 )  # fmt: skip
 
 
 class SweepParams(Section):
     """The decodings that `evaluate` compares on val."""
 
-    beams: list[BeamWidth] = Field(min_length=1, description="widths to try")
+    beams: list[Width] = Field(min_length=1, description="widths to try")
     length_penalties: list[LengthPenalty] = Field(min_length=1, description="penalties to try")
+    others: list[dict[str, Any]] | None = Field(description="further ones: what each changes of beam and search")
+
+    @field_validator("others")
+    @classmethod
+    def _are_settings(cls, others: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        for changes in others or []:
+            try:
+                PLAIN.override(**changes)
+            except (UserError, TypeError) as error:
+                raise PydanticCustomError("search", "{reason}", {"reason": one_line(error, 200)}) from None
+        return others
+
+    def settings(self, search: SearchParams) -> list[SearchParams]:
+        """Every decoding, the others' settings being those of `search`."""
+        beams = [
+            search.override(method="beam", beam=beam, length_penalty=penalty)
+            for penalty in self.length_penalties
+            for beam in self.beams
+        ]
+        return beams + [search.override(**changes) for changes in self.others or []]

@@ -34,9 +34,9 @@ class ReportData:
     metrics: Mapping[str, float | None]  # of test
     intervals: Mapping[str, float]  # <metric>_low and <metric>_high
     others: Mapping[str, Mapping[str, float | None]]  # a column's heading -> metrics to stand beside those of test
-    behaviour: Mapping[str, float]
+    behaviour: Mapping[str, float | None]
     curves: Mapping[str, Sequence[Mapping[str, float]]]  # stage -> a row for each epoch
-    sweep: Sequence[Mapping[str, float]]  # beam, length_penalty, cider, bleu4, milliseconds, best
+    sweep: Sequence[Mapping[str, Any]]  # method, beam, length_penalty, cider, bleu4, milliseconds, best
     params: Mapping[str, Any]
     images: Sequence[ReportImage]
     pixels: Callable[[int], np.ndarray]

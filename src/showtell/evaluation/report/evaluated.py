@@ -53,14 +53,14 @@ def report_data(
     objects: Mapping[str, Any], captioner: Captioner, **tables: Any,
 ) -> ReportData:  # fmt: skip
     """The report of `evaluation` of the images of `data` by `captioner`; `tables`: more of `ReportData`."""
-    model, search = captioner.model, captioner.search
-    networks = f"{model.encoder.name}, {model.params.kind} decoder"
+    model, search, others = captioner.model, captioner.search, len(captioner.models) - 1
+    networks = f"{model.encoder.name}, {model.params.kind} decoder" + (f" and {others} more" if others else "")
     return ReportData(
         title=title,
         facts=[
             f"{len(data):,} test images",
             networks,
-            f"beam {search.beam}",
+            search.described(),
             f"scored on {evaluation.scores.tokenisation.text}",
         ],
         metrics=evaluation.metrics,

@@ -44,6 +44,8 @@ BEHAVIOUR = {
     "copied": "Copied word for word from training", "words_used": "Words used", "vocabulary_used": "Vocabulary used",
     "mean_length": "Mean length, words", "function_word_endings": "End in a function word",
     "repeated_ngrams": "Repeat themselves", "empty": "Empty", "unknown": "<unk>, per word", "unfinished": "Unfinished",
+    "captions_an_image": "Captions an image", "distinct_words": "Their different words, per word",
+    "distinct_pairs": "Their different pairs of words, per word", "self_cider": "Their diversity (self-CIDEr)",
 }  # fmt: skip
 CURVES = {
     "cider": ("CIDEr-D on val, by epoch", 100),
@@ -129,9 +131,9 @@ def behaviour(data: ReportData) -> str:
     """What the captions are like: a section, or nothing."""
     entries = []
     for key, value in data.behaviour.items():
-        if key in data.metrics:
-            continue  # it stands among the scores, with its interval
-        whole = key in ("captions", "distinct_captions", "words_used")
+        if key in data.metrics or value is None:
+            continue  # it stands among the scores, with its interval; or there is nothing to measure
+        whole = key in ("captions", "distinct_captions", "words_used", "captions_an_image")
         shown = f"{value:,.0f}" if whole else f"{value:.1f}" if key == "mean_length" else f"{hundred(value)}%"
         name = BEHAVIOUR.get(key, key.replace("_", " "))
         entries.append(f"<div><dt>{escape(name)}</dt><dd>{shown}</dd></div>")
@@ -163,18 +165,20 @@ def sweep(data: ReportData) -> str:
         return ""
     lines: dict[str, list[Point]] = {}
     for row in data.sweep:
-        point = Point(row["milliseconds"], 100 * row["cider"], f"{row['beam']:g}", bool(row["best"]))
-        lines.setdefault(f"penalty {row['length_penalty']:g}", []).append(point)
+        beam = row["beam"] if row["method"].startswith("beam") else None
+        label, line = (f"{beam:g}", f"penalty {row['length_penalty']:g}") if beam else ("", row["method"])
+        lines.setdefault(line, []).append(Point(row["milliseconds"], 100 * row["cider"], label, bool(row["best"])))
     title = "CIDEr-D on val against milliseconds an image; numbers are beam widths"
     rows = "".join(
-        f'<tr{" class=best" if row["best"] else ""}><td class="number">{row["beam"]:g}</td>'
+        f'<tr{" class=best" if row["best"] else ""}><th scope="row">{escape(row["method"])}</th>'
         f'<td class="number">{row["length_penalty"]:g}</td><td class="number">{hundred(row["cider"])}</td>'
         f'<td class="number">{hundred(row["bleu4"])}</td><td class="number">{row["milliseconds"]:.1f}</td>'
         f"<td>{'best' if row['best'] else ''}</td></tr>"
         for row in data.sweep
     )
-    heads = "".join(f'<th class="number" scope="col">{h}</th>' for h in ("Beam", "Penalty", "CIDEr-D", "BLEU-4", "ms"))
-    table = f'<div class="scroll"><table><thead><tr>{heads}<td></td></tr></thead><tbody>{rows}</tbody></table></div>'
+    heads = "".join(f'<th class="number" scope="col">{h}</th>' for h in ("Penalty", "CIDEr-D", "BLEU-4", "ms"))
+    heads = f'<tr><th scope="col">Search</th>{heads}<td></td></tr>'
+    table = f'<div class="scroll"><table><thead>{heads}</thead><tbody>{rows}</tbody></table></div>'
     chart = _figure(title, line_chart(title, lines, "milliseconds an image", "CIDEr-D"))
     return _section("sweep", "Decoding", f'<div class="charts">{chart}{table}</div>')
 

@@ -1,0 +1,203 @@
+"""Every way to generate, by the laws that hold between them; over tables of logits whose answers can be enumerated."""
+
+import pytest
+import torch
+from conftest import tiny_params
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_search import END, START, Table, everything, random_logits, search, step
+
+from showtell.core.errors import UserError
+from showtell.generation.choices import draws_of
+from showtell.generation.rules import LeastLength, Nucleus, TopK
+from showtell.generation.search_params import PLAIN, SearchParams, SearchSection, SweepParams
+
+SEEDS = st.integers(0, 10**6)
+SAMPLE = {"method": "sample"}
+
+
+def tokens_of(found):
+    return [[h.tokens for h in image] for image in found]
+
+
+@given(SEEDS, st.integers(1, 5), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
+@settings(max_examples=25)
+def test_a_diverse_beam_of_one_group_is_a_beam(seed, width, penalty, n_best):
+    logits, n_best = random_logits(seed, images=4), min(n_best, width)
+    options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2}
+    diverse = search(logits, width, 8, method="diverse_beam", groups=1, diversity=2.0, **options)
+    assert diverse == search(logits, width, 8, **options)
+
+
+@given(SEEDS, st.integers(1, 3), st.integers(2, 3))
+@settings(max_examples=25)
+def test_groups_that_may_say_the_same_are_beams_of_their_width(seed, width, groups):
+    logits = random_logits(seed, images=3)
+    diverse = search(logits, width * groups, 8, method="diverse_beam", groups=groups, diversity=0.0, n_best=groups)
+    alone = search(logits, width, 8)
+    assert all(h == best for image, (best,) in zip(diverse, alone, strict=True) for h in image)
+
+
+def test_groups_avoid_the_words_of_earlier_groups():
+    """By hand: words 1 to 3 have probabilities 0.6, 0.3, 0.1, whatever came before, and the end comes third."""
+    logits = torch.log(torch.tensor([1e-9, 0.6, 0.3, 0.1])).expand(1, 97, 4).clone()
+    found = search(logits, 3, 2, method="diverse_beam", groups=3, diversity=5.0, n_best=3)[0]
+    assert sorted(h.tokens for h in found) == [[1, 1], [2, 2], [3, 3]]
+    assert found[0].logprob == pytest.approx(2 * torch.tensor(0.6).log().item(), abs=1e-5)  # the cost is no part of it
+    slight = search(logits, 3, 2, method="diverse_beam", groups=3, diversity=0.01, n_best=3)[0]
+    assert [h.tokens for h in slight] == [[1, 1]] * 3
+
+
+@given(SEEDS, st.integers(1, 4))
+@settings(max_examples=25)
+def test_drawing_from_one_word_is_greedy(seed, samples):
+    logits = random_logits(seed, images=4)
+    greedy = search(logits, 1, 8, block_ngrams=2)
+    assert search(logits, None, 8, method="greedy", block_ngrams=2) == greedy
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}):
+        drawn = search(logits, None, 8, **SAMPLE, **narrow, seed=seed, n_best=samples, block_ngrams=2)
+        assert [image[0].tokens for image in greedy] == [image[0].tokens for image in drawn]
+        assert all(h == image[0] for image in drawn for h in image) and all(len(image) == samples for image in drawn)
+        logprobs = [image[0].logprob for image in greedy]
+        assert [image[0].logprob for image in drawn] == pytest.approx(logprobs, abs=1e-5)  # the model's own
+
+
+@given(SEEDS)
+@settings(max_examples=15)
+def test_a_seed_says_the_same_again_alone_or_among_others_one_or_many(seed):
+    logits, names = random_logits(seed, images=5, sharpness=0.5), [7, 1, 2**40, 3, 4]
+    options = {**SAMPLE, "seed": seed, "temperature": 1.5}
+    together = search(logits, None, 9, n_best=3, names=names, **options)
+    assert search(logits, None, 9, n_best=3, names=names, **options) == together
+    for place, name in enumerate(names):
+        alone = search(logits[place : place + 1], None, 9, names=[name], **options)[0]
+        assert alone[0].tokens == together[place][0].tokens
+    other = search(logits, None, 9, n_best=3, names=names, **{**options, "seed": seed + 1})
+    assert tokens_of(other) != tokens_of(together)
+
+
+def test_samples_come_as_often_as_they_are_likely():
+    logits = random_logits(4, words=3, sharpness=1.0)
+    expected = {tuple(tokens): torch.tensor(value).exp().item() for value, tokens in everything(logits, 3)}
+    counts: dict[tuple[int, ...], int] = {}
+    for seed in range(40):
+        for h in search(logits, None, 3, **SAMPLE, seed=seed, n_best=100)[0]:
+            if h.finished:
+                counts[tuple(h.tokens)] = counts.get(tuple(h.tokens), 0) + 1
+    for tokens, probability in expected.items():
+        deviation = (probability * (1 - probability) / 4000) ** 0.5
+        assert abs(counts.get(tokens, 0) / 4000 - probability) < 5 * deviation + 1e-3
+
+
+def test_draws_depend_on_seed_and_name_alone():
+    many = draws_of(3, [5, 6], samples=4, steps=7)
+    assert many.shape == (2, 4, 7) and many.min() >= 0 and many.max() < 1
+    assert torch.equal(draws_of(3, [6], samples=1, steps=7)[0, 0], many[1, 0])
+    assert not torch.equal(many[0], many[1]) and not torch.equal(draws_of(4, [5], 4, 7)[0], many[0])
+
+
+def test_top_k_and_nucleus_keep_the_likeliest():
+    scores = torch.log(torch.tensor([[[0.1, 0.4, 0.3, 0.2]]]))
+    said = torch.zeros(1, 1, 0)
+    kept = {f"k{k}": (TopK(k)(scores, said) > -torch.inf)[0, 0].tolist() for k in (1, 2, 4, 9)}
+    assert kept == {"k1": [0, 1, 0, 0], "k2": [0, 1, 1, 0], "k4": [1, 1, 1, 1], "k9": [1, 1, 1, 1]}
+    for mass, words in ((0.3, [0, 1, 0, 0]), (0.45, [0, 1, 1, 0]), (0.75, [0, 1, 1, 1]), (0.95, [1, 1, 1, 1])):
+        assert (Nucleus(mass)(scores, said) > -torch.inf)[0, 0].tolist() == words
+
+
+@given(SEEDS, st.integers(1, 6), st.sampled_from(["greedy", "beam", "diverse_beam", "sample"]))
+@settings(max_examples=30)
+def test_no_caption_is_shorter_than_the_least_length_nor_longer_than_the_greatest(seed, least, method):
+    logits = random_logits(seed, images=3)
+    own = {"beam": 2, "groups": 2} if method == "diverse_beam" else {}
+    for image in search(logits, None, 7, method=method, min_length=least, **own):
+        for h in image:
+            assert least <= len(h.tokens) + h.finished <= 7
+
+
+def test_the_end_may_be_said_early_where_nothing_else_may():
+    scores = torch.tensor([[[0.0, -torch.inf, -torch.inf], [0.0, -1.0, -torch.inf]]])
+    ruled = LeastLength(5, END)(scores.clone(), torch.zeros(1, 2, 1))
+    assert ruled[0, 0].tolist() == [0.0, -torch.inf, -torch.inf]
+    assert ruled[0, 1].tolist() == [-torch.inf, -1.0, -torch.inf]
+
+
+def test_searches_that_find_nothing_say_so():
+    logits = torch.full((2, 97, 4), 0.0)
+    with pytest.raises(UserError, match="nothing that may be said"):
+        search(logits, 2, 4, suppressed=(0, 1, 2, 3))
+
+
+@given(SEEDS, st.sampled_from([{"beam": 3}, {"method": "diverse_beam", "beam": 4, "groups": 2}, {**SAMPLE, "seed": 1}]))
+@settings(max_examples=15)
+def test_every_way_gives_log_probabilities_of_the_model(seed, way):
+    logits = random_logits(seed, images=2)
+    for image, found in enumerate(search(logits, None, 6, n_best=2, **way)):
+        for h in found:
+            table, token, total = Table.of(logits[image : image + 1]), START, 0.0
+            for word in h.tokens + [END] * h.finished:
+                row, table = step(table, torch.tensor([[token]]))
+                total += float(torch.log_softmax(row[0, 0], dim=0)[word])
+                token = word
+            assert h.logprob == pytest.approx(total, abs=1e-4)
+
+
+def section(**changes) -> SearchSection:
+    return SearchSection.model_validate({**tiny_params()["search"], **changes})
+
+
+@pytest.mark.parametrize(
+    ("beam", "changes", "message"),
+    [
+        (5, {"method": "greedy"}, "beam = 5: it does nothing with search.method greedy; set it to null"),
+        (5, {"method": "sample", "temperature": 1.0, "seed": 0}, "beam = 5: it does nothing"),
+        (None, {}, "beam = null: search.method beam needs it"),
+        (5, {"method": "diverse_beam", "groups": 2, "diversity": 0.5}, "beam = 5: cannot be cut"),
+    ],
+)
+def test_a_beam_that_does_not_fit_the_method_is_refused(beam, changes, message):
+    with pytest.raises(UserError) as caught:
+        SearchParams.of(beam, section(**changes))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.5}, "it does nothing with search.method beam; set it to null"),
+        ({"method": "sample", "temperature": 0.5}, "search.method sample needs it"),
+        ({"method": "sample", "seed": 0, "temperature": 0.0}, "greater than 0"),
+        ({"method": "diverse_beam", "groups": 2}, "search.method diverse_beam needs it"),
+        ({"min_length": 9}, "less than min_length, 9"),
+    ],
+)
+def test_keys_that_do_not_fit_the_method_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        section(**changes)
+
+
+def test_keys_of_other_methods_may_be_absent_or_null():
+    keys = ("groups", "diversity", "temperature", "top_k", "top_p", "seed")
+    bare = {key: value for key, value in tiny_params()["search"].items() if key not in keys}
+    assert SearchParams.of(2, SearchSection.model_validate(bare)) == SearchParams.of(2, section())
+    assert SearchParams.of(1, section(method="greedy")).beam == 1
+
+
+def test_another_method_brings_its_settings_and_leaves_the_others():
+    sampled = PLAIN.override(method="sample", temperature=0.7)
+    assert (sampled.beam, sampled.temperature, sampled.seed, sampled.groups) == (None, 0.7, 0, None)
+    diverse = sampled.override(method="diverse_beam", beam=6)
+    assert (diverse.beam, diverse.groups, diverse.diversity, diverse.temperature) == (6, 6, 0.5, None)
+    assert diverse.override(method="beam") == PLAIN.override(beam=6)
+    with pytest.raises(UserError, match="wings is no setting of the search; there are method"):
+        PLAIN.override(wings=2)
+
+
+def test_a_sweep_compares_all_ways_and_refuses_what_is_none():
+    others = [{"method": "sample", "temperature": 0.5}, {"method": "diverse_beam", "beam": 4, "groups": 2}]
+    sweep = SweepParams(beams=[1, 3], length_penalties=[0.0], others=others)
+    told = [search.described() for search in sweep.settings(PLAIN)]
+    assert told[:2] == ["beam 1", "beam 3"]
+    assert told[2] == "sampled, temperature 0.5, seed 0" and told[3].startswith("diverse beam 4 in 2 groups")
+    with pytest.raises(ValueError, match="wings"):
+        SweepParams(beams=[1], length_penalties=[0.0], others=[{"wings": 2}])
