@@ -14,7 +14,7 @@ from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep,
 from showtell.evaluation.known_objects import held_out_metrics, in_view
 from showtell.evaluation.report import write_report
 from showtell.evaluation.report.evaluated import read_curves, report_data
-from showtell.evaluation.summary import provenance, summary
+from showtell.evaluation.summary import provenance, scores, summary
 from showtell.generation.bundle import load_model, serve_model
 from showtell.generation.captioner import Captioner
 from showtell.generation.search_params import BeamWidth, SearchParams, SearchSection, SweepParams
@@ -26,8 +26,8 @@ def main() -> str | None:
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
-    others = [load_model(Path(folder)) for folder in params.ensemble or []]
-    captioner = Captioner(load_model(paths.FINETUNE_MODEL), search, others)
+    others = [Path(folder) for folder in params.ensemble or []]
+    captioner = Captioner(load_model(paths.FINETUNE_MODEL), search, [load_model(folder) for folder in others])
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     tuned = evaluate(captioner, test, objects, params.captions, meteor=is_main())
     frozen = evaluate(Captioner(load_model(paths.TRAIN_MODEL), search), test, objects, n_best=1).metrics
@@ -37,14 +37,8 @@ def main() -> str | None:
         return None
     serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics, others)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
-    write_json(
-        paths.METRICS / "evaluate.json",
-        {"tokenisation": tuned.scores.tokenisation.name}
-        | tuned.metrics
-        | {f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics}
-        | held_out_metrics(tuned.by_image, objects, train)
-        | {f"frozen_{key}": frozen[key] for key in tuned.metrics},
-    )
+    held_out = held_out_metrics(tuned.by_image, objects, train)
+    write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, held_out))
     write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))

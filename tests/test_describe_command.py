@@ -12,6 +12,7 @@ from tiny_model import tiny_captioner
 
 from showtell.commands import cli
 from showtell.commands.alt_text import xmp
+from showtell.generation.bundle import save_model
 from showtell.generation.captioner import Captioner
 
 DC, RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -21,7 +22,7 @@ IPTC = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_captioner().save(folder, notes={})
+    save_model(tiny_captioner().model, folder, notes={})
     return folder
 
 
@@ -70,7 +71,7 @@ def test_what_is_done_is_done_again_only_for_another_picture_or_model(album, mod
     describe(model, album, "--format", form)
     assert "1 described, 2 already described" in capsys.readouterr().err
     other = tmp_path / "other"
-    tiny_captioner(fit="crop").save(other, notes={})
+    save_model(tiny_captioner(fit="crop").model, other, notes={})
     describe(other, album, "--format", form)
     assert "3 described, 0 already described" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from showtell.core.errors import UserError
-from showtell.core.paths import FINETUNE_MODEL
+from showtell.core.paths import MODEL
 
 FORMATS = ("xmp", "txt", "csv", "jsonl")
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is not done again unless the picture or the model has changed."
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="FOLDER|FILE", help="folders with all below them")
-    parser.add_argument("--model", type=Path, default=FINETUNE_MODEL, metavar="DIR", help="default %(default)s")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
     parser.add_argument(
         "--format", choices=FORMATS, default="xmp",
         help="xmp: sidecars, photo.jpg.xmp | txt: photo.jpg.txt | csv, jsonl: one table (default xmp)",

@@ -31,6 +31,19 @@ def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script
     return {"dataset": dataset, "test": test.fingerprint, "model": captioner.model.hash(), "code": code}
 
 
+def scores(
+    tuned: Evaluation, frozen: Mapping[str, float | None], unseen: Evaluation | None, held_out: Mapping[str, Any]
+) -> dict[str, float | str | None]:
+    """`metrics/evaluate.json`: of test; of its pictures with unseen pairs; before fine-tuning."""
+    return {
+        "tokenisation": tuned.scores.tokenisation.name,
+        **tuned.metrics,
+        **{f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics},
+        **held_out,
+        **{f"frozen_{key}": frozen[key] for key in tuned.metrics},
+    }
+
+
 def summary(after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float]) -> str:
     """Several lines for the end of `evaluate`: metrics of test before and after fine-tuning, captions, what is next."""
     count = len(after.entries)

@@ -1,88 +1,98 @@
 """Describing many pictures: what is to be done, done a few at a time, in memory that does not grow with them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import torch
+from PIL import Image
 
 from showtell.commands.alt_text.description import Description, Origin, picture_state
 from showtell.commands.alt_text.embedding import embed, find_exiftool
 from showtell.commands.alt_text.writers import Table, TextSidecars, Writer, XmpSidecars
-from showtell.commands.inputs import SUFFIXES
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track
+from showtell.core.terminal import printable
+from showtell.data.formats import SUFFIXES
 from showtell.data.transform import load_image
-from showtell.generation.captioner import BATCH, Captioner
+from showtell.generation.captioner import Caption, Captioner
 
 
-class Waiting(NamedTuple):
-    """A picture made small at once: many at their full size may not fit the memory."""
+class Session:
+    """Pictures on their way from the disk to a description. Those that wait are counted, not held."""
 
-    path: Path
-    state: str
-    pixels: np.ndarray  # uint8 (3, size, size)
+    def __init__(self, writer: Writer, origin: Origin, exiftool: str | None):
+        self.writer, self.origin, self.exiftool = writer, origin, exiftool
+        self.counts = {"described": 0, "already described": 0, "failed": 0}
+        self._waiting: deque[tuple[Path, str]] = deque()
+
+    def undescribed(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """The pictures that have no description yet, each with its state; what cannot be read is a line in the log."""
+        for path in paths:
+            try:
+                state = picture_state(path)
+                if self.writer.is_done(path, state):
+                    self.counts["already described"] += 1
+                else:
+                    yield path, state
+            except UserError as error:
+                self._failed(error)
+
+    def images(self, undescribed: Iterable[tuple[Path, str]]) -> Iterator[Image.Image]:
+        """Their images, one at a time. `write` takes the captions in the same order."""
+        for path, state in undescribed:
+            try:
+                image = load_image(path)
+            except UserError as error:
+                self._failed(error)
+                continue
+            self._waiting.append((path, state))
+            yield image
+
+    def write(self, caption: Caption) -> None:
+        """Keep the caption of the first picture that waits."""
+        path, state = self._waiting.popleft()
+        try:
+            if self.exiftool is not None:
+                embed(self.exiftool, path, caption.text, self.origin)
+                state = picture_state(path)  # as it is now: that is what the next run meets
+            self.writer.write(Description(path, caption.text, caption.logprob, state))
+            self.counts["described"] += 1
+        except UserError as error:
+            self._failed(error)
+
+    def _failed(self, error: UserError) -> None:
+        self.counts["failed"] += 1
+        log(f"error: {error}")
 
 
 def describe(roots: Sequence[Path], model: Path, form: str, output: Path, embedded: bool, dry_run: bool) -> bool:
     """Describe the pictures of `roots` that `form` does not hold yet; whether all of them could be."""
     exiftool = find_exiftool() if embedded else None
     captioner = Captioner.load(model)
-    origin = Origin(version("showtell"), captioner.hash())
-    writer = _writer(form, output, origin)
+    origin = Origin(version("showtell"), captioner.model.hash())
+    session = Session(_writer(form, output, origin), origin, exiftool)
     total = sum(1 for _ in pictures(roots))
-    counts = {"described": 0, "already described": 0, "failed": 0}
-    waiting = _waiting(track(pictures(roots), "describe", total=total), captioner, writer, counts, dry_run)
-    if dry_run:
-        for one in waiting:
-            print(f"would describe {one.path}")
-            counts["described"] += 1
-    while batch := list(islice(waiting, BATCH)):
-        captions = captioner.generate(torch.from_numpy(np.stack([one.pixels for one in batch])), beam=5)
-        for one, (caption, *_) in zip(batch, captions, strict=True):
-            try:
-                state = one.state
-                if exiftool is not None:
-                    embed(exiftool, one.path, caption.text, origin)
-                    state = picture_state(one.path)  # as it is now: that is what the next run meets
-                writer.write(Description(one.path, caption.text, caption.logprob, state))
-                counts["described"] += 1
-            except UserError as error:
-                counts["failed"] += 1
-                log(f"error: {error}")
-    if not dry_run:
-        writer.finish()
+    undescribed = session.undescribed(track(pictures(roots), "describe", total=total))
     place = str(output) if form in ("csv", "jsonl") else f"{form} beside the pictures"
-    where = "nothing was written" if dry_run else place
-    log(", ".join(f"{count} {what}" for what, count in counts.items()) + f" ({where})")
-    return counts["failed"] == 0
+    if dry_run:
+        for path, _ in undescribed:
+            print(f"would describe {printable(str(path))}")
+            session.counts["described"] += 1
+        place = "nothing was written"
+    else:
+        for caption, *_ in captioner.stream(session.images(undescribed), attention=False):
+            session.write(caption)
+        session.writer.finish()
+    log(", ".join(f"{count} {what}" for what, count in session.counts.items()) + f" ({place})")
+    return session.counts["failed"] == 0
 
 
 def _writer(form: str, output: Path, origin: Origin) -> Writer:
     if form == "xmp":
         return XmpSidecars(origin)
     return TextSidecars(origin) if form == "txt" else Table(output, origin, as_json=form == "jsonl")
-
-
-def _waiting(
-    paths: Iterator[Path], captioner: Captioner, writer: Writer, counts: dict[str, int], dry_run: bool
-) -> Iterator[Waiting]:
-    """The pictures that have no description yet; what cannot be read is a line, and the others go on."""
-    nothing = np.empty(0, np.uint8)
-    for path in paths:
-        try:
-            state = picture_state(path)
-            if writer.is_done(path, state):
-                counts["already described"] += 1
-                continue
-            yield Waiting(path, state, nothing if dry_run else captioner.transform(load_image(path)))
-        except UserError as error:
-            counts["failed"] += 1
-            log(f"error: {error}")
 
 
 def pictures(roots: Sequence[Path]) -> Iterator[Path]:
