@@ -101,7 +101,7 @@ class SceneTask(TrainingTask):
         owner, weight = wanted.owner, wanted.weight * there.unsqueeze(1)  # (image, cell)
         coloured = weight * true.unsqueeze(1)
         kind = owner[..., shown.KIND].long().clamp(min=0)
-        known = said["colour"] + self.colours[kind].clamp(min=-1e4)
+        known = said["colour"] + self.colours[kind].clamp(min=-30)
         look = owner[..., [shown.GROWTH, shown.SHADE]]
         sides = owner[..., [shown.LEFT, shown.TOP, shown.RIGHT, shown.BOTTOM]] - self.places.repeat(1, 2)
         off = F.smooth_l1_loss(said["look"], look, beta=0.1, reduction="none")
