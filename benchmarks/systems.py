@@ -43,7 +43,7 @@ from showtell.encoders.weights import bare_network
 from showtell.generation.bundle import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
+STAGES = ("check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
 Params = dict[str, Any]
 
 
@@ -176,7 +176,8 @@ def perform(row: Row, plan: Plan) -> Params:
     declared = read_sections(folder / "dvc.yaml")["stages"]
     sections: set[str] = set()
     for stage in STAGES:
-        sections |= set(declared[stage]["params"])
+        # `encoder.name` is of the section `encoder`; `check` has no section, but the whole file.
+        sections |= {key.partition(".")[0] for key in declared[stage].get("params", []) if isinstance(key, str)}
         # Rows that have a stage in common take turns: the second finds in the cache what the first has made.
         with plan.locks[fingerprint(stage, {section: params[section] for section in sorted(sections)})]:
             said = repro(stage, folder, plan)

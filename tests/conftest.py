@@ -24,7 +24,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
+STAGES = ("check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
 
 # Small enough that all stages take seconds; every branch of the default pipeline is still taken.
 TINY = {

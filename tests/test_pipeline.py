@@ -42,6 +42,11 @@ def data_deps(stage: str) -> list[str]:
     return [d for d in paths_of(stage, "deps") if not d.startswith(("src/", "stages/"))]
 
 
+def sections_of(stage: str) -> list[str]:
+    """What a stage depends on of params.yaml; of `check`, which depends on the whole file, nothing by name."""
+    return [key for key in DVC[stage].get("params", []) if isinstance(key, str)]
+
+
 def test_stages_in_order():
     assert tuple(DVC) == STAGES
     assert [stage["cmd"] for stage in DVC.values()] == [f"python stages/{name}.py" for name in STAGES]
@@ -62,7 +67,7 @@ def test_sections_are_declared(stage):
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "load"]
     names = {kind.partition(":")[2]: name for name, kind in SECTIONS.items()}
     loaded = {part for call in calls for part in parts_of(names[call.args[0].id])}
-    assert loaded == {key.partition(".")[0] for key in DVC[stage].get("params", [])}
+    assert loaded == {key.partition(".")[0] for key in sections_of(stage)}
 
 
 def test_only_stages_load_sections():
@@ -84,7 +89,8 @@ def test_stage_runs_from_its_deps_alone_and_writes_its_outs_alone(stage, copy_pi
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_needs_each_of_its_deps(stage, copy_pipeline, tmp_path):
-    for number, missing in enumerate(sorted(expand(data_deps(stage), copy_pipeline(*data_deps(stage))))):
+    needs = expand(data_deps(stage), copy_pipeline(*data_deps(stage))) - {"data/checked.txt"}  # waited for, not read
+    for number, missing in enumerate(sorted(needs)):
         folder = copy_pipeline(*data_deps(stage), folder=tmp_path / str(number))
         (folder / missing).unlink()
         try:
@@ -96,12 +102,24 @@ def test_stage_needs_each_of_its_deps(stage, copy_pipeline, tmp_path):
 
 def test_every_section_is_some_stage_s():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    read = {section for stage in DVC.values() for section in stage.get("params", [])}
-    assert set(params) == {section for section in read if "." not in section}
+    assert set(params) == {key for stage in DVC for key in sections_of(stage) if "." not in key}
 
 
 def test_beam_touches_evaluate_alone():
-    assert [name for name, stage in DVC.items() if "beam" in stage.get("params", [])] == ["evaluate"]
+    assert [name for name in DVC if "beam" in sections_of(name)] == ["evaluate"]
+
+
+def test_everything_waits_for_the_check_of_the_parameters():
+    """What a stage's old results are worth: DVC deletes them before it runs the stage."""
+    made_by = {out: name for name in DVC for out in paths_of(name, "outs", "metrics", "plots")}
+
+    def waits_for(stage: str) -> set[str]:
+        before = {made for dep in data_deps(stage) for out, made in made_by.items() if f"{dep}/".startswith(f"{out}/")
+                  or f"{out}/".startswith(f"{dep}/")}  # fmt: skip
+        return before.union(*map(waits_for, before)) if before else set()
+
+    assert all("check" in waits_for(stage) for stage in STAGES if stage != "check")
+    assert DVC["check"]["params"] == [{"params.yaml": None}] and data_deps("check") == []
 
 
 def test_test_references_are_read_by_evaluate_alone():

@@ -5,6 +5,9 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 DATA = Path("data")
 
+# check
+CHECKED = Path("data/checked.txt")
+
 # source
 SOURCE = Path("data/raw/source.json")
 
