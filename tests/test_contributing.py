@@ -4,14 +4,20 @@ import importlib.util
 import json
 import math
 import re
+from itertools import pairwise
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT, run_stage, write_params
+from test_search import END, START, Table, random_logits, step
 
 from showtell.core.errors import UserError
 from showtell.core.params import validate
 from showtell.decoders import DECODERS, DecoderParams, build_decoder
+from showtell.generation.rules import Rule, rules_of
+from showtell.generation.search import generate
+from showtell.generation.search_params import PLAIN
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -60,3 +66,15 @@ def test_a_new_kind_says_what_the_present_params_lack(bigram, tmp_path):
     params = DecoderParams.model_validate(decoder | unset | {"kind": "bigram", "slope": 0.1})
     assert isinstance(params, bigram.BigramParams)
     assert isinstance(build_decoder(params, 6, 11), bigram.BigramDecoder)
+
+
+def test_the_guide_s_rule_forbids_echoes():
+    code = re.sub(r"^   ", "", code_of("How to add a rule of generating"), flags=re.MULTILINE)
+    names = {"Rule": Rule, "Tensor": torch.Tensor, "torch": torch}
+    exec(code, names)
+    logits = random_logits(3, images=4)
+    logits[..., 2] += 3  # what every beam wants to say again and again
+    plain = PLAIN.override(beam=3, max_length=8)
+    for rules, echoes in ((rules_of(plain, END), True), ([*rules_of(plain, END), names["NoEcho"]()], False)):
+        found = generate(step, Table.of(logits), torch.full((4,), START), END, plain, rules)
+        assert any(a == b for image in found for h in image for a, b in pairwise(h.tokens)) == echoes

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from conftest import run_stage, write_params
 from PIL import Image
+from tiny_model import tiny_captioner
 
 from showtell import Captioner
 from showtell.commands import cli, demo
+from showtell.core.errors import UserError
 from showtell.core.files import link
 from showtell.data.store import RowReader
+from showtell.generation.bundle import save_model
 from showtell.generation.search_params import PLAIN
 
 
@@ -99,3 +102,69 @@ def test_linking_a_symbolic_link_gives_its_content(tmp_path):
     link(tmp_path / "target", tmp_path / "target2")
     link(tmp_path / "cache", tmp_path / "target2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "target", "target2"]
+
+
+SAMPLED = {"method": "sample", "temperature": 1.5, "seed": 3, "top_p": 0.9}
+
+
+def test_samples_are_the_same_for_everyone_and_their_diversity_is_measured(copy_pipeline, photographs, capsys):
+    folder = copy_pipeline("data", "metrics")
+    write_params(folder, beam=None, search={**SAMPLED, "max_length": 8}, evaluate={"pictures": 1, "captions": 3})
+    run_stage("evaluate", folder)
+    expected = [entry["caption"] for entry in json.loads(hypotheses(folder).read_text())]
+    assert expected != list(photographs.values())
+    captioner = Captioner.load(folder / "data/model")
+    assert [caption.text for caption in captioner.caption(photographs)] == expected
+    last = list(photographs)[-1]  # alone as among others
+    html = demo.describe(captioner, last, *demo.asked(captioner, 4, "sample", 0.5, 1.5, 0.9, 3))
+    assert html.count("<tr>") == 1 + 4 and unescape(re.search(r"<td>(.*?)</td>", html)[1]) == expected[-1]
+    cli.dispatch(["caption", last, "--model", str(folder / "data/model"), "--n-best", "2", "--json"])
+    assert json.loads(capsys.readouterr().out)["captions"][0]["caption"] == expected[-1]
+    habits = json.loads((folder / "metrics/behaviour.json").read_text())
+    assert habits["captions_an_image"] == 3 and 0 < habits["self_cider"] <= 1 and habits["distinct_words"] > 0
+    assert captioner.caption([last], seed=4)[0].text != expected[-1]
+
+
+def test_the_sweep_has_a_row_for_each_way(copy_pipeline):
+    folder = copy_pipeline("data", "metrics")
+    others = [SAMPLED, {"method": "diverse_beam", "beam": 2}]
+    write_params(folder, sweep={"beams": [1], "length_penalties": [0.0], "others": others})
+    run_stage("evaluate", folder)
+    rows = [line.split("\t") for line in (folder / "metrics/sweep.tsv").read_text().splitlines()]
+    assert [row[0].split(",")[0] for row in rows] == ["method", "beam 1", "sampled", "diverse beam 2 in 2 groups"]
+    assert [row[1] for row in rows[1:]] == ["1", "", "2"]
+
+
+def test_an_ensemble_is_scored_served_and_used(copy_pipeline, photographs, capsys):
+    folder = copy_pipeline("data", "metrics")
+    train, tuned = folder / "data/models/train", folder / "data/models/finetune"
+    write_params(folder, evaluate={"pictures": 1, "ensemble": ["data/models/train"]})
+    run_stage("evaluate", folder)
+    expected = [entry["caption"] for entry in json.loads(hypotheses(folder).read_text())]
+    served = Captioner.load(folder / "data/model")
+    assert len(served.models) == 2
+    assert [caption.text for caption in served.caption(photographs)] == expected
+    settings = served.search.model_dump()
+    together = Captioner.load(tuned, train).caption(photographs, **settings)
+    alone = Captioner.load(tuned).caption(photographs, **settings)
+    assert [c.text for c in together] == expected
+    assert [c.logprob for c in together] != pytest.approx([c.logprob for c in alone], abs=1e-4)
+    path = next(iter(photographs))
+    cli.dispatch(["caption", path, "--model", str(folder / "data/model"), "--json"])
+    assert json.loads(capsys.readouterr().out)["caption"] == expected[0]
+
+
+def test_a_model_together_with_itself_is_the_model(pipeline, photographs):
+    folder = pipeline / "data/model"
+    alone, twice = Captioner.load(folder), Captioner.load(folder, folder)
+    for one, two in zip(alone.n_best(photographs, 2), twice.n_best(photographs, 2), strict=True):
+        assert [c.text for c in one] == [c.text for c in two]
+        assert [c.logprob for c in one] == pytest.approx([c.logprob for c in two], abs=1e-4)
+
+
+def test_models_of_other_words_do_not_speak_together(pipeline, tmp_path):
+    other = Path(shutil.copytree(pipeline / "data/models/train", tmp_path / "other"))
+    model = tiny_captioner().model
+    save_model(model, other, notes={})
+    with pytest.raises(UserError, match=r"one vocabulary: .* words, .* has"):
+        Captioner.load(pipeline / "data/model", other)

@@ -9,6 +9,7 @@ stage, not hours later.
 import importlib
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -40,6 +41,9 @@ SECTIONS = {
 
 # Sections of which several others are made: `train` is `learning`, and over it what `train` itself says.
 SHARED = {"learning": ("train", "finetune")}
+
+# Sections that must fit each other, by what refuses them when they do not.
+TOGETHER = {"showtell.generation.search_params:SearchParams.of": ("beam", "search")}
 
 SHOWN = 80  # characters of a wrong value that are repeated to the user
 
@@ -81,7 +85,14 @@ def validate_all(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     for name in raw:
         if name not in known:
             raise UserError(f"{path}: unknown key {shown(name)}; the top-level keys are {', '.join(sorted(known))}")
-    return {name: validate(name, raw, path) for name in SECTIONS}
+    found = {name: validate(name, raw, path) for name in SECTIONS}
+    for place, names in TOGETHER.items():
+        module, _, attribute = place.partition(":")
+        try:
+            attrgetter(attribute)(importlib.import_module(module))(*(found[name] for name in names))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    return found
 
 
 def validate(name: str, raw: dict[str, Any], path: Path) -> Any:
