@@ -90,7 +90,7 @@ def test_looking_leaves_nothing_behind(home):
     with tarfile.open(home / "photos.tar.gz", "w:gz") as archive:
         archive.add(home / "my photos", "photos")
     assert call("photos.tar.gz", "c.csv", "--dry-run") == 0
-    assert [path for path in home.rglob("*.tar")] == []
+    assert not list(home.rglob("*.tar"))
 
 
 def test_splits_too_small_are_told_by_a_look_and_refused_otherwise(home, capsys):
