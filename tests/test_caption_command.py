@@ -1,6 +1,7 @@
 import http.server
 import io
 import json
+import os
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_model import tiny_captioner
 
-from showtell.commands import cli
+from showtell.commands import cli, inputs
 from showtell.core.errors import UserError
 from showtell.core.progress import log
 from showtell.generation.bundle import save_model
@@ -76,6 +77,52 @@ def test_folders_and_globs(caption, place):
         "x1.png",
         "x2.png",
     ]
+
+
+def test_what_a_folder_holds_besides_pictures_is_counted(caption, place):
+    (place / "in").mkdir()
+    for number, name in enumerate(("in/a.jfif", "in/b.jpe", "in/c.mpo")):
+        write_picture(place / "x.jpg", number).rename(place / name)
+    (place / "in/notes.txt").write_text("text")
+    (place / "in/.hidden.jpg").write_text("x")
+    (place / "in/dead.jpg").symlink_to(place / "nothing.jpg")
+    os.mkfifo(place / "in/pipe.jpg")
+    status, lines, err = caption("in")
+    assert status == 0 and [line.split(": ")[0] for line in lines] == ["in/a.jfif", "in/b.jpe", "in/c.mpo"]
+    (line,) = err.splitlines()
+    assert line.startswith("in: 4 passed over: ")
+    for reason in ("1 hidden", "1 .txt, which is no picture's", "1 a link to nothing", "1 not a file"):
+        assert reason in line
+
+
+def test_pipes_and_devices_are_no_files_and_never_waited_for(caption, place):
+    os.mkfifo(place / "pipe.jpg")
+    status, lines, err = caption("pipe.jpg", "/dev/zero")
+    assert status == 1 and not lines
+    assert [line.count("it is not a file; send it to standard input") for line in err.splitlines()] == [1, 1]
+
+
+def test_a_fetch_has_an_end(caption, place, monkeypatch):
+    content = write_picture(place / "a.png").read_bytes()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    times = iter(range(0, 100_000, 1000))
+    monkeypatch.setattr(inputs, "clock", lambda: float(next(times)))
+    with http.server.HTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        status, _, err = caption(f"http://127.0.0.1:{server.server_port}/a.png", "--allow-urls")
+        server.shutdown()
+        thread.join()
+    assert status == 1 and "not all of it came in 300 seconds" in err
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_a_file(caption, place):

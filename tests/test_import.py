@@ -1,6 +1,7 @@
 """`showtell import`: what it prints, and what it changes in params.yaml."""
 
 import argparse
+import tarfile
 
 import pytest
 import yaml
@@ -82,6 +83,22 @@ def test_setting_twice_is_setting_once(home):
 
 def test_dry_run_changes_nothing(home):
     call("my photos", "c.csv", "--dry-run")
+    assert (home / "params.yaml").read_text() == PARAMS
+
+
+def test_looking_leaves_nothing_behind(home):
+    with tarfile.open(home / "photos.tar.gz", "w:gz") as archive:
+        archive.add(home / "my photos", "photos")
+    assert call("photos.tar.gz", "c.csv", "--dry-run") == 0
+    assert not list(home.rglob("*.tar"))
+
+
+def test_splits_too_small_are_told_by_a_look_and_refused_otherwise(home, capsys):
+    (home / "c.csv").write_text("image,caption\n" + "".join(f"{i}.jpg,a dog\n" for i in range(14)))
+    assert call("my photos", "c.csv", "--dry-run") == 0
+    assert "would be refused: c.csv: too few images to split: train 12, val 1, test 1" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"c\.csv: too few images to split: train 12, val 1, test 1; at least val 2"):
+        call("my photos", "c.csv")
     assert (home / "params.yaml").read_text() == PARAMS
 
 

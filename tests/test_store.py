@@ -154,3 +154,56 @@ def test_rows_are_flushed_now_and_then(tmp_path, monkeypatch):
         now[0] += 2.0
         writer.append(ROWS[start : start + 2])
     assert (tmp_path / "a.part.flushed").read_text().startswith("6 ")  # after 5 seconds, not again since
+
+
+def spoilt(path, name: str, how: str) -> None:
+    """An HDF5 file that is no store, though its names are those of one."""
+    with h5py.File(path, "w") as file:
+        ids = ["a", "b"]
+        if how == "chunked":
+            file.create_dataset(name, data=np.zeros((2, 3), np.uint8), chunks=(1, 3))
+        elif how == "compressed":
+            file.create_dataset(name, data=np.zeros((2, 3), np.uint8), compression="gzip")
+        elif how == "a group":
+            file.create_group(name)
+        elif how == "text":
+            file.create_dataset(name, data=["x", "y"], dtype=h5py.string_dtype())
+        elif how == "a scalar":
+            file[name] = 5
+        elif how == "flat":
+            file[name] = np.zeros(2, np.uint8)
+        elif how == "empty":
+            file[name] = h5py.Empty("f")
+        elif how == "a link":
+            file[name] = h5py.ExternalLink("elsewhere.h5", name)
+        elif how == "elsewhere":
+            file.create_dataset(name, (2, 3), np.uint8, external=[(str(path.with_name("raw")), 0, 6)])
+        else:
+            file[name] = np.zeros((2, 3), np.uint8)
+        file["image_id"] = {"ids are numbers": [1, 2], "too few ids": ["a"], "ids are a table": [["a", "b"]]}.get(
+            how, ids
+        )
+        file.attrs["transform"] = 5 if how == "attributes are numbers" else "t"
+        if how == "no image ids":
+            del file["image_id"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "chunked", "compressed", "a group", "text", "a scalar", "flat", "empty", "a link", "elsewhere", "no image ids",
+        "ids are numbers", "too few ids", "ids are a table", "attributes are numbers",
+    ],
+)  # fmt: skip
+def test_hdf5_that_is_no_store_is_one_line(tmp_path, how):
+    path = tmp_path / "a.h5"
+    spoilt(path, "grid", how)
+    with pytest.raises(UserError, match=r"a\.h5 is not a store of grid: .*delete it and run") as caught:
+        RowReader(path, "grid")
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_must_say_how_they_were_made(tmp_path):
+    spoilt(tmp_path / "a.h5", "images", "well")
+    with pytest.raises(UserError, match="it has no attribute 'content'"):
+        RowReader(tmp_path / "a.h5", "images")

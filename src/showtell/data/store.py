@@ -23,6 +23,11 @@ from showtell.core.files import flush, move, naming
 FLUSH = 5.0  # seconds between flushes: a power cut loses so much work at most
 
 
+# What a store of pictures must say of itself: the transform that made them, and what names their content. Features say
+# more, and whoever opens those compares it.
+ATTRS = {"images": ("transform", "content")}
+
+
 class RowWriter:
     """Fills `part` with up to `capacity` rows, then puts the file in place; a new writer on the same part goes on."""
 
@@ -139,18 +144,19 @@ class RowReader:
         self.path, self.name = Path(path), name
         try:
             with h5py.File(path, "r") as file:
-                dataset = file[name]
+                dataset = _rows_of(file, name)
                 self.shape: tuple[int, ...] = dataset.shape
                 self.dtype: np.dtype = dataset.dtype
-                self.attrs: dict[str, str] = dict(file.attrs)
-                self.ids: list[str] = [i.decode() for i in file["image_id"][()]]
+                self.attrs: dict[str, str] = _texts(file, ATTRS.get(name, ()))
+                self.ids: list[str] = _ids(file)
             if len(self.ids) != len(self):
-                raise OSError(f"it names {len(self.ids)} images and holds {len(self)}")
+                raise ValueError(f"it names {len(self.ids)} images and holds {len(self)}")
             self._offset = _locate(self.path, name, self.shape, self.dtype)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist; run `dvc repro`") from None
-        except (OSError, KeyError) as error:
-            raise UserError(f"{path} is not a store of {name}: {error}; delete it and run `dvc repro`") from None
+        except STORE_ERRORS as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{path} is not a store of {name}: {reason}; delete it and run `dvc repro`") from None
         self._file: tuple[int, int] | None = None  # (process, descriptor)
 
     def __len__(self) -> int:
@@ -190,12 +196,12 @@ class RowReader:
 
 def rows_there(path: Path) -> int:
     """How many rows of the store `path` an earlier run has written already, finished or in its part."""
-    if path.exists():
-        with h5py.File(path, "r") as file:
-            return len(file["image_id"])
     try:
+        if path.exists():
+            with h5py.File(path, "r") as file:
+                return len(_ids(file))
         return int(path.with_name(f"{path.name}.part.count").read_text())
-    except (OSError, ValueError):
+    except STORE_ERRORS:
         return 0
 
 
@@ -230,8 +236,47 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) ->
 def _locate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
     """Byte offset of the first row; `ValueError` when the file holds something else."""
     with h5py.File(path, "r") as file:
-        dataset = file[name]
+        dataset = _rows_of(file, name)
         if dataset.shape != shape or dataset.dtype != dtype:
             raise ValueError(f"{path} holds {dataset.shape} {dataset.dtype}, not {shape} {dtype}")
-        offset = dataset.id.get_offset()
-    return 0 if offset is None else offset
+        offset, size = dataset.id.get_offset(), dataset.size
+    if size and offset is None:
+        raise ValueError("its rows are not laid out in the file")
+    return offset or 0
+
+
+# How the HDF5 library says that a file is damaged or holds something else.
+STORE_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
+
+
+def _rows_of(file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset `name`, if its rows can be read by their offset; `ValueError` says why not."""
+    if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"it has no `{name}` of its own")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"`{name}` is no array")
+    if dataset.dtype.kind not in "uif" or dataset.shape is None or len(dataset.shape) < 2:
+        raise ValueError(f"`{name}` is {dataset.dtype} {dataset.shape}, not rows of numbers")
+    if dataset.chunks is not None or dataset.is_virtual or dataset.external or dataset.compression:
+        raise ValueError(f"`{name}` is chunked, compressed or elsewhere; rows must lie one behind the other")
+    return dataset
+
+
+def _texts(file: h5py.File, required: Sequence[str]) -> dict[str, str]:
+    """The file's attributes, all of them text, among them those that are required."""
+    attrs = dict(file.attrs)
+    for key in required:
+        if key not in attrs:
+            raise ValueError(f"it has no attribute {key!r}")
+    for key, value in attrs.items():
+        if not isinstance(value, str):
+            raise ValueError(f"its attribute {key!r} is {type(value).__name__}, not text")
+    return attrs
+
+
+def _ids(file: h5py.File) -> list[str]:
+    ids = file.get("image_id")
+    if not isinstance(ids, h5py.Dataset) or h5py.check_string_dtype(ids.dtype) is None or ids.ndim != 1:
+        raise ValueError("it has no `image_id`, a list of text")
+    return [i.decode() for i in ids[()]]

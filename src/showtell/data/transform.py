@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import Field
 
 from showtell.core.errors import UserError
+from showtell.core.fields import shown
 from showtell.core.files import fingerprint
 from showtell.core.params import Section
 from showtell.data.formats import FORMATS
@@ -201,10 +202,11 @@ class Transform:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Transform":
-        try:
-            return cls(**content)
-        except TypeError:
-            raise UserError(f"not a transform: {content}") from None
+        size, fit = (content.get("size"), content.get("fit")) if isinstance(content, dict) else (None, None)
+        sized = isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= MAX_SIDE
+        if not sized or fit not in get_args(Fit) or len(content) != 2:
+            raise UserError(f"not a transform (size and fit): {shown(content)}")
+        return cls(size, fit)
 
     @cached_property
     def hash(self) -> str:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from showtell.core.errors import UserError
-from showtell.core.files import atomic, check_space, read_json, write_json
+from showtell.core.files import atomic, check_space, parse_json, read_json, write_json
 from showtell.core.precision import Precision
 from showtell.core.processes import broadcast, fair, gather_to_main, is_main, rank, world
 from showtell.core.progress import log, track
@@ -125,13 +125,14 @@ def _made_by(attrs: Mapping[str, str]) -> dict[str, Any]:
             **{f"encoder.{key}": value for key, value in config.items()},
             "weights": attrs["weights"],
         }
-    except (KeyError, AttributeError, json.JSONDecodeError):
+    except (KeyError, AttributeError, ValueError, RecursionError):
         return {}
 
 
 def encoder_transform(images: RowReader) -> Transform:
     """The transform that made an image store."""
-    return Transform.from_dict(json.loads(images.attrs["transform"]))
+    where = f"{images.path}: the attribute `transform`"
+    return Transform.from_dict(parse_json(images.attrs["transform"].encode(), where))
 
 
 def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:
