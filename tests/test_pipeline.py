@@ -96,7 +96,8 @@ def test_stage_needs_each_of_its_deps(stage, copy_pipeline, tmp_path):
 
 def test_every_section_is_some_stage_s():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(params) == {section for stage in DVC.values() for section in stage.get("params", []) if "." not in section}
+    declared = {section for stage in DVC.values() for section in stage.get("params", [])}
+    assert set(params) == {section for section in declared if "." not in section}
 
 
 def test_beam_touches_evaluate_alone():

@@ -31,7 +31,7 @@ Filter = Literal["bilinear", "bicubic"]
 class ResizeParams(Section):
     size: int = Field(ge=16, le=2048, description="pixels, height and width of every stored image")
     fit: Fit = Field(description="stretch: the whole picture, squeezed | crop: shorter side to size, the middle kept")
-    filter: Literal["auto", "bilinear", "bicubic"] = Field(description="auto: what the encoder's weights were made with")
+    filter: Literal["auto", "bilinear", "bicubic"] = Field(description="auto: as the encoder's weights had it")
     broken: Literal["error", "skip"] = Field(description="unreadable pictures: stop and list them | leave them out")
 
 
@@ -169,8 +169,9 @@ class Transform:
     """RGB picture of any shape -> uint8 (3, size, size), by torch's antialiased filters for bytes.
 
     They give what Pillow's and torchvision's antialiased filters of the same names give, within one level of 255
-    (bicubic: two), in a third of the time. `stretch` squeezes the whole picture into the square, as the show-attend-tell tutorials do, so that
-    nothing that a caption may name is cut off; `crop` keeps proportions and the middle.
+    (bicubic: two), in a third of the time. `stretch` squeezes the whole picture into the square, as the show-
+    attend-tell tutorials do, so that nothing that a caption may name is cut off; `crop` keeps proportions and the
+    middle.
     """
 
     size: int
