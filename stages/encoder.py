@@ -11,7 +11,7 @@ from showtell.data.vocabulary import Vocabulary
 from showtell.encoders.detection import DetectionParams
 from showtell.encoders.features import encoder_transform, save_encoder
 from showtell.encoders.network import build_encoder
-from showtell.encoders.settings import EncoderParams
+from showtell.encoders.settings import EncoderParams, say_differences
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
 from showtell.learning.pretraining import PretrainParams, pretrain
@@ -21,6 +21,7 @@ def main() -> str | None:
     params, pretraining, words = load(EncoderParams), load(PretrainParams), load(DetectionParams)
     images = {split: RowReader(paths.split_images(split), "images") for split in ("train", "val")}
     transform = encoder_transform(images["train"])
+    say_differences(params, transform)
     encoder = build_encoder(params, transform.size, pretraining.seed)
     vocabulary = Vocabulary.load(paths.VOCAB)
     contents = [reader.attrs["content"] for reader in images.values()]

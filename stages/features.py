@@ -6,6 +6,7 @@ from showtell.core.processes import is_main, launch, shared_workplace
 from showtell.core.workplace import workplace
 from showtell.data.store import RowReader
 from showtell.encoders.features import announce, extract, feature_attrs, load_encoder
+from showtell.encoders.self_check import check_features, some_images
 
 SPLITS = ("train", "val")  # `evaluate` encodes the test images itself, as it does with the encoder that learnt on
 
@@ -16,6 +17,7 @@ def main() -> str | None:
     identity = [feature_attrs(encoder, store) for store in images.values()]
     with shared_workplace(workplace(__file__, precision, identity)) as place:
         announce(encoder, images, place)
+        check_features(encoder, some_images(images["train"]), precision)
         for split, store in images.items():
             extract(encoder, store, place / f"{split}.h5", precision)
         if not is_main():

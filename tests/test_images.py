@@ -60,6 +60,15 @@ def test_it_is_the_bilinear_filter_of_the_field(size):
     assert np.abs(Transform(128, "stretch")(noise).astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(500, 375), (90, 300), (40, 30)])
+def test_it_is_the_bicubic_filter_of_the_field(size):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
+    expected = np.asarray(noise.resize((128, 128), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    found = Transform(128, "stretch", "bicubic")(noise).astype(int)
+    assert np.abs(found - expected).max() <= 2
+    assert np.abs(found - Transform(128, "stretch")(noise)).max() > 10
+
+
 def test_resizing_is_antialiased():
     lines = Image.fromarray(np.tile(np.uint8([0, 255])[None, :, None], (128, 64, 3)))
     row = Transform(16, "stretch")(lines).astype(int)

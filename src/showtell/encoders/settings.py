@@ -7,6 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from showtell.core.params import Section
 from showtell.core.precision import Precision
+from showtell.core.progress import log
+from showtell.data.transform import Transform
 from showtell.encoders import timm_names, weights
 from showtell.encoders.backbone import ImageStatistics
 
@@ -27,6 +29,18 @@ class EncoderParams(Section):
         if crop is not None and info.data.get("output") == "grid":
             raise PydanticCustomError("grid", "a grid's cells stand for places in the whole picture; set it to null")
         return crop
+
+
+def say_differences(params: EncoderParams, transform: Transform) -> None:
+    """A line where the pictures are not made as those were that the weights have learnt from."""
+    wanted = image_statistics(params)
+    if params.weights == "none" or (wanted.filter, wanted.size or transform.size) == (transform.filter, transform.size):
+        return
+    size = f"{wanted.size} pixels" if wanted.size else "any size"
+    log(
+        f"{params.name}: its weights were made for pictures of {size}, {wanted.filter}; those here have "
+        f"{transform.size}, {transform.filter} (resize.size, resize.filter)"
+    )
 
 
 def image_statistics(params: EncoderParams) -> ImageStatistics:

@@ -10,6 +10,11 @@ from showtell.encoders.weights import SUFFIXES
 PREFIX = "timm/"
 
 
+def networks() -> list[str]:
+    """As `encoder.name` has them."""
+    return [f"{PREFIX}{name}" for name in timm_package().list_models()]
+
+
 def image_statistics(name: str, weights: str) -> ImageStatistics:
     """The pictures that these weights were made for; nothing is read or downloaded."""
     config = timm_package().get_pretrained_cfg(full_name(name, weights))

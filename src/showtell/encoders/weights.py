@@ -33,6 +33,13 @@ _AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
 _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # names in the published DenseNet files
 
 
+def networks() -> list[str]:
+    """torchvision's classification networks, as `encoder.name` has them."""
+    from torchvision import models
+
+    return sorted(models.list_models(module=models))
+
+
 def bare_network(name: str) -> nn.Module:
     """A classification network of torchvision with initial weights drawn at random."""
     from torchvision import models  # takes as long as torch; who only checks params need not wait for it

@@ -1,0 +1,107 @@
+"""`showtell encoders`: what torchvision and timm have to look at pictures with, and what each of them takes."""
+
+import argparse
+import fnmatch
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from showtell.core import paths
+from showtell.core.errors import UserError
+from showtell.core.params import validate
+from showtell.core.yaml_files import read_sections
+from showtell.encoders import timm_names, weights
+from showtell.encoders.backbone import ImageStatistics
+from showtell.encoders.frozen import FrozenEncoder
+from showtell.encoders.network import Encoder
+
+PICTURES = 16  # encoded together to measure the time
+USUAL = 224  # pixels, where there is no params.yaml
+HEAD = ("encoder.name", "parameters", "map", "bytes an image", "ms an image", "licence of the weights")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pattern", nargs="?", help="part of a name, or with * and ?: dinov2, 'timm/convnext*'")
+    parser.add_argument("--size", type=int, help="pixels; without it resize.size of params.yaml")
+    parser.add_argument("--time", action="store_true", help="measure the milliseconds that an image takes here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Names alone without a pattern, since figures of 1,400 networks take minutes; exit status 0."""
+    names = _matching(args.pattern)
+    if args.pattern is None:
+        print("\n".join(names))
+        print(f"{len(names):,} networks; `showtell encoders PATTERN` says what they take", file=sys.stderr)
+        return 0
+    if not names:
+        raise UserError(f"no network of torchvision or timm has {args.pattern!r} in its name")
+    size = args.size or _own_size()
+    print(f"at {size} pixels, features of the last map as float16", file=sys.stderr)
+    width = max(map(len, (*names, HEAD[0])))
+    for row in (HEAD, *_rows(names, size, args.time)):
+        print(_line(row, width), flush=True)
+    return 0
+
+
+def _matching(pattern: str | None) -> list[str]:
+    names = weights.networks()
+    try:
+        names = [*names, *timm_names.networks()]
+    except UserError as error:
+        print(error, file=sys.stderr)
+    pattern = pattern or "*"
+    return [name for name in names if fnmatch.fnmatch(name, pattern if "*" in pattern else f"*{pattern}*")]
+
+
+def _own_size() -> int:
+    path = Path(paths.PARAMS)
+    return validate("resize", read_sections(path), path).size if path.exists() else USUAL
+
+
+def _line(row: Sequence[str], width: int) -> str:
+    if len(row) == 2:  # a name, and why it has no figures
+        return f"{row[0]:<{width}}  {row[1]}"
+    name, parameters, grid, size, milliseconds, terms = row
+    return f"{name:<{width}}  {parameters:>10}  {grid:>14}  {size:>14}  {milliseconds:>11}  {terms}".rstrip()
+
+
+def _rows(names: Sequence[str], size: int, timed: bool) -> Iterator[Sequence[str]]:
+    for name in names:
+        try:
+            encoder = _encoder(name, size, real=timed)
+        except UserError as error:
+            yield name, str(error).removeprefix(f"{name} ")
+            continue
+        parameters = sum(p.numel() for p in encoder.backbone.network.parameters())
+        grid = f"{encoder.cells} x {encoder.channels}"
+        taken = f"{_milliseconds(encoder, size):.1f}" if timed else "-"
+        terms = timm_names.licence(name) if name.startswith(timm_names.PREFIX) else ""
+        yield name, f"{parameters / 1e6:.1f} M", grid, f"{2 * encoder.cells * encoder.channels:,}", taken, terms or "-"
+
+
+def _encoder(name: str, size: int, real: bool) -> Encoder:
+    """With weights drawn at random; unless it must be `real` without any, where the network can be built so."""
+    statistics = ImageStatistics()
+    config = {"name": name, "output": "grid", "node": None, "size": size}
+    config |= {"mean": statistics.mean, "std": statistics.std}
+    if not real:
+        try:
+            with torch.device("meta"):
+                return Encoder(config)
+        except Exception:  # some look at values of tensors while they are built, in ways of their own
+            pass
+    return Encoder(config)
+
+
+def _milliseconds(encoder: Encoder, size: int) -> float:
+    """An image's share of a batch, the quicker of two after a first; in the arithmetic of `encoder.precision: auto`."""
+    frozen, images = FrozenEncoder(encoder, "auto"), torch.zeros(PICTURES, 3, size, size, dtype=torch.uint8)
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        frozen(images).sum().item()  # waits for the device
+        taken.append(time.perf_counter() - started)
+    return 1000 * min(taken[1:]) / PICTURES

@@ -1,0 +1,85 @@
+"""Whether features are what decoders take them for, looked at on a few pictures before all are encoded.
+
+What this catches has spoilt published results: maps read in another layout, position embeddings left at zero after a
+change of size, arithmetic in half precision that does not suit the weights.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from showtell.core.errors import UserError
+from showtell.core.precision import Precision
+from showtell.core.progress import log
+from showtell.data.store import RowReader
+from showtell.encoders.frozen import FrozenEncoder
+from showtell.encoders.network import Encoder
+
+PICTURES = 16  # looked at: enough for means over them
+SAME = 1e-4  # relative: rounding of fp32 and of sums in another order
+MOVED = 0.02  # correlations of random networks differ by so much and more, those of wrong layouts by chance
+HALF = 0.95  # least cosine of features in half precision with those in single
+
+
+def some_images(store: RowReader) -> Tensor:
+    """Images from all over a store, uint8 (image, 3, height, width)."""
+    return torch.from_numpy(store.rows(range(0, len(store), max(1, len(store) // PICTURES)))[:PICTURES])
+
+
+def check_features(encoder: Encoder, images: Tensor, precision: Precision) -> None:
+    """A line for each check of `encoder` on uint8 (image, 3, height, width); `UserError` where one fails."""
+    frozen = FrozenEncoder(encoder, "fp32")
+    features = frozen(images).float()
+    if not features.isfinite().all():
+        raise UserError(f"self-check: {encoder.name} gives values that are not finite; its weights are damaged")
+    log(f"self-check: values are finite, {features.min():.3g} to {features.max():.3g}")
+    if encoder.gives_grid and encoder.cells > 1 and len(images) > 1:
+        log(f"self-check: {_cells_differ(features, encoder.name)}")
+        if isqrt(encoder.cells) ** 2 == encoder.cells:
+            log(f"self-check: {_cells_move(frozen, encoder, images)}")
+    used = FrozenEncoder(encoder, precision)(images).float()
+    cosine = torch.cosine_similarity(used.flatten(1), features.flatten(1)).mean().item()
+    if not cosine >= HALF:
+        raise UserError(
+            f"self-check: features with encoder.precision = {precision} have cosine {cosine:.4f} with those in single "
+            "precision; set it to fp32"
+        )
+    log(f"self-check: as used (precision {precision}) they have cosine {cosine:.5f} with single precision")
+
+
+def _cells_differ(features: Tensor, name: str) -> str:
+    """Spread over the cells of a picture, as a share of the values' size."""
+    spread = (features.std(dim=1).square().mean().sqrt() / features.square().mean().sqrt()).item()
+    if not spread > SAME:
+        raise UserError(f"self-check: all cells of a picture have the same features; {name} is no encoder for a grid")
+    return f"cells of a picture differ, by {spread:.0%} of the values' size"
+
+
+def _cells_move(frozen: FrozenEncoder, encoder: Encoder, images: Tensor) -> str:
+    """Left and right of pictures exchanged, each half from another picture: neighbours look alike, these do not."""
+    side, width = isqrt(encoder.cells), images.shape[3]
+    cells, pixels = side // 2, round(side // 2 * width / side)
+    mixed = torch.cat([images[..., : width - pixels], images.roll(1, dims=0)[..., width - pixels :]], dim=3)
+    shifted = mixed.roll(pixels, dims=3)  # what leaves on the right comes in on the left
+    maps, moved = (frozen(x).float().unflatten(1, (side, side)) for x in (mixed, shifted))  # (image, row, column, ...)
+    back = moved.roll(-cells, dims=2)
+    embedded = any("pos_embed" in name for name, _ in encoder.named_parameters())
+    if embedded and (back - maps).abs().max() <= SAME * maps.abs().max():
+        raise UserError(
+            f"self-check: {encoder.name} sees no places, a shifted picture gives the same cells to the last digit: its "
+            "position embeddings are zero (after a change of size?)"
+        )
+    sideways, upwards = _likeness(back, maps), _likeness(moved.roll(-cells, dims=1), maps)
+    if not sideways > upwards + MOVED:
+        raise UserError(
+            f"self-check: cells do not move with a picture that is shifted sideways (correlation {sideways:.2f} with "
+            f"those beside them, {upwards:.2f} with those above): the map of {encoder.name} is read in a wrong order"
+        )
+    return f"cells move with a shifted picture (correlation {sideways:.2f} sideways, {upwards:.2f} upwards)"
+
+
+def _likeness(one: Tensor, other: Tensor) -> float:
+    """Mean correlation over pictures and places, what all pictures have in a place left out."""
+    one, other = one - one.mean(dim=0), other - other.mean(dim=0)
+    return torch.cosine_similarity(one, other, dim=-1).mean().item()

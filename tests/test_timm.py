@@ -1,0 +1,176 @@
+"""timm's networks as encoders: a CNN, channels-last and hybrid transformers, class and register tokens, all tiny."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from showtell.core.errors import UserError
+from showtell.encoders.network import Encoder, build_encoder
+from showtell.encoders.settings import EncoderParams, image_statistics
+
+timm = pytest.importorskip("timm")
+
+# Pixels; cells and channels of the last map; a block to learn from.
+FAMILIES = {
+    "mobilenetv3_small_050": (64, 4, 288, "blocks.4"),  # keeps a part of its head that the map does not need
+    "convnext_atto": (64, 4, 320, "stages.2"),
+    "swin_tiny_patch4_window7_224": (64, 4, 768, "layers.3"),  # channels last
+    "vit_small_patch14_reg4_dinov2": (56, 16, 384, "blocks.10"),  # a class token and four registers
+    "vit_tiny_r_s16_p8_224": (128, 1, 192, "blocks.11"),  # a CNN in front of the transformer
+    "hiera_tiny_224": (64, 4, 768, "blocks.11"),  # refuses to norm its map
+}
+FAMILIES["vit_tiny_r_s16_p8_224"] = (256, 4, 192, "blocks.11")
+SMALL = "mobilenetv3_small_050"
+
+
+def params_of(name: str, **changes) -> EncoderParams:
+    section = {"name": f"timm/{name}", "weights": "none", "output": "grid", "node": None, "crop": None}
+    return EncoderParams.model_validate({**section, "precision": "fp32", **changes})
+
+
+def encoder_of(name: str, size: int = 64, **changes) -> Encoder:
+    return build_encoder(params_of(name, **changes), size, seed=0)
+
+
+def pictures(count: int, size: int) -> Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def refused(name: str, size: int = 64, **changes) -> str:
+    with pytest.raises(UserError) as caught:
+        encoder_of(name, size, **changes)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 400
+    return message
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_its_cells_and_is_rebuilt_from_its_configuration(name):
+    size, cells, channels, _ = FAMILIES[name]
+    encoder, images = encoder_of(name, size), pictures(2, size)
+    with torch.no_grad():
+        features = encoder(images)
+        again = Encoder(json.loads(json.dumps(encoder.config))).eval()
+        again.load_state_dict(encoder.state_dict())
+        assert torch.equal(again(images), features)
+        changed = images.clone()
+        changed[:, :, size // 2 :, : size // 2] = 255 - changed[:, :, size // 2 :, : size // 2]  # the bottom left
+        moved = (encoder(changed) - features).square().sum(2).mean(0)
+    assert features.shape == (2, cells, channels) == (2, encoder.cells, encoder.channels)
+    side = round(cells**0.5)
+    quarters = moved.view(2, side // 2, 2, side // 2).sum((1, 3))
+    assert quarters.argmax() == 2
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_blocks_from_one_on_learn_and_nothing_before(name):
+    size, _, _, block = FAMILIES[name]
+    encoder, images = encoder_of(name, size), pictures(4, size)
+    encoder.train_from(block)
+    before = {key: buffer.clone() for key, buffer in encoder.named_buffers()}
+    torch.manual_seed(0)
+    encoder.train()(images).square().mean().backward()
+    learning = {key for key, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert learning == {key for key, parameter in encoder.named_parameters() if parameter.grad is not None}
+    names = list(encoder.backbone.blocks())
+    later = set(names[names.index(block) :])
+    assert learning and {key.removeprefix("backbone.network.").rpartition(".")[0] for key in learning} <= later
+    moved = {key for key, buffer in encoder.named_buffers() if not torch.equal(buffer, before[key])}
+    assert {key.removeprefix("backbone.network.").rpartition(".")[0] for key in moved} <= later
+    assert bool(moved) == (name == SMALL)  # the one with batch norms behind the cut
+    encoder.train_from(block, "frozen")
+    assert not {key for key in encoder.trainable_state() if "running" in key}
+
+
+def test_a_layer_in_the_middle_is_the_end_of_the_network():
+    whole, half = encoder_of("vit_small_patch14_reg4_dinov2", 56), encoder_of(
+        "vit_small_patch14_reg4_dinov2", 56, node="blocks.5"
+    )
+    count = {name: sum(p.numel() for p in one.parameters()) for name, one in (("whole", whole), ("half", half))}
+    assert count["half"] < 0.6 * count["whole"] and half.cells == whole.cells
+    message = refused(SMALL, node="blocks.9")
+    assert message.startswith("timm/mobilenetv3_small_050 has no layer 'blocks.9' (encoder.node); its maps are those of")
+
+
+def test_hidden_is_what_the_classifier_reads():
+    torch.manual_seed(0)
+    network = timm.create_model(SMALL, pretrained=False).eval()
+    encoder = encoder_of(SMALL, output="hidden")
+    encoder.backbone.network.load_state_dict(network.state_dict(), strict=False)
+    seen = []
+    network.get_classifier().register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    with torch.no_grad():
+        images = pictures(2, 64)
+        network((images - encoder.mean) / encoder.std)
+        torch.testing.assert_close(encoder(images), seen[0], rtol=1e-4, atol=1e-4)
+        pooled = encoder_of(SMALL, output="pooled")
+        torch.testing.assert_close(pooled(images), encoder_of(SMALL)(images).mean(1))
+
+
+@pytest.mark.parametrize("classes", [1000, 7, 0])
+def test_weights_of_a_file_with_any_classifier(tmp_path, classes):
+    network = timm.create_model(SMALL, num_classes=classes)
+    save_file(network.half().state_dict(), tmp_path / "mine.safetensors")
+    encoder = encoder_of(SMALL, weights=str(tmp_path / "mine.safetensors"))
+    found = encoder.backbone.network.state_dict()
+    for name, tensor in network.state_dict().items():
+        if "classifier" not in name:
+            assert torch.equal(found[name], tensor.to(found[name].dtype)), name
+
+
+def test_position_embeddings_follow_the_size(tmp_path):
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False)
+    nn.init.normal_(network.pos_embed)
+    torch.save(network.state_dict(), tmp_path / "vit.pth")
+    encoder = encoder_of("vit_tiny_patch16_224", weights=str(tmp_path / "vit.pth"))
+    embeddings = encoder.backbone.network.pos_embed
+    assert embeddings.shape[1] == 17 and embeddings.std() > 0.1 and encoder.cells == 16
+
+
+def test_wrong_names_and_files_are_a_line(tmp_path):
+    assert refused("mobilenetv3_smal_050") == (
+        "encoder.name = 'timm/mobilenetv3_smal_050': timm has no network 'mobilenetv3_smal_050'; did you mean "
+        "mobilenetv3_small_050 or mobilenetv3_small_075 or mobilenetv3_small_100?"
+    )
+    assert "mobilenetv3_small_050 knows DEFAULT, lamb_in1k, none, or a" in refused(SMALL, weights="openai")
+    assert refused(f"{SMALL}.openai") == f"encoder.name = 'timm/{SMALL}.openai': its weights are lamb_in1k"
+    assert "no such file" in refused(SMALL, weights=str(tmp_path / "nothing.pth"))
+    path = tmp_path / "other.safetensors"
+    save_file(timm.create_model("mobilenetv3_small_075").state_dict(), path)
+    assert f"does not hold a state dict of {SMALL}: " in refused(SMALL, weights=str(path))
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "does not hold a state dict, a tensor for each name" in refused(SMALL, weights=str(tmp_path / "list.pth"))
+
+
+def test_without_network_one_line_says_which_file_to_bring(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
+    for weights in ("DEFAULT", "lamb_in1k"):
+        message = refused(SMALL, weights=weights)
+        assert "(network is unreachable); bring model.safetensors from https://huggingface.co/timm/" in message
+        assert message.endswith("and set encoder.weights to its path")
+
+
+def test_published_weights_are_copied_whole(monkeypatch):
+    source = timm.create_model(SMALL)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: source.state_dict())
+    found = encoder_of(SMALL, weights="DEFAULT").backbone.network.state_dict()
+    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in found.items())
+
+
+def test_without_timm_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert refused(SMALL) == "encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'"
+
+
+def test_pictures_are_as_the_weights_had_them():
+    lite = image_statistics(params_of("tf_efficientnet_lite2"))
+    assert (lite.mean, lite.std, lite.filter, lite.size) == ((0.5,) * 3, (0.5,) * 3, "bicubic", 260)
+    assert encoder_of("vit_tiny_patch16_224").config["mean"] == [0.5] * 3
+    assert image_statistics(params_of("resnet18.tv_in1k")).filter == "bilinear"
