@@ -319,11 +319,11 @@ def test_every_kind_is_tested():
         ),
         ({"image_projection": "linear"}, "it does not read image_projection; set for example -S decoder.image_"),
         ({"attention": None}, "it needs attention; set for example -S decoder.attention=512"),
-        ({"tied": True}, "decoder.tied = True: needs decoder.embedding = decoder.hidden, not 5 and 7"),
+        ({"tied": True}, "decoder.tied = true: needs decoder.embedding = decoder.hidden, not 5 and 7"),
         ({"embedding": None, "embeddings": "glove.txt"}, "decoder.embeddings = 'glove.txt': words that enter one-hot"),
         ({"layers": 0}, "decoder.layers = 0"),
         ({"kind": "rnn"}, "decoder.kind = 'rnn': there is no such decoder; there are attention, "),
-        ({"kind": None}, "decoder.kind = None"),
+        ({"kind": None}, "decoder.kind = null"),
         ({"cells": 3}, "unknown key decoder.cells"),
     ],
 )

@@ -158,8 +158,8 @@ def test_training_learns_where_to_look():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attention_kind": "soft"}, "decoder.hard_reward = 1.0: it does nothing with decoder.attention_kind soft"),
-        ({"hard_entropy": None}, "decoder.hard_entropy = None: decoder.attention_kind hard needs it"),
+        ({"attention_kind": "soft"}, "decoder.hard_reward = 1.0: it does nothing with attention_kind soft"),
+        ({"hard_entropy": None}, "decoder.hard_entropy = null: attention_kind hard needs it"),
         ({"hard_reward": 0.0}, "decoder.hard_reward = 0.0: input should be greater than 0"),
         ({"attention_kind": None}, "decoder.kind = 'attention': it needs attention_kind"),
     ],

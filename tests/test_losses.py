@@ -81,7 +81,7 @@ def test_top_accuracy_counts_targets_among_the_best():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
-    monkeypatch.setattr("showtell.learning.losses.CHUNK", 30)  # four positions of seven words at a time
+    monkeypatch.setattr("showtell.learning.losses.CACHED", 30)  # four positions of seven words at a time
     torch.manual_seed(0)
     logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
     targets = torch.randint(0, 7, (10,))
@@ -94,7 +94,7 @@ def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_positions_weigh_what_they_are_told(smoothing, monkeypatch):
-    monkeypatch.setattr("showtell.learning.losses.CHUNK", 30)
+    monkeypatch.setattr("showtell.learning.losses.CACHED", 30)
     torch.manual_seed(0)
     logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
     targets, weights = torch.randint(0, 7, (10,)), torch.randn(10, dtype=torch.double)
@@ -130,7 +130,7 @@ class Outputs(TorchDispatchMode):
 
 
 def test_half_precision_logits_are_never_all_widened(monkeypatch):
-    monkeypatch.setattr("showtell.learning.losses.CHUNK", 20)
+    monkeypatch.setattr("showtell.learning.losses.CACHED", 20)
     logits = torch.randn(12, 10).bfloat16().requires_grad_()
     with Outputs() as outputs:
         cross_entropy(logits, torch.arange(12) % 10, 0.1).backward()

@@ -76,7 +76,7 @@ def test_hidden_layers_in_parts_are_the_whole(monkeypatch):
     *fixed, learning = loop("lstm", pooled=True)
     found = []
     for chunk in (1, 10**9):
-        monkeypatch.setattr("showtell.decoders.recurrence.CHUNK", chunk)
+        monkeypatch.setattr("showtell.decoders.recurrence.CACHED", chunk)
         outputs = by_hand(*fixed, *learning)
         found.append((*outputs, *torch.autograd.grad(sum(x.square().sum() for x in outputs), learning)))
     for one_by_one, at_once in zip(*found, strict=True):

@@ -199,8 +199,10 @@ def test_it_goes_through_the_stages_with_every_way_to_learn(pipeline, copy_pipel
     folder = copy_pipeline("data")
     keys = TRANSFORMER | {"embedding": 8, "hidden": 8, "grid_layers": 1, "memory_slots": 2, "normalise_grid": True}
     off = dict.fromkeys(("cell", "attention", "attention_kind", "initial_tanh", "context_output"))
-    learning = {"sampling": 0.3, "alpha_c": 0.5, "images_per_update": 8, "warmup_updates": 0, "epochs": 1}
-    write_params(folder, decoder=keys | off, train=learning, finetune=learning)
+    sampling = {"sampling": 0.3, "sampling_start": 1, "sampling_schedule": "constant"}
+    short = {"images_per_update": 8, "epochs": 1}
+    learning = sampling | {"alpha_c": 0.5, "warmup_updates": 0}
+    write_params(folder, decoder=keys | off, learning=learning, train=short, finetune=short)
     for stage in ("train", "finetune", "evaluate"):
         run_stage(stage, folder)
     assert (folder / "data" / "attention" / "sheet.png").is_file()

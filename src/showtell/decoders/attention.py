@@ -10,15 +10,15 @@ layer once over all real positions, and an image's captions side by side so that
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.core.errors import UserError
+from showtell.core.params import fits_choice
 from showtell.core.precision import wide
 from showtell.decoders.cells import CELLS, RecurrentParams, UpperLayers
 from showtell.decoders.grids import pooling_weights
@@ -55,12 +55,8 @@ class AttentionParams(RecurrentParams):
 
     @field_validator("hard_reward", "hard_entropy")
     @classmethod
-    def _fits_attention(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("attention_kind") == "soft" and value is not None:
-            raise PydanticCustomError("soft", "it does nothing with decoder.attention_kind soft; set it to null")
-        if info.data.get("attention_kind") == "hard" and value is None:
-            raise PydanticCustomError("hard", "decoder.attention_kind hard needs it; the paper leaves it to validation")
-        return value
+    def _fits_attention(cls, value: float | None, info: ValidationInfo) -> float | None:
+        return fits_choice(value, info, "attention_kind", ("hard",))
 
 
 class AttentionDecoder(Decoder):
