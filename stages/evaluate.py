@@ -25,14 +25,14 @@ def main() -> str | None:
     test, val = (CaptionedImages(*pair) for pair in pairs)
     objects = read_json(paths.OBJECTS)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
-    captioner, before = (Captioner(load_model(path), search) for path in (paths.FINETUNE_MODEL, paths.TRAIN_MODEL))
+    captioner, before = (Captioner(load_model(path), search) for path in (paths.REINFORCE_MODEL, paths.TRAIN_MODEL))
     tuned = evaluate(captioner, test, objects, meteor=is_main())
     frozen = evaluate(before, test, objects).metrics
     unseen = unseen_part(tuned, objects)
     swept = sweep(captioner, val, load(SweepParams))
     if not is_main():
         return None
-    serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics)
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     write_json(
         paths.METRICS / "evaluate.json",
@@ -50,7 +50,7 @@ def main() -> str | None:
         "intervals": intervals,
         "others": {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
         "behaviour": habits,
-        "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in ("train", "finetune")},
+        "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in paths.LEARNING},
         "sweep": swept,
     }
     report = report_data(load(DatasetName), tuned, test, train, objects, captioner, **tables)
