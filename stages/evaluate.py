@@ -27,7 +27,7 @@ def main() -> str | None:
     test, val = (CaptionedImages(*pair) for pair in pairs)
     train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
     others = [Path(folder) for folder in params.ensemble or []]
-    captioner = Captioner(load_model(paths.FINETUNE_MODEL), search, [load_model(folder) for folder in others])
+    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, [load_model(folder) for folder in others])
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     tuned = evaluate(captioner, test, objects, params.captions, meteor=is_main())
     frozen = evaluate(Captioner(load_model(paths.TRAIN_MODEL), search), test, objects, n_best=1).metrics
@@ -35,7 +35,7 @@ def main() -> str | None:
     swept = sweep(captioner, val, load(SweepParams))
     if not is_main():
         return None
-    serve_model(paths.FINETUNE_MODEL, paths.MODEL, search, tuned.metrics, others)
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     held_out = held_out_metrics(tuned.by_image, objects, train)
     write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, held_out))
@@ -47,7 +47,7 @@ def main() -> str | None:
         "intervals": intervals,
         "others": {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
         "behaviour": habits,
-        "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in ("train", "finetune")},
+        "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in paths.LEARNING},
         "sweep": swept,
     }
     report = report_data(load(DatasetName), tuned, test, train, objects, captioner, **tables)

@@ -24,7 +24,10 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
+STAGES = (
+    "check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "reinforce",
+    "evaluate",
+)  # fmt: skip
 
 # Small enough that all stages take seconds; every branch of the default pipeline is still taken.
 TINY = {
@@ -37,6 +40,7 @@ TINY = {
     "learning": {"warmup_updates": 0},
     "train": {"epochs": 2, "images_per_update": 8},
     "finetune": {"epochs": 1, "images_per_update": 8},
+    "reinforce": {"epochs": 1, "images_per_update": 8, "samples": 2, "bleu4": 0.5, "chair": 0.5},
     "search": {"max_length": 8},
     "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
     "evaluate": {"pictures": 2},

@@ -96,10 +96,10 @@ def test_cached_features_are_what_serving_computes(pipeline):
     )  # float16 storage, arithmetic as `precision` says
 
 
-@pytest.mark.parametrize("stage", ["train", "finetune"])
+@pytest.mark.parametrize("stage", ["train", "finetune", "reinforce"])
 def test_killed_training_goes_on_to_the_same_weights(stage, copy_pipeline, pipeline, monkeypatch):
     folder = copy_pipeline("data")
-    write_params(folder, finetune={"epochs": 2})
+    write_params(folder, finetune={"epochs": 2}, reinforce={"epochs": 2})
     run_stage(stage, folder)
     whole = model_bytes(folder, stage)
     kill_at(monkeypatch, checkpoints.Checkpoints, "save", 1)

@@ -33,6 +33,7 @@ SECTIONS = {
     "decoder": "showtell.decoders:DecoderParams",
     "train": "showtell.learning.caption_task:TrainParams",
     "finetune": "showtell.learning.caption_task:FinetuneParams",
+    "reinforce": "showtell.learning.reinforcement:ReinforceParams",
     "beam": "showtell.generation.search_params:BeamWidth",
     "search": "showtell.generation.search_params:SearchSection",
     "sweep": "showtell.generation.search_params:SweepParams",
@@ -40,7 +41,7 @@ SECTIONS = {
 }
 
 # Sections of which several others are made: `train` is `learning`, and over it what `train` itself says.
-SHARED = {"learning": ("train", "finetune")}
+SHARED = {"learning": ("train", "finetune", "reinforce")}
 
 # Sections that must fit each other, by what refuses them when they do not.
 TOGETHER = {"showtell.generation.search_params:SearchParams.of": ("beam", "search")}

@@ -29,6 +29,7 @@ FEATURES = Path("data/features")
 ENCODER = Path("data/models/encoder")
 TRAIN_MODEL = Path("data/models/train")
 FINETUNE_MODEL = Path("data/models/finetune")
+REINFORCE_MODEL = Path("data/models/reinforce")
 
 # evaluate
 MODEL = Path("data/model")  # the bundle that people serve
@@ -36,6 +37,8 @@ HYPOTHESES = Path("data/hypotheses/test.json")
 ATTENTION = Path("data/attention")
 METRICS = Path("metrics")
 REPORT = Path("metrics/report")
+
+LEARNING = ("train", "finetune", "reinforce")  # stages with a curve of captions on val, metrics/<stage>.tsv
 
 SPLITS = ("train", "val", "test")
 

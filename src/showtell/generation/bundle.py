@@ -49,6 +49,12 @@ def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
     write_json(folder / CONFIG, {"format": FORMAT, **model.config(), "notes": notes})  # last: now the folder is whole
 
 
+def hand_on(source: Path, folder: Path) -> None:
+    """The model in `source` as it is, in `folder` too: linked, not copied."""
+    for name in (WEIGHTS, VOCAB, CONFIG):
+        link(source / name, folder / name)
+
+
 def serve_model(
     source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None], others: Sequence[Path] = ()
 ) -> None:

@@ -13,7 +13,8 @@ from showtell.learning.selection import best_row, selected_by
 def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
     """`metrics/<name>.tsv`, a line for each row."""
     text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], delimiter="\t", lineterminator="\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["epoch"]  # a row may lack some
+    table = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_text(paths.METRICS / f"{name}.tsv", text.getvalue())
@@ -36,4 +37,4 @@ def told(history: Sequence[dict[str, float]], select: str) -> str:
     if not history:
         return "nothing to learn (0 epochs)"
     best, by = best_row(history, select), selected_by(history, select)
-    return f"epoch {best['epoch']} of {len(history)} is kept, {by} {best[by]:.4f} on val"
+    return f"epoch {best['epoch']} of {history[-1]['epoch']} is kept, {by} {best[by]:.4f} on val"

@@ -23,7 +23,7 @@ from showtell.learning.averaging import MovingAverage
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.divergence import EVERY, Watch
 from showtell.learning.parallel import Parallel, average_statistics, own_share, summed
-from showtell.learning.selection import fallback, standing
+from showtell.learning.selection import Row, fallback, standing
 
 
 class LoopParams(Section):
@@ -133,8 +133,11 @@ def fit(
     params: LoopParams,
     select: str,
     checkpoints: Checkpoints,
+    judge_first: bool = False,
 ) -> list[dict[str, float]]:
     """Train until `epochs` or early stop, leave the best epoch's weights in `task`, and return a row for each epoch.
+
+    With `judge_first` the task is validated before it is trained, as epoch 0, which is kept if no later one is better.
 
     `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the task as it stands;
     the epoch with the greatest `select` among them is the best (`selection.py` says which where that cannot tell).
@@ -146,6 +149,8 @@ def fit(
         history = state["history"]
         log(f"going on after epoch {training.progress.epoch}")
     progress = training.progress
+    if judge_first and not history:
+        history.append(training.judged_first(validate, select, checkpoints))
     while progress.epoch < params.epochs and progress.since_best < params.stop_after:
         started = time.perf_counter()
         torch.manual_seed(params.seed * 1_000_003 + progress.epoch + rank() * 2**32)
@@ -157,8 +162,7 @@ def fit(
         improved = _count_epoch(progress, standing(row, select), params)
         history.append(row)
         log(_line(row, params, time.perf_counter() - started, improved))
-        if is_main():
-            checkpoints.save(training.state_dict() | {"history": history}, training.average.weights(), improved)
+        training.save(checkpoints, history, improved)
     if told := fallback(history, select):
         log(told)
     if history:
@@ -179,6 +183,20 @@ class _Training:
         self.optimizer, self.scaler = build_optimizer(task, params), build_scaler(params)
         self.watch = Watch(stage, _remedy(self.optimizer, params), device())
         self.average = MovingAverage(task.weights(), params.ema)
+
+    def judged_first(self, validate: Callable[[], dict[str, float]], select: str, checkpoints: Checkpoints) -> Row:
+        """The row of the task before training, which is the best so far."""
+        row = {"epoch": 0, **validate()}
+        self.watch.row(row)
+        self.progress.best = standing(row, select)
+        log("before  " + _numbers(row))
+        self.save(checkpoints, [row], best=True)
+        return row
+
+    def save(self, checkpoints: Checkpoints, history: list[Row], best: bool) -> None:
+        """Record the end of an epoch."""
+        if is_main():
+            checkpoints.save(self.state_dict() | {"history": history}, self.average.weights(), best)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -246,8 +264,11 @@ def _count_epoch(progress: TrainingProgress, value: tuple[float, float], params:
 
 
 def _line(row: dict[str, float], params: LoopParams, seconds: float, improved: bool) -> str:
-    numbers = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch")
-    return f"epoch {row['epoch']:>3}/{params.epochs}  {numbers}  {seconds:.1f} s{'  best' if improved else ''}"
+    return f"epoch {row['epoch']:>3}/{params.epochs}  {_numbers(row)}  {seconds:.1f} s{'  best' if improved else ''}"
+
+
+def _numbers(row: Row) -> str:
+    return "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch")
 
 
 def rate_scale(progress: TrainingProgress, params: LoopParams, updates: int) -> float:

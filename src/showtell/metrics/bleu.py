@@ -18,43 +18,53 @@ _SMALL, _TINY = 1e-9, 1e-15  # the COCO scorer's guards against division by zero
 LENGTH, CLOSEST = 0, 1  # columns of the statistics; then ORDER guesses, then ORDER matches
 
 
+class BleuTargets:
+    """References counted for being compared with any number of hypotheses of each image."""
+
+    def __init__(self, counts: Sequence[Counts], lengths: np.ndarray, image: np.ndarray, number: np.ndarray) -> None:
+        """`counts` by order and `lengths` (reference); `image` (reference), rising; `number` (image) of references."""
+        self._lengths, self._number = lengths, number
+        self._largest = [Counts(*group(image, of_order)) for of_order in counts]
+
+    def statistics(self, counts: Sequence[Counts], lengths: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Per hypothesis, of the images `image` (hypothesis): words, closest reference length, n-grams of each order,
+        matched n-grams of each order. float64 (hypothesis, 2 + 2 * ORDER); rows add up to a corpus."""
+        result = np.zeros((len(lengths), 2 + 2 * ORDER))
+        result[:, LENGTH] = lengths
+        result[:, CLOSEST] = self._closest(lengths, image)
+        for order in range(ORDER):
+            found, largest = counts[order], self._largest[order]
+            clipped = np.minimum(found.count, lookup(largest, largest.count, image[found.caption], found.ngram))
+            result[:, 2 + order] = np.maximum(lengths - order, 0)
+            result[:, 2 + ORDER + order] = total(found.caption, clipped, len(lengths))
+        return result
+
+    def _closest(self, lengths: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """The reference length closest to each hypothesis's, the shorter of two."""
+        number = self._number[image]
+        start, first = np.cumsum(number) - number, (np.cumsum(self._number) - self._number)[image]
+        mine = np.repeat(np.arange(len(image)), number)  # (pair) its hypothesis
+        candidates = self._lengths[np.arange(len(mine)) - np.repeat(start - first, number)]
+        order = np.lexsort((candidates, np.abs(candidates - lengths[mine]), mine))
+        return candidates[order][start]
+
+
 class Bleu:
     """BLEU-1..4 against fixed references {image_id: [tokenised caption]}, whose n-grams are counted once."""
 
     def __init__(self, references: Mapping[Hashable, Sequence[str]] | References) -> None:
-        self.references = prepared(references)
-        self._largest = []
-        for counts in self.references.counts:
-            image, ngram, count = group(self.references.image, counts)
-            self._largest.append(Counts(image, ngram, count))
+        self.references = r = prepared(references)
+        self._targets = BleuTargets(r.counts, r.lengths, r.image, r.number)
 
     def statistics(self, hypotheses: Mapping[Hashable, str]) -> np.ndarray:
-        """Per image: words, closest reference length, n-grams of each order, matched n-grams of each order.
-
-        float64 (image, 2 + 2 * ORDER), in the references' order; rows add up to a corpus.
-        """
+        """`BleuTargets.statistics` of a hypothesis for each image, in the references' order."""
         counts, lengths = self.references.count(self.references.in_order(hypotheses))
-        result = np.zeros((len(lengths), 2 + 2 * ORDER))
-        result[:, LENGTH] = lengths
-        result[:, CLOSEST] = self._closest(lengths)
-        for order in range(ORDER):
-            found, largest = counts[order], self._largest[order]
-            clipped = np.minimum(found.count, lookup(largest, largest.count, found.caption, found.ngram))
-            result[:, 2 + order] = np.maximum(lengths - order, 0)
-            result[:, 2 + ORDER + order] = total(found.caption, clipped, len(lengths))
-        return result
+        return self._targets.statistics(counts, lengths, np.arange(len(lengths)))
 
     def score(self, hypotheses: Mapping[Hashable, str]) -> tuple[np.ndarray, np.ndarray]:
         """Corpus BLEU-1..4 (order) and per-image BLEU-1..4 (order, image), fractions."""
         statistics = self.statistics(hypotheses)
         return bleu(statistics.sum(axis=0)), bleu(statistics).T
-
-    def _closest(self, lengths: np.ndarray) -> np.ndarray:
-        image = self.references.image
-        candidates = self.references.lengths
-        order = np.lexsort((candidates, np.abs(candidates - lengths[image]), image))
-        starts = np.cumsum(self.references.number) - self.references.number
-        return candidates[order][starts]
 
 
 def bleu(statistics: np.ndarray) -> np.ndarray:

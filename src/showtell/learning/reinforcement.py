@@ -1,0 +1,214 @@
+"""The decoder learns from the scores of captions that it draws itself.
+
+Rennie et al., "Self-critical Sequence Training for Image Captioning" (CVPR 2017), section 3: REINFORCE (Williams 1992)
+with a baseline, which is here the mean reward of the image's other samples (Luo, "A Better Variant of Self-Critical
+Sequence Training", 2020) or, as there, that of the greedy caption. Both baselines do not depend on the sample they are
+for, so the gradient is that of the expected reward.
+
+What is drawn from is what is served: no dropout, and never `<pad>`, `<start>` or `<unk>`. Drawing is one pass without
+gradients, an image's samples side by side on its grid; the gradient then comes from teacher forcing on the samples.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+from torch import Tensor
+
+from showtell.core.precision import autocast
+from showtell.core.processes import all_gather
+from showtell.data.batches import Batch, pad
+from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
+from showtell.decoders import Decoded, Decoder
+from showtell.learning.caption_task import CaptionParams, CaptionTask
+from showtell.learning.loop import Counts
+from showtell.learning.losses import caption_loss
+from showtell.learning.rewards import Rewards, Weights
+from showtell.metrics.behaviour import FUNCTION_WORDS
+
+NEVER = [PAD, START, UNK]  # what is not drawn, as it is not said
+SEED = 1_000_003  # epochs of one seed have draws of their own
+
+
+class ReinforceParams(CaptionParams):
+    """`learning` and `reinforce`: the decoder, on features of the encoder as fine-tuning left it."""
+
+    samples: int = Field(ge=1, le=100, description="captions drawn of an image in one update")
+    baseline: Literal["mean", "greedy"] = Field(description="mean of the image's other samples | of the greedy caption")
+    cider: float = Field(ge=0, le=100, description="weight of CIDEr-D (0 to 10) in the reward")
+    bleu4: float = Field(ge=0, le=100, description="weight of sentence BLEU-4 (0 to 1) in the reward")
+    chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
+    cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
+
+    @model_validator(mode="after")
+    def _has_something_to_compare(self) -> "ReinforceParams":
+        if self.baseline == "mean" and self.samples < 2:
+            raise PydanticCustomError("samples", "baseline mean compares an image's samples: samples must be 2 or more")
+        if not self.cider and not self.bleu4 and not self.chair:
+            raise PydanticCustomError("reward", "cider, bleu4 and chair are all 0: nothing is rewarded")
+        return self
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.cider, self.bleu4, self.chair)
+
+
+class Drawn(NamedTuple):
+    """Captions [image][sample] as tokens without start, with the end where it was said, and their log probability."""
+
+    captions: list[list[list[int]]]
+    logprob: float  # sum over all tokens, natural log
+
+
+@torch.no_grad()
+def draw(decoder: Decoder, features: Tensor, steps: int, draws: Tensor | None) -> Drawn:
+    """Captions of at most `steps` tokens. `draws` (image, sample, step), from 0 to below 1, decide the words; None: one
+    greedy caption of each image."""
+    samples = 1 if draws is None else draws.shape[1]
+    step, state = decoder.steps(), decoder.start(features).repeat(samples)
+    tokens = torch.full((len(features), samples, steps + 1), PAD, device=features.device)
+    tokens[:, :, 0] = START
+    living = torch.ones(tokens.shape[:2], dtype=torch.bool, device=features.device)
+    total = torch.zeros((), device=features.device)
+    for place in range(steps):
+        logits, state = step(state, tokens[:, :, place])
+        logits = logits.float()  # (image, sample, word)
+        logits[..., NEVER] = -torch.inf
+        logprobs = torch.log_softmax(logits, dim=-1)
+        word = logprobs.argmax(dim=-1) if draws is None else _drawn(logprobs, draws[:, :, place])
+        total += logprobs.gather(2, word.unsqueeze(2)).squeeze(2)[living].sum()
+        tokens[:, :, place + 1] = torch.where(living, word, PAD)
+        living = living & (word != END)
+        if not living.any():
+            break
+    captions = [[[t for t in sample if t != PAD] for sample in image] for image in tokens[:, :, 1:].tolist()]
+    return Drawn(captions, float(total))
+
+
+def _drawn(logprobs: Tensor, draws: Tensor) -> Tensor:
+    """The first word whose probability takes the sum beyond the draw: (image, sample)."""
+    reached = logprobs.exp().cumsum(dim=-1)
+    aim = (draws.unsqueeze(2) * reached[..., -1:]).contiguous()
+    return torch.searchsorted(reached, aim, right=True).squeeze(2).clamp(max=reached.shape[-1] - 1)
+
+
+def draws_for(seed: int, image_ids: Sequence[str], samples: int, steps: int) -> Tensor:
+    """Numbers from 0 to below 1, float32 (image, sample, step), that depend on seed and image id alone: not on the
+    image's neighbours, nor on the number of processes."""
+    names = [int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big") for image_id in image_ids]
+    drawn = [np.random.default_rng([seed, name]).random((samples, steps), np.float32) for name in names]
+    return torch.from_numpy(np.stack(drawn))
+
+
+class Tally:
+    """What the captions of an epoch were like, as sums."""
+
+    def __init__(self) -> None:
+        self.sums = dict.fromkeys(("images", "reward", "spread", "captions", "tokens", "logprob", "words", "bad"), 0.0)
+
+    def add(self, rewards: np.ndarray, drawn: Drawn, vocabulary: Vocabulary) -> None:
+        captions = [caption for of_image in drawn.captions for caption in of_image]
+        found = {
+            "images": len(rewards),
+            "reward": rewards.mean(axis=1).sum(),
+            "spread": rewards.std(axis=1).sum(),
+            "captions": len(captions),
+            "tokens": sum(map(len, captions)),
+            "logprob": drawn.logprob,
+            "words": sum(len(caption) - (caption[-1:] == [END]) for caption in captions),
+            "bad": sum(ends_badly(caption, vocabulary) for caption in captions),
+        }
+        self.sums = {key: value + float(found[key]) for key, value in self.sums.items()}
+
+    def row(self) -> dict[str, float]:
+        """Of all processes: mean reward, its spread (standard deviation of an image's samples, their mean), entropy
+        (nats a word, estimated from the samples), words a caption, and the share of captions that end badly."""
+        everybody = all_gather([tuple(self.sums.values())])
+        sums = dict(zip(self.sums, (sum(column) for column in zip(*everybody, strict=True)), strict=True))
+        images, captions = max(sums["images"], 1.0), max(sums["captions"], 1.0)
+        return {
+            "reward": sums["reward"] / images,
+            "reward_spread": sums["spread"] / images,
+            "entropy": -sums["logprob"] / max(sums["tokens"], 1.0),
+            "mean_length": sums["words"] / captions,
+            "bad_endings": sums["bad"] / captions,
+        }
+
+
+def ends_badly(caption: Sequence[int], vocabulary: Vocabulary) -> bool:
+    """Whether a caption never reached its end, says nothing, or ends in a word that no English caption ends with."""
+    return len(caption) < 2 or caption[-1] != END or vocabulary.words[caption[-2]] in FUNCTION_WORDS
+
+
+class ReinforceTask(CaptionTask):
+    """A decoder that learns from rewards, on cached features; with `cross_entropy` from given captions as well."""
+
+    params: ReinforceParams
+
+    def __init__(self, decoder: Decoder, params: ReinforceParams, rewards: Rewards, vocabulary: Vocabulary, steps: int):
+        """`steps`: tokens of a drawn caption at most."""
+        super().__init__(decoder, params)
+        self.rewards, self.vocabulary, self.steps = rewards, vocabulary, steps
+        self.epoch, self.tally = 0, Tally()
+
+    def begin_epoch(self, epoch: int) -> None:
+        super().begin_epoch(epoch)
+        self.epoch, self.tally = epoch, Tally()
+
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        whole = whole or Counts.of(batch)
+        loss = self.reward_loss(batch, whole)
+        if self.params.cross_entropy:
+            loss = loss + self.params.cross_entropy * super().loss(batch, whole)
+        return loss
+
+    def reward_loss(self, batch: Batch, whole: Counts) -> Tensor:
+        """Its gradient estimates that of the expected reward, turned round; its value says nothing."""
+        learning, p = self.decoder.training, self.params
+        self.decoder.eval()
+        with autocast(p.precision):
+            features = self.features(batch.images)
+            draws = draws_for(p.seed * SEED + self.epoch, batch.image_ids, p.samples, self.steps)
+            drawn = draw(self.decoder, features, self.steps, draws.to(features.device))
+            rewards = self.rewards(batch.image_ids, drawn.captions)  # (image, sample)
+            advantage = rewards - self._baseline(rewards, features, batch.image_ids)
+            real = batch.mask.flatten(1).any(dim=1).numpy()  # of a process without images the one it has counts nothing
+            if real.any():
+                self.tally.add(rewards, drawn, self.vocabulary)
+            order, inputs, targets, mask, weights = _batch(drawn, advantage * real[:, None])
+            inputs, targets = inputs.to(features.device), targets.to(features.device)
+            decoded = self.decoder(features[order], inputs, mask)
+        self.decoder.train(learning)
+        logits = decoded.logits.index_fill(1, torch.tensor(NEVER, device=features.device), -torch.inf)
+        count = whole.images * p.samples
+        return caption_loss(Decoded(logits, None), targets, mask, 0.0, 0.0, count, 1, weights.to(features.device))
+
+    def _baseline(self, rewards: np.ndarray, features: Tensor, image_ids: Sequence[str]) -> np.ndarray:
+        """What each sample's reward (image, sample) is compared with; nothing of that sample is in it."""
+        if self.params.baseline == "mean":
+            return (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
+        return self.rewards(image_ids, draw(self.decoder, features, self.steps, None).captions)
+
+
+def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The order of images, then inputs, targets, mask and weights (image, sample, step) of samples as captions.
+
+    Long ones first, of images and of their samples: decoders then stop early for the others.
+    """
+    lengths = np.array([[len(caption) for caption in of_image] for of_image in drawn.captions])
+    samples = np.argsort(-lengths, axis=1, kind="stable")
+    order = np.argsort(-lengths.max(axis=1), kind="stable")
+    inputs, targets, mask = pad([[[START, *drawn.captions[image][k]] for k in samples[image]] for image in order])
+    weights = torch.from_numpy(np.take_along_axis(advantage, samples, axis=1)[order]).float()
+    return torch.from_numpy(order), inputs, targets, mask, weights.unsqueeze(2).expand(mask.shape)
+
+
+def reinforced_validation(
+    task: ReinforceTask, validate: Callable[[], dict[str, float]]
+) -> Callable[[], dict[str, float]]:
+    """`validate`, and before it what the epoch's samples were like."""
+    return lambda: {**(task.tally.row() if task.epoch else {}), **validate()}

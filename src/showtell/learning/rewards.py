@@ -1,0 +1,124 @@
+"""What a caption that the decoder drew is worth: CIDEr-D, and on request BLEU-4 and CHAIR, of tokens as they are.
+
+References are the training captions in the vocabulary's words, and so are the document frequencies of CIDEr-D: a table
+made elsewhere, of other words, is the commonest fault of this kind of learning. The end token is a word like any other,
+in hypotheses and references alike; left out of the reward, captions learn to break off ("a man riding a").
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from showtell.core.errors import UserError
+from showtell.data.captions import Entry
+from showtell.data.vocabulary import Vocabulary
+from showtell.metrics.bleu import BleuTargets, bleu
+from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
+from showtell.metrics.ngrams import Counts, NgramIds
+from showtell.metrics.objects import Names, chair_counts, kinds
+
+
+class Weights(NamedTuple):
+    """Of the parts of a reward: CIDEr-D (0 to 10), sentence BLEU-4 (0 to 1), and what is subtracted for the share of
+    things mentioned that are not in the picture (0 to 1)."""
+
+    cider: float
+    bleu4: float = 0.0
+    chair: float = 0.0
+
+
+class Rewards:
+    """Rewards of captions of the training images. `objects`: `objects.json`, needed where CHAIR has a weight."""
+
+    def __init__(
+        self, entries: Sequence[Entry], vocabulary: Vocabulary, weights: Weights,
+        objects: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """`entries` of data/captions/train.json; `UserError` for fewer than two, or where CHAIR knows no things."""
+        if len(entries) < 2:
+            raise UserError(f"rewards need two training images or more, here is {len(entries)}: CIDEr-D compares them")
+        self.weights, self._vocabulary = weights, vocabulary
+        self._row = {str(entry["image_id"]): row for row, entry in enumerate(entries)}
+        references = [tokens[1:] for entry in entries for tokens in entry["tokens"]]  # the start says nothing
+        self._tokens, self._lengths = flat(references)
+        self._begin = np.cumsum(self._lengths) - self._lengths  # (reference) its first token
+        self._number = np.array([len(entry["tokens"]) for entry in entries], np.int64)  # (image) of references
+        self._first = np.cumsum(self._number) - self._number  # (image) its first reference
+        self._ids = NgramIds(self._tokens, self._lengths)
+        self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(entries)), self._number))
+        del self._ids.counts  # of all training captions: what is needed of them is counted again
+        self._names, self._things = (None, {}) if not weights.chair else _known(objects or {}, self._row)
+
+    def __call__(self, image_ids: Sequence[str], captions: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
+        """Rewards (image, sample) of `captions` [image][sample], tokens without start, with the end where it was said.
+
+        Every image has as many samples. `UserError` for an image that is none of the training images.
+        """
+        rows = np.array([self._row_of(image_id) for image_id in image_ids], np.int64)
+        samples = [caption for of_image in captions for caption in of_image]
+        image = np.repeat(np.arange(len(rows)), [len(of_image) for of_image in captions])  # (sample) its image
+        total = self._by_references(rows, image, *flat(samples))
+        if self._names is not None:
+            total -= self.weights.chair * np.array(
+                [self._absent(image_ids[i], caption) for i, caption in zip(image, samples, strict=True)]
+            )
+        return total.reshape(len(rows), -1)
+
+    def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """CIDEr-D and BLEU-4, weighted, of samples (sample) of the training images `rows`."""
+        number = self._number[rows]
+        reference = ragged(self._first[rows], number)
+        theirs = self._lengths[reference]
+        own = self._tokens[ragged(self._begin[reference], theirs)]
+        # Counted in one call: an n-gram that no training caption has gets the same id wherever it occurs.
+        counts = self._ids.count(np.concatenate([own, words]), np.concatenate([theirs, lengths]))
+        parts = [of_order.split(len(theirs)) for of_order in counts]
+        known, said = [known for known, _ in parts], [said for _, said in parts]
+        layout = np.repeat(np.arange(len(rows)), number), number
+        result = np.zeros(len(lengths))
+        if self.weights.cider:
+            targets = Targets(Vectors.of(known, theirs, self._frequencies), *layout)
+            result += self.weights.cider * targets.scores(Vectors.of(said, lengths, self._frequencies), image)
+        if self.weights.bleu4:
+            result += self.weights.bleu4 * _bleu4(BleuTargets(known, theirs, *layout), said, lengths, image)
+        return result
+
+    def _row_of(self, image_id: str) -> int:
+        if image_id not in self._row:
+            raise UserError(f"image {image_id} is none of the training images, so its captions have no references")
+        return self._row[image_id]
+
+    def _absent(self, image_id: str, caption: Sequence[int]) -> float:
+        """CHAIR of one caption: the share of its mentions of things that are not in the picture."""
+        counts = chair_counts(self._names.mentions(self._vocabulary.decode(caption)), self._things[image_id])
+        return counts.absent / counts.mentions if counts.mentions else 0.0
+
+
+def _bleu4(targets: BleuTargets, said: Sequence[Counts], lengths: np.ndarray, image: np.ndarray) -> np.ndarray:
+    return bleu(targets.statistics(said, lengths, image))[:, 3]
+
+
+def _known(objects: Mapping[str, Any], wanted: Mapping[str, int]) -> tuple[Names, dict[str, set[str]]]:
+    """Names of things, and the kinds of things in each training image."""
+    images = objects.get("images") or {}
+    missing = next((image_id for image_id in wanted if image_id not in images), None)
+    if missing is not None:
+        raise UserError(
+            f"reinforce.chair needs to know what is in the pictures, and nothing is known of image {missing}; "
+            "set it to 0 for this dataset"
+        )
+    return Names(objects["names"]), {image_id: kinds(images[image_id]["objects"]) for image_id in wanted}
+
+
+def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens one after another (token) and the lengths (caption), int64."""
+    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
+    return np.fromiter(chain.from_iterable(captions), np.int64, int(lengths.sum())), lengths
+
+
+def ragged(first: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """first[0], first[0] + 1, ... (`number[0]` of them), then the same of the next."""
+    start = np.cumsum(number) - number
+    return np.arange(int(number.sum())) - np.repeat(start - first, number)

@@ -1,0 +1,55 @@
+"""reinforce: the decoder learns from the scores of captions that it draws itself; without epochs, nothing changes."""
+
+from showtell.core import paths
+from showtell.core.files import read_json
+from showtell.core.params import load
+from showtell.core.precision import device
+from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.workplace import workplace
+from showtell.data.batches import CaptionedImages, training_batches
+from showtell.data.store import RowReader
+from showtell.encoders.features import announce, extract, feature_name
+from showtell.generation.bundle import hand_on, load_model, save_model
+from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.curves import told, write_curves
+from showtell.learning.loop import fit
+from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, reinforced_validation
+from showtell.learning.rewards import Rewards
+from showtell.learning.selection import best_row
+from showtell.learning.validation import validation
+
+
+def main() -> str | None:
+    params = load(ReinforceParams)
+    if not params.epochs:
+        if is_main():
+            hand_on(paths.FINETUNE_MODEL, paths.REINFORCE_MODEL)
+            write_curves("reinforce", [], params.select)
+        return f"the model in {paths.REINFORCE_MODEL} is the fine-tuned one (0 epochs)"
+    model = load_model(paths.FINETUNE_MODEL)
+    images = {split: RowReader(paths.split_images(split), "images") for split in ("train", "val")}
+    content = [CaptionedImages(paths.split_json(split), reader).fingerprint for split, reader in images.items()]
+    objects = read_json(paths.OBJECTS) if params.chair else {}
+    with shared_workplace(workplace(__file__, params, model.hash(), content, objects)) as place:
+        announce(model.encoder, images, place)
+        data = {}
+        for split, reader in images.items():
+            extract(model.encoder, reader, place / f"{split}.h5", model.precision)
+            features = RowReader(place / f"{split}.h5", feature_name(model.encoder))
+            data[split] = CaptionedImages(paths.split_json(split), features)
+        rewards = Rewards(data["train"].entries, model.vocabulary, params.weights, objects)
+        longest = max(len(tokens) for entry in data["train"].entries for tokens in entry["tokens"]) - 1
+        task = ReinforceTask(model.decoder, params, rewards, model.vocabulary, longest).to(device())
+        validate = reinforced_validation(task, validation(task, data["val"], model.vocabulary, params))
+        batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
+        history = fit(task, batches, validate, params, params.select, Checkpoints(place), judge_first=True)
+        if not is_main():
+            return None
+        save_model(model, paths.REINFORCE_MODEL, notes=best_row(history, params.select))
+        write_curves("reinforce", history, params.select)
+        place.finish()
+    return f"the model is in {paths.REINFORCE_MODEL}; {told(history, params.select)}"
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,187 @@
+"""Learning from rewards: the gradient is that of the expected reward, and what is drawn depends on seeds alone."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_stage, tiny_params, write_params
+from pydantic import ValidationError
+
+from showtell.core.params import merged
+from showtell.data.batches import Batch, pad
+from showtell.data.vocabulary import END, START, Vocabulary
+from showtell.decoders.interface import Decoded, Decoder, State
+from showtell.learning.loop import Counts
+from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, draw, draws_for, ends_badly
+
+WORDS = Vocabulary(["dog", "a"], [2, 1])  # dog 4, a 5
+STEPS = 2
+
+
+class Table(Decoder):
+    """The logits of a word depend on the word before it: small enough for every caption to be listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.randn(6, 6, dtype=torch.double, generator=torch.manual_seed(1)))
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def start(self, features):
+        return State((features,), (features.new_zeros(len(features), 1),))
+
+    def step(self, state, tokens):
+        return self.dropout(self.table)[tokens], state
+
+    def forward(self, features, inputs, mask):
+        return Decoded(self.dropout(self.table)[inputs[mask]], None)
+
+
+def params_of(**changes) -> ReinforceParams:
+    content = merged("reinforce", tiny_params()) | {"precision": "fp32", "epochs": 1, "samples": 4} | changes
+    return ReinforceParams.model_validate(content)
+
+
+def reward_of(caption: list[int]) -> float:
+    return 3.0 * (caption[-1] == END) + caption.count(4) - 0.5 * len(caption)
+
+
+def rewards(image_ids, captions) -> np.ndarray:
+    return np.array([[reward_of(sample) for sample in of_image] for of_image in captions])
+
+
+def task_of(**changes) -> ReinforceTask:
+    return ReinforceTask(Table(), params_of(**changes), rewards, WORDS, STEPS)
+
+
+def batch_of(names: list[str]) -> Batch:
+    return Batch(torch.zeros(len(names), 1), *pad([[[START, 4, END]]] * len(names)), names)
+
+
+def expected_gradient(table: torch.Tensor) -> torch.Tensor:
+    """Of minus the expected reward, over every caption there is."""
+    weight = table.detach().clone().requires_grad_()
+    logits = weight.clone()
+    logits[:, [0, 1, 3]] = -torch.inf
+    logprobs = torch.log_softmax(logits, dim=1)
+    total = torch.zeros((), dtype=torch.double)
+    endings = [[END], *([w, v] for w, v in itertools.product((4, 5), (2, 4, 5)))]
+    for caption in endings:
+        logprob = sum(logprobs[before, word] for before, word in itertools.pairwise([START, *caption]))
+        total = total - logprob.exp() * reward_of(caption)
+    total.backward()
+    return weight.grad
+
+
+@pytest.mark.parametrize("baseline", ["mean", "greedy"])
+def test_the_gradient_is_that_of_the_expected_reward(baseline):
+    task = task_of(baseline=baseline).train()  # dropout must play no part
+    names = [str(number) for number in range(20_000)]
+    task.begin_epoch(1)
+    task.loss(batch_of(names)).backward()
+    expected = expected_gradient(task.decoder.table)
+    torch.testing.assert_close(task.decoder.table.grad, expected, atol=0.02, rtol=0)
+    assert expected.abs().max() > 0.3
+
+
+def test_samples_that_are_worth_the_same_teach_nothing():
+    task = ReinforceTask(Table(), params_of(), lambda ids, captions: np.full((len(ids), 4), 7.0), WORDS, STEPS)
+    task.loss(batch_of(["1", "2"])).backward()
+    assert not task.decoder.table.grad.any()
+
+
+def test_parts_of_an_update_add_up_and_draw_what_the_whole_draws():
+    names = ["1", "2", "3"]
+    whole, parted = task_of(), task_of()
+    batch = batch_of(names)
+    whole.loss(batch).backward()
+    for part in (slice(0, 1), slice(1, None)):
+        parted.loss(batch.images_at(part), Counts.of(batch)).backward()
+    torch.testing.assert_close(parted.decoder.table.grad, whole.decoder.table.grad)
+
+
+def test_an_image_that_counts_for_nothing_teaches_nothing():
+    task = task_of()
+    batch = batch_of(["1"])
+    task.loss(batch._replace(mask=torch.zeros_like(batch.mask)), Counts(3, 3, 6)).backward()
+    assert not task.decoder.table.grad.any()
+    assert task.tally.sums["images"] == 0
+
+
+def test_given_captions_join_in_by_their_weight():
+    both, alone = task_of(cross_entropy=2.0, word_dropout=0.0).eval(), task_of(word_dropout=0.0).eval()
+    batch = batch_of(["1", "2"])
+    extra = both.loss(batch) - alone.loss(batch)
+    assert extra.item() == pytest.approx(2 * super(ReinforceTask, alone).loss(batch).item(), abs=1e-6)
+
+
+def test_draws_are_of_seed_and_image_alone():
+    draws = draws_for(3, ["7", "8"], 4, 5)
+    assert torch.equal(draws[1:], draws_for(3, ["8"], 4, 5))
+    assert not torch.equal(draws, draws_for(4, ["7", "8"], 4, 5))
+    assert draws.min() >= 0 and draws.max() < 1
+
+
+def test_drawn_captions_hold_no_specials_and_greedy_ones_the_likeliest_words():
+    decoder = Table()
+    drawn = draw(decoder, torch.zeros(50, 1), 6, draws_for(1, [str(n) for n in range(50)], 3, 6))
+    for caption in itertools.chain.from_iterable(drawn.captions):
+        assert set(caption) <= {2, 4, 5} and caption.count(END) == (caption[-1] == END)
+        assert len(caption) == 6 or caption[-1] == END
+    with torch.no_grad():
+        decoder.table[:, 4] = 9
+    ((greedy,),) = draw(decoder.eval(), torch.zeros(1, 1), 3, None).captions
+    assert greedy == [4, 4, 4]
+
+
+def test_the_tally_names_what_users_complain_of():
+    task = ReinforceTask(Table(), params_of(), rewards, Vocabulary(["dog", "a"], [2, 1]), STEPS)
+    task.begin_epoch(1)
+    task.loss(batch_of(["1", "2", "3"]))
+    row = task.tally.row()
+    assert list(row) == ["reward", "reward_spread", "entropy", "mean_length", "bad_endings"]
+    assert 0 < row["entropy"] <= np.log(3) and 0 <= row["bad_endings"] <= 1 and row["mean_length"] <= STEPS
+
+
+@pytest.mark.parametrize(
+    ("caption", "bad"), [([4, END], False), ([4, 5, END], True), ([4], True), ([4, 4], True), ([END], True)]
+)
+def test_bad_endings_are_function_words_and_no_end_at_all(caption, bad):
+    assert ends_badly(caption, WORDS) == bad
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 1}, "samples must be 2 or more"),
+        ({"cider": 0.0, "bleu4": 0.0, "chair": 0.0}, "nothing is rewarded"),
+    ],
+)
+def test_settings_that_teach_nothing_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        params_of(**changes)
+
+
+def test_without_epochs_the_model_is_handed_on(copy_pipeline, monkeypatch):
+    folder = copy_pipeline("data/models/finetune")
+    write_params(folder, reinforce={"epochs": 0})
+    run_stage("reinforce", folder)
+    for file in (folder / "data/models/finetune").iterdir():
+        handed = folder / "data/models/reinforce" / file.name
+        assert handed.read_bytes() == file.read_bytes()
+    assert len(os.listdir(folder / "data/models/reinforce")) == 3
+
+
+def test_rewards_that_make_it_worse_leave_the_model_as_it_was(copy_pipeline, pipeline):
+    """Epoch 0 is the fine-tuned model: the best of all epochs when the others fall behind it."""
+    folder = copy_pipeline("data")
+    write_params(folder, reinforce={"epochs": 1, "learning_rate": 0.9}, learning={"clip": "none", "clip_at": None})
+    run_stage("reinforce", folder)
+    lines = (folder / "metrics/reinforce.tsv").read_text().splitlines()
+    header, *rows = [line.split("\t") for line in lines]
+    cider = [float(row[header.index("cider")]) for row in rows]
+    assert [row[0] for row in rows] == ["0", "1"]
+    same = (folder / "data/models/reinforce/model.safetensors").read_bytes() == (
+        folder / "data/models/finetune/model.safetensors").read_bytes()  # fmt: skip
+    assert same == (cider[0] >= cider[1])

@@ -1,0 +1,80 @@
+"""Rewards of tokens: the numbers of the metrics, with the document frequencies of the training captions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from showtell.core.errors import UserError
+from showtell.data.vocabulary import END, START, Vocabulary
+from showtell.learning.rewards import Rewards, Weights
+from showtell.metrics.bleu import Bleu
+from showtell.metrics.cider import CiderD
+from showtell.metrics.ngrams import References
+
+VOCABULARY = Vocabulary(["a", "dog", "cat", "runs", "sleeps", "ball", "red"], [1] * 7)
+TRAIN = {
+    "1": ["a dog runs", "the dog runs fast"],
+    "2": ["a cat sleeps"],
+    "3": ["a red ball", "a ball", "a dog sleeps on a red ball"],
+}
+
+
+def entries(captions: dict[str, list[str]]) -> list[dict]:
+    return [
+        {"image_id": key, "tokens": [[START, *VOCABULARY.encode(text.split()), END] for text in texts]}
+        for key, texts in captions.items()
+    ]
+
+
+def texts(sequences: list[list[int]]) -> list[str]:
+    """Tokens as the metrics' words; the end is one of them."""
+    return [" ".join(f"w{token}" for token in tokens) for tokens in sequences]
+
+
+TOKENS = st.lists(st.sampled_from([*range(4, 11)]), max_size=7)
+SAMPLES = st.lists(st.tuples(TOKENS, st.booleans()), min_size=2, max_size=2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(TRAIN)), SAMPLES), min_size=1, max_size=4, unique_by=lambda x: x[0]))
+def test_rewards_are_the_metrics_with_the_frequencies_of_train(images):
+    train = entries(TRAIN)
+    references = {entry["image_id"]: texts([tokens[1:] for tokens in entry["tokens"]]) for entry in train}
+    ids = [image_id for image_id, _ in images]
+    captions = [[[*tokens, END] if ended else tokens for tokens, ended in samples] for _, samples in images]
+    part = {image_id: references[image_id] for image_id in ids}
+    cider, bleu = CiderD(part, others=References(references)), Bleu(part)
+    found = Rewards(train, VOCABULARY, Weights(1.0, 0.5))(ids, captions)
+    for sample in range(2):
+        said = {image_id: texts([of_image[sample]])[0] for image_id, of_image in zip(ids, captions, strict=True)}
+        expected = cider.score(said)[1] + 0.5 * bleu.score(said)[1][3]
+        np.testing.assert_allclose(found[:, sample], expected, atol=1e-9)
+
+
+def test_the_end_counts_where_it_was_said():
+    dog = VOCABULARY.encode(["a", "dog", "runs"])
+    whole, cut = Rewards(entries(TRAIN), VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], dog]])[0]
+    assert whole > cut
+    broken_off = VOCABULARY.encode(["a", "dog", "runs", "a"])
+    ended, unended = Rewards(entries(TRAIN), VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], [*broken_off, END]]])[0]
+    assert ended > unended
+
+
+def test_things_that_are_not_there_cost():
+    objects = {
+        "names": {"dog": ["dog"], "cat": ["cat"]},
+        "images": {key: {"objects": [{"kind": "dog"}]} for key in TRAIN},
+    }
+    dog, cat, both = (VOCABULARY.encode(text.split()) for text in ("a dog", "a cat", "a dog a cat"))
+    rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(0.0, 0.0, 2.0), objects)
+    assert rewards(["1"], [[dog, cat, both, []]]).tolist() == [[0.0, -2.0, -1.0, 0.0]]
+    with pytest.raises(UserError, match=r"reinforce\.chair.*nothing is known of image 1"):
+        Rewards(entries(TRAIN), VOCABULARY, Weights(1.0, 0.0, 1.0), {})
+
+
+def test_what_has_no_references_is_named():
+    rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(1.0))
+    with pytest.raises(UserError, match="image 9 is none of the training images"):
+        rewards(["9"], [[[4], [5]]])
+    with pytest.raises(UserError, match="two training images or more"):
+        Rewards(entries({"1": ["a dog"]}), VOCABULARY, Weights(1.0))
