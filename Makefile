@@ -1,13 +1,13 @@
 # One command for one intention; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock deps encoder bench systems clean
+.PHONY: help install repro test test-ordinary lint lock deps encoder bench systems clean
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## create the environment (.venv, or VENV=path of one you have)
 
@@ -25,6 +25,12 @@ repro: install  ## run the whole pipeline: data, features, training, scores, rep
 test: install  ## run the tests, on every core (about 4 minutes on two)
 	@echo "Running the test suite on every core; it takes about 4 minutes on two."
 	$(RUN) python -m pytest --numprocesses auto --dist worksteal
+
+test-ordinary: install  ## run the tests of networks and training as on a processor without AVX-512 and bf16
+	@echo "Running the tests of networks and training with an ordinary processor's kernels; about 2 minutes on two cores."
+	$(RUN) ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python -m pytest --numprocesses auto --dist worksteal \
+	  tests/test_precision.py tests/test_decoders.py tests/test_transformer.py tests/test_training.py \
+	  tests/test_encoders.py tests/test_detection.py tests/test_search.py tests/test_stages.py
 
 lint: install  ## check the style
 	$(RUN) ruff check .
