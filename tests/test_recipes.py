@@ -42,7 +42,7 @@ def params_of(*names: str) -> dict:
 
 
 def test_every_recipe_is_a_dataset_a_system_or_small():
-    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, "base", "small"}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, "base", "small", "scenes-from-nothing"}
 
 
 def test_recipes_are_short_and_systems_are_based_on_one():
