@@ -42,7 +42,8 @@ def params_of(*names: str) -> dict:
 
 
 def test_every_recipe_is_a_dataset_a_system_or_small():
-    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, "base", "small"}
+    others = {"base", "small", "scenes-from-nothing"}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, *others}
 
 
 def test_recipes_are_short_and_systems_are_based_on_one():
@@ -53,7 +54,12 @@ def test_recipes_are_short_and_systems_are_based_on_one():
 
 
 @pytest.mark.parametrize(
-    "names", [*product(DATASETS, SYSTEMS), *((name, "small") for name in SYSTEMS), *((n,) for n in DATASETS)]
+    "names",
+    [
+        *product(DATASETS, SYSTEMS),
+        *((name, "small") for name in SYSTEMS),
+        *((name,) for name in (*DATASETS, "scenes-from-nothing")),
+    ],
 )
 def test_any_system_goes_with_any_dataset(names):
     recipe.check(params_of(*names))

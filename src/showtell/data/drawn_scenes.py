@@ -22,7 +22,7 @@ from showtell.data.store import RowReader, RowWriter
 from showtell.data.transform import Transform, load_image
 
 CHUNK = 64  # pictures that a process draws before it hands them over
-STORES = ("images", "labels")
+STORES = ("pictures", "labels")
 INLINE = 200  # fewer pictures than this are drawn sooner than processes are started
 
 
