@@ -202,11 +202,12 @@ class Transform:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Transform":
-        size, fit = (content.get("size"), content.get("fit")) if isinstance(content, dict) else (None, None)
+        keys = ("size", "fit", "filter")
+        size, fit, filter_ = (content.get(key) if isinstance(content, dict) else None for key in keys)
         sized = isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= MAX_SIDE
-        if not sized or fit not in get_args(Fit) or len(content) != 2:
-            raise UserError(f"not a transform (size and fit): {shown(content)}")
-        return cls(size, fit)
+        if not sized or fit not in get_args(Fit) or filter_ not in get_args(Filter) or len(content) != len(keys):
+            raise UserError(f"not a transform (size, fit, filter): {shown(content)}")
+        return cls(size, fit, filter_)
 
     @cached_property
     def hash(self) -> str:
