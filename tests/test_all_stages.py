@@ -62,6 +62,21 @@ def test_flickr8k(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "block"),
+    [("mobilenetv3_small_050", 64, "blocks.4"), ("swin_tiny_patch4_window7_224", 64, "layers.3"),
+     ("vit_small_patch14_reg4_dinov2", 56, "blocks.11"), ("vit_tiny_r_s16_p8_224", 64, "blocks.11")],
+)  # fmt: skip
+def test_timm_s_families(tmp_path, name, size, block):
+    pytest.importorskip("timm")
+    layouts.make_flickr(tmp_path / "source", "flickr8k")
+    encoder = {"name": f"timm/{name}", "weights": "none", "node": None}
+    more = {"pretrain": {"enabled": False}, "finetune": {"trainable_from": block}, "resize": {"size": size}}
+    run_all(tmp_path, dataset="flickr8k", download=source_of(tmp_path / "source"), encoder=encoder, **more)
+    check_artefacts(tmp_path, [str(number) for number in range(2, 12, 4)])
+
+
+@pytest.mark.slow
 def test_flickr30k(tmp_path):
     layouts.make_flickr(tmp_path / "source", "flickr30k")
     run_all(tmp_path, dataset="flickr30k", download=source_of(tmp_path / "source"))

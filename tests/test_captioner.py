@@ -188,10 +188,10 @@ def test_weights_of_another_model_that_would_fit_are_refused(bundle):
 
 
 def test_another_transform_is_refused_naming_both(bundle):
-    edited(bundle, transform={"size": 96, "fit": "stretch"})
+    edited(bundle, transform={"size": 96, "fit": "stretch", "filter": "bilinear"})
     message = refusal(bundle)
     assert "64" in message and "96" in message
-    edited(bundle, transform={"size": 64, "fit": "crop"})
+    edited(bundle, transform={"size": 64, "fit": "crop", "filter": "bilinear"})
     assert "transform" in refusal(bundle)
 
 

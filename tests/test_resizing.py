@@ -48,7 +48,7 @@ def test_rows_are_those_of_serving_in_caption_order(tmp_path):
     _, path = store(tmp_path, files, tmp_path / "photos")
     reader = RowReader(path, "images")
     assert reader.ids == [f"id-{file}" for file in files]
-    assert json.loads(reader.attrs["transform"]) == {"size": 16, "fit": "stretch"}
+    assert json.loads(reader.attrs["transform"]) == {"size": 16, "fit": "stretch", "filter": "bilinear"}
     rows = reader.rows(range(40))
     for file, row in zip(files, rows, strict=True):
         assert np.array_equal(row, TRANSFORM(load_image(tmp_path / "photos" / file)))

@@ -18,7 +18,7 @@ from showtell.encoders.network import Encoder
 
 PICTURES = 16  # looked at: enough for means over them
 SAME = 1e-4  # relative: rounding of fp32 and of sums in another order
-MOVED = 0.02  # correlations of random networks differ by so much and more, those of wrong layouts by chance
+MOVED = 0.01  # the two correlations of trained networks differ by 0.4, of random ones by 0.02 and more; else by chance
 HALF = 0.95  # least cosine of features in half precision with those in single
 
 
