@@ -133,8 +133,21 @@ def test_saved_vocabulary_loads_and_has_the_same_bytes(tmp_path_factory, caption
     assert (loaded.words, loaded.counts, loaded.hash) == (vocabulary.words, vocabulary.counts, vocabulary.hash)
 
 
+SIGNS = ["<pad>", "<start>", "<end>", "<unk>"]
+
+
 @pytest.mark.parametrize(
-    "content", [[], {"words": ["a"]}, {"words": ["<pad>", "<start>", "<end>", "<unk>", "a", "a"], "counts": [0] * 6}]
+    "content",
+    [
+        [],
+        {"words": ["a"]},
+        {"words": [*SIGNS, "a", "a"], "counts": [0] * 6},
+        {"words": [*SIGNS, 5], "counts": [0] * 5},
+        {"words": [*SIGNS, ["a"]], "counts": [0] * 5},
+        {"words": [*SIGNS, "a"], "counts": [0, 0, 0, 0, "many"]},
+        {"words": [*SIGNS, "a"], "counts": 5},
+        {"words": [*SIGNS, "a"]},
+    ],
 )
 def test_other_files_are_no_vocabulary(tmp_path, content):
     path = tmp_path / "vocab.json"

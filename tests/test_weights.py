@@ -173,6 +173,26 @@ def test_a_whole_pickled_network_is_refused(tmp_path):
     assert "save a state dict, with torch.save(model.state_dict(), path)" in refused(str(tmp_path / "whole.pth"))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tensor: tensor.index_fill(0, torch.tensor([0]), torch.nan), "holds values that are NaN"),
+        (lambda tensor: tensor.to_sparse(), "is sparse"),
+        (lambda tensor: tensor.to("meta"), "is without values"),
+        (lambda tensor: tensor.to(torch.complex64), "is complex"),
+    ],
+)
+def test_tensors_that_no_network_can_use_are_named(tmp_path, change, says):
+    content = state()
+    name = next(key for key in content if key.endswith("weight"))
+    torch.save({**content, name: change(content[name])}, tmp_path / "odd.pth")
+    message = refused(str(tmp_path / "odd.pth"))
+    assert name in message and says in message
+    torch.save({**content, 5: torch.ones(2)}, tmp_path / "odd.pth")
+    assert "name is 5" in refused(str(tmp_path / "odd.pth"))
+
+
 def test_files_that_are_no_weights(tmp_path):
     for name, content in (("a.pth", b"text"), ("b.pth", b""), ("c.safetensors", b"text"), ("d.safetensors", b"")):
         (tmp_path / name).write_bytes(content)

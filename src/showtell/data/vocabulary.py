@@ -11,6 +11,7 @@ from pydantic import Field
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.core.params import Section
+from showtell.core.terminal import one_line
 from showtell.data.captions import Entry
 from showtell.data.datasets.karpathy import Record
 from showtell.data.words import TOKENIZERS, TokenizerName, join
@@ -88,9 +89,14 @@ class Vocabulary:
         words = content.get("words") if isinstance(content, dict) else None
         if not isinstance(words, list) or tuple(words[: len(SPECIALS)]) != SPECIALS:
             raise UserError(f"{path} is not a vocabulary (its words must begin with {', '.join(SPECIALS)})")
+        counts = content.get("counts")
+        for name, values, kind in (("words", words, str), ("counts", counts, int)):
+            odd = [value for value in values if type(value) is not kind] if isinstance(values, list) else [values]
+            if odd:
+                raise UserError(f"{path} is not a vocabulary: {one_line(repr(odd[0]))} among its {name}")
         try:
-            return cls(words[len(SPECIALS) :], content["counts"][len(SPECIALS) :])
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(words[len(SPECIALS) :], counts[len(SPECIALS) :])
+        except ValueError as error:
             raise UserError(f"{path} is not a vocabulary: {error}") from None
 
 

@@ -8,14 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from showtell.core.errors import UserError
-from showtell.core.files import atomic, check_space, parse_json, read_json, write_json
+from showtell.core.files import check_space, parse_json, read_json, write_json
 from showtell.core.precision import Precision
 from showtell.core.processes import broadcast, fair, gather_to_main, is_main, rank, world
 from showtell.core.progress import log, track
+from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.core.workplace import Workplace
 from showtell.data.store import RowReader, RowWriter, rows_there
 from showtell.data.transform import Transform
@@ -138,9 +137,7 @@ def encoder_transform(images: RowReader) -> Transform:
 def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:
     """Write the encoder as it was used, for the stages after this one."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    with atomic(folder / "encoder.safetensors") as temporary:
-        save_file(state, temporary)
+    save_tensors(folder / "encoder.safetensors", encoder.state_dict())
     config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
     write_json(folder / "config.json", config)
 
@@ -150,8 +147,8 @@ def load_encoder(folder: Path) -> tuple[Encoder, Transform, Precision]:
     config = read_json(folder / "config.json")
     try:
         encoder = Encoder(config["encoder"])
-        encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
+        encoder.load_state_dict(load_tensors(folder / "encoder.safetensors"))
         return encoder.eval(), Transform.from_dict(config["transform"]), config["precision"]
-    except (KeyError, OSError, RuntimeError, SafetensorError) as error:
+    except (KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{folder} does not hold an encoder: {reason}; run `dvc repro features`") from None

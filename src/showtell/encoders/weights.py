@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
+from showtell.core.tensor_files import unusable
 from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
 
@@ -164,12 +165,15 @@ def read_state(path: Path) -> Any:
         raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         with warnings.catch_warnings(action="ignore"):  # of what a broken file may be; the line below says it
-            return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # bytes that make no sense fail in any way
         raise UserError(
             f"{asked} is damaged or holds more than tensors ({_reason(error)}), and nothing in it was run; "
             "save a state dict, with torch.save(model.state_dict(), path)"
         ) from None
+    if is_state_dict(state) and (reason := unusable(state)):
+        raise UserError(f"{asked}: {reason}")
+    return state
 
 
 def is_state_dict(state: Any) -> bool:
