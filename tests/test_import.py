@@ -4,34 +4,23 @@ import argparse
 import tarfile
 
 import pytest
-import yaml
+from conftest import ROOT, inside
 
 from showtell.commands import import_
 from showtell.commands.import_ import histogram
+from showtell.commands.photographs import settings_for
+from showtell.commands.recipe import flat
 from showtell.core.errors import UserError
+from showtell.core.yaml_files import parsed, read_sections
 
-PARAMS = """\
-# A first line.
-dataset: scenes  # one of five
-
-val: 7
-custom:
-  images: null    # folder
-  captions: null
-  format: auto    # format
-  val: 0.1        # fraction
-  test: 0.1
-  split_seed: 0
-
-train:
-  val: 3
-"""
+PARAMS = (ROOT / "params.yaml").read_text()
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "my photos").mkdir()
     for i in range(20):
         (tmp_path / "my photos" / f"{i}.jpg").write_bytes(bytes([i]))
@@ -57,21 +46,56 @@ def test_what_was_found_is_told_and_params_are_set(home, capsys):
     assert "words             76, 22 distinct, 3 five times or more" in out
     assert "images without captions  2 (19.jpg, more.png)" in out
     assert "captions without images  0" in out
-    found = yaml.safe_load((home / "params.yaml").read_text())
-    assert found["dataset"] == "custom" and found["val"] == 7 and found["train"] == {"val": 3}
+    found = read_sections(home / "params.yaml")
+    assert found["dataset"] == "custom"
     assert found["custom"] == {
         "images": str(home / "my photos"), "captions": str(home / "c.csv"), "format": "auto", "val": 0.2, "test": 0.1,
         "split_seed": 3,
     }  # fmt: skip
 
 
-def test_comments_and_order_stay(home):
-    before = (home / "params.yaml").read_text().splitlines()
+def changed(home) -> dict:
+    """What differs from the repository's params.yaml, whose comments and order stay."""
+    text = (home / "params.yaml").read_text()
+    assert [line.partition("#")[2] for line in text.splitlines() if "#" in line] == [
+        line.partition("#")[2] for line in PARAMS.splitlines() if "#" in line
+    ]
+    before = dict(flat(parsed(PARAMS, "params.yaml")))
+    return {key: value for key, value in flat(parsed(text, "params.yaml")) if before[key] != value}
+
+
+def test_settings_can_be_kept(home):
+    call("my photos", "c.csv", "--keep")
+    assert changed(home).keys() == {"dataset", "custom.images", "custom.captions"}
+
+
+@pytest.mark.parametrize(("gpu", "chosen"), [(False, "mobilenet_v2"), (True, "timm/vit_base_patch16_clip_224.openai")])
+def test_the_recipe_fits_the_machine(home, monkeypatch, capsys, gpu, chosen):
+    """Settings that learn from nothing would learn little from a few thousand photographs."""
+    monkeypatch.setattr("showtell.core.precision.accelerated", lambda: gpu)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     call("my photos", "c.csv")
-    after = (home / "params.yaml").read_text().splitlines()
-    changed = [(b, a) for b, a in zip(before, after, strict=True) if a != b]
-    assert [b.split(":")[0] for b, _ in changed] == ["dataset", "  images", "  captions"]
-    assert after[1] == "dataset: custom  # one of five" and after[5].endswith(" # folder")
+    found = changed(home)
+    assert (found["encoder.name"], found["encoder.weights"], found["resize.size"]) == (chosen, "DEFAULT", 224)
+    assert found["finetune.batch_norm"] == "frozen" and found["vocab.min_count"] == 2
+    assert ("no GPU" in capsys.readouterr().out) != gpu
+
+
+def test_a_recipe_can_be_asked_for(home):
+    call("my photos", "c.csv", "--recipe", "show-attend-tell")
+    found = read_sections(home / "params.yaml")
+    assert found["encoder"]["name"] == "resnet101" and found["train"]["epochs"] == 120
+    with pytest.raises(UserError, match="there is no recipe 'photos'"):
+        call("my photos", "c.csv", "--recipe", "photos")
+
+
+def test_the_schedule_follows_the_number_of_images(monkeypatch):
+    monkeypatch.setattr("showtell.core.precision.accelerated", lambda: False)
+    with inside(ROOT):
+        few, many, crowd = (settings_for(images).overlay for images in (300, 8_000, 120_000))
+    assert few["train"]["epochs"] > many["train"]["epochs"] > crowd["train"]["epochs"] >= 1
+    assert few["learning"]["warmup_updates"] < many["learning"]["warmup_updates"]
+    assert (few["vocab"]["min_count"], many["vocab"]["min_count"]) == (2, 5)
 
 
 def test_setting_twice_is_setting_once(home):

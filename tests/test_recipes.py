@@ -29,6 +29,7 @@ from showtell.learning.loop import fit
 DATASETS = ("coco", "flickr8k", "flickr30k", "scenes")
 SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell", "transformer")
 TEXT = (ROOT / "params.yaml").read_text()
+PHOTOGRAPHS = ("photographs", "photographs-gpu")
 PARAMS = parsed(TEXT, "params.yaml")
 
 
@@ -42,8 +43,8 @@ def params_of(*names: str) -> dict:
 
 
 def test_every_recipe_is_a_dataset_a_system_or_small():
-    others = {"base", "small", "scenes-from-nothing"}
-    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == {*DATASETS, *SYSTEMS, *others}
+    known = {*DATASETS, *SYSTEMS, *PHOTOGRAPHS, "base", "small", "scenes-from-nothing"}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == known
 
 
 def test_recipes_are_short_and_systems_are_based_on_one():
@@ -58,7 +59,7 @@ def test_recipes_are_short_and_systems_are_based_on_one():
     [
         *product(DATASETS, SYSTEMS),
         *((name, "small") for name in SYSTEMS),
-        *((name,) for name in (*DATASETS, "scenes-from-nothing")),
+        *((name,) for name in (*DATASETS, *PHOTOGRAPHS, "scenes-from-nothing")),
     ],
 )
 def test_any_system_goes_with_any_dataset(names):
@@ -67,7 +68,7 @@ def test_any_system_goes_with_any_dataset(names):
 
 def test_the_base_sets_every_key_that_a_recipe_sets():
     base = dict(recipe.flat(overlay_of("base")))
-    for name in (*SYSTEMS, "small"):
+    for name in (*SYSTEMS, *PHOTOGRAPHS, "small"):
         assert dict(recipe.flat(overlay_of(name))).keys() <= base.keys(), name
     recipe.check(params_of("base"))
 

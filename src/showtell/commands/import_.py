@@ -8,10 +8,13 @@ from typing import get_args
 
 import numpy as np
 
+from showtell.commands import recipe
+from showtell.commands.photographs import settings_for
 from showtell.core.errors import UserError
+from showtell.core.files import write_text
 from showtell.core.paths import PARAMS
 from showtell.core.progress import log
-from showtell.core.yaml_files import set_values
+from showtell.core.yaml_files import read_sections
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
 from showtell.data.datasets.custom import CustomParams, assign_splits, in_folder
@@ -29,28 +32,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=float, default=0.1, help="fraction for val where the file names none (0.1)")
     parser.add_argument("--test", type=float, default=0.1, help="fraction for test where the file names none (0.1)")
     parser.add_argument("--split-seed", type=int, default=0, help="another seed, another split (0)")
+    settings = parser.add_mutually_exclusive_group()
+    settings.add_argument("--recipe", metavar="NAME", help="settings for these pictures (chosen by size and machine)")
+    settings.add_argument("--keep", action="store_true", help="keep all settings but where the pictures are")
     parser.add_argument("--dry-run", action="store_true", help="look only, leave params.yaml alone")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the pictures and captions are, then set `dataset` and `custom` in params.yaml."""
+    """Print what the pictures and captions are, then set params.yaml to them and to a recipe for so many."""
     params = _params(args)
     images = read_captions(args.captions, args.format)
     check_pictures(args.images)
     pictures = Pictures.of([args.images])
     try:
-        _look(args, params, images, pictures)
+        usable = _look(args, params, images, pictures)
     finally:
         pictures.discard_scratch()
     if args.dry_run:
         return 0
-    set_values(PARAMS, {"dataset": "custom", **{f"custom.{key}": value for key, value in params.model_dump().items()}})
-    print(f"{PARAMS} is set; next: dvc repro")
+    own = {"dataset": "custom", "custom": params.model_dump()}
+    settings = None if args.keep else settings_for(sum(record.split == "train" for record in usable), args.recipe)
+    overlay = recipe.laid_over(settings.overlay if settings else {}, own)
+    recipe.check(recipe.overlaid(read_sections(PARAMS), overlay), str(PARAMS))
+    write_text(PARAMS, recipe.written(PARAMS.read_text(encoding="utf-8"), overlay))
+    if settings:
+        print(f"recipe            {settings.why}")
+    print(f"{PARAMS} is set (`git diff {PARAMS}`); next: dvc repro")
     return 0
 
 
-def _look(args: argparse.Namespace, params: CustomParams, images: Sequence[Captioned], pictures: Pictures) -> None:
-    """Print what there is; `UserError` when it cannot be used."""
+def _look(
+    args: argparse.Namespace, params: CustomParams, images: Sequence[Captioned], pictures: Pictures
+) -> list[Record]:
+    """Print what there is and return what can be used; `UserError` when nothing can."""
     inside = in_folder(images, args.images, str(args.captions))
     captioned = [image for image in inside if image.captions]
     missing = pictures.missing([image.file for image in captioned], str(args.captions))
@@ -76,6 +90,7 @@ def _look(args: argparse.Namespace, params: CustomParams, images: Sequence[Capti
         if not args.dry_run:
             raise
         log(f"would be refused: {error}")
+    return usable
 
 
 def _params(args: argparse.Namespace) -> CustomParams:
