@@ -287,3 +287,9 @@ def test_every_kind_of_coco_has_a_name_of_its_own():
     assert len(NAMES) == 80
     names = [name for kind in NAMES.values() for name in kind]
     assert len(names) == len(set(names)) and all(name == name.lower() for name in names)
+
+
+def test_every_published_archive_can_be_verified():
+    for dataset in (COCO, FLICKR8K, FLICKR30K):
+        for file in (*dataset.pictures, *dataset.other_captions, published.CAPTION_DATASETS):
+            assert len(file.sha256 or "") == 64 or len(file.md5 or "") == 32, file.name

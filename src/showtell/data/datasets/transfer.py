@@ -31,9 +31,9 @@ class RemoteFile:
     name: str
     urls: tuple[str, ...]
     size: int | None = None  # bytes
-    most: int = 16 << 30  # bytes that are accepted where the publisher gives no size
     sha256: str | None = None
     md5: str | None = None
+    most: int = 16 << 30  # bytes that are accepted where the publisher gives no size
 
     @property
     def verifiable(self) -> bool:
