@@ -99,7 +99,7 @@ def search_results(args: argparse.Namespace) -> Iterator[Result]:
     @torch.inference_mode()
     def again(grids: Tensor) -> list[list[int]]:
         first = torch.full((len(grids),), START, device=grids.device)
-        rules = rules_of(search, (), None)
+        rules = rules_of(search, END)
         found = generate(partial(plain.step, model), plain.start(model, grids), first, END, search, rules)
         return [best.tokens for best, *_ in found]
 

@@ -55,7 +55,7 @@ def test_search_with_its_cache_is_search_that_reads_every_prefix_again(name, wid
     start, nothing = torch.full((3,), START), Said(features, torch.zeros(3, 1, 0, dtype=torch.long))
     # No end, and no word twice: so that all nine steps count.
     search = PLAIN.override(beam=width, max_length=9, block_ngrams=1)
-    rest = start, END, search, rules_of(search, (END,), None), width
+    rest = start, END, search, rules_of(search, END, (END,)), width
     expected = generate(read_again, nothing, *rest)
     found = generate(decoder.steps(), decoder.start(features), *rest)
     assert [[h.tokens for h in image] for image in found] == [[h.tokens for h in image] for image in expected]
