@@ -34,6 +34,7 @@ TINY = {
     "scenes": {"seed": 1, "train": 24, "val": 6, "test": 8, "size": 64},
     "vocab": {"min_count": 1},
     "resize": {"size": 64},
+    "encoder": {"weights": "none"},  # so that it learns here
     "detection": {"min_images": 2},
     "pretrain": {"epochs": 2, "front_epochs": 1, "images_per_update": 8, "warmup_updates": 0},
     "decoder": {"embedding": 8, "hidden": 8, "attention": 8},

@@ -283,7 +283,7 @@ def test_systems_without_attention_go_through_every_stage(name, pipeline, copy_p
     for section, epochs in short.items():
         overlay[section] |= {"epochs": epochs, "images_per_update": 8}
     write_params(folder, pretrain={"enabled": False}, **overlay)
-    for stage in ("encoder", "features", "train", "finetune", "evaluate"):
+    for stage in ("encoder", "features", "train", "finetune", "reinforce", "evaluate"):
         run_stage(stage, folder)
     frozen, tuned = ((folder / "data" / "models" / m / "model.safetensors").read_bytes() for m in ("train", "finetune"))
     assert (frozen == tuned) == (name == "vgg16-onehot-lstm")
