@@ -53,8 +53,7 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
         rows = range(min(own, len(images)), min(own + size, len(images)))
         for features in gather_to_main(_encode(frozen, images, rows) if rows else _nothing(encoder)):
             writer.append(features)
-    if writer is not None:
-        writer.finish(path, images.ids, attrs)
+    broadcast(lambda: writer.finish(path, images.ids, attrs))  # nobody opens it before it is whole
 
 
 def _nothing(encoder: Encoder) -> np.ndarray:
