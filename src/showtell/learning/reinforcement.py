@@ -42,19 +42,20 @@ class ReinforceParams(CaptionParams):
     cider: float = Field(ge=0, le=100, description="weight of CIDEr-D (0 to 10) in the reward")
     bleu4: float = Field(ge=0, le=100, description="weight of sentence BLEU-4 (0 to 1) in the reward")
     chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
+    untrue: float = Field(ge=0, le=100, description="weight of things absent or of another colour, likewise")
     cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
 
     @model_validator(mode="after")
     def _has_something_to_compare(self) -> "ReinforceParams":
         if self.baseline == "mean" and self.samples < 2:
             raise PydanticCustomError("samples", "baseline mean compares an image's samples: samples must be 2 or more")
-        if not self.cider and not self.bleu4 and not self.chair:
-            raise PydanticCustomError("reward", "cider, bleu4 and chair are all 0: nothing is rewarded")
+        if not any(self.weights):
+            raise PydanticCustomError("reward", "cider, bleu4, chair and untrue are all 0: nothing is rewarded")
         return self
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.cider, self.bleu4, self.chair)
+        return Weights(self.cider, self.bleu4, self.chair, self.untrue)
 
 
 class Drawn(NamedTuple):

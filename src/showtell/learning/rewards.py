@@ -18,6 +18,7 @@ from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
 from showtell.metrics.ngrams import Counts, NgramIds
 from showtell.metrics.objects import Names, chair_counts, kinds
+from showtell.metrics.statements import is_true, statements
 
 
 class Weights(NamedTuple):
@@ -27,6 +28,7 @@ class Weights(NamedTuple):
     cider: float
     bleu4: float = 0.0
     chair: float = 0.0
+    untrue: float = 0.0  # likewise for things that are not there in the colour they are said to have
 
 
 class Rewards:
@@ -49,7 +51,7 @@ class Rewards:
         self._ids = NgramIds(self._tokens, self._lengths)
         self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(entries)), self._number))
         del self._ids.counts  # of all training captions: what is needed of them is counted again
-        self._names, self._things = (None, {}) if not weights.chair else _known(objects or {}, self._row)
+        self._known = _Known(objects or {}, self._row) if weights.chair or weights.untrue else None
 
     def __call__(self, image_ids: Sequence[str], captions: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
         """Rewards (image, sample) of `captions` [image][sample], tokens without start, with the end where it was said.
@@ -60,10 +62,9 @@ class Rewards:
         samples = [caption for of_image in captions for caption in of_image]
         image = np.repeat(np.arange(len(rows)), [len(of_image) for of_image in captions])  # (sample) its image
         total = self._by_references(rows, image, *flat(samples))
-        if self._names is not None:
-            total -= self.weights.chair * np.array(
-                [self._absent(image_ids[i], caption) for i, caption in zip(image, samples, strict=True)]
-            )
+        if self._known is not None:
+            said = zip(image, samples, strict=True)
+            total -= [self._false(image_ids[i], self._vocabulary.decode(caption)) for i, caption in said]
         return total.reshape(len(rows), -1)
 
     def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -90,26 +91,43 @@ class Rewards:
             raise UserError(f"image {image_id} is none of the training images, so its captions have no references")
         return self._row[image_id]
 
-    def _absent(self, image_id: str, caption: Sequence[int]) -> float:
-        """CHAIR of one caption: the share of its mentions of things that are not in the picture."""
-        counts = chair_counts(self._names.mentions(self._vocabulary.decode(caption)), self._things[image_id])
-        return counts.absent / counts.mentions if counts.mentions else 0.0
+    def _false(self, image_id: str, words: Sequence[str]) -> float:
+        """What is taken off for what a caption says that is not so."""
+        taken, weights = 0.0, self.weights
+        if weights.chair:
+            taken += weights.chair * self._known.absent(image_id, words)
+        if weights.untrue:
+            taken += weights.untrue * self._known.untrue(image_id, words)
+        return taken
 
 
 def _bleu4(targets: BleuTargets, said: Sequence[Counts], lengths: np.ndarray, image: np.ndarray) -> np.ndarray:
     return bleu(targets.statistics(said, lengths, image))[:, 3]
 
 
-def _known(objects: Mapping[str, Any], wanted: Mapping[str, int]) -> tuple[Names, dict[str, set[str]]]:
-    """Names of things, and the kinds of things in each training image."""
-    images = objects.get("images") or {}
-    missing = next((image_id for image_id in wanted if image_id not in images), None)
-    if missing is not None:
-        raise UserError(
-            f"reinforce.chair needs to know what is in the pictures, and nothing is known of image {missing}; "
-            "set it to 0 for this dataset"
-        )
-    return Names(objects["names"]), {image_id: kinds(images[image_id]["objects"]) for image_id in wanted}
+class _Known:
+    """What is known of the training images."""
+
+    def __init__(self, objects: Mapping[str, Any], wanted: Mapping[str, int]) -> None:
+        images = objects.get("images") or {}
+        missing = next((image_id for image_id in wanted if image_id not in images), None)
+        if missing is not None:
+            raise UserError(
+                "reinforce.chair and reinforce.untrue need to know what is in the pictures, and nothing is known of "
+                f"image {missing}; set them to 0 for this dataset"
+            )
+        self._names, self._colours = Names(objects["names"]), objects.get("colours", {})
+        self._things = {image_id: images[image_id]["objects"] for image_id in wanted}
+
+    def absent(self, image_id: str, words: Sequence[str]) -> float:
+        """CHAIR of one caption: the share of its mentions of things that are not in the picture."""
+        counts = chair_counts(self._names.mentions(words), kinds(self._things[image_id]))
+        return counts.absent / counts.mentions if counts.mentions else 0.0
+
+    def untrue(self, image_id: str, words: Sequence[str]) -> float:
+        """The share of its mentions of things that are not in the picture, or not in the colour said."""
+        said = statements(words, self._names.mentions(words), self._colours)
+        return sum(not is_true(s, self._things[image_id]) for s in said) / len(said) if said else 0.0
 
 
 def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
