@@ -24,7 +24,7 @@ from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
 from showtell.decoders import Decoded, Decoder
-from showtell.learning.caption_task import CaptionParams, CaptionTask
+from showtell.learning.caption_task import CaptionTask, SelectingParams
 from showtell.learning.loop import Counts
 from showtell.learning.losses import caption_loss
 from showtell.learning.rewards import Rewards, Weights
@@ -34,8 +34,8 @@ NEVER = [PAD, START, UNK]  # what is not drawn, as it is not said
 SEED = 1_000_003  # epochs of one seed have draws of their own
 
 
-class ReinforceParams(CaptionParams):
-    """`learning` and `reinforce`: the decoder, on features of the encoder as fine-tuning left it."""
+class ReinforceParams(SelectingParams):
+    """`reinforce`: the decoder, on features of the encoder as fine-tuning left it."""
 
     samples: int = Field(ge=1, le=100, description="captions drawn of an image in one update")
     baseline: Literal["mean", "greedy"] = Field(description="mean of the image's other samples | of the greedy caption")
@@ -151,19 +151,21 @@ class ReinforceTask(CaptionTask):
 
     def __init__(self, decoder: Decoder, params: ReinforceParams, rewards: Rewards, vocabulary: Vocabulary, steps: int):
         """`steps`: tokens of a drawn caption at most."""
-        super().__init__(decoder, params)
+        super().__init__(decoder, params)  # type: ignore[arg-type]  # what is read of them here, both kinds have
         self.rewards, self.vocabulary, self.steps = rewards, vocabulary, steps
         self.epoch, self.tally = 0, Tally()
 
     def begin_epoch(self, epoch: int) -> None:
-        super().begin_epoch(epoch)
         self.epoch, self.tally = epoch, Tally()
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)
         loss = self.reward_loss(batch, whole)
         if self.params.cross_entropy:
-            loss = loss + self.params.cross_entropy * super().loss(batch, whole)
+            with autocast(self.params.precision):
+                decoded = self.decoder(self.features(batch.images), batch.inputs, batch.mask)
+            given = caption_loss(decoded, batch.targets, batch.mask, 0.0, 0.0, whole.positions, whole.captions)
+            loss = loss + self.params.cross_entropy * given
         return loss
 
     def reward_loss(self, batch: Batch, whole: Counts) -> Tensor:
