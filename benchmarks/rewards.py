@@ -4,9 +4,9 @@
 
 An update draws 5 captions of each of 10 images, rewards them by CIDEr-D and learns from them, fp32. The plain side
 keeps a grid of 14 x 14 for every sample, draws one step after the other with gradients on, as published code does, and
-asks pycocoevalcap for the rewards. Both sides draw by the same numbers; rewards and gradients must be the same. Then the
-rewards of 5,000 captions: ours takes tokens, pycocoevalcap the same words as strings; what is counted once for all of
-training (document frequencies) is not timed on our side. Needs the package pycocoevalcap.
+asks pycocoevalcap for the rewards. Both sides draw by the same numbers; rewards and gradients must be the same. Then
+the rewards of 5,000 captions: ours takes tokens, pycocoevalcap the same words as strings; what is counted once for
+all of training (document frequencies) is not timed on our side. Needs the package pycocoevalcap.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.learning.loop import Counts
-from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, draw, draws_for, ends_badly
+from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, draw, draws_for, ends_badly
 
 WORDS = Vocabulary(["dog", "a"], [2, 1])  # dog 4, a 5
 STEPS = 2
@@ -143,6 +143,15 @@ def test_the_tally_names_what_users_complain_of():
     row = task.tally.row()
     assert list(row) == ["reward", "reward_spread", "entropy", "mean_length", "bad_endings"]
     assert 0 < row["entropy"] <= np.log(3) and 0 <= row["bad_endings"] <= 1 and row["mean_length"] <= STEPS
+
+
+def test_what_went_wrong_is_told():
+    entries = [{"tokens": [[START, 4, 5, 4, END]]}]
+    fine = {"reward": 1.0, "reward_spread": 0.5, "mean_length": 3.5, "bad_endings": 0.0}
+    assert concerns(fine, entries) == []
+    told = concerns({**fine, "reward_spread": 0.0, "mean_length": 9.0, "bad_endings": 0.3}, entries)
+    assert [any(part in line for line in told) for part in ("30.0%", "9.0 words", "the same")] == [True] * 3
+    assert "kept as it was" in concerns({"epoch": 0, "cider": 1.0}, entries)[0]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from torch import Tensor
 from showtell.core.precision import autocast
 from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, pad
+from showtell.data.captions import Entry
 from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
 from showtell.decoders import Decoded, Decoder
 from showtell.learning.caption_task import CaptionTask, SelectingParams
@@ -30,6 +31,7 @@ from showtell.learning.losses import caption_loss
 from showtell.learning.rewards import Rewards, Weights
 from showtell.metrics.behaviour import FUNCTION_WORDS
 
+MOST_BAD = 0.01  # share of bad endings that goes without a word
 NEVER = [PAD, START, UNK]  # what is not drawn, as it is not said
 SEED = 1_000_003  # epochs of one seed have draws of their own
 
@@ -207,6 +209,22 @@ def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor,
     inputs, targets, mask = pad([[[START, *drawn.captions[image][k]] for k in samples[image]] for image in order])
     weights = torch.from_numpy(np.take_along_axis(advantage, samples, axis=1)[order]).float()
     return torch.from_numpy(order), inputs, targets, mask, weights.unsqueeze(2).expand(mask.shape)
+
+
+def concerns(kept: dict[str, float], entries: Sequence[Entry]) -> list[str]:
+    """What learning from rewards is known to do to captions, where the kept epoch's samples show it; for people."""
+    if "reward" not in kept:
+        return ["no epoch was better than the model before: it is kept as it was"]
+    given = [len(tokens) - 2 for entry in entries for tokens in entry["tokens"]]  # without start and end
+    words, length = sum(given) / len(given), kept["mean_length"]
+    found = []
+    if kept["bad_endings"] > MOST_BAD:
+        found.append(f"{kept['bad_endings']:.1%} of the captions drawn break off or end in a word such as 'a'")
+    if abs(length - words) > 1:
+        found.append(f"captions drawn have {length:.1f} words on average, given ones {words:.1f}")
+    if kept["reward_spread"] == 0:
+        found.append("all captions drawn of an image are the same: nothing more can be learnt from them")
+    return found
 
 
 def reinforced_validation(
