@@ -38,7 +38,7 @@ from showtell.encoders.weights import bare_network
 from showtell.generation.captioner import Captioner
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
+STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "reinforce", "evaluate")
 # Of ten images: one val, one test, two that Karpathy took over from val2014 for training, six of train2014.
 SPLITS = ("val", "test", "restval", "restval", *["train"] * 6)
 PICTURES = 50  # different ones; more would only take longer to make

@@ -26,7 +26,7 @@ from showtell.core.files import write_text
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     "decoder_epoch", "decoder_step", "finetune_epoch", "beam_search", "decoding", "transformer", "extraction",
-    "storage", "metrics", "startup",
+    "storage", "metrics", "rewards", "startup",
 )  # fmt: skip
 FIELDS = Result.__dataclass_fields__
 

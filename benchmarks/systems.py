@@ -43,7 +43,9 @@ from showtell.encoders.weights import bare_network
 from showtell.generation.bundle import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "evaluate")
+STAGES = (
+    "check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "reinforce", "evaluate",
+)  # fmt: skip
 Params = dict[str, Any]
 
 

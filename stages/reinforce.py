@@ -5,6 +5,7 @@ from showtell.core.files import read_json
 from showtell.core.params import load
 from showtell.core.precision import device
 from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.progress import log
 from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.store import RowReader
@@ -13,7 +14,7 @@ from showtell.generation.bundle import hand_on, load_model, save_model
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
 from showtell.learning.loop import fit
-from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, reinforced_validation
+from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, reinforced_validation
 from showtell.learning.rewards import Rewards
 from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
@@ -45,6 +46,8 @@ def main() -> str | None:
         history = fit(task, batches, validate, params, params.select, Checkpoints(place), judge_first=True)
         if not is_main():
             return None
+        for concern in concerns(best_row(history, params.select), data["train"].entries):
+            log(f"reinforce: {concern}")
         save_model(model, paths.REINFORCE_MODEL, notes=best_row(history, params.select))
         write_curves("reinforce", history, params.select)
         place.finish()

@@ -46,7 +46,7 @@ def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, cop
     keys = {"kind": "bigram", "slope": 0.1, "cell": None, "layers": None, "attention": None, "attention_kind": None}
     off = dict.fromkeys(("normalise_grid", "initial_tanh", "context_output"), False)
     write_params(folder, decoder={"embedding": 8, "hidden": 8} | keys | off)
-    for stage in ("train", "finetune", "evaluate"):
+    for stage in ("train", "finetune", "reinforce", "evaluate"):
         run_stage(stage, folder)
     config = json.loads((folder / "data" / "models" / "finetune" / "config.json").read_text())
     assert config["decoder"]["kind"] == "bigram" and "cell" not in config["decoder"]

@@ -9,12 +9,11 @@ import torch
 from conftest import run_stage, tiny_params, write_params
 from pydantic import ValidationError
 
-from showtell.core.params import merged
 from showtell.data.batches import Batch, pad
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.learning.loop import Counts
-from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, draw, draws_for, ends_badly
+from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, draw, draws_for, ends_badly
 
 WORDS = Vocabulary(["dog", "a"], [2, 1])  # dog 4, a 5
 STEPS = 2
@@ -39,7 +38,7 @@ class Table(Decoder):
 
 
 def params_of(**changes) -> ReinforceParams:
-    content = merged("reinforce", tiny_params()) | {"precision": "fp32", "epochs": 1, "samples": 4} | changes
+    content = tiny_params()["reinforce"] | {"precision": "fp32", "epochs": 1, "samples": 4} | changes
     return ReinforceParams.model_validate(content)
 
 
@@ -110,10 +109,12 @@ def test_an_image_that_counts_for_nothing_teaches_nothing():
 
 
 def test_given_captions_join_in_by_their_weight():
-    both, alone = task_of(cross_entropy=2.0, word_dropout=0.0).eval(), task_of(word_dropout=0.0).eval()
+    both, alone = task_of(cross_entropy=2.0).eval(), task_of().eval()
     batch = batch_of(["1", "2"])
     extra = both.loss(batch) - alone.loss(batch)
-    assert extra.item() == pytest.approx(2 * super(ReinforceTask, alone).loss(batch).item(), abs=1e-6)
+    logprobs = torch.log_softmax(alone.decoder.table, dim=1)
+    given = -(logprobs[START, 4] + logprobs[4, END]) / 2
+    assert extra.item() == pytest.approx(2 * given.item(), abs=1e-6)
 
 
 def test_draws_are_of_seed_and_image_alone():
@@ -142,6 +143,15 @@ def test_the_tally_names_what_users_complain_of():
     row = task.tally.row()
     assert list(row) == ["reward", "reward_spread", "entropy", "mean_length", "bad_endings"]
     assert 0 < row["entropy"] <= np.log(3) and 0 <= row["bad_endings"] <= 1 and row["mean_length"] <= STEPS
+
+
+def test_what_went_wrong_is_told():
+    entries = [{"tokens": [[START, 4, 5, 4, END]]}]
+    fine = {"reward": 1.0, "reward_spread": 0.5, "mean_length": 3.5, "bad_endings": 0.0}
+    assert concerns(fine, entries) == []
+    told = concerns({**fine, "reward_spread": 0.0, "mean_length": 9.0, "bad_endings": 0.3}, entries)
+    assert [any(part in line for line in told) for part in ("30.0%", "9.0 words", "the same")] == [True] * 3
+    assert "kept as it was" in concerns({"epoch": 0, "cider": 1.0}, entries)[0]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,7 @@ def test_without_epochs_the_model_is_handed_on(copy_pipeline, monkeypatch):
 def test_rewards_that_make_it_worse_leave_the_model_as_it_was(copy_pipeline, pipeline):
     """Epoch 0 is the fine-tuned model: the best of all epochs when the others fall behind it."""
     folder = copy_pipeline("data")
-    write_params(folder, reinforce={"epochs": 1, "learning_rate": 0.9}, learning={"clip": "none", "clip_at": None})
+    write_params(folder, reinforce={"epochs": 1, "learning_rate": 0.9, "clip": "none", "clip_at": None})
     run_stage("reinforce", folder)
     lines = (folder / "metrics/reinforce.tsv").read_text().splitlines()
     header, *rows = [line.split("\t") for line in lines]

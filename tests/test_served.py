@@ -48,7 +48,7 @@ def test_evaluate_python_command_line_and_demo_say_the_same(pipeline, photograph
 
 def test_without_its_settings_the_model_says_something_else(pipeline, photographs):
     """Else the test above could not fail."""
-    plain = Captioner.load(pipeline / "data/models/finetune")
+    plain = Captioner.load(pipeline / "data/models/reinforce")
     assert plain.search == PLAIN
     assert [caption.text for caption in plain.caption(photographs)] != list(photographs.values())
 
@@ -80,17 +80,17 @@ def test_the_bundle_s_weights_are_linked(copy_pipeline, monkeypatch):
     monkeypatch.setattr("showtell.core.files._reflink", lambda *_: (_ for _ in ()).throw(OSError("none here")))
     run_stage("evaluate", folder)
     for name in ("model.safetensors", "vocab.json"):
-        assert (folder / "data/model" / name).samefile(folder / "data/models/finetune" / name)
+        assert (folder / "data/model" / name).samefile(folder / "data/models/reinforce" / name)
 
 
-def test_another_beam_leaves_finetune_s_output_alone_and_is_served(copy_pipeline):
+def test_another_beam_leaves_the_last_model_alone_and_is_served(copy_pipeline):
     folder = copy_pipeline("data", "metrics")
-    before = (folder / "data/models/finetune/config.json").read_bytes()
+    before = (folder / "data/models/reinforce/config.json").read_bytes()
     shutil.rmtree(folder / "data/model")
     write_params(folder, beam=3)
     run_stage("evaluate", folder)
     assert Captioner.load(folder / "data/model").search.beam == 3
-    assert (folder / "data/models/finetune/config.json").read_bytes() == before
+    assert (folder / "data/models/reinforce/config.json").read_bytes() == before
 
 
 def test_linking_a_symbolic_link_gives_its_content(tmp_path):
@@ -137,7 +137,7 @@ def test_the_sweep_has_a_row_for_each_way(copy_pipeline):
 
 def test_an_ensemble_is_scored_served_and_used(copy_pipeline, photographs, capsys):
     folder = copy_pipeline("data", "metrics")
-    train, tuned = folder / "data/models/train", folder / "data/models/finetune"
+    train, tuned = folder / "data/models/train", folder / "data/models/reinforce"
     write_params(folder, evaluate={"pictures": 1, "ensemble": ["data/models/train"]})
     run_stage("evaluate", folder)
     expected = [entry["caption"] for entry in json.loads(hypotheses(folder).read_text())]

@@ -203,7 +203,7 @@ def test_it_goes_through_the_stages_with_every_way_to_learn(pipeline, copy_pipel
     short = {"images_per_update": 8, "epochs": 1}
     learning = sampling | {"alpha_c": 0.5, "warmup_updates": 0}
     write_params(folder, decoder=keys | off, learning=learning, train=short, finetune=short)
-    for stage in ("train", "finetune", "evaluate"):
+    for stage in ("train", "finetune", "reinforce", "evaluate"):
         run_stage(stage, folder)
     assert (folder / "data" / "attention" / "sheet.png").is_file()
     config = yaml.safe_load((folder / "data" / "models" / "finetune" / "config.json").read_text())

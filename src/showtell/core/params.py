@@ -41,7 +41,7 @@ SECTIONS = {
 }
 
 # Sections of which several others are made: `train` is `learning`, and over it what `train` itself says.
-SHARED = {"learning": ("train", "finetune", "reinforce")}
+SHARED = {"learning": ("train", "finetune")}
 
 # Sections that must fit each other, by what refuses them when they do not.
 TOGETHER = {"showtell.generation.search_params:SearchParams.of": ("beam", "search")}

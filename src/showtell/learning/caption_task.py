@@ -20,10 +20,17 @@ from showtell.learning.losses import caption_loss
 from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
 
 
-class CaptionParams(LoopParams):
-    """What training captions adds to the loop."""
+class SelectingParams(LoopParams):
+    """What every training on captions has: which of them, and how captions of val pick the epoch."""
 
     captions_per_update: int | None = Field(ge=1, description="captions of an image, drawn anew each epoch; null: all")
+    select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
+    validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
+
+
+class CaptionParams(SelectingParams):
+    """What learning from given captions adds to the loop."""
+
     alpha_c: float = Field(ge=0, description="weight of the doubly stochastic attention penalty")
     label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
     word_dropout: float = Field(ge=0, le=1, description="share of input words shown as <unk>, so that the image counts")
@@ -31,8 +38,6 @@ class CaptionParams(LoopParams):
     sampling_start: int | None = Field(None, ge=1, description="first epoch with scheduled sampling")
     sampling_schedule: SamplingSchedule | None = Field(None, description="how the share rises from there")
     sampling_rise: int | None = Field(None, ge=1, description="epochs that set the pace of its rise; constant: null")
-    select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
-    validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
 
     @field_validator("sampling_start", "sampling_schedule", "sampling_rise")
     @classmethod

@@ -22,20 +22,22 @@ from torch import Tensor
 from showtell.core.precision import autocast
 from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, pad
+from showtell.data.captions import Entry
 from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
 from showtell.decoders import Decoded, Decoder
-from showtell.learning.caption_task import CaptionParams, CaptionTask
+from showtell.learning.caption_task import CaptionTask, SelectingParams
 from showtell.learning.loop import Counts
 from showtell.learning.losses import caption_loss
 from showtell.learning.rewards import Rewards, Weights
 from showtell.metrics.behaviour import FUNCTION_WORDS
 
+MOST_BAD = 0.01  # share of bad endings that goes without a word
 NEVER = [PAD, START, UNK]  # what is not drawn, as it is not said
 SEED = 1_000_003  # epochs of one seed have draws of their own
 
 
-class ReinforceParams(CaptionParams):
-    """`learning` and `reinforce`: the decoder, on features of the encoder as fine-tuning left it."""
+class ReinforceParams(SelectingParams):
+    """`reinforce`: the decoder, on features of the encoder as fine-tuning left it."""
 
     samples: int = Field(ge=1, le=100, description="captions drawn of an image in one update")
     baseline: Literal["mean", "greedy"] = Field(description="mean of the image's other samples | of the greedy caption")
@@ -152,19 +154,21 @@ class ReinforceTask(CaptionTask):
 
     def __init__(self, decoder: Decoder, params: ReinforceParams, rewards: Rewards, vocabulary: Vocabulary, steps: int):
         """`steps`: tokens of a drawn caption at most."""
-        super().__init__(decoder, params)
+        super().__init__(decoder, params)  # type: ignore[arg-type]  # what is read of them here, both kinds have
         self.rewards, self.vocabulary, self.steps = rewards, vocabulary, steps
         self.epoch, self.tally = 0, Tally()
 
     def begin_epoch(self, epoch: int) -> None:
-        super().begin_epoch(epoch)
         self.epoch, self.tally = epoch, Tally()
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)
         loss = self.reward_loss(batch, whole)
         if self.params.cross_entropy:
-            loss = loss + self.params.cross_entropy * super().loss(batch, whole)
+            with autocast(self.params.precision):
+                decoded = self.decoder(self.features(batch.images), batch.inputs, batch.mask)
+            given = caption_loss(decoded, batch.targets, batch.mask, 0.0, 0.0, whole.positions, whole.captions)
+            loss = loss + self.params.cross_entropy * given
         return loss
 
     def reward_loss(self, batch: Batch, whole: Counts) -> Tensor:
@@ -206,6 +210,22 @@ def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor,
     inputs, targets, mask = pad([[[START, *drawn.captions[image][k]] for k in samples[image]] for image in order])
     weights = torch.from_numpy(np.take_along_axis(advantage, samples, axis=1)[order]).float()
     return torch.from_numpy(order), inputs, targets, mask, weights.unsqueeze(2).expand(mask.shape)
+
+
+def concerns(kept: dict[str, float], entries: Sequence[Entry]) -> list[str]:
+    """What learning from rewards is known to do to captions, where the kept epoch's samples show it; for people."""
+    if "reward" not in kept:
+        return ["no epoch was better than the model before: it is kept as it was"]
+    given = [len(tokens) - 2 for entry in entries for tokens in entry["tokens"]]  # without start and end
+    words, length = sum(given) / len(given), kept["mean_length"]
+    found = []
+    if kept["bad_endings"] > MOST_BAD:
+        found.append(f"{kept['bad_endings']:.1%} of the captions drawn break off or end in a word such as 'a'")
+    if abs(length - words) > 1:
+        found.append(f"captions drawn have {length:.1f} words on average, given ones {words:.1f}")
+    if kept["reward_spread"] == 0:
+        found.append("all captions drawn of an image are the same: nothing more can be learnt from them")
+    return found
 
 
 def reinforced_validation(

@@ -12,7 +12,7 @@ from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.vocabulary import Vocabulary
 from showtell.generation.decoding import search_captions
 from showtell.generation.search_params import PLAIN
-from showtell.learning.caption_task import CaptionParams, CaptionTask
+from showtell.learning.caption_task import CaptionTask, SelectingParams
 from showtell.learning.losses import top_accuracy
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
@@ -22,7 +22,7 @@ BATCH = 128  # images decoded side by side; bounds memory, changes no result
 
 
 def validation(
-    network: CaptionTask, dataset: CaptionedImages, vocabulary: Vocabulary, params: CaptionParams
+    network: CaptionTask, dataset: CaptionedImages, vocabulary: Vocabulary, params: SelectingParams
 ) -> Callable[[], dict[str, float]]:
     """A function that scores `network` on the val images: CIDEr-D (unscaled) and BLEU-4 (fraction) of generated
     captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions.
