@@ -60,7 +60,7 @@ def test_what_uses_a_changed_stage_runs_too(monkeypatch):
     for changed, wanted in (
         ([], set()),
         (["evaluate"], {"evaluate"}),
-        (["train"], {"train", "finetune", "evaluate"}),
+        (["train"], {"train", "finetune", "reinforce", "evaluate"}),
         (["download"], set(stages) - {"check", "source"}),
     ):
         monkeypatch.setattr(subprocess, "run", status(changed))

@@ -32,7 +32,7 @@ from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
 
 # Stages whose time and outputs grow with the images alone; those that train have epochs.
 GROWING = ("download", "vocab", "resize", "features")
-TRAINING = {"encoder": "pretrain", "train": "train", "finetune": "finetune"}
+TRAINING = {"encoder": "pretrain", "train": "train", "finetune": "finetune", "reinforce": "reinforce"}
 STORES = ("data/raw", "data/captions", "data/images", "data/features")  # outputs that grow with the images
 
 

@@ -78,7 +78,7 @@ def look(params: Mapping[str, Any]) -> Whole:
 
 def sizes(whole: Whole, params: Mapping[str, Any], share: float = 1.0) -> Counts:
     """Images of the sample's splits."""
-    most = max(params[stage].images_per_update for stage in ("pretrain", "train", "finetune"))
+    most = max(params[stage].images_per_update for stage in ("pretrain", "train", "finetune", "reinforce"))
     wanted = {"train": max(4, round(share * UPDATES * most)), "val": HELD_OUT, "test": HELD_OUT}
     return {split: min(wanted[split], whole.counts[split]) for split in paths.SPLITS}
 
@@ -90,7 +90,7 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
     changes: dict[str, Any] = {"pretrain.epochs": 2, "evaluate.pictures": 1, "vocab.min_count": 1}
     both = 0 < params["pretrain"].front_epochs < params["pretrain"].epochs and params["pretrain"].trainable_from
     changes |= {"pretrain.epochs": 3, "pretrain.front_epochs": 2} if both else {}
-    changes |= {f"{stage}.epochs": 2 for stage in ("train", "finetune") if params[stage].epochs}
+    changes |= {f"{stage}.epochs": 2 for stage in ("train", "finetune", "reinforce") if params[stage].epochs}
     changes |= {"detection.min_images": 1, "detection.max_share": 1.0}
     if params["encoder"].weights not in ("none", *pretrained.SHIPPED):
         changes |= {"encoder.weights": "none", "pretrain.enabled": False}
