@@ -20,6 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 repro: install  ## run the whole pipeline: data, features, training, scores, report
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || $(RUN) dvc config --local core.no_scm true  # from an archive
 	$(RUN) dvc repro
 
 test: install  ## run the tests, on every core (about 4 minutes on two)

@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("showtell.commands.demo", "describe photographs on a page in the browser"),
     "import": ("showtell.commands.import_", "look at your own pictures and captions, and train on them"),
     "encoders": ("showtell.commands.list_encoders", "list the networks that can look at pictures, and what they take"),
+    "plan": ("showtell.commands.plan", "say what the present params.yaml will cost here, before any work"),
     "recipe": ("showtell.commands.recipe", "set params.yaml to a published system"),
     "score": ("showtell.commands.score", "score captions by the COCO protocol"),
     "tokenize": ("showtell.commands.tokenize", "turn captions into the tokens that the scores count"),

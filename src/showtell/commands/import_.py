@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_mutually_exclusive_group()
     settings.add_argument("--recipe", metavar="NAME", help="settings for these pictures (chosen by size and machine)")
     settings.add_argument("--keep", action="store_true", help="keep all settings but where the pictures are")
+    parser.add_argument("--no-plan", action="store_true", help="do not run a sample to tell what it will cost")
     parser.add_argument("--dry-run", action="store_true", help="look only, leave params.yaml alone")
 
 
@@ -57,8 +58,21 @@ def run(args: argparse.Namespace) -> int:
     write_text(PARAMS, recipe.written(PARAMS.read_text(encoding="utf-8"), overlay))
     if settings:
         print(f"recipe            {settings.why}")
-    print(f"{PARAMS} is set (`git diff {PARAMS}`); next: dvc repro")
+    print(f"{PARAMS} is set (`git diff {PARAMS}`)")
+    if not args.no_plan:
+        _plan()
+    print("next: dvc repro")
     return 0
+
+
+def _plan() -> None:
+    """What `dvc repro` will take; params.yaml is set, whether this can be told or not."""
+    from showtell.commands import plan  # torch and all stages' parameters, which a wrong command line need not wait for
+
+    try:
+        plan.run(argparse.Namespace())
+    except UserError as error:
+        log(f"what that costs cannot be told: {error}")
 
 
 def _look(

@@ -1,0 +1,180 @@
+"""A small part of the dataset taken through the real stages, to learn what the whole will cost on this machine.
+
+The sample keeps every setting that decides what an image costs: sizes, networks, updates, the vocabulary's size. It has
+fewer images and passes, and weights drawn at random, which cost the same and need no download.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from showtell.core import paths
+from showtell.core.errors import UserError
+from showtell.core.files import read_json, write_bytes, write_json
+from showtell.core.params import load_all
+from showtell.core.yaml_files import set_values
+from showtell.data.datasets import custom, karpathy
+from showtell.data.datasets.coco import COCO
+from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
+from showtell.data.datasets.karpathy import Record
+from showtell.data.datasets.picture_files import Pictures
+from showtell.encoders import pretrained
+
+PUBLISHED = {dataset.name: dataset for dataset in (COCO, FLICKR8K, FLICKR30K)}
+# Words that occur five times or more in their train captions, in round numbers.
+WORDS = {"coco": 9_500, "flickr8k": 2_600, "flickr30k": 7_700, "scenes": 600}
+UPDATES = 3  # of the sample's train images, by the largest update
+HELD_OUT = 32  # images of the sample's val and test at most
+EPOCH = re.compile(r"^epoch +\d+/\d+ .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
+
+Counts = dict[str, int]  # images of each split
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The dataset that the sample is of."""
+
+    counts: Counts
+    words: int  # of the vocabulary
+    records: list[Record] | None = None  # of one's own pictures
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A stage's run on a sample."""
+
+    seconds: float
+    memory: int  # bytes at most, of all its processes together
+    epochs: list[float]  # seconds of each
+
+
+def look(params: Mapping[str, Any]) -> Whole:
+    """How much there is: asked of the captions file where it is one's own, else known."""
+    name = params["dataset"]
+    if name == "scenes":
+        scenes = params["scenes"]
+        return Whole({split: getattr(scenes, split) for split in paths.SPLITS}, WORDS[name])
+    if name in PUBLISHED:
+        return Whole(dict(PUBLISHED[name].counts), min(WORDS[name], params["vocab"].max_size or WORDS[name]))
+    records = custom.records(params["custom"])
+    counts = Counter(record.split for record in records)
+    occurring = Counter(word for r in records if r.split == "train" for words in r.words for word in words)
+    words = sum(count >= params["vocab"].min_count for count in occurring.values())
+    words = min(words, params["vocab"].max_size or words)
+    return Whole(dict(counts), words, records, paths.given(params["custom"].images))
+
+
+def sizes(whole: Whole, params: Mapping[str, Any], share: float = 1.0) -> Counts:
+    """Images of the sample's splits."""
+    most = max(params[stage].images_per_update for stage in ("pretrain", "train", "finetune", "reinforce"))
+    wanted = {"train": max(4, round(share * UPDATES * most)), "val": HELD_OUT, "test": HELD_OUT}
+    return {split: min(wanted[split], whole.counts[split]) for split in paths.SPLITS}
+
+
+def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
+    """params.yaml of a project in `folder` with so many images of each split, and its pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    params = load_all(paths.PARAMS)
+    changes: dict[str, Any] = {"pretrain.epochs": 2, "evaluate.pictures": 1, "vocab.min_count": 1}
+    both = 0 < params["pretrain"].front_epochs < params["pretrain"].epochs and params["pretrain"].trainable_from
+    changes |= {"pretrain.epochs": 3, "pretrain.front_epochs": 2} if both else {}
+    changes |= {f"{stage}.epochs": 2 for stage in ("train", "finetune", "reinforce") if params[stage].epochs}
+    changes |= {"detection.min_images": 1, "detection.max_share": 1.0}
+    if params["encoder"].weights not in ("none", *pretrained.SHIPPED):
+        changes |= {"encoder.weights": "none", "pretrain.enabled": False}
+    if params["decoder"].model_dump().get("embeddings"):
+        changes["decoder.embeddings"] = None
+    if params["evaluate"].ensemble:
+        changes["evaluate.ensemble"] = None
+    if params["dataset"] == "scenes":
+        changes |= {f"scenes.{split}": count for split, count in counts.items()}
+    else:
+        records = _some(whole.records, counts) if whole.records else _made_up(counts)
+        source = Pictures.of([whole.source]) if whole.source else None
+        for number, record in enumerate(records):
+            write_bytes(folder / "pictures" / record.file, source.read(record.file) if source else _noise(number))
+        karpathy.write(folder / "sample.json", "custom", records)
+        changes |= {"dataset": "custom", "custom.images": "pictures", "custom.captions": "sample.json"}
+        changes |= {"custom.format": "karpathy", "resize.broken": "skip"}
+    (folder / "params.yaml").write_text(paths.PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
+    set_values(folder / "params.yaml", changes)
+
+
+def _some(records: Sequence[Record], counts: Counts) -> list[Record]:
+    """As many of each split, from its beginning to its end."""
+    chosen = []
+    for split, count in counts.items():
+        of_split = [record for record in records if record.split == split]
+        chosen += [of_split[int(row)] for row in np.linspace(0, len(of_split) - 1, count)]
+    return chosen
+
+
+def _made_up(counts: Counts) -> list[Record]:
+    """Records of a published dataset that is not here yet: five captions of 7 to 14 words."""
+    rng, records = np.random.default_rng(0), []
+    for split, count in counts.items():
+        for _ in range(count):
+            words = [[f"w{word}" for word in rng.integers(0, 300, rng.integers(7, 15))] for _ in range(5)]
+            number = len(records)
+            records.append(Record(number, f"{number}.jpg", split, [" ".join(caption) for caption in words], words))
+    return records
+
+
+def _noise(number: int) -> bytes:
+    """A JPEG of 640 x 480 pixels and about 100 kB, as published photographs have."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    soft = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    out = BytesIO()
+    Image.fromarray(soft).resize((640, 480), Image.Resampling.BICUBIC).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+def fill_vocabulary(folder: Path, words: int) -> None:
+    """As many words as the whole dataset has: the vocabulary layer costs by their number."""
+    content = read_json(folder / paths.VOCAB)
+    missing = max(0, words - len(content["words"]))
+    content["words"] += [f"more{number}" for number in range(missing)]
+    content["counts"] += [1] * missing
+    write_json(folder / paths.VOCAB, content)
+
+
+def run_stage(name: str, folder: Path) -> Ran:
+    """Run a stage's script in `folder`, as DVC does; `UserError` with its last line when it fails."""
+    script, log = Path("stages").absolute() / f"{name}.py", folder / f"{name}.log"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    started, memory = time.perf_counter(), 0
+    with open(log, "wb") as file:
+        stage = subprocess.Popen([sys.executable, str(script)], cwd=folder, env=environment, stdout=file, stderr=file)
+        while stage.poll() is None:
+            memory = max(memory, _memory(stage.pid))
+            with suppress(subprocess.TimeoutExpired):
+                stage.wait(0.05)
+    seconds, said = time.perf_counter() - started, log.read_text(encoding="utf-8", errors="replace")
+    if stage.returncode:
+        raise UserError(f"{name} on a sample: {(said.strip().splitlines() or ['it ended without a word'])[-1]}")
+    return Ran(seconds, memory, [float(found) for found in EPOCH.findall(said)])
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes of a process and all that it has started."""
+    total = 0
+    with suppress(psutil.Error):  # one has just ended
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            total += one.memory_info().rss
+    return total

@@ -1,0 +1,109 @@
+"""`showtell plan`: from what a sample took to what the whole will take."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT, TINY, inside
+
+from showtell.commands import cli, plan
+from showtell.commands.recipe import flat
+from showtell.commands.sample_run import Ran, look, make_sample, sizes
+from showtell.core.params import load_all
+from showtell.core.yaml_files import read_sections, set_values
+
+WHOLE = {"train": 8000, "val": 1000, "test": 1000}
+LARGE = {"train": 96, "val": 32, "test": 32}
+SMALL = {"train": 24, "val": 32, "test": 32}
+
+
+def ran(seconds: float, *epochs: float) -> Ran:
+    return Ran(seconds, 10**9, list(epochs))
+
+
+def test_stages_that_grow_with_the_images():
+    """4 s of start and 0.1 s an image."""
+    found = plan._seconds("features", ran(4 + 16), ran(4 + 8.8), {}, WHOLE, LARGE, SMALL)
+    assert found == pytest.approx(4 + 1000)
+
+
+def test_training_takes_its_epochs_and_its_start():
+    """5 s of start, epochs of 2 s, the first of which warms up for a second; `epochs` passes over 9,000 images."""
+    params = {"train": SimpleNamespace(epochs=6)}
+    found = plan._seconds("train", ran(10, 3, 2), None, params, WHOLE, LARGE, SMALL)
+    assert found == pytest.approx(5 + 6 * 2 * 9000 / 128)
+
+
+def test_first_epochs_of_pretraining_take_longer():
+    params = {"pretrain": SimpleNamespace(epochs=5, front_epochs=2)}
+    found = plan._seconds("encoder", ran(12, 5, 4, 1), None, params, WHOLE, LARGE, SMALL)
+    assert found == pytest.approx(2 + (2 * 4 + 3 * 1) * 9000 / 128)
+
+
+def test_evaluation_decodes_test_twice_and_val_for_each_entry_of_the_sweep():
+    """10 s besides, 0.05 s an image and decoding."""
+    params = {"sweep": SimpleNamespace(beams=[1, 2, 3], length_penalties=[0.0, 0.7])}
+    large = ran(10 + 0.05 * (2 * 32 + 6 * 32))
+    once = ran(10 + 0.05 * (2 * 32 + 1 * 32))
+    found = plan._seconds("evaluate", large, once, params, WHOLE, LARGE, SMALL)
+    assert found == pytest.approx(10 + 0.05 * (2 * 1000 + 6 * 1000))
+
+
+def test_what_uses_a_changed_stage_runs_too(monkeypatch):
+    stages = read_sections(ROOT / "dvc.yaml")["stages"]
+
+    def status(changed: list[str]):
+        said = json.dumps({name: [] for name in ["source", *changed]})
+        return lambda *args, **options: SimpleNamespace(returncode=0, stdout=said, stderr="")
+
+    for changed, wanted in (
+        ([], set()),
+        (["evaluate"], {"evaluate"}),
+        (["train"], {"train", "finetune", "reinforce", "evaluate"}),
+        (["download"], set(stages) - {"check", "source"}),
+    ):
+        monkeypatch.setattr(subprocess, "run", status(changed))
+        assert plan.to_run(stages) == wanted
+
+
+def test_what_must_be_downloaded_is_said(tmp_path):
+    params = load_all(ROOT / "params.yaml")
+    with inside(tmp_path):
+        assert list(plan.downloads(params)) == []
+        assert "train2014.zip, 13.5 GB" in list(plan.downloads(params | {"dataset": "coco"}))
+
+
+@pytest.mark.parametrize("dataset", ["scenes", "flickr8k"])
+def test_a_sample_is_valid_and_keeps_what_an_image_costs(tmp_path, dataset):
+    with inside(ROOT):
+        set_values_of = {"dataset": dataset}
+        params = load_all() | set_values_of
+        whole = look(params)
+        counts = sizes(whole, params, share=0.1)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    set_values(tmp_path / "params.yaml", set_values_of)
+    with inside(tmp_path):
+        make_sample(tmp_path / "sample", whole, counts)
+        sample, own = load_all(tmp_path / "sample/params.yaml"), load_all()
+    assert sample["resize"].size == own["resize"].size and sample["decoder"] == own["decoder"]
+    assert sample["train"].images_per_update == own["train"].images_per_update and sample["train"].epochs == 2
+    pictures = list((tmp_path / "sample/pictures").glob("*.jpg"))
+    assert len(pictures) == (0 if dataset == "scenes" else sum(counts.values()))
+
+
+@pytest.mark.long
+def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
+    """Real stages on a sample: every stage has its line, and the sum is of what is left to run."""
+    for name in ("dvc.yaml", "params.yaml", "stages", "src", ".dvc", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "params.yaml").unlink()
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    set_values(tmp_path / "params.yaml", dict(flat(TINY)))
+    with inside(tmp_path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "to_run", lambda stages: set(stages))
+        assert cli.dispatch(["plan"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    stages = [name for name in read_sections(ROOT / "dvc.yaml")["stages"] if name != "check"]
+    assert [line.split()[0] for line in lines][-len(stages) - 1 : -1] == stages
+    assert not list((tmp_path / "work").glob("tmp*"))
