@@ -49,6 +49,8 @@ class Rewards:
         self._ids = NgramIds(self._tokens, self._lengths)
         self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(entries)), self._number))
         del self._ids.counts  # of all training captions: what is needed of them is counted again
+        self._names: Names | None
+        self._things: dict[str, set[str]]
         self._names, self._things = (None, {}) if not weights.chair else _known(objects or {}, self._row)
 
     def __call__(self, image_ids: Sequence[str], captions: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
@@ -62,7 +64,7 @@ class Rewards:
         total = self._by_references(rows, image, *flat(samples))
         if self._names is not None:
             total -= self.weights.chair * np.array(
-                [self._absent(image_ids[i], caption) for i, caption in zip(image, samples, strict=True)]
+                [self._absent(image_ids[i], caption) for i, caption in zip(image.tolist(), samples, strict=True)]
             )
         return total.reshape(len(rows), -1)
 
@@ -92,6 +94,7 @@ class Rewards:
 
     def _absent(self, image_id: str, caption: Sequence[int]) -> float:
         """CHAIR of one caption: the share of its mentions of things that are not in the picture."""
+        assert self._names is not None  # with a weight for it there are names
         counts = chair_counts(self._names.mentions(self._vocabulary.decode(caption)), self._things[image_id])
         return counts.absent / counts.mentions if counts.mentions else 0.0
 
