@@ -33,8 +33,9 @@ test-ordinary: install  ## run the tests of networks and training as on a proces
 	  tests/test_precision.py tests/test_decoders.py tests/test_transformer.py tests/test_training.py \
 	  tests/test_encoders.py tests/test_detection.py tests/test_search.py tests/test_stages.py
 
-lint: install  ## check the style
+lint: install  ## check the style and the types
 	$(RUN) ruff check .
+	$(RUN) mypy src stages
 
 lock: install  ## check that dvc.lock is in step with params.yaml and the code
 	$(RUN) python tests/lock.py
@@ -52,5 +53,5 @@ systems: install  ## run every published system on the embedded dataset and rewr
 	$(RUN) python benchmarks/systems.py
 
 clean:  ## remove unfinished work and byte-code; data, metrics and the environment stay
-	rm -rf work .pytest_cache .ruff_cache .hypothesis
+	rm -rf work .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src stages tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -46,7 +46,7 @@ def caption_photos(
 class Photo(NamedTuple):
     """A picture that was asked for, made small, to be drawn on; or why it could not be read."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
     source: Source
     picture: Image.Image | None = None
     problem: str | None = None

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -85,7 +86,7 @@ def _rows(names: Sequence[str], size: int, timed: bool) -> Iterator[Sequence[str
 def _encoder(name: str, size: int, real: bool) -> Encoder:
     """With weights drawn at random; unless it must be `real` without any, where the network can be built so."""
     statistics = ImageStatistics()
-    config = {"name": name, "output": "grid", "node": None, "size": size}
+    config: dict[str, Any] = {"name": name, "output": "grid", "node": None, "size": size}
     config |= {"mean": statistics.mean, "std": statistics.std}
     if not real:
         try:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ def make(recipe: Recipe, source: str, target: Path) -> str | None:
     """Train as `recipe` says and write the weights to `target` (.safetensors), their card beside it."""
     with shared_workplace(workplace(__file__, *recipe)) as place:
         for split in ("train", "val"):
-            broadcast(lambda split=split: draw_split(split, recipe.drawn, place.folder))
+            broadcast(partial(draw_split, split, recipe.drawn, place.folder))
         data = {split: open_split(split, place.folder) for split in ("train", "val")}
         seed_weights(recipe.learning.seed)
         usual = ImageStatistics()

@@ -66,7 +66,8 @@ def _imports(tree: ast.Module) -> set[Path]:
             for name in names:
                 files |= _files(name)
         elif isinstance(node, ast.ClassDef):  # since Python 3.13 a class keeps its line's number as a value
-            for part in (node, *node.decorator_list):
+            parts: list[ast.stmt | ast.expr] = [node, *node.decorator_list]
+            for part in parts:
                 part.lineno = 1
     return files
 

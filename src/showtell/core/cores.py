@@ -19,4 +19,11 @@ def cores() -> int:
 
 def end_with_parent() -> None:
     """A parent that is killed outright cannot stop this process, which would go on or wait for work for ever."""
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    parent = parent_process()
+    assert parent is not None  # only a process that another started has a reason to ask for this
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

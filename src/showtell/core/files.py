@@ -121,7 +121,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 

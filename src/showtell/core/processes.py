@@ -57,7 +57,7 @@ def _launch(main: Callable[[], str | None], count: int) -> None:
 
 def _as_first(main: Callable[[], str | None], count: int) -> str | None:
     """Run `main` here, as the first of `count` processes."""
-    context = get_context("spawn" if accelerated() else START)  # a GPU's driver does not survive a fork
+    context: Any = get_context("spawn" if accelerated() else START)  # a GPU's driver does not survive a fork
     with meeting_point() as meeting:
         reasons = context.SimpleQueue()
         workers = [context.Process(target=_work, args=(main, k, count, meeting, reasons)) for k in range(1, count)]
@@ -112,7 +112,12 @@ def _work(main: Callable[[], str | None], number: int, count: int, meeting: Path
     """Run `main` as one of the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first, which ends the others
     end_with_parent()
-    status = _in_silence(lambda: (_meet(number, count, meeting), main()), number, reasons.put)
+
+    def run() -> None:
+        _meet(number, count, meeting)
+        main()
+
+    status = _in_silence(run, number, reasons.put)
     os._exit(status)  # at once: what the first process had open is not this one's to tidy
 
 
@@ -150,7 +155,10 @@ def _under_torchrun(main: Callable[[], str | None]) -> int | None:
     """Run `main` as one of those that torchrun has started."""
     _join(int(os.environ["LOCAL_RANK"]))
     try:
-        return as_stage(main) if is_main() else _in_silence(main, rank(), partial(print, file=sys.stderr))
+        if not is_main():
+            return _in_silence(main, rank(), partial(print, file=sys.stderr))
+        as_stage(main)
+        return None
     finally:
         distributed.destroy_process_group()
 
@@ -203,7 +211,7 @@ def broadcast(compute: Callable[[], T]) -> T:
     """What `compute` gives on the first process, for all; the others do not call it."""
     if world() == 1:
         return compute()
-    box = [compute() if is_main() else None]
+    box: list[Any] = [compute() if is_main() else None]
     distributed.broadcast_object_list(box)
     return box[0]
 

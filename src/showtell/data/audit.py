@@ -48,7 +48,9 @@ Table = dict[str, int | float]
 
 
 def summarise(
-    journals: dict[str, Iterable[Facts]], entries: dict[str, Iterable[dict[str, Any]]], vocabulary: Vocabulary
+    journals: Mapping[str, Iterable[Facts]],
+    entries: Mapping[str, Iterable[dict[str, Any]]],
+    vocabulary: Vocabulary,
 ) -> Table:
     """The audit as a flat table: pictures, duplicates, words and caption lengths per split, duplicates across.
 

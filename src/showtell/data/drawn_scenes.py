@@ -45,7 +45,8 @@ class LabelledBatch(NamedTuple):
     mask: Tensor
 
     def to(self, device: torch.device) -> "LabelledBatch":
-        return LabelledBatch(*(tensor.to(device, non_blocking=True) for tensor in self[:2]), self.mask)
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in self[:2])
+        return LabelledBatch(images, labels, self.mask)
 
     def images_at(self, rows: slice) -> "LabelledBatch":
         """Only these images."""

@@ -73,7 +73,7 @@ def one(file: str, place: Address | str, transform: Transform) -> tuple[Facts, n
         return Facts(file, audit.content_hash(content), error.kind, str(error), [], 0), None
     except UserError as error:  # an archive's entry that is not what it says
         return Facts(file, "", "broken", str(error), [], 0), None
-    return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row)), row
+    return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row.data)), row
 
 
 Work = tuple[int, list[tuple[str, Address | str]]]  # number of the first picture; file and place of each

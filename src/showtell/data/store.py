@@ -55,7 +55,7 @@ class RowWriter:
             raise ValueError(f"{start + len(rows)} rows do not fit a store of {self.capacity}")
         if len(rows) == 0:
             return
-        data = memoryview(np.ascontiguousarray(rows)).cast("B")
+        data = np.ascontiguousarray(rows).data.cast("B")
         position = self._row_at(start)
         with naming(self.part), open(self.part, "r+b") as file:
             while data:  # one pwrite moves at most 2 GiB
@@ -168,7 +168,7 @@ class RowReader:
         if out.nbytes == 0:
             return out
         descriptor, row_bytes = self._descriptor(), out[0].nbytes
-        flat = memoryview(out).cast("B")
+        flat = out.data.cast("B")
         for position, index in enumerate(indices):
             if not 0 <= index < len(self):
                 raise IndexError(f"row {index} of {len(self)} in {self.path}")

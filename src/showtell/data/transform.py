@@ -204,7 +204,8 @@ class Transform:
     def from_dict(cls, content: dict[str, Any]) -> "Transform":
         """What `to_dict` wrote; `UserError` when `content` is something else."""
         keys = ("size", "fit", "filter")
-        size, fit, filter_ = (content.get(key) for key in keys) if isinstance(content, dict) else (None, None, None)
+        given: Any = content if isinstance(content, dict) else {}
+        size, fit, filter_ = (given.get(key) for key in keys)
         sized = isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= MAX_SIDE
         if not sized or fit not in get_args(Fit) or filter_ not in get_args(Filter) or len(content) != len(keys):
             raise UserError(f"not a transform ({', '.join(keys)}): {shown(content)}")

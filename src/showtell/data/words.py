@@ -34,7 +34,8 @@ def unicode_words(caption: str) -> list[str]:
     A word is a run of letters, marks and digits, with apostrophes inside (`don't`); characters of scripts that do not
     put spaces between words stand alone, with what is written on them or below them.
     """
-    words, current = [], ""
+    words: list[str] = []
+    current = ""
     text = unicodedata.normalize("NFC", caption.lower())
     for position, character in enumerate(text):
         kind = _kind(character)

@@ -118,14 +118,15 @@ class AttentionDecoder(Decoder):
 
     def _step(self, weights: tuple[Tensor, StepWeights], state: State, tokens: Tensor) -> tuple[Tensor, State]:
         word_gates = self._word_gates(tokens, weights[0])  # (image, beam, gate)
-        beam, step = self._advance(*state.image, state.beam, word_gates, weights[1])
+        grid, keys = state.image
+        beam, step = self._advance(grid, keys, state.beam, word_gates, weights[1])
         logits = self._logits(self._top(beam), step.context)  # (image, beam, word)
         return logits, state._replace(beam=beam)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         expected = None
         if self.hard is not None and self.training:
-            expected = self.hard.expected(*mask.shape[:2], features.device)
+            expected = self.hard.expected(mask.shape[0], mask.shape[1], features.device)
         hidden, context, attention, *seen = self._read(features, inputs, mask, expected)
         real_context = at_real_positions(context, mask) if self.context_output is not None else None
         logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)

@@ -4,8 +4,8 @@ gates = input_gates + hidden_gates, each (..., gate) with PyTorch's order of gat
 weights fit. The arithmetic of the gates themselves is float32 under autocast.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -101,7 +101,7 @@ class UpperLayers(nn.Module):
     def forward(self, below: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """`below` (..., hidden), `state` of all these layers one after the other -> their next states, likewise."""
         after: tuple[Tensor, ...] = ()
-        for number, cell in enumerate(self.cells):
+        for number, cell in enumerate(cast(Iterable[LSTMCell | GRUCell], self.cells)):
             own = state[number * cell.carried : (number + 1) * cell.carried]
             input_gates = functional.linear(self.dropout(below), cell.weight_ih, cell.bias_ih)
             hidden_gates = functional.linear(own[0], cell.weight_hh, cell.bias_hh)

@@ -20,6 +20,7 @@ SHOWN = 10  # words without a vector that the report names
 def begin_with_word_vectors(decoder: Decoder, params: DecoderParams, vocabulary: Vocabulary) -> None:
     """Fill the decoder's word vectors from `decoder.embeddings` of params.yaml, where that names a file."""
     if isinstance(params, WordParams) and params.embeddings is not None:
+        assert isinstance(decoder.embedding, nn.Embedding)  # WordParams has seen to it
         use_word_vectors(decoder.embedding, Path(params.embeddings), vocabulary)
 
 

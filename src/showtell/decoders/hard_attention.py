@@ -19,6 +19,8 @@ class HardAttention(nn.Module):
     `reward`, `entropy`: the weights of both terms beside the likelihood, lambda_r and lambda_e of the paper.
     """
 
+    baseline: Tensor
+
     def __init__(self, reward: float, entropy: float):
         super().__init__()
         self.reward, self.entropy = reward, entropy

@@ -12,6 +12,8 @@ LONGEST = 1001
 class SinusoidalPositions(nn.Module):
     """Sines and cosines of falling frequency, in turn; nothing to learn. Vaswani et al. (2017), section 3.5."""
 
+    rates: Tensor
+
     def __init__(self, hidden: int):
         super().__init__()
         self.hidden = hidden

@@ -200,7 +200,7 @@ class _Backward:
             inner = inner + context
         look, gate = inner * step.gate, inner * step.context * (1 - step.gate)
         on_cells = torch.matmul(look, self.grid[:i].transpose(1, 2))  # (image, caption, cell)
-        if self.looks is not None:
+        if self.looks is not None and self.on_cells is not None:
             self.looks[:i, t, :c], self.on_cells[:i, t, :c] = look, step.on_cells
         if self.pooling is not None:
             on_cells = torch.matmul(on_cells, self.pooling.T)
@@ -234,7 +234,7 @@ class _Backward:
         inputs = torch.cat([x.flatten(0, 1) for x in self.input_gates])  # (position, gate)
         context = torch.cat([x.context.flatten(0, 1) for x in reversed(steps)])  # (position, channel)
         grid = None
-        if self.looks is not None:
+        if self.looks is not None and self.on_cells is not None:
             grid = torch.matmul(self.on_cells.flatten(1, 2).transpose(1, 2), self.looks.flatten(1, 2))
         # hidden layer = key + query where lit, so the energy weights' gradient needs no hidden layer either
         energy = self.energy + (self.lit_keys * self.keys).sum(dim=(0, 1))

@@ -11,8 +11,9 @@ which of them they may see, so that reordering them moves a few integers.
 """
 
 import math
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -151,7 +152,7 @@ class TransformerDecoder(Decoder):
         for layer in self.grid_layers:
             grid = layer(grid)
         grid = self.grid_output_norm(grid)
-        return tuple(layer.grid_key_value(grid) for layer in self.layers)
+        return tuple(layer.grid_key_value(grid) for layer in cast(Iterable[WordLayer], self.layers))
 
     def _words(self, tokens: Tensor, steps: Tensor) -> Tensor:
         """What enters the first layer: tokens (...) at `steps` of their captions -> (..., hidden)."""

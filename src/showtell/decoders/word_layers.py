@@ -80,6 +80,7 @@ def build_embedding(params: WordParams, words: int) -> nn.Embedding | OneHot:
 def build_output(params: WordParams, embedding: nn.Embedding | OneHot, words: int) -> nn.Module:
     """The vocabulary layer, its own weights or the words' vectors."""
     if params.tied:
+        assert isinstance(embedding, nn.Embedding)  # WordParams has seen to it
         return TiedOutput(embedding)
     output = nn.Linear(params.hidden, words)
     nn.init.uniform_(output.weight, -INITIAL_RANGE, INITIAL_RANGE)

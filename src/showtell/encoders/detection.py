@@ -50,6 +50,8 @@ class WordDetector(nn.Module):
     here it is added to a decoder's scores, which alone say what is likely as well as what is seen.
     """
 
+    words: Tensor
+
     def __init__(self, encoder: Encoder, words: Tensor, vocabulary: int):
         super().__init__()
         self.vocabulary = vocabulary

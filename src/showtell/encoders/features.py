@@ -47,11 +47,13 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
     part = path.with_name(f"{path.name}.part")
     writer = RowWriter(part, name, len(images), row_shape(encoder), np.float16) if is_main() else None
     frozen, size = FrozenEncoder(encoder, precision), fair(len(images), BATCH)
-    everybody = range(broadcast(lambda: writer.done), len(images), size * world())  # a batch for each process
+    done = broadcast(lambda: writer.done if writer is not None else 0)
+    everybody = range(done, len(images), size * world())  # a batch for each process
     for start in track(everybody, f"features {path.name}"):
         own = start + size * rank()
         rows = range(min(own, len(images)), min(own + size, len(images)))
         for features in gather_to_main(_encode(frozen, images, rows) if rows else _nothing(encoder)):
+            assert writer is not None  # nothing is gathered anywhere else
             writer.append(features)
     broadcast(lambda: writer.finish(path, images.ids, attrs))  # nobody opens it before it is whole
 

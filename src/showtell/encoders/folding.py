@@ -7,7 +7,7 @@
 import copy
 import operator
 from collections.abc import Set
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -35,13 +35,14 @@ def _fold_norms(network: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
     calls = [node.target for node in network.graph.nodes if node.op == "call_module"]
     for node in list(network.graph.nodes):
         if _calls(node, modules, nn.Sequential):  # tracing takes torchvision's convolution with norm as a single layer
-            network.set_submodule(node.target, _without_norms(modules[node.target]))
+            network.set_submodule(node.target, _without_norms(cast(nn.Sequential, modules[node.target])))
         if not _calls(node, modules, nn.BatchNorm2d):
             continue
         before = node.args[0]
         shared = max(calls.count(before.target), calls.count(node.target), len(before.users)) > 1
         if _calls(before, modules, nn.Conv2d) and not shared:
-            network.set_submodule(before.target, _folded(modules[before.target], modules[node.target]))
+            convolution, norm = cast(nn.Conv2d, modules[before.target]), cast(nn.BatchNorm2d, modules[node.target])
+            network.set_submodule(before.target, _folded(convolution, norm))
             node.replace_all_uses_with(before)
             network.graph.erase_node(node)
     network.delete_all_unused_submodules()
@@ -73,4 +74,4 @@ def _sum_in_place(network: fx.GraphModule, modules: dict[str, nn.Module]) -> Non
 
 def _calls(node: Any, modules: dict[str, nn.Module], kind: Any) -> bool:
     """Whether a node of the graph is the output of a module of this kind."""
-    return isinstance(node, fx.Node) and node.op == "call_module" and isinstance(modules.get(node.target), kind)
+    return isinstance(node, fx.Node) and node.op == "call_module" and isinstance(modules.get(str(node.target)), kind)

@@ -49,6 +49,8 @@ class Encoder(nn.Module):
         self.gives_grid: bool = config["output"] == "grid"  # else one vector an image
         scale = 255.0  # images are 0-255, the networks' statistics 0-1
         shape = (1, 3, 1, 1)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(config["mean"]).mul(scale).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).mul(scale).view(shape), persistent=False)
         self._frozen: list[nn.Module] = []  # nothing of them learns
@@ -140,11 +142,10 @@ class Encoder(nn.Module):
         by the statistics of an update makes another network of it.
         """
         norms = [module for module in self.backbone.modules() if isinstance(module, BatchNorm)]
-        norms = [norm for norm in norms if norm.running_mean is not None and norm.bias is not None]
-        plain = all(
-            norm.running_mean.abs().max() < 1e-6 and (norm.running_var - 1).abs().max() < 1e-3 for norm in norms
-        )
-        return plain and any(norm.bias.abs().max() > 0 for norm in norms)  # freshly drawn ones shift nothing
+        found = [(norm.running_mean, norm.running_var, norm.bias) for norm in norms]
+        kept = [(m, v, bias) for m, v, bias in found if m is not None and v is not None and bias is not None]
+        plain = all(mean.abs().max() < 1e-6 and (var - 1).abs().max() < 1e-3 for mean, var, _ in kept)
+        return plain and any(bias.abs().max() > 0 for _, _, bias in kept)  # freshly drawn ones shift nothing
 
     def hash(self) -> str:
         """Names what it computes: configuration and every weight."""

@@ -25,6 +25,8 @@ class TimmBackbone(Backbone):
     """A network of timm. Its map is that of the layer numbered `index`, or without one its last, or (`hidden`) what its
     classifier would read."""
 
+    network: Any  # timm's networks have methods that no type of theirs states
+
     def __init__(
         self, network: nn.Module, node: str | None, size: int, index: int | None = None, norm: bool = False,
         channels_last: bool = False, hidden: bool = False,
@@ -144,7 +146,7 @@ def _copy_weights(source: nn.Module, network: nn.Module, asked: str) -> None:
     network.load_state_dict(state, strict=False)
 
 
-def _up_to(network: nn.Module, name: str, output: str, node: str | None, size: int) -> TimmBackbone:
+def _up_to(network: Any, name: str, output: str, node: str | None, size: int) -> TimmBackbone:
     """`network` up to the map that is asked for, without what lies behind it."""
     if output == "hidden" and node is None:
         return TimmBackbone(network, None, size, hidden=True)
@@ -179,7 +181,7 @@ def _layers(network: nn.Module) -> list[str]:
     return [layer["module"] for layer in getattr(info, "info", info)]
 
 
-def _at(network: nn.Module, layers: list[str], index: int, size: int) -> TimmBackbone:
+def _at(network: Any, layers: list[str], index: int, size: int) -> TimmBackbone:
     """Up to a layer in the middle, its map as it is."""
     try:
         network.prune_intermediate_layers([index], prune_norm=True, prune_head=True)
@@ -206,7 +208,7 @@ def _tokens(network: nn.Module, index: int, size: int) -> TimmBackbone | None:
     return None
 
 
-def _drop_head(network: nn.Module) -> None:
+def _drop_head(network: Any) -> None:
     try:
         network.reset_classifier(0, "")
     except _REFUSALS:

@@ -4,6 +4,7 @@ import difflib
 from types import ModuleType
 
 from showtell.core.errors import UserError
+from showtell.data.transform import Filter
 from showtell.encoders.backbone import ImageStatistics
 from showtell.encoders.weights import SUFFIXES
 
@@ -18,7 +19,7 @@ def networks() -> list[str]:
 def image_statistics(name: str, weights: str) -> ImageStatistics:
     """The pictures that these weights were made for; nothing is read or downloaded."""
     config = timm_package().get_pretrained_cfg(full_name(name, weights))
-    filter_ = "bilinear" if config.interpolation in ("bilinear", "random") else "bicubic"
+    filter_: Filter = "bilinear" if config.interpolation in ("bilinear", "random") else "bicubic"
     return ImageStatistics(tuple(config.mean), tuple(config.std), filter_, config.input_size[1])
 
 

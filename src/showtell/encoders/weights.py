@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
 from showtell.core.tensor_files import unusable
+from showtell.data.transform import Filter
 from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
 
@@ -73,7 +74,7 @@ def image_statistics(name: str, weights: str) -> ImageStatistics:
     if weights in pretrained.SHIPPED:
         return _statistics(_shipped(weights)[0])
     transform = _known(name, weights).transforms()
-    filter_ = "bicubic" if transform.interpolation.value == "bicubic" else "bilinear"
+    filter_: Filter = "bicubic" if transform.interpolation.value == "bicubic" else "bilinear"
     return ImageStatistics(tuple(transform.mean), tuple(transform.std), filter_, transform.crop_size[0])
 
 

@@ -130,7 +130,8 @@ def describe(
 ) -> dict[str, float | None]:
     """What the model does: variety, copying, length, endings, how different an image's captions are, and what it says
     and looks at that is (not) there."""
-    habits = behaviour(
+    habits: dict[str, float | None] = {}
+    habits |= behaviour(
         [caption.words for caption in evaluation.best],
         (words for entry in train for words in entry["words"]),
         captioner.model.vocabulary.words,
@@ -157,7 +158,7 @@ def sweep(captioner: Captioner, data: CaptionedImages, params: SweepParams) -> l
             seconds[number] += time.perf_counter() - started
         started = time.perf_counter()
     protocol = Protocol({entry["image_id"]: entry["references"] for entry in data.entries})
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, search in enumerate(searches):
         found = [text for batch in all_gather(texts[number]) for text in batch]
         hypotheses = {e["image_id"]: text for e, text in zip(data.entries, found, strict=True)}

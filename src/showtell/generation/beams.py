@@ -102,12 +102,12 @@ class Beams:
 
 
 def _by_group(row: tuple[Tensor, ...], penalty: float) -> list[list[Hypothesis]]:
-    return [_hypotheses(*(x.tolist() for x in group), penalty) for group in zip(*row, strict=True)]
+    return [_hypotheses(penalty, *(x.tolist() for x in group)) for group in zip(*row, strict=True)]
 
 
 def _hypotheses(
-    finished_tokens: list[list[int]], finished_logprob: list[float], finished_length: list[int],
-    tokens: list[list[int]], logprob: list[float], penalty: float,
+    penalty: float, finished_tokens: list[list[int]], finished_logprob: list[float], finished_length: list[int],
+    tokens: list[list[int]], logprob: list[float],
 ) -> list[Hypothesis]:  # fmt: skip
     """Of one group: finished ones by falling score, then unfinished ones."""
     finished = [

@@ -7,7 +7,7 @@ settings of the search that it was scored with.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from showtell.core.tensor_files import difference, load_tensors, read_header, sa
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
-from showtell.decoders import build_decoder
+from showtell.decoders import Decoder, build_decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import Encoder
 from showtell.generation.bundle_config import FORMAT, BundleConfig, checked_config
@@ -121,7 +121,7 @@ def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
     if belongs_to != identity:
         raise UserError(f"{path} belongs to {one_line(belongs_to)}, its folder has {identity}")
     encoder = _encoder(config, folder / CONFIG)
-    networks = {"encoder": encoder}
+    networks: dict[str, nn.Module] = {"encoder": encoder}
     try:
         with torch.device("meta"):  # shapes alone, whatever sizes the configuration asks for
             networks |= _speaking(config, encoder, len(vocabulary))
@@ -135,11 +135,11 @@ def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
     for name, network in networks.items():
         mine = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
         network.load_state_dict(mine)
-    detector = networks.get("detector")
+    decoder, detector = cast(Decoder, networks["decoder"]), cast(WordDetector | None, networks.get("detector"))
     if detector is not None and (detector.words.min() < 0 or detector.words.max() >= len(vocabulary)):
         raise UserError(f"{path}: the tensor detector.words names words that vocab.json does not have")
     shape = config.decoder, vocabulary, transform, config.precision
-    return Model(encoder, networks["decoder"], *shape, detector)
+    return Model(encoder, decoder, *shape, detector)
 
 
 def _encoder(config: BundleConfig, where: Path) -> Encoder:

@@ -163,4 +163,4 @@ class Captioner:
 
 def _name(pixels: np.ndarray) -> int:
     """A number that is an image's own, wherever and beside whatever it is described."""
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=7).digest())
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=7).digest())

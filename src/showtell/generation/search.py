@@ -5,7 +5,7 @@ it), `beams` (the bookkeeping); here is the loop. Shapes: image = independent se
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +22,9 @@ DROP_AT = 0.25
 class State(Protocol):
     """What the step function carries along: reordered when beams are, and cut when searches are over."""
 
-    def select(self, beams: Tensor) -> "State": ...
+    def select(self, beams: Tensor) -> Self: ...
 
-    def keep_images(self, images: Tensor) -> "State": ...
+    def keep_images(self, images: Tensor) -> Self: ...
 
 
 AnyState = TypeVar("AnyState", bound=State)

@@ -81,7 +81,7 @@ def word_dropout(inputs: Tensor, share: float) -> Tensor:
     return inputs.masked_fill(hidden, UNK)
 
 
-class CaptionTask(TrainingTask):
+class CaptionTask(TrainingTask[Batch]):
     """A decoder, with an encoder in front of it when that one learns too, and a detector beside it to keep it honest.
 
     Captions alone teach co-occurrence: an encoder learns only what separates likely captions. Detecting words at the
@@ -118,6 +118,7 @@ class CaptionTask(TrainingTask):
         """Images as training shows them to an encoder that learns; cached features as they are."""
         if self.encoder is None:
             return images
+        assert isinstance(self.params, FinetuneParams)  # an encoder learns here alone
         return augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
@@ -134,13 +135,15 @@ class CaptionTask(TrainingTask):
         loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
         if decoded.extra_loss is not None:
             loss = loss + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
-        if self.detector is not None:
+        if self.detector is not None and absent is not None:
+            assert isinstance(self.params, FinetuneParams)
             loss = loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
         return loss
 
     def groups(self) -> list[ParameterGroup]:
         groups = ParameterGroup.of(self.decoder, self.params.learning_rate, self.decoder.without_decay())
         if self.encoder is not None:
+            assert isinstance(self.params, FinetuneParams)
             groups += ParameterGroup.of(self.encoder, self.params.encoder_learning_rate)
         if self.detector is not None:
             groups += ParameterGroup.of(self.detector, self.params.learning_rate)

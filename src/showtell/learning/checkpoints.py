@@ -42,6 +42,7 @@ class Checkpoints:
             if content is None:
                 log(f"{path} is damaged or missing: training starts from the beginning")
                 return None
+        assert content is not None  # of the latest, the last that was read
         return _loaded(content)
 
     def best(self) -> State:

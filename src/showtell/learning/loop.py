@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
@@ -22,8 +22,11 @@ from showtell.data.batches import Batch
 from showtell.learning.averaging import MovingAverage
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.divergence import EVERY, Watch
-from showtell.learning.parallel import Parallel, average_statistics, own_share, summed
+from showtell.learning.parallel import AnyBatch, Parallel, average_statistics, own_share, summed
 from showtell.learning.selection import Row, fallback, standing
+
+if TYPE_CHECKING:
+    from showtell.data.drawn_scenes import LabelledBatch
 
 
 class LoopParams(Section):
@@ -75,7 +78,7 @@ class Counts(NamedTuple):
     positions: int
 
     @classmethod
-    def of(cls, batch: Batch) -> "Counts":
+    def of(cls, batch: "Batch | LabelledBatch") -> "Counts":
         return cls(len(batch.mask), int(batch.mask.any(dim=2).sum()), int(batch.mask.sum()))
 
 
@@ -96,13 +99,13 @@ class ParameterGroup(NamedTuple):
         return [cls(decaying, rate), *([cls(others, rate, decays=False)] if others else [])]
 
 
-class TrainingTask(nn.Module):
+class TrainingTask(nn.Module, Generic[AnyBatch]):
     """What the loop trains."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Told before each epoch, from 1."""
 
-    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+    def loss(self, batch: AnyBatch, whole: Counts | None = None) -> Tensor:
         """The scalar to minimise, of a batch or of its part in an update of `whole`: the parts' losses add up."""
         raise NotImplementedError
 
@@ -127,8 +130,8 @@ class TrainingProgress:
 
 
 def fit(
-    task: TrainingTask,
-    epoch_batches: Callable[[int], Iterable[Batch]],
+    task: TrainingTask[AnyBatch],
+    epoch_batches: Callable[[int], Iterable[AnyBatch]],
     validate: Callable[[], dict[str, float]],
     params: LoopParams,
     select: str,
@@ -246,7 +249,7 @@ class _Training:
         return float(summed(total)) / updates
 
 
-def parts(batch: Batch, count: int) -> list[Batch]:
+def parts(batch: AnyBatch, count: int) -> list[AnyBatch]:
     """The images of `batch` dealt to so many batches; each keeps their order, long captions first."""
     count = min(count, len(batch.images))
     return [batch.images_at(slice(start, None, count)) for start in range(count)] if count > 1 else [batch]

@@ -1,8 +1,9 @@
 """One update by several processes, PyTorch's DistributedDataParallel: each has a share of its images."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -11,43 +12,49 @@ from torch.nn.parallel import DistributedDataParallel
 from showtell.core.processes import rank, world
 from showtell.data.batches import Batch
 
+if TYPE_CHECKING:
+    from showtell.data.drawn_scenes import LabelledBatch
+    from showtell.learning.loop import Counts, TrainingTask
+
+AnyBatch = TypeVar("AnyBatch", Batch, "LabelledBatch")  # what a task learns from
+
 
 class _Loss(nn.Module):
     """DDP wants a module whose call is the loss."""
 
-    def __init__(self, task: nn.Module):
+    def __init__(self, task: "TrainingTask"):
         super().__init__()
         self.task = task
 
-    def forward(self, part: Batch, whole: tuple) -> Tensor:
+    def forward(self, part: AnyBatch, whole: "Counts") -> Tensor:
         return self.task.loss(part, whole)
 
 
 class Parallel:
     """The backward passes of an update. Losses are means over the whole update, so gradients are summed."""
 
-    def __init__(self, task: nn.Module):
-        self.loss: nn.Module = _Loss(task)
-        self.wrapped = world() > 1
-        if self.wrapped:
+    def __init__(self, task: "TrainingTask"):
+        self.loss: _Loss | DistributedDataParallel = _Loss(task)
+        if world() > 1:
             # Statistics are averaged at the end of an epoch; sending them around with each update would undo that.
             known = inspect.signature(DistributedDataParallel.__init__).parameters
             name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
-            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True, **{name: False})
+            others: dict[str, Any] = {name: False}
+            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True, **others)
 
-    def backward(self, parts: list[Batch], whole: tuple, scale: Callable[[Tensor], Tensor]) -> Tensor:
+    def backward(self, parts: Sequence[AnyBatch], whole: "Counts", scale: Callable[[Tensor], Tensor]) -> Tensor:
         """Add this process's parts' gradients, exchange them with the last, and return the sum of its losses."""
         total = torch.zeros((), device=parts[0].images.device)
         for number, part in enumerate(parts, start=1):
-            quiet = self.wrapped and number < len(parts)
-            with self.loss.no_sync() if quiet else nullcontext():
+            more = number < len(parts)
+            with self.loss.no_sync() if isinstance(self.loss, DistributedDataParallel) and more else nullcontext():
                 loss = self.loss(part, whole)
                 scale(loss * world()).backward()  # DDP divides by the number of processes
             total += loss.detach()
         return total
 
 
-def own_share(batch: Batch) -> Batch:
+def own_share(batch: AnyBatch) -> AnyBatch:
     """This process's images of an update, every `world`-th. Without any it gets one that counts for nothing."""
     if world() == 1:
         return batch

@@ -32,7 +32,7 @@ class PretrainParams(LoopParams):
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
 
 
-class WordDetectionTask(TrainingTask):
+class WordDetectionTask(TrainingTask[Batch]):
     """Encoder and word detector."""
 
     def __init__(self, encoder: Encoder, detector: WordDetector, params: PretrainParams):

@@ -93,6 +93,7 @@ class Rewards:
 
     def _false(self, image_id: str, words: Sequence[str]) -> float:
         """What is taken off for what a caption says that is not so."""
+        assert self._known is not None  # with a weight for it things are known
         taken, weights = 0.0, self.weights
         if weights.chair:
             taken += weights.chair * self._known.absent(image_id, words)

@@ -10,6 +10,7 @@ Kind and colour are learnt apart, so that pairs which training never shows are k
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -51,15 +52,18 @@ class SceneParams(LoopParams):
     recolour: float = Field(ge=0, lt=1, description="share of the pictures shown in false colours")
 
 
-class SceneTask(TrainingTask):
+class SceneTask(TrainingTask[LabelledBatch]):
     """Encoder and answers; `colours` as `known_colours` gives them."""
+
+    places: Tensor
+    colours: Tensor
 
     def __init__(self, encoder: Encoder, colours: Tensor, params: SceneParams):
         super().__init__()
         self.encoder, self.params = encoder, params
         self.answers = nn.ModuleDict({name: nn.Linear(encoder.channels, size) for name, (size, _) in ANSWERS.items()})
         for name in ("kind", "middle"):  # at first a thing is in a cell with probability 1/50
-            nn.init.constant_(self.answers[name].bias, -math.log(50))
+            nn.init.constant_(cast(nn.Linear, self.answers[name]).bias, -math.log(50))
         side = math.isqrt(encoder.cells)
         line = (torch.arange(side) + 0.5) / side + encoder.shift
         places = torch.stack([line.repeat(side), line.repeat_interleave(side)], dim=1)
@@ -89,7 +93,7 @@ class SceneTask(TrainingTask):
             images, things, true = self.augmented(images, things)
         there = batch.mask.flatten(1).any(dim=1).to(images.device)  # an image without things counts for nothing
         losses = self.losses(self(images), targets(things, self.places), scene, true & there, there)
-        return sum(ANSWERS[name][1] * loss for name, loss in losses.items()) / whole.images
+        return cast(Tensor, sum(ANSWERS[name][1] * loss for name, loss in losses.items())) / whole.images
 
     def losses(
         self, said: dict[str, Tensor], wanted: Targets, scene: Tensor, true: Tensor, there: Tensor

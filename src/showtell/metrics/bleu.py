@@ -8,7 +8,8 @@ of fewer than n words as having one n-gram, and gives 0 when no word matches.
 Because corpus BLEU is not the mean of image scores, everything goes through sufficient statistics that add up.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,16 +53,16 @@ class BleuTargets:
 class Bleu:
     """BLEU-1..4 against fixed references {image_id: [tokenised caption]}, whose n-grams are counted once."""
 
-    def __init__(self, references: Mapping[Hashable, Sequence[str]] | References) -> None:
+    def __init__(self, references: Mapping[Any, Sequence[str]] | References) -> None:
         self.references = r = prepared(references)
         self._targets = BleuTargets(r.counts, r.lengths, r.image, r.number)
 
-    def statistics(self, hypotheses: Mapping[Hashable, str]) -> np.ndarray:
+    def statistics(self, hypotheses: Mapping[Any, str]) -> np.ndarray:
         """`BleuTargets.statistics` of a hypothesis for each image, in the references' order."""
         counts, lengths = self.references.count(self.references.in_order(hypotheses))
         return self._targets.statistics(counts, lengths, np.arange(len(lengths)))
 
-    def score(self, hypotheses: Mapping[Hashable, str]) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, hypotheses: Mapping[Any, str]) -> tuple[np.ndarray, np.ndarray]:
         """Corpus BLEU-1..4 (order) and per-image BLEU-1..4 (order, image), fractions."""
         statistics = self.statistics(hypotheses)
         return bleu(statistics.sum(axis=0)), bleu(statistics).T

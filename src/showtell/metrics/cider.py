@@ -9,8 +9,8 @@ Shapes: hypothesis and reference = captions, entry = a distinct n-gram of a capt
 image's references.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,7 +118,7 @@ class CiderD:
     """
 
     def __init__(
-        self, references: Mapping[Hashable, Sequence[str]] | References, others: References | None = None
+        self, references: Mapping[Any, Sequence[str]] | References, others: References | None = None
     ) -> None:
         """`ValueError` for fewer than two images to count document frequencies in."""
         self.references = prepared(references)
@@ -127,7 +127,7 @@ class CiderD:
         if others is None:
             self._targets = self._as_targets(self.references.counts)
 
-    def score(self, hypotheses: Mapping[Hashable, str]) -> tuple[float, np.ndarray]:
+    def score(self, hypotheses: Mapping[Any, str]) -> tuple[float, np.ndarray]:
         """The corpus score (the mean) and the score of each image (image), in the references' order; 0 to 10."""
         captions = self.references.in_order(hypotheses)
         if self._others is None:

@@ -9,9 +9,9 @@ import importlib.util
 import shutil
 import subprocess
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def missing() -> str | None:
 
 
 def meteor(
-    references: Mapping[Hashable, Sequence[str]], hypotheses: Mapping[Hashable, str], timeout: float = 900.0
+    references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], timeout: float = 900.0
 ) -> MeteorScores | str:
     """Scores of tokenised captions, in the references' order.
 

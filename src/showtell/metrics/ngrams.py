@@ -5,8 +5,8 @@ Words and n-grams become integer ids, exactly (no hashing, so no collisions): an
 than dictionaries of tuples.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Counts(NamedTuple):
 
     caption: np.ndarray
     ngram: np.ndarray
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
 
     def split(self, captions: int) -> "tuple[Counts, Counts]":
         """Those of the first so many captions, and those of the rest, whose numbers begin again."""
@@ -138,7 +138,7 @@ class References(Ngrams):
     `image_ids` in the mapping's order; `image` (caption) is each reference's row in it; `number` (image) counts them.
     """
 
-    def __init__(self, references: Mapping[Hashable, Sequence[str]]) -> None:
+    def __init__(self, references: Mapping[Any, Sequence[str]]) -> None:
         self.image_ids = list(references)
         self.captions = [list(references[image_id]) for image_id in self.image_ids]
         for image_id, captions in zip(self.image_ids, self.captions, strict=True):
@@ -148,7 +148,7 @@ class References(Ngrams):
         self.image = np.repeat(np.arange(len(self.image_ids)), self.number)
         super().__init__(caption for captions in self.captions for caption in captions)
 
-    def in_order(self, hypotheses: Mapping[Hashable, str | Sequence[str]]) -> list[str]:
+    def in_order(self, hypotheses: Mapping[Any, str | Sequence[str]]) -> list[str]:
         """One hypothesis per image, in the references' order; `ValueError` names missing, extra or repeated ones."""
         missing = [image_id for image_id in self.image_ids if image_id not in hypotheses]
         if missing or len(hypotheses) != len(self.image_ids):
@@ -165,6 +165,6 @@ class References(Ngrams):
         return result
 
 
-def prepared(references: "Mapping[Hashable, Sequence[str]] | References") -> References:
+def prepared(references: "Mapping[Any, Sequence[str]] | References") -> References:
     """`references` with n-grams counted; what is already prepared passes through."""
     return references if isinstance(references, References) else References(references)

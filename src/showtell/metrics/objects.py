@@ -36,8 +36,8 @@ class Names:
                 if self._phrases.setdefault(words, kind) != kind:
                     raise UserError(f"objects.json: names: {phrase!r} means both {self._phrases[words]!r} and {kind!r}")
         longest: dict[str, int] = {}
-        for phrase in self._phrases:
-            longest[phrase[0]] = max(longest.get(phrase[0], 0), len(phrase))
+        for words in self._phrases:
+            longest[words[0]] = max(longest.get(words[0], 0), len(words))
         self._longest = longest
 
     def mentions(self, words: Sequence[str]) -> list[Mention]:

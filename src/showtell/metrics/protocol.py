@@ -62,7 +62,7 @@ def _bleu_of_order(order: int, sums: np.ndarray) -> np.ndarray:
 class Protocol:
     """Scores hypotheses against fixed raw references {image_id: [caption]}, which are tokenised and counted once."""
 
-    def __init__(self, references: Mapping[Hashable, Sequence[str]]) -> None:
+    def __init__(self, references: Mapping[Any, Sequence[str]]) -> None:
         """`UserError` when there are fewer than two images, or an image has no reference."""
         if len(references) < 2:
             raise UserError(
@@ -79,7 +79,7 @@ class Protocol:
         self._references = References(self.tokens)
         self._bleu, self._cider = Bleu(self._references), CiderD(self._references)
 
-    def score(self, hypotheses: Mapping[Hashable, str], meteor: bool = True) -> Scores:
+    def score(self, hypotheses: Mapping[Any, str], meteor: bool = True) -> Scores:
         """Scores of one raw caption for each image; `UserError` names missing and extra images."""
         check_images(self.tokens, hypotheses)
         image_ids = list(self.tokens)
@@ -102,7 +102,7 @@ class Protocol:
 
 
 def evaluate(
-    references: Mapping[Hashable, Sequence[str]], hypotheses: Mapping[Hashable, str], meteor: bool = True
+    references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], meteor: bool = True
 ) -> Scores:
     """Score raw captions against raw references once; for scoring again and again keep a `Protocol`."""
     return Protocol(references).score(hypotheses, meteor)

@@ -5,7 +5,8 @@ subsequence. Following the scorer: the largest precision and the largest recall 
 beta is 1.2, and words are what lies between single spaces (an empty caption is one empty word).
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +16,10 @@ BETA = 1.2  # the scorer's weight of recall against precision
 
 
 def rouge_l(
-    references: Mapping[Hashable, Sequence[str]] | References, hypotheses: Mapping[Hashable, str]
+    references: Mapping[Any, Sequence[str]] | References, hypotheses: Mapping[Any, str]
 ) -> tuple[float, np.ndarray]:
     """The corpus score (the mean) and each image's score (image), fractions, in the references' order."""
-    prepared = references if isinstance(references, References) else None
-    if prepared is None:
-        prepared = References(references)
+    prepared = references if isinstance(references, References) else References(references)
     captions = prepared.in_order(hypotheses)
     per_image = np.array([_score(h, r) for h, r in zip(captions, prepared.captions, strict=True)])
     return float(per_image.mean()), per_image

@@ -11,6 +11,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
@@ -65,7 +66,7 @@ class Archive:
     def stamp(self) -> str:
         """Changes when the content does."""
         names = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
-        return fingerprint(names.hexdigest(), hashlib.sha256(self._numbers).hexdigest())
+        return fingerprint(names.hexdigest(), hashlib.sha256(self._numbers.data).hexdigest())
 
     def read(self, name: str) -> bytes:
         return read(self.address(self.names.index(name)))
@@ -133,8 +134,8 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
     others: list[str] = []
     with zipfile.ZipFile(path) as archive:
         if len(archive.NameToInfo) < len(archive.filelist):
-            seen: set[str] = set()
-            twice = next(i.filename for i in archive.filelist if i.filename in seen or seen.add(i.filename))
+            counts = Counter(info.filename for info in archive.filelist)
+            twice = next(name for name, count in counts.items() if count > 1)
             _refuse(path, twice, "it occurs twice")
         archive.NameToInfo.clear()  # the index of zipfile is not needed, and large
         for info in archive.filelist:
@@ -177,7 +178,7 @@ def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
     total, others = path.stat().st_size, []
     with tarfile.open(path, "r:") as archive:
         for member in archive:
-            archive.members.clear()  # tarfile would keep them all
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all; its stubs lack them
             name = member.name.removeprefix("./")
             if member.isdir():
                 continue

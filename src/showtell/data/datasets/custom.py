@@ -86,6 +86,7 @@ def records(params: CustomParams) -> list[Record]:
 def prepare(folder: Path, params: CustomParams) -> None:
     """Fill `folder` with captions.json, an empty objects.json and images/ (a link file)."""
     found = records(params)
+    assert params.images is not None and params.captions is not None  # else there are no records
     source = given(params.images)
     check_pictures(source)
     pictures = Pictures.of([source])

@@ -128,7 +128,8 @@ class Pictures:
 
         Then one copy could train and the other test. `where` names the file that spells them.
         """
-        absent, spelt = [], {}
+        absent: list[str] = []
+        spelt: dict[int, str] = {}
         for file in files:
             found = self.find(file)
             if found is None:

@@ -89,9 +89,10 @@ def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadl
         if validator:  # another version of the file is sent whole instead of a piece that does not fit
             headers["If-Range"] = validator
     with client.stream("GET", url, headers=headers) as response:
-        start = _accept(response, file, part, start)
-        if start is None:
+        accepted = _accept(response, file, part, start)
+        if accepted is None:
             return
+        start = accepted
         total = _announced(response, start)
         if file.size is not None and total is not None and total != file.size:
             raise SourceError(f"offers {total:,} bytes, {file.size:,} are expected")
