@@ -72,16 +72,16 @@ def test_things_that_are_not_there_cost():
         Rewards(entries(TRAIN), VOCABULARY, Weights(1.0, 0.0, 1.0), {})
 
 
-def test_wrong_colours_cost():
+def test_wrong_colours_and_naming_twice_cost():
     things = [{"kind": "ball", "colour": "blue"}, {"kind": "dog", "colour": "red"}]
     objects = {
         "names": {"dog": ["dog"], "ball": ["ball"], "cat": ["cat"]},
         "colours": {"red": ["red"], "blue": ["blue"]},
         "images": {key: {"objects": things} for key in TRAIN},
     }
-    said = [VOCABULARY.encode(t.split()) for t in ("a ball", "a red dog", "a red ball", "a red ball a dog", "a cat")]
+    said = [VOCABULARY.encode(t.split()) for t in ("a ball", "a red dog", "a red ball", "a red ball a dog", "a ball a ball")]
     rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(0.0, untrue=2.0), objects)
-    assert rewards(["1"], [said]).tolist() == [[0.0, 0.0, -2.0, -1.0, -2.0]]
+    assert rewards(["1"], [said]).tolist() == [[0.0, 0.0, -2.0, -1.0, -1.0]]
 
 
 def test_what_has_no_references_is_named():

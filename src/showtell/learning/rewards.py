@@ -28,7 +28,7 @@ class Weights(NamedTuple):
     cider: float
     bleu4: float = 0.0
     chair: float = 0.0
-    untrue: float = 0.0  # likewise for things that are not there in the colour they are said to have
+    untrue: float = 0.0  # likewise for things not there in the colour they are said to have, or named before
 
 
 class Rewards:
@@ -126,9 +126,14 @@ class _Known:
         return counts.absent / counts.mentions if counts.mentions else 0.0
 
     def untrue(self, image_id: str, words: Sequence[str]) -> float:
-        """The share of its mentions of things that are not in the picture, or not in the colour said."""
+        """The share of its mentions of things that are not in the picture, not in the colour said, or named before."""
         said = statements(words, self._names.mentions(words), self._colours)
-        return sum(not is_true(s, self._things[image_id]) for s in said) / len(said) if said else 0.0
+        named: set[str] = set()
+        false = 0
+        for statement in said:  # "a dog and a white dog": nobody names one thing twice, and two are "two dogs"
+            false += statement.mention.kind in named or not is_true(statement, self._things[image_id])
+            named.add(statement.mention.kind)
+        return false / len(said) if said else 0.0
 
 
 def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
