@@ -10,9 +10,11 @@ from PIL import Image
 from tiny_model import tiny_captioner
 
 from showtell.commands import cli, inputs
+from showtell.commands.caption_output import lines
 from showtell.core.errors import UserError
 from showtell.core.progress import log
 from showtell.generation.bundle import save_model
+from showtell.generation.captioner import Caption
 
 
 def write_picture(path, seed=0, size=(80, 60)):
@@ -262,3 +264,21 @@ def test_attention_of_a_model_that_crops_is_drawn_on_what_it_saw(place, tmp_path
     write_picture(place / "wide.png", size=(400, 100))
     cli.dispatch(["caption", "wide.png", "--model", str(folder), "--attention", "out.png", "--max-length", "4"])
     assert width_of(place / "out.png") < 1000  # a square and its tiles, not a strip
+
+
+def test_control_characters_of_a_vocabulary_or_a_name_never_reach_the_terminal():
+    word = "\x1b[2J\x07dog\u202e\n\x9b"
+    said = Caption(word, [word], -1.0, -1.0, True, None)
+    (line,) = lines("a\x1b[1m.png", [said], as_json=False)
+    assert line.isprintable() and "dog" in line and line.startswith("a")
+    (line,) = lines("a\x1b[1m.png", [said], as_json=True)
+    assert line.isprintable() and json.loads(line)["caption"] == word and json.loads(line)["image"] == "a\x1b[1m.png"
+    joined = Caption("می\u200cرود", ["می\u200cرود"], -1.0, -1.0, True, None)  # a joiner is how the word is spelt
+    assert list(lines("a", [joined], as_json=False)) == ["a: می\u200cرود"]
+
+
+def test_a_terminal_of_another_encoding_gets_json_that_says_the_same(monkeypatch):
+    said = Caption("a café ☕", ["a", "café", "☕"], -1.0, -1.0, True, None)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    (line,) = lines("☕.png", [said], as_json=True)
+    assert line.encode("latin-1") and json.loads(line)["caption"] == said.text
