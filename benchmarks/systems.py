@@ -44,8 +44,8 @@ from showtell.generation.bundle import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
-    "check", "source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "reinforce",
-    "evaluate",
+    "check", "source", "download", "vocab", "resize", "encoder", "features",
+    "train", "finetune", "reinforce", "evaluate",
 )  # fmt: skip
 Params = dict[str, Any]
 
