@@ -38,7 +38,8 @@ class Table(Decoder):
 
 
 def params_of(**changes) -> ReinforceParams:
-    content = tiny_params()["reinforce"] | {"precision": "fp32", "epochs": 1, "samples": 4} | changes
+    plain = {"precision": "fp32", "epochs": 1, "samples": 4, "cross_entropy": 0.0}
+    content = tiny_params()["reinforce"] | plain | changes
     return ReinforceParams.model_validate(content)
 
 

@@ -79,7 +79,8 @@ def test_wrong_colours_and_naming_twice_cost():
         "colours": {"red": ["red"], "blue": ["blue"]},
         "images": {key: {"objects": things} for key in TRAIN},
     }
-    said = [VOCABULARY.encode(t.split()) for t in ("a ball", "a red dog", "a red ball", "a red ball a dog", "a ball a ball")]
+    texts = ("a ball", "a red dog", "a red ball", "a red ball a dog", "a ball a ball")
+    said = [VOCABULARY.encode(text.split()) for text in texts]
     rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(0.0, untrue=2.0), objects)
     assert rewards(["1"], [said]).tolist() == [[0.0, 0.0, -2.0, -1.0, -1.0]]
 

@@ -44,7 +44,7 @@ class ReinforceParams(SelectingParams):
     cider: float = Field(ge=0, le=100, description="weight of CIDEr-D (0 to 10) in the reward")
     bleu4: float = Field(ge=0, le=100, description="weight of sentence BLEU-4 (0 to 1) in the reward")
     chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
-    untrue: float = Field(ge=0, le=100, description="weight of things absent, of another colour or named twice, likewise")
+    untrue: float = Field(ge=0, le=100, description="likewise of things absent, of another colour or named twice")
     cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
 
     @model_validator(mode="after")
