@@ -123,7 +123,8 @@ def _some(records: Sequence[Record], counts: Counts) -> list[Record]:
 
 def _made_up(counts: Counts) -> list[Record]:
     """Records of a published dataset that is not here yet: five captions of 7 to 14 words."""
-    rng, records = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    records: list[Record] = []
     for split, count in counts.items():
         for _ in range(count):
             words = [[f"w{word}" for word in rng.integers(0, 300, rng.integers(7, 15))] for _ in range(5)]
