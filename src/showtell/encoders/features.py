@@ -55,7 +55,12 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
         for features in gather_to_main(_encode(frozen, images, rows) if rows else _nothing(encoder)):
             assert writer is not None  # nothing is gathered anywhere else
             writer.append(features)
-    broadcast(lambda: writer.finish(path, images.ids, attrs))  # nobody opens it before it is whole
+
+    def finish() -> None:
+        assert writer is not None  # called in the process that has one, and nowhere else
+        writer.finish(path, images.ids, attrs)
+
+    broadcast(finish)  # nobody opens it before it is whole
 
 
 def _nothing(encoder: Encoder) -> np.ndarray:

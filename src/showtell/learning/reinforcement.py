@@ -150,7 +150,7 @@ def ends_badly(caption: Sequence[int], vocabulary: Vocabulary) -> bool:
 class ReinforceTask(CaptionTask):
     """A decoder that learns from rewards, on cached features; with `cross_entropy` from given captions as well."""
 
-    params: ReinforceParams
+    params: ReinforceParams  # type: ignore[assignment]  # what CaptionTask reads of them, both kinds have
 
     def __init__(self, decoder: Decoder, params: ReinforceParams, rewards: Rewards, vocabulary: Vocabulary, steps: int):
         """`steps`: tokens of a drawn caption at most."""

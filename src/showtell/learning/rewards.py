@@ -63,7 +63,7 @@ class Rewards:
         image = np.repeat(np.arange(len(rows)), [len(of_image) for of_image in captions])  # (sample) its image
         total = self._by_references(rows, image, *flat(samples))
         if self._known is not None:
-            said = zip(image, samples, strict=True)
+            said = zip(image.tolist(), samples, strict=True)
             total -= [self._false(image_ids[i], self._vocabulary.decode(caption)) for i, caption in said]
         return total.reshape(len(rows), -1)
 
