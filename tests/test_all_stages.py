@@ -28,7 +28,8 @@ SMALL = {
 
 
 def run_all(folder: Path, **overlay) -> None:
-    write_params(folder, **SMALL | overlay)
+    unknown = {"reinforce": {"chair": 0.0, "untrue": 0.0}} if overlay.get("dataset", "scenes") != "scenes" else {}
+    write_params(folder, **SMALL | unknown | overlay)
     for stage in STAGES:
         run_stage(stage, folder)
 

@@ -75,11 +75,13 @@ def pretrained(folder, epochs: int) -> list[dict[str, torch.Tensor]]:
 def test_first_blocks_learn_in_the_front_epochs_only(tmp_path):
     one, two, three = pretrained(tmp_path / "whole", 3)
     changed = {name for name in two if not torch.allclose(three[name], two[name], rtol=0, atol=1e-6)}
-    assert any(name.startswith("backbone.layer2") for name in changed)
-    before = {name for name in two if name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1"))}
+    assert any(name.startswith("backbone.network.layer2") for name in changed)
+    front = tuple(f"backbone.network.{block}" for block in ("conv1", "bn1", "layer1"))
+    before = {name for name in two if name.startswith(front)}
     assert before and not before & changed  # batch norm's statistics included
     fresh = tiny_encoder().state_dict()
-    assert not torch.allclose(one["backbone.conv1.weight"], fresh["backbone.conv1.weight"], rtol=0, atol=1e-6)
+    first = "backbone.network.conv1.weight"
+    assert not torch.allclose(one[first], fresh[first], rtol=0, atol=1e-6)
     pretrained(tmp_path / "parts", 2)
     (resumed,) = pretrained(tmp_path / "parts", 3)
     for name, tensor in three.items():

@@ -44,7 +44,10 @@ SECTIONS = {
 SHARED = {"learning": ("train", "finetune")}
 
 # Sections that must fit each other, by what refuses them when they do not.
-TOGETHER = {"showtell.generation.search_params:SearchParams.of": ("beam", "search")}
+TOGETHER = {
+    "showtell.generation.search_params:SearchParams.of": ("beam", "search"),
+    "showtell.learning.reinforcement:check_rewards": ("dataset", "reinforce"),
+}
 
 SHOWN = 80  # characters of a wrong value that are repeated to the user
 
