@@ -142,6 +142,7 @@ def _workshop() -> Path:
 
 def _run(name: str, folder: Path, whole: Whole) -> Ran:
     ran = run_stage(name, folder)
+    log(f"  {name}: {spent(ran.seconds)} for the sample")
     if name == "vocab":
         fill_vocabulary(folder, whole.words)
     return ran
