@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         pictures.discard_scratch()
     if args.dry_run:
         return 0
-    own = {"dataset": "custom", "custom": params.model_dump()}
+    own: recipe.Params = {"dataset": "custom", "custom": params.model_dump()}
+    own["reinforce"] = {"chair": 0.0, "untrue": 0.0}  # rewards for what is in a picture, which nobody knows of these
     settings = None if args.keep else settings_for(sum(record.split == "train" for record in usable), args.recipe)
     overlay = recipe.laid_over(settings.overlay if settings else {}, own)
     recipe.check(recipe.overlaid(read_sections(PARAMS), overlay), str(PARAMS))

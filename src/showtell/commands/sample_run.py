@@ -107,7 +107,8 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
             write_bytes(folder / "pictures" / record.file, source.read(record.file) if source else _noise(number))
         karpathy.write(folder / "sample.json", "custom", records)
         changes |= {"dataset": "custom", "custom.images": "pictures", "custom.captions": "sample.json"}
-        changes |= {"custom.format": "karpathy", "resize.broken": "skip", "reinforce.chair": 0.0}
+        changes |= {"custom.format": "karpathy", "resize.broken": "skip"}
+        changes |= {"reinforce.chair": 0.0, "reinforce.untrue": 0.0}  # nobody knows what is in these pictures
     (folder / "params.yaml").write_text(paths.PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
     set_values(folder / "params.yaml", changes)
 
