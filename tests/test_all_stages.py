@@ -44,7 +44,7 @@ def check_artefacts(folder: Path, test_ids: list[str]) -> None:
         assert read_json(paths.SKIPPED) == []
         for model in (paths.TRAIN_MODEL, paths.FINETUNE_MODEL, paths.MODEL):
             Captioner.load(model)
-        assert not [path for path in Path("work").iterdir() if path.name != "downloads"]
+        assert not [path for path in Path("work").glob("*/") if path.name != "downloads"]
 
 
 def source_of(folder: Path) -> dict:

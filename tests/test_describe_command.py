@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from test_caption_command import write_picture
@@ -78,7 +79,7 @@ def test_what_is_done_is_done_again_only_for_another_picture_or_model(album, mod
 
 def rows(form):
     if form == "jsonl":
-        return [json.loads(line) for line in open("alt-text.jsonl", encoding="utf-8")]
+        return [json.loads(line) for line in Path("alt-text.jsonl").read_text(encoding="utf-8").splitlines()]
     with open("alt-text.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

@@ -40,7 +40,7 @@ class Bad(Line):
 )
 @pytest.mark.parametrize("what", ["loss", "gradient norm"])
 def test_the_update_is_named_and_what_to_lower(what, clip, precision, remedy, tmp_path):
-    params = loop_params(clip=clip, clip_at=5.0).model_copy(update={"precision": precision})
+    params = loop_params(clip=clip).model_copy(update={"precision": precision})
     where = f"train: the {what} in epoch 2, update 2 of 3, is not finite"
     with pytest.raises(UserError, match=rf"{where}.*lower the learning rate \(0\.05\), .*{remedy}$") as told:
         run(tmp_path / "train-1", Bad(what, at=5), params)

@@ -78,9 +78,9 @@ def test_a_broken_picture_is_left_out_everywhere(tmp_path):
 def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):
     facts = {"train": [Facts(f"{i}.jpg", "", "broken", "no picture", [], 0) for i in range(5)] + [good("x.jpg")]}
     with pytest.raises(UserError, match=r"5 pictures cannot be used .*resize\.broken: skip"):
-        refuse_broken(facts, ResizeParams(size=16, fit="stretch", broken="error"))
+        refuse_broken(facts, ResizeParams(size=16, fit="stretch", filter="auto", broken="error"))
     assert capsys.readouterr().err.splitlines() == [f"{i}.jpg: broken: no picture" for i in range(5)]
-    refuse_broken(facts, ResizeParams(size=16, fit="stretch", broken="skip"))
+    refuse_broken(facts, ResizeParams(size=16, fit="stretch", filter="auto", broken="skip"))
 
 
 def good(file: str) -> Facts:
@@ -90,7 +90,8 @@ def good(file: str) -> Facts:
 def test_a_split_without_any_picture_is_refused():
     with pytest.raises(UserError, match=r"no picture of split val can be used.*gone"):
         refuse_broken(
-            {"val": [Facts("a.jpg", "", "missing", "gone", [], 0)]}, ResizeParams(size=16, fit="crop", broken="skip")
+            {"val": [Facts("a.jpg", "", "missing", "gone", [], 0)]},
+            ResizeParams(size=16, fit="crop", filter="auto", broken="skip"),
         )
 
 
@@ -150,7 +151,7 @@ def stop_at(monkeypatch, moment: str) -> int:
         return original(*args)
 
     monkeypatch.setattr(target, name, stopping)
-    return 2 * resizing.CHUNK
+    return 2 * resizing.AT_ONCE
 
 
 def count_decodes(monkeypatch) -> list:

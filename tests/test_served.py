@@ -57,7 +57,7 @@ def test_single_settings_replace_the_model_s_own(pipeline, photographs, capsys):
     captioner = Captioner.load(pipeline / "data/model")
     path = next(iter(photographs))
     changed = captioner.caption([path], beam=1, block_ngrams=0)[0].text
-    assert captioner.search.block_ngrams == 3 and captioner.search.length_penalty == 0.7
+    assert captioner.search == Captioner.load(pipeline / "data/model").search, "they hold for one call"
     whole = {**captioner.search.model_dump(), "beam": 1, "block_ngrams": 0}
     assert Captioner(captioner.model).caption([path], **whole)[0].text == changed
     model = str(pipeline / "data/model")
@@ -65,9 +65,9 @@ def test_single_settings_replace_the_model_s_own(pipeline, photographs, capsys):
     assert json.loads(capsys.readouterr().out)["caption"] == changed
 
 
-def test_the_bundle_has_the_scores_and_finetune_s_output_neither_scores_nor_settings(pipeline):
+def test_the_bundle_has_the_scores_and_the_last_model_neither_scores_nor_settings(pipeline):
     served, tuned = (
-        json.loads((pipeline / f"data/{name}/config.json").read_text()) for name in ("model", "models/finetune")
+        json.loads((pipeline / f"data/{name}/config.json").read_text()) for name in ("model", "models/reinforce")
     )
     metrics = json.loads((pipeline / "metrics/evaluate.json").read_text())
     assert served["scores"]["cider"] == metrics["cider"] and served["scores"]["bleu4"] == metrics["bleu4"]

@@ -146,8 +146,8 @@ def test_the_same_seed_gives_the_same_metrics(copy_pipeline, pipeline):
 
 
 def test_another_vocabulary_under_a_model_is_refused(copy_pipeline):
-    folder = copy_pipeline("data")
-    vocabulary = folder / "data/models/finetune/vocab.json"
+    folder = copy_pipeline("data", "metrics")
+    vocabulary = folder / "data/models/reinforce/vocab.json"
     content = json.loads(vocabulary.read_text())
     content["words"][4], content["words"][5] = content["words"][5], content["words"][4]
     vocabulary.write_text(json.dumps(content))
@@ -177,7 +177,8 @@ def test_own_photographs_and_a_weights_file_go_through_all_stages(tmp_path):
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
     encoder = {"name": "squeezenet1_1", "weights": "weights.pth", "node": "features.12"}
     custom = {"images": "photos", "captions": "captions.json"}
-    write_params(tmp_path, dataset="custom", custom=custom, encoder=encoder, finetune={"trainable_from": "features.9"})
+    overlay = {"finetune": {"trainable_from": "features.9"}, "reinforce": {"chair": 0.0, "untrue": 0.0}}
+    write_params(tmp_path, dataset="custom", custom=custom, encoder=encoder, **overlay)
     for stage in STAGES:
         run_stage(stage, tmp_path)
     metrics = json.loads((tmp_path / "metrics/evaluate.json").read_text())

@@ -333,7 +333,8 @@ def test_words_are_hidden_while_the_decoder_learns():
 def decoder_of(kind: str, words: int, **changes) -> Decoder:
     values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
-        off = {"attention": None, "normalise_grid": False, "initial_tanh": False, "context_output": False}
+        off = dict.fromkeys(("attention", "attention_kind", "normalise_grid", "context_output"))
+        off["initial_tanh"] = False
         values |= off | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
     torch.manual_seed(1)
     return build_decoder(DecoderParams.model_validate(values), 5, words)

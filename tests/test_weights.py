@@ -222,7 +222,7 @@ def test_paths_and_names_that_are_not_there(tmp_path):
     assert "no such file" in refused(str(tmp_path / "nowhere.safetensors"))
     message = refused("IMAGENET21K")
     assert message == (
-        "encoder.weights = 'IMAGENET21K': squeezenet1_1 knows DEFAULT, IMAGENET1K_V1, none, "
+        "encoder.weights = 'IMAGENET21K': squeezenet1_1 knows DEFAULT, IMAGENET1K_V1, none, scenes, "
         "or a .pth or .safetensors file"
     )
     with pytest.raises(UserError, match=r"encoder\.name = 'squeeze' is not a classification model"):
