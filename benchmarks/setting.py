@@ -194,9 +194,10 @@ class Updates:
 
 
 def gradients(*modules: nn.Module) -> dict[str, Tensor]:
-    """Of all parameters by name; zeros where nothing came."""
+    """Of all parameters by name, the plain encoder's as ours; zeros where nothing came."""
     parameters = [pair for module in modules for pair in module.named_parameters()]
-    return {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters}
+    found = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters}
+    return {name.replace("backbone.network.", "backbone."): gradient for name, gradient in found.items()}
 
 
 class Gap(NamedTuple):

@@ -72,8 +72,8 @@ def test_fine_tuning_has_the_same_gradients_in_encoder_and_decoder():
     setting.Updates(decoder, setting.published("finetune", precision="fp32"), encoder).gradients(batch)
     theirs, ours = setting.gradients(step_by_step, images), setting.gradients(decoder, encoder)
     assert setting.difference(theirs, ours).worst < 1e-4
-    assert not ours["backbone.network.layer1.0.conv1.weight"].any()
-    assert ours["backbone.network.layer2.0.conv1.weight"].any()
+    assert not ours["backbone.layer1.0.conv1.weight"].any()
+    assert ours["backbone.layer2.0.conv1.weight"].any()
 
 
 @pytest.mark.parametrize("width", [1, 5])

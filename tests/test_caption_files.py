@@ -180,7 +180,7 @@ def test_absolute_paths_inside_the_folder_are_its_pictures(tmp_path):
     for folder in ("photos", "linked"):
         (image,) = in_folder(read_captions(path), tmp_path / folder, "c.csv")
         assert image.file == "x/a.jpg"
-    with pytest.raises(UserError, match=r'c\.csv: file ".*x/a\.jpg" lies outside the folder of pictures'):
+    with pytest.raises(UserError, match=r'c\.csv: file ".*lies outside the folder of pictures'):
         in_folder(read_captions(path), tmp_path / "elsewhere", "c.csv")
     for name in ("C:\\photos\\a.jpg", "../a.jpg"):
         with pytest.raises(UserError, match="lies outside"):
