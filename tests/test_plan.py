@@ -105,3 +105,27 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
     stages = [name for name in read_sections(ROOT / "dvc.yaml")["stages"] if name != "check"]
     assert [line.split()[0] for line in lines][-len(stages) - 1 : -1] == stages
     assert not list((tmp_path / "work").glob("tmp*"))
+
+
+def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys):
+    """The whole of it with stages that take a second each and write a megabyte."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    stages = read_sections(ROOT / "dvc.yaml")["stages"]
+
+    def run_stage(name, folder):
+        for out in plan._paths(stages[name], "outs"):
+            (folder / out).mkdir(parents=True, exist_ok=True)
+            (folder / out / "file").write_bytes(bytes(10**6))
+        return ran(1.0, 0.4, 0.2) if name in plan.TRAINING else ran(1.0)
+
+    monkeypatch.setattr(plan, "run_stage", run_stage)
+    monkeypatch.setattr(plan, "fill_vocabulary", lambda folder, words: None)
+    monkeypatch.setattr(plan, "to_run", lambda stages: {"finetune", "evaluate"})
+    with inside(tmp_path):
+        assert cli.dispatch(["plan"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = {line[0]: line for line in lines[2:]}
+    assert list(table) == [*(name for name in stages if name != "check"), "to"]
+    assert table["train"][-3:] == ["up", "to", "date"] and table["finetune"][-1] == "MB"
+    assert not list((tmp_path / "work").iterdir())
