@@ -28,8 +28,7 @@ SMALL = {
 
 
 def run_all(folder: Path, **overlay) -> None:
-    unknown = {"reinforce": {"chair": 0.0, "untrue": 0.0}} if overlay.get("dataset", "scenes") != "scenes" else {}
-    write_params(folder, **SMALL | unknown | overlay)
+    write_params(folder, **SMALL | overlay)
     for stage in STAGES:
         run_stage(stage, folder)
 

@@ -177,8 +177,7 @@ def test_own_photographs_and_a_weights_file_go_through_all_stages(tmp_path):
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
     encoder = {"name": "squeezenet1_1", "weights": "weights.pth", "node": "features.12"}
     custom = {"images": "photos", "captions": "captions.json"}
-    overlay = {"finetune": {"trainable_from": "features.9"}, "reinforce": {"chair": 0.0, "untrue": 0.0}}
-    write_params(tmp_path, dataset="custom", custom=custom, encoder=encoder, **overlay)
+    write_params(tmp_path, dataset="custom", custom=custom, encoder=encoder, finetune={"trainable_from": "features.9"})
     for stage in STAGES:
         run_stage(stage, tmp_path)
     metrics = json.loads((tmp_path / "metrics/evaluate.json").read_text())
