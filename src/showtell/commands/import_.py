@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_mutually_exclusive_group()
     settings.add_argument("--recipe", metavar="NAME", help="settings for these pictures (chosen by size and machine)")
     settings.add_argument("--keep", action="store_true", help="keep all settings but where the pictures are")
-    parser.add_argument("--no-plan", action="store_true", help="do not run a sample to tell what it will cost")
+    parser.add_argument("--plan", action="store_true", help="then run a sample to tell what it will cost (minutes)")
     parser.add_argument("--dry-run", action="store_true", help="look only, leave params.yaml alone")
 
 
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     if settings:
         print(f"recipe            {settings.why}")
     print(f"{PARAMS} is set (`git diff {PARAMS}`)")
-    if not args.no_plan:
+    if args.plan:
         _plan()
-    print("next: dvc repro")
+    print("next: dvc repro" if args.plan else "next: dvc repro   (showtell plan tells what it will cost here)")
     return 0
 
 
