@@ -67,6 +67,7 @@ PARAMS = {
     "reinforce.untrue": 0.0,  # nothing is known of what is in the pictures
     "resize.size": 64,
     "encoder.name": "squeezenet1_1",
+    "encoder.weights": "none",
     "encoder.node": "features.7",
     "pretrain.enabled": False,
     "decoder.embedding": 32,
@@ -115,14 +116,15 @@ def jpeg(rng: np.random.Generator) -> bytes:
 
 
 def turn_train_into_test(folder: Path, model: Path) -> None:
-    """Let evaluate find all images in test, val's in train, and `model` for the trained and the fine-tuned one."""
+    """Let evaluate find all images in test, val's in train, and `model` for the trained and the last one."""
     for source, target in (("train", "test"), ("val", "train")):
         shutil.copyfile(folder / f"data/captions/{source}.json", folder / f"data/captions/{target}.json")
     os.replace(folder / "data/images/train.h5", folder / "data/images/test.h5")
     shutil.rmtree(folder / "data/models/train")
-    for stage in ("train", "finetune"):
+    for stage in ("train", "reinforce"):
         shutil.copytree(model, folder / "data/models" / stage)
-    shutil.copyfile(folder / "metrics/train.tsv", folder / "metrics/finetune.tsv")
+    for stage in ("finetune", "reinforce"):
+        shutil.copyfile(folder / "metrics/train.tsv", folder / f"metrics/{stage}.tsv")
 
 
 def run(stage: str, folder: Path) -> tuple[float, float]:

@@ -143,6 +143,7 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
                 "custom.images": str(folder / "photos.zip"),
                 "custom.captions": str(folder / "captions.json"),
                 "resize.size": 128,
+                "encoder.weights": "none",
                 "pretrain.enabled": epochs > 0,
                 "pretrain.epochs": epochs,
                 "detection.min_images": 1,
