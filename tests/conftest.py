@@ -122,3 +122,15 @@ def copy_pipeline(pipeline, tmp_path) -> Callable[..., Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """The folder of a tiny model with random weights."""
+    from tiny_model import tiny_captioner  # it imports this module
+
+    from showtell.generation.bundle import save_model
+
+    folder = tmp_path_factory.mktemp("model")
+    save_model(tiny_captioner().model, folder, notes={})
+    return folder

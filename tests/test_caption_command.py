@@ -29,13 +29,6 @@ def width_of(path):
         return picture.width
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_model(tiny_captioner().model, folder, notes={})
-    return folder
-
-
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """An empty folder to work in: no params.yaml, no dataset."""

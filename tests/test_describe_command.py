@@ -20,13 +20,6 @@ DC, RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-r
 IPTC = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_model(tiny_captioner().model, folder, notes={})
-    return folder
-
-
 @pytest.fixture
 def album(tmp_path, monkeypatch):
     """Three pictures in two folders, a broken one, and files that are none."""
