@@ -118,7 +118,8 @@ def jpeg(rng: np.random.Generator) -> bytes:
 def turn_train_into_test(folder: Path, model: Path) -> None:
     """Let evaluate find all images in test, val's in train, and `model` for the trained and the last one."""
     for source, target in (("train", "test"), ("val", "train")):
-        shutil.copyfile(folder / f"data/captions/{source}.json", folder / f"data/captions/{target}.json")
+        for kind in ("json", "h5"):
+            shutil.copyfile(folder / f"data/captions/{source}.{kind}", folder / f"data/captions/{target}.{kind}")
     os.replace(folder / "data/images/train.h5", folder / "data/images/test.h5")
     shutil.rmtree(folder / "data/models/train")
     for stage in ("train", "reinforce"):

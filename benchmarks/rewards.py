@@ -12,6 +12,8 @@ all of training (document frequencies) is not timed on our side. Needs the packa
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import setting
@@ -23,6 +25,8 @@ from torch import Tensor
 
 from metrics import drawn
 from showtell.data.batches import Batch
+from showtell.data.caption_writer import write_captions
+from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import END, SPECIALS, START, Vocabulary
 from showtell.learning.loop import Counts, build_optimizer
 from showtell.learning.reinforcement import NEVER, SEED, ReinforceTask, draws_for
@@ -39,11 +43,14 @@ def vocabulary_of(words: int) -> Vocabulary:
     return Vocabulary([f"w{number}" for number in range(count)], [1] * count)
 
 
-def entries_of(image_ids: Sequence[str], references: Tokens) -> list[dict]:
-    return [
+def captions_of(image_ids: Sequence[str], references: Tokens) -> CaptionFile:
+    """In files without names, which stay as long as they are mapped."""
+    entries = (
         {"image_id": image_id, "tokens": [[START, *tokens] for tokens in of_image]}
         for image_id, of_image in zip(image_ids, references, strict=True)
-    ]
+    )
+    with TemporaryDirectory() as folder:
+        return write_captions(Path(folder) / "train.json", entries)
 
 
 def texts(captions: Sequence[Sequence[int]]) -> list[str]:
@@ -135,7 +142,7 @@ def update(args: argparse.Namespace) -> Result:
     references = [[t[m].tolist() for t, m in zip(*of_image, strict=True)] for of_image in pairs]
     params = setting.published("reinforce", precision="fp32", clip="norm", clip_at=5.0)
     steps = sizes.longest + 8
-    rewards = Rewards(entries_of(batch.image_ids, references), vocabulary_of(sizes.words), Weights(1.0))
+    rewards = Rewards(captions_of(batch.image_ids, references), vocabulary_of(sizes.words), Weights(1.0))
     task = ReinforceTask(decoder, params, rewards, vocabulary_of(sizes.words), steps)
     draws = draws_for(params.seed * SEED, batch.image_ids, params.samples, steps)
     grid = setting.pooled(features, setting.published("decoder").grid)
@@ -174,7 +181,7 @@ def many(args: argparse.Namespace) -> Result:
     truth = [[tokens(text) for text in references[image]] for image in range(images)]
     said = [[tokens(hypotheses[(image + k * 7) % images][0]) for k in range(CAPTIONS)] for image in range(images)]
     ids = [str(image) for image in range(images)]
-    rewards = Rewards(entries_of(ids, truth), vocabulary_of(len(SPECIALS) + len(table)), Weights(1.0))
+    rewards = Rewards(captions_of(ids, truth), vocabulary_of(len(SPECIALS) + len(table)), Weights(1.0))
     strings = [texts(of_image) for of_image in truth], [texts(of_image) for of_image in said]
     off = float(np.abs(their_rewards(*strings) - rewards(ids, said)).max())
     require(off < CLOSE, f"rewards by {off:.1e}")

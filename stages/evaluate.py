@@ -7,6 +7,7 @@ from showtell.core.files import read_json, write_json
 from showtell.core.params import load
 from showtell.core.processes import is_main, launch
 from showtell.data.batches import CaptionedImages
+from showtell.data.captions import CaptionFile
 from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
 from showtell.evaluation.attention_pictures import write_attention
@@ -25,7 +26,7 @@ def main() -> str | None:
     search, params = SearchParams.of(load(BeamWidth), load(SearchSection)), load(EvaluateParams)
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
-    train = without_skipped(read_json(paths.split_json("train")), read_json(paths.SKIPPED))
+    train = without_skipped(CaptionFile(paths.split_json("train")), read_json(paths.SKIPPED))
     others = [Path(folder) for folder in params.ensemble or []]
     captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, [load_model(folder) for folder in others])
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
@@ -37,7 +38,7 @@ def main() -> str | None:
         return None
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
-    held_out = held_out_metrics(tuned.by_image, objects, train)
+    held_out = held_out_metrics(tuned.by_image, objects, train.image_ids)
     write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, held_out))
     write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())

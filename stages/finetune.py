@@ -32,7 +32,7 @@ def main() -> str | None:
     detector = None
     if params.epochs and params.word_loss:
         seed_weights(params.seed)
-        words = words_to_detect(data["train"].entries, detection)
+        words = words_to_detect(data["train"].entries.blocks(), detection)
         detector = WordDetector(model.encoder, words, len(model.vocabulary))
     network = CaptionTask(model.decoder, params, model.encoder, detector).to(device())
     identity = [model.hash(), detection, *(part.fingerprint for part in data.values())]

@@ -39,14 +39,14 @@ def main() -> str | None:
             features = RowReader(place / f"{split}.h5", feature_name(model.encoder))
             data[split] = CaptionedImages(paths.split_json(split), features)
         rewards = Rewards(data["train"].entries, model.vocabulary, params.weights, objects)
-        longest = max(len(tokens) for entry in data["train"].entries for tokens in entry["tokens"]) - 1
+        longest = int(data["train"].longest().max()) - 1
         task = ReinforceTask(model.decoder, params, rewards, model.vocabulary, longest).to(device())
         validate = reinforced_validation(task, validation(task, data["val"], model.vocabulary, params))
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
         history = fit(task, batches, validate, params, params.select, Checkpoints(place), judge_first=True)
         if not is_main():
             return None
-        for concern in concerns(best_row(history, params.select), data["train"].entries):
+        for concern in concerns(best_row(history, params.select), data["train"].entries.blocks()):
             log(f"reinforce: {concern}")
         save_model(model, paths.REINFORCE_MODEL, notes=best_row(history, params.select))
         write_curves("reinforce", history, params.select)

@@ -6,7 +6,7 @@ from showtell.core.params import load
 from showtell.core.stage import run_stage
 from showtell.core.workplace import workplace
 from showtell.data.audit import skipped, summarise
-from showtell.data.captions import iter_captions
+from showtell.data.captions import CaptionFile
 from showtell.data.datasets.picture_files import Pictures
 from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
 from showtell.data.transform import ResizeParams, Transform
@@ -19,15 +19,15 @@ def main() -> str:
     # Of the encoder only name and weights count here, so dvc.yaml names those alone.
     made_with = image_statistics(encoder).filter if params.filter == "auto" else params.filter
     transform = Transform(params.size, params.fit, made_with)
-    images = {split: listed(iter_captions(paths.split_json(split))) for split in paths.SPLITS}
+    captions = {split: CaptionFile(paths.split_json(split)) for split in paths.SPLITS}
+    images = {split: listed(file.image_ids, file.files) for split, file in captions.items()}
     pictures = Pictures.open(paths.IMAGES_RAW)
     identity = [pictures.fingerprint, *(one.captions for one in images.values())]
     with workplace(__file__, transform.to_dict(), identity) as place:
         with workers(sum(len(one.ids) for one in images.values())) as pool:
             journals = {s: resize_split(s, images[s].files, pictures, transform, place.folder, pool) for s in images}
         refuse_broken(journals, params)
-        entries = {split: iter_captions(paths.split_json(split)) for split in paths.SPLITS}
-        write_json(paths.METRICS / "data.json", summarise(journals, entries, Vocabulary.load(paths.VOCAB)))
+        write_json(paths.METRICS / "data.json", summarise(journals, captions, Vocabulary.load(paths.VOCAB)))
         write_json(paths.SKIPPED, skipped({split: one.ids for split, one in images.items()}, journals))
         for split, one in images.items():
             finish_split(split, paths.split_images(split), one, journals[split], transform, place.folder)

@@ -1,22 +1,19 @@
 """vocab: captions as words and tokens per split, and the vocabulary of the train captions."""
 
 from showtell.core import paths
+from showtell.core.files import atomic_folder
 from showtell.core.params import load
 from showtell.core.stage import run_stage
-from showtell.data.captions import write_captions
 from showtell.data.datasets import karpathy
 from showtell.data.vocabulary import VocabParams, build_captions
 
 
 def main() -> str:
-    vocabulary, splits = build_captions(karpathy.read(paths.CAPTIONS_RAW), load(VocabParams))
-    made = []
-    for split, entries in splits.items():
-        write_captions(paths.split_json(split), entries)
-        captions = sum(len(entry["references"]) for entry in entries)
-        made.append(f"  {split}: {len(entries):,} images, {captions:,} captions")
+    with atomic_folder(paths.CAPTIONS) as folder:
+        vocabulary, made = build_captions(karpathy.stream(paths.CAPTIONS_RAW), load(VocabParams), folder)
     vocabulary.save(paths.VOCAB)
-    return "\n".join([f"a vocabulary of {len(vocabulary):,} words is in {paths.VOCAB}", *made])
+    splits = [f"  {split}: {there}" for split, there in made.items()]
+    return "\n".join([f"a vocabulary of {len(vocabulary):,} words is in {paths.VOCAB}", *splits])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from showtell.core.errors import UserError
 from showtell.core.workplace import Workplace
+from showtell.data.caption_writer import write_captions
 from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
 from showtell.encoders.network import Encoder
 from showtell.learning.caption_task import CaptionTask
@@ -33,13 +34,15 @@ def finetuned(word_loss: float) -> CaptionTask:
     return network
 
 
-def test_words_neither_rare_nor_everywhere_are_detected():
-    entries = [{"tokens": [[1, 4, 5, 2], [1, 4, 6, 2]]}, {"tokens": [[1, 4, 5, 7, 2]]}, {"tokens": [[1, 4, 3, 2]]}]
-    found = words_to_detect(entries, DetectionParams(min_images=1, max_share=0.7))
+def test_words_neither_rare_nor_everywhere_are_detected(tmp_path):
+    images = [[[1, 4, 5, 2], [1, 4, 6, 2]], [[1, 4, 5, 7, 2]], [[1, 4, 3, 2]]]
+    entries = ({"image_id": number, "tokens": tokens} for number, tokens in enumerate(images))
+    captions = write_captions(tmp_path / "train.json", entries)
+    found = words_to_detect(captions.blocks(), DetectionParams(min_images=1, max_share=0.7))
     assert found.tolist() == [5, 6, 7]  # 4 is in every picture's captions; the special tokens are no words
-    assert words_to_detect(entries, DetectionParams(min_images=2, max_share=1.0)).tolist() == [4, 5]
+    assert words_to_detect(captions.blocks(size=2), DetectionParams(min_images=2, max_share=1.0)).tolist() == [4, 5]
     with pytest.raises(UserError, match=r"no word occurs with 4 to 3 of 3 training images: lower detection"):
-        words_to_detect(entries, DetectionParams(min_images=4, max_share=1.0))
+        words_to_detect(captions.blocks(), DetectionParams(min_images=4, max_share=1.0))
 
 
 @pytest.mark.parametrize("output", ["grid", "pooled"])

@@ -19,7 +19,7 @@ import torch
 from showtell.core.errors import UserError, explained
 from showtell.core.workplace import Workplace
 from showtell.data.batches import CaptionedImages, in_order, load_batches
-from showtell.data.captions import write_captions
+from showtell.data.caption_writer import write_captions
 from showtell.data.store import RowReader, RowWriter
 from showtell.data.transform import Transform
 from showtell.encoders import features
@@ -208,29 +208,35 @@ def test_files_that_are_no_features(tmp_path):
 
 def captioned(folder: Path) -> CaptionedImages:
     path = extracted(folder, encoder())
-    entries = [
-        {"image_id": f"id{number}", "tokens": [[1, *range(4, 5 + number % 4), 2]] * (1 + number % 3)}
+    entries = (
+        {"image_id": f"id{number}", "tokens": [[1, *range(4, 5 + (number + k) % 4), 2] for k in range(1 + number % 3)]}
         for number in range(COUNT)
-    ]
+    )
     write_captions(folder / "captions.json", entries)
     return CaptionedImages(folder / "captions.json", open_features(path, encoder(), TRANSFORM))
 
 
+def tokens_of(dataset: CaptionedImages) -> list:
+    return [[tokens.tolist() for tokens in dataset.captions(image)] for image in range(len(dataset))]
+
+
 def test_captions_are_drawn_anew_for_every_epoch(tmp_path):
-    dataset = captioned(tmp_path)
-    for entry in dataset.entries:
-        entry["tokens"] = [[1, word, 2] for word in range(4, 4 + len(entry["tokens"]) * 3)]  # 3, 6 or 9 captions
-    all_of_them = [entry["tokens"] for entry in dataset.entries]
-    assert dataset.drawn(None, 1, 0) is dataset
-    seen = [set() for _ in dataset.entries]
+    path = extracted(tmp_path, encoder())
+    images = [[[1, word, 2] for word in range(4, 7 + 3 * (number % 3))] for number in range(COUNT)]  # 3, 6, 9 captions
+    entries = ({"image_id": f"id{number}", "tokens": tokens} for number, tokens in enumerate(images))
+    write_captions(tmp_path / "captions.json", entries)
+    dataset = CaptionedImages(tmp_path / "captions.json", open_features(path, encoder(), TRANSFORM))
+    all_of_them = tokens_of(dataset)
+    assert all_of_them == images and dataset.drawn(None, 1, 0) is dataset
+    seen = [set() for _ in images]
     for epoch in range(40):
-        drawn = [entry["tokens"] for entry in dataset.drawn(4, 1, epoch).entries]
-        assert drawn == [entry["tokens"] for entry in dataset.drawn(4, 1, epoch).entries]
+        drawn = tokens_of(dataset.drawn(4, 1, epoch))
+        assert drawn == tokens_of(dataset.drawn(4, 1, epoch))
         for few, everything, met in zip(drawn, all_of_them, seen, strict=True):
             assert len(few) == min(4, len(everything)) and all(caption in everything for caption in few)
             met.update(word for _, word, _ in few)
     assert [len(met) for met in seen] == [len(everything) for everything in all_of_them]
-    assert [entry["tokens"] for entry in dataset.entries] == all_of_them
+    assert tokens_of(dataset) == all_of_them
 
 
 def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str = "") -> list:

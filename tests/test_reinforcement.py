@@ -10,6 +10,7 @@ from conftest import run_stage, tiny_params, write_params
 from pydantic import ValidationError
 
 from showtell.data.batches import Batch, pad
+from showtell.data.captions import Block
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.learning.loop import Counts
@@ -147,12 +148,13 @@ def test_the_tally_names_what_users_complain_of():
 
 
 def test_what_went_wrong_is_told():
-    entries = [{"tokens": [[START, 4, 5, 4, END]]}]
+    tokens = np.array([START, 4, 5, 4, END])
+    captions = [Block(tokens, np.array([5]), np.array([1]))]
     fine = {"reward": 1.0, "reward_spread": 0.5, "mean_length": 3.5, "bad_endings": 0.0}
-    assert concerns(fine, entries) == []
-    told = concerns({**fine, "reward_spread": 0.0, "mean_length": 9.0, "bad_endings": 0.3}, entries)
+    assert concerns(fine, captions) == []
+    told = concerns({**fine, "reward_spread": 0.0, "mean_length": 9.0, "bad_endings": 0.3}, captions)
     assert [any(part in line for line in told) for part in ("30.0%", "9.0 words", "the same")] == [True] * 3
-    assert "kept as it was" in concerns({"epoch": 0, "cider": 1.0}, entries)[0]
+    assert "kept as it was" in concerns({"epoch": 0, "cider": 1.0}, captions)[0]
 
 
 @pytest.mark.parametrize(

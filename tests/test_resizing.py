@@ -36,7 +36,7 @@ def make(folder: Path, count: int) -> list[str]:
 
 
 def store(tmp_path, files, folder, pool=None, place="place", out="train.h5"):
-    images = listed({"image_id": f"id-{file}", "file": file} for file in files)
+    images = listed([f"id-{file}" for file in files], files)
     journal = resize_split("train", files, Pictures.of([folder]), TRANSFORM, tmp_path / place, pool)
     facts = list(journal)
     finish_split("train", tmp_path / out, images, journal, TRANSFORM, tmp_path / place)

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.core.errors import UserError
+from showtell.data.caption_writer import write_captions
+from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.learning.rewards import Rewards, Weights
 from showtell.metrics.bleu import Bleu
@@ -18,6 +20,11 @@ TRAIN = {
     "2": ["a cat sleeps"],
     "3": ["a red ball", "a ball", "a dog sleeps on a red ball"],
 }
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory) -> CaptionFile:
+    return write_captions(tmp_path_factory.mktemp("captions") / "train.json", entries(TRAIN))
 
 
 def entries(captions: dict[str, list[str]]) -> list[dict]:
@@ -37,9 +44,8 @@ SAMPLES = st.lists(st.tuples(TOKENS, st.booleans()), min_size=2, max_size=2)
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(TRAIN)), SAMPLES), min_size=1, max_size=4, unique_by=lambda x: x[0]))
-def test_rewards_are_the_metrics_with_the_frequencies_of_train(images):
-    train = entries(TRAIN)
-    references = {entry["image_id"]: texts([tokens[1:] for tokens in entry["tokens"]]) for entry in train}
+def test_rewards_are_the_metrics_with_the_frequencies_of_train(train, images):
+    references = {entry["image_id"]: texts([tokens[1:] for tokens in entry["tokens"]]) for entry in entries(TRAIN)}
     ids = [image_id for image_id, _ in images]
     captions = [[[*tokens, END] if ended else tokens for tokens, ended in samples] for _, samples in images]
     part = {image_id: references[image_id] for image_id in ids}
@@ -51,28 +57,28 @@ def test_rewards_are_the_metrics_with_the_frequencies_of_train(images):
         np.testing.assert_allclose(found[:, sample], expected, atol=1e-9)
 
 
-def test_the_end_counts_where_it_was_said():
+def test_the_end_counts_where_it_was_said(train):
     dog = VOCABULARY.encode(["a", "dog", "runs"])
-    whole, cut = Rewards(entries(TRAIN), VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], dog]])[0]
+    whole, cut = Rewards(train, VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], dog]])[0]
     assert whole > cut
     broken_off = VOCABULARY.encode(["a", "dog", "runs", "a"])
-    ended, unended = Rewards(entries(TRAIN), VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], [*broken_off, END]]])[0]
+    ended, unended = Rewards(train, VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], [*broken_off, END]]])[0]
     assert ended > unended
 
 
-def test_things_that_are_not_there_cost():
+def test_things_that_are_not_there_cost(train):
     objects = {
         "names": {"dog": ["dog"], "cat": ["cat"]},
         "images": {key: {"objects": [{"kind": "dog"}]} for key in TRAIN},
     }
     dog, cat, both = (VOCABULARY.encode(text.split()) for text in ("a dog", "a cat", "a dog a cat"))
-    rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(0.0, 0.0, 2.0), objects)
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, 0.0, 2.0), objects)
     assert rewards(["1"], [[dog, cat, both, []]]).tolist() == [[0.0, -2.0, -1.0, 0.0]]
     with pytest.raises(UserError, match=r"reinforce\.chair.*nothing is known of image 1"):
-        Rewards(entries(TRAIN), VOCABULARY, Weights(1.0, 0.0, 1.0), {})
+        Rewards(train, VOCABULARY, Weights(1.0, 0.0, 1.0), {})
 
 
-def test_wrong_colours_and_naming_twice_cost():
+def test_wrong_colours_and_naming_twice_cost(train):
     things = [{"kind": "ball", "colour": "blue"}, {"kind": "dog", "colour": "red"}]
     objects = {
         "names": {"dog": ["dog"], "ball": ["ball"], "cat": ["cat"]},
@@ -81,13 +87,13 @@ def test_wrong_colours_and_naming_twice_cost():
     }
     texts = ("a ball", "a red dog", "a red ball", "a red ball a dog", "a ball a ball")
     said = [VOCABULARY.encode(text.split()) for text in texts]
-    rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(0.0, untrue=2.0), objects)
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, untrue=2.0), objects)
     assert rewards(["1"], [said]).tolist() == [[0.0, 0.0, -2.0, -1.0, -1.0]]
 
 
-def test_what_has_no_references_is_named():
-    rewards = Rewards(entries(TRAIN), VOCABULARY, Weights(1.0))
+def test_what_has_no_references_is_named(train, tmp_path):
+    rewards = Rewards(train, VOCABULARY, Weights(1.0))
     with pytest.raises(UserError, match="image 9 is none of the training images"):
         rewards(["9"], [[[4], [5]]])
     with pytest.raises(UserError, match="two training images or more"):
-        Rewards(entries({"1": ["a dog"]}), VOCABULARY, Weights(1.0))
+        Rewards(write_captions(tmp_path / "train.json", entries({"1": ["a dog"]})), VOCABULARY, Weights(1.0))

@@ -1,12 +1,14 @@
 """Vocabulary and token files: counts from train alone, fixed specials, nothing that changes between runs."""
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.core.errors import UserError
+from showtell.data.captions import CaptionFile
 from showtell.data.datasets.karpathy import Record
 from showtell.data.vocabulary import END, PAD, START, UNK, VocabParams, Vocabulary, build_captions, training_words
 
@@ -25,8 +27,27 @@ def params(**changes) -> VocabParams:
     return VocabParams(**plain | changes)
 
 
+def counted(captions: list[list[str]]) -> Counter[str]:
+    return Counter(word for words in captions for word in words)
+
+
 def record(image_id: int, split: str, *captions: str) -> Record:
     return Record(image_id, f"{image_id}.jpg", split, list(captions), [caption.split() for caption in captions])
+
+
+@pytest.fixture
+def built(tmp_path):
+    """A function: the vocabulary of records, and the file of each split."""
+
+    def build(records, params: VocabParams) -> tuple[Vocabulary, dict[str, CaptionFile]]:
+        vocabulary, _ = build_captions(records, params, tmp_path)
+        return vocabulary, {split: CaptionFile(tmp_path / f"{split}.json") for split in ("train", "val", "test")}
+
+    return build
+
+
+def tokens_of(file: CaptionFile, image: int) -> list[list[int]]:
+    return [tokens.tolist() for tokens in file.tokens(range(file.first[image], file.first[image] + file.number[image]))]
 
 
 RECORDS = [
@@ -43,31 +64,31 @@ def test_specials_have_their_places():
 
 
 def test_order_is_count_then_word():
-    vocabulary = Vocabulary.build([["b", "c", "a"], ["c"]], 1, None)
+    vocabulary = Vocabulary.build(Counter("bcac"), 1, None)
     assert vocabulary.words[4:] == ["c", "a", "b"] and vocabulary.counts[4:] == [2, 1, 1]
 
 
 def test_rare_words_and_words_beyond_the_size_are_unknown():
-    captions = [["a"] * 5 + ["b"] * 3 + ["c"] * 2]
-    assert Vocabulary.build(captions, 3, None).encode("abc") == [4, 5, UNK]
-    assert len(Vocabulary.build(captions, 1, 6)) == 6
+    counts = {"a": 5, "b": 3, "c": 2}
+    assert Vocabulary.build(counts, 3, None).encode("abc") == [4, 5, UNK]
+    assert len(Vocabulary.build(counts, 1, 6)) == 6
 
 
-def test_val_and_test_words_are_not_counted():
-    vocabulary, _ = build_captions(RECORDS, params())
+def test_val_and_test_words_are_not_counted(built):
+    vocabulary, _ = built(RECORDS, params())
     assert "dog" in vocabulary and "cat" not in vocabulary and "whale" not in vocabulary
     changed = [RECORDS[0], RECORDS[1], record(3, "test", "other words altogether")]
-    assert build_captions(changed, params())[0].hash == vocabulary.hash
+    assert built(changed, params())[0].hash == vocabulary.hash
 
 
-def test_entries_keep_references_and_words_whole():
-    vocabulary, splits = build_captions(RECORDS, params(max_length=2, captions_per_image=1))
+def test_entries_keep_references_and_words_whole(built):
+    vocabulary, splits = built(RECORDS, params(max_length=2, captions_per_image=1))
     (train,) = splits["train"]
     assert train["references"] == ["a dog runs", "the dog runs fast now"]
     assert train["words"][1] == ["the", "dog", "runs", "fast", "now"]
-    assert [vocabulary.decode(t) for t in train["tokens"]] == [["a", "dog"]]
-    assert train["tokens"][0][0] == START and train["tokens"][0][-1] == END
-    assert splits["val"][0]["tokens"] == [[START, *vocabulary.encode(["a", "cat"]), END]]
+    assert [vocabulary.decode(t) for t in tokens_of(splits["train"], 0)] == [["a", "dog"]]
+    assert tokens_of(splits["train"], 0)[0][:1] == [START] and tokens_of(splits["train"], 0)[0][-1:] == [END]
+    assert tokens_of(splits["val"], 0) == [[START, *vocabulary.encode(["a", "cat"]), END]]
     assert "fast" not in vocabulary  # of captions that are not learnt nothing is counted
 
 
@@ -78,27 +99,27 @@ def test_long_captions_are_cut_or_dropped_but_an_image_stays():
     assert training_words(words, params(max_length=1, long="drop")) == [["c"]]
 
 
-def test_tokenizers_are_a_choice():
+def test_tokenizers_are_a_choice(built):
     records = [
         Record(i, f"{i}.jpg", s, ["Dogs don't fly."], [["given"]]) for i, s in enumerate(["train", "val", "test"])
     ]
-    assert build_captions(records, params())[1]["train"][0]["words"] == [["given"]]
-    assert build_captions(records, params(tokenizer="unicode"))[1]["val"][0]["words"] == [["dogs", "don't", "fly"]]
-    assert build_captions(records, params(tokenizer="nltk"))[1]["test"][0]["words"] == [["dogs", "do", "n't", "fly"]]
+    assert built(records, params())[1]["train"][0]["words"] == [["given"]]
+    assert built(records, params(tokenizer="unicode"))[1]["val"][0]["words"] == [["dogs", "don't", "fly"]]
+    assert built(records, params(tokenizer="nltk"))[1]["test"][0]["words"] == [["dogs", "do", "n't", "fly"]]
 
 
-def test_an_empty_split_is_refused():
+def test_an_empty_split_is_refused(built):
     with pytest.raises(UserError, match="no image in split 'test'"):
-        build_captions(RECORDS[:2], params())
+        built(RECORDS[:2], params())
 
 
-def test_a_vocabulary_without_words_is_refused():
+def test_a_vocabulary_without_words_is_refused(built):
     with pytest.raises(UserError, match=r"no word occurs 9 times.*min_count"):
-        build_captions(RECORDS, params(min_count=9))
+        built(RECORDS, params(min_count=9))
 
 
 def test_spelt_out_specials_are_unknown_words():
-    vocabulary = Vocabulary.build([["<end>", "a"]], 1, None)
+    vocabulary = Vocabulary.build({"<end>": 3, "a": 1}, 1, None)
     assert vocabulary.encode(["<start>", "<end>", "a"]) == [UNK, UNK, 4]
 
 
@@ -110,7 +131,7 @@ def test_decode_stops_at_end_and_keeps_unknowns():
 
 @given(WORDS)
 def test_known_words_come_back(captions):
-    vocabulary = Vocabulary.build(captions, 1, None)
+    vocabulary = Vocabulary.build(counted(captions), 1, None)
     for words in captions:
         assert vocabulary.decode(vocabulary.encode(words)) == words
 
@@ -118,13 +139,13 @@ def test_known_words_come_back(captions):
 @given(WORDS, st.randoms())
 def test_order_of_captions_does_not_matter(captions, random):
     shuffled = random.sample(captions, len(captions))
-    assert Vocabulary.build(captions, 1, None).words == Vocabulary.build(shuffled, 1, None).words
+    assert Vocabulary.build(counted(captions), 1, None).words == Vocabulary.build(counted(shuffled), 1, None).words
 
 
 @given(WORDS)
 def test_saved_vocabulary_loads_and_has_the_same_bytes(tmp_path_factory, captions):
     path = tmp_path_factory.getbasetemp() / "vocab.json"
-    vocabulary = Vocabulary.build(captions, 1, None)
+    vocabulary = Vocabulary.build(counted(captions), 1, None)
     vocabulary.save(path)
     first = path.read_bytes()
     loaded = Vocabulary.load(path)

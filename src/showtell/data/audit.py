@@ -1,10 +1,12 @@
 """What the pictures and captions are like, told before hours are spent on them: `metrics/data.json`."""
 
+import array
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from showtell.data.transform import orientation
@@ -57,18 +59,20 @@ def summarise(
     `journals` and `entries` run over the same images of each split, once. Unusable pictures' captions do not count.
     """
     table: Table = {}
-    contents: dict[str, set[int]] = {}
+    contents: dict[str, np.ndarray] = {}  # (distinct content) of each split
     for split, journal in journals.items():
-        pictures, captions, contents[split] = _Pictures(), _Captions(vocabulary), set()
+        pictures, captions = _Pictures(), _Captions(vocabulary)
         for facts, entry in zip(journal, entries[split], strict=True):
-            pictures.add(facts, contents[split])
+            pictures.add(facts)
             if not facts.problem:
                 captions.add(entry["words"])
-        table |= {f"{split}_{key}": value for key, value in (pictures.table() | captions.table()).items()}
+        contents[split] = pictures.distinct()
+        counted = pictures.table(len(contents[split])) | captions.table()
+        table |= {f"{split}_{key}": value for key, value in counted.items()}
     splits = list(journals)
     for index, one in enumerate(splits):
         for other in splits[index + 1 :]:  # what is learnt in one is tested in the other
-            table[f"duplicates_{one}_{other}"] = len(contents[one] & contents[other])
+            table[f"duplicates_{one}_{other}"] = len(np.intersect1d(contents[one], contents[other], assume_unique=True))
     return table
 
 
@@ -76,22 +80,23 @@ class _Pictures:
     def __init__(self) -> None:
         self.problems: Counter[str] = Counter()
         self.traits: Counter[str] = Counter()
-        self.duplicates = 0
+        self.contents = array.array("Q")  # of every picture that could be read
 
-    def add(self, facts: Facts, contents: set[int]) -> None:
+    def add(self, facts: Facts) -> None:
         self.problems[facts.problem] += 1
         self.traits.update(facts.traits)
         if facts.content:
-            content = int(facts.content, 16)  # a number weighs half of its digits
-            self.duplicates += content in contents
-            contents.add(content)
+            self.contents.append(int(facts.content, 16))
 
-    def table(self) -> Table:
+    def distinct(self) -> np.ndarray:
+        return np.unique(np.array(self.contents, np.uint64))
+
+    def table(self, distinct: int) -> Table:
         return {
             "images": self.problems[""],
             **{problem: self.problems[problem] for problem in PROBLEMS},
             **{trait: self.traits[trait] for trait in TRAITS},
-            "duplicates": self.duplicates,
+            "duplicates": len(self.contents) - distinct,
         }
 
 

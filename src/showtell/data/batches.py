@@ -4,6 +4,7 @@ An image and all its captions stay together: its features are read, projected an
 """
 
 import copy
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -16,9 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from showtell.core.errors import UserError
-from showtell.core.files import fingerprint, read_json
+from showtell.core.files import fingerprint
 from showtell.core.precision import accelerated
 from showtell.core.processes import fair, share
+from showtell.core.texts import ragged
+from showtell.data.captions import CaptionFile
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import PAD
 
@@ -52,26 +55,34 @@ class CaptionedImages(Dataset):
     """The images of one split that the store holds, with their captions."""
 
     def __init__(self, captions: Path, store: RowReader):
-        entries = {str(entry["image_id"]): entry for entry in read_json(captions)}
-        missing = next((image_id for image_id in store.ids if image_id not in entries), None)
-        if missing is not None:
-            raise UserError(f"{store.path} holds image {missing}, {captions} does not; run `dvc repro`")
+        entries = CaptionFile(captions)
         self.store = store
-        self.entries: list[dict[str, Any]] = [entries[image_id] for image_id in store.ids]
+        self.entries = entries if entries.image_ids == store.ids else entries.only(_rows(entries, store))
+        self._first, self._number = self.entries.first, self.entries.number  # (image) in `_places`
+        self._places: np.ndarray | None = None  # (caption) in the file, where some are drawn; None: as they come
 
     @property
     def fingerprint(self) -> str:
         """Names the images, what was made of them, and the tokens."""
-        return fingerprint(dict(self.store.attrs), [[e["image_id"], e["tokens"]] for e in self.entries])
+        content = hashlib.sha256(self.entries.image_ids.content.data)
+        for block in self.entries.blocks():
+            for part, kind in zip(block, (np.uint32, np.int64, np.int64), strict=True):
+                content.update(part.astype(kind).data)
+        return fingerprint(dict(self.store.attrs), content.hexdigest())
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.store)
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """The images of `indices`, in that order, each with its captions, longest first."""
         images = torch.from_numpy(self.store.rows(indices))
-        captions = [sorted(self.entries[index]["tokens"], key=len, reverse=True) for index in indices]
+        captions = [sorted(self.captions(index), key=len, reverse=True) for index in indices]
         return Batch(images, *pad(captions), [self.store.ids[index] for index in indices])
+
+    def captions(self, image: int) -> list[np.ndarray]:
+        """Tokens (token), with start and end, of each caption of an image."""
+        places = range(self._first[image], self._first[image] + self._number[image])
+        return self.entries.tokens(places if self._places is None else self._places[places])
 
     def drawn(self, captions: int | None, seed: int, epoch: int) -> "CaptionedImages":
         """The same images with at most so many of their captions, drawn anew for every epoch; None: with all."""
@@ -79,19 +90,35 @@ class CaptionedImages(Dataset):
             return self
         rng = np.random.default_rng([seed, epoch, captions])
         few = copy.copy(self)
-        few.entries = [entry | {"tokens": _some(entry["tokens"], captions, rng)} for entry in self.entries]
+        few._number = np.minimum(self._number, captions)
+        few._first = np.cumsum(few._number) - few._number
+        few._places = ragged(self._first, few._number)
+        for image in np.flatnonzero(self._number > captions):
+            start, chosen = few._first[image], rng.permutation(self._number[image])[:captions]
+            few._places[start : start + captions] = self._first[image] + chosen
         return few
 
-    def longest(self, index: int) -> int:
-        """Tokens of the longest caption of an image."""
-        return max(map(len, self.entries[index]["tokens"]))
+    def longest(self) -> np.ndarray:
+        """Tokens of the longest caption of each image (image)."""
+        places = ragged(self._first, self._number)
+        lengths = self.entries.lengths(places if self._places is None else self._places[places])
+        return np.maximum.reduceat(lengths, np.cumsum(self._number) - self._number)
 
 
-def _some(tokens: list[Any], count: int, rng: np.random.Generator) -> list[Any]:
-    return tokens if len(tokens) <= count else [tokens[k] for k in rng.permutation(len(tokens))[:count]]
+def _rows(entries: CaptionFile, store: RowReader) -> np.ndarray:
+    """Which of `entries` the rows of the store are (image); they come in the same order, some may be left out."""
+    rows, known = np.empty(len(store.ids), np.int64), enumerate(entries.image_ids)
+    for position, image_id in enumerate(store.ids):
+        row = next((row for row, other in known if other == image_id), None)
+        if row is None:
+            raise UserError(
+                f"{store.path} holds image {image_id}, {entries.path} does not, or elsewhere; run `dvc repro`"
+            )
+        rows[position] = row
+    return rows
 
 
-def pad(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+def pad(captions: Sequence[Sequence[Sequence[int] | np.ndarray]]) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs, targets and mask (image, caption, step) of each image's token sequences (start and end included)."""
     most = max(len(sequences) for sequences in captions)
     longest = max(len(tokens) for sequences in captions for tokens in sequences)
@@ -164,7 +191,8 @@ def training_batches(
 
     def epoch_batches(epoch: int) -> DataLoader:
         drawn, batches = dataset.drawn(captions, seed, epoch), shuffled(len(dataset), size, seed, epoch)
-        return load_batches(drawn, [sorted(batch, key=drawn.longest, reverse=True) for batch in batches])
+        longest = drawn.longest()
+        return load_batches(drawn, [sorted(batch, key=longest.__getitem__, reverse=True) for batch in batches])
 
     return epoch_batches
 

@@ -1,34 +1,152 @@
-"""data/captions/<split>.json: one image a line, so that a stage can go through all without holding them."""
+"""data/captions/<split>.json and .h5: what was said of each image of a split, for people and for programs.
+
+The JSON has the texts, one image a line. The HDF5 file beside it has the tokens, ids and names of files as arrays, and
+where each line of the JSON lies. Both are read where they are asked for, through the page cache of the system, so that
+no process holds the captions of a large dataset: arrays are mapped, a line is parsed when its image is looked at.
+"""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
+
+import h5py
+import numpy as np
 
 from showtell.core.errors import UserError
-from showtell.core.files import atomic
+from showtell.core.texts import Texts, ragged
 
-Entry = dict[str, Any]  # image_id, file, references, words, tokens: see `showtell.data.vocabulary.build_captions`
+Entry = dict[str, Any]  # image_id, file, references (every caption, raw) and words (every caption, uncut) of an image
 
-
-def write_captions(path: Path, entries: Iterable[Entry]) -> None:
-    """A JSON list with one entry on each line."""
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        separator = "[\n"
-        for entry in entries:
-            file.write(separator + json.dumps(entry, ensure_ascii=False))
-            separator = ",\n"
-        file.write("\n]\n")
+# The arrays of the HDF5 file. Ends count what came before them and the item itself: of captions in tokens, of images in
+# captions, of lines (without what separates them) and texts in bytes.
+ARRAYS = (
+    "tokens", "token_ends", "caption_ends", "line_ends", "image_id", "image_id_ends", "file", "file_ends"
+)  # fmt: skip
 
 
-def iter_captions(path: Path) -> Iterator[Entry]:
-    """The entries of a file that `write_captions` wrote, one by one."""
+class Block(NamedTuple):
+    """Neighbouring images: tokens (token), with start and end, of all their captions; tokens of each caption
+    (caption); captions of each image (image)."""
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    number: np.ndarray
+
+
+class CaptionFile(Sequence[Entry]):
+    """The images of a split as entries, each made when it is asked for, and their tokens as arrays.
+
+    `image_ids` (text) and `files` (image) need no line of the JSON, nor do the tokens.
+    """
+
+    def __init__(self, path: Path, rows: np.ndarray | None = None):
+        """Of data/captions/<split>.json; only the images numbered `rows` (image), rising, where it is given."""
+        self.path, self._rows = Path(path), rows
+        arrays = _mapped(self.path)
+        self._tokens, self._ends = arrays["tokens"], arrays["token_ends"]
+        self._line_ends = arrays["line_ends"]
+        number = np.diff(arrays["caption_ends"], prepend=0)
+        first = arrays["caption_ends"] - number
+        self.image_ids = Texts(arrays["image_id"], arrays["image_id_ends"])
+        self.files = Texts(arrays["file"], arrays["file_ends"])
+        if rows is not None:
+            number, first = number[rows], first[rows]
+            self.image_ids, self.files = self.image_ids.take(rows), self.files.take(rows)
+        self.number: np.ndarray = number  # (image) of captions with tokens
+        self.first: np.ndarray = first  # (image) place of its first caption in the file, which `lengths` understands
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @overload
+    def __getitem__(self, image: int) -> Entry: ...
+    @overload
+    def __getitem__(self, image: slice) -> list[Entry]: ...
+    def __getitem__(self, image: int | slice) -> Entry | list[Entry]:
+        if isinstance(image, slice):
+            return [self[number] for number in range(*image.indices(len(self)))]
+        place = range(len(self))[image]
+        row = place if self._rows is None else int(self._rows[place])
+        start = int(self._line_ends[row - 1]) if row else 0
+        with open(self.path, "rb") as file:
+            file.seek(start + 2)  # behind the bracket or the comma, and the end of their line
+            return self._parsed(file.read(int(self._line_ends[row]) - start - 2))
+
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries in order, read from one end to the other."""
+        wanted = iter(range(len(self)) if self._rows is None else self._rows)
+        following = next(wanted, None)
+        with open(self.path, "rb") as file:
+            next(file)  # the bracket
+            for row, line in enumerate(file):
+                if following is None:
+                    return
+                if row == following:
+                    yield self._parsed(line.rstrip(b"\n").removesuffix(b","))
+                    following = next(wanted, None)
+
+    def _parsed(self, line: bytes) -> Entry:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{self.path} is not a captions file: {error}; run `dvc repro -f vocab`") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CaptionFile, (self.path, self._rows)  # another process maps the files itself
+
+    def only(self, rows: np.ndarray) -> "CaptionFile":
+        """The images numbered `rows` (image), rising, of a file of which nothing was left out yet."""
+        return CaptionFile(self.path, rows)
+
+    def tokens(self, captions: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Tokens (token), with start and end, of the captions at these places of the file."""
+        return [self._tokens[self._ends[place - 1] if place else 0 : self._ends[place]] for place in captions]
+
+    def lengths(self, captions: np.ndarray) -> np.ndarray:
+        """Tokens, start and end counted, of the captions at these places of the file (caption)."""
+        return self._ends[captions] - np.where(captions > 0, self._ends[captions - 1], 0)
+
+    def flat(self, captions: np.ndarray, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens one after another (token) of the captions at these places, without the first `skip` of each, and how
+        many those of each are (caption)."""
+        lengths = self.lengths(captions) - skip
+        return self._tokens[ragged(self._ends[captions] - lengths, lengths)], lengths
+
+    def blocks(self, size: int = 4096) -> Iterator[Block]:
+        """All captions, `size` images at a time."""
+        for start in range(0, len(self), size):
+            number = self.number[start : start + size]
+            yield Block(*self.flat(ragged(self.first[start : start + size], number)), number)
+
+    def texts(self) -> Iterator[str]:
+        """Every reference, raw, in order."""
+        return (text for entry in self for text in entry["references"])
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    beside = path.with_suffix(".h5")
+    for file in (path, beside):
+        if not file.is_file():
+            raise UserError(f"{file} does not exist; run `dvc repro vocab`")
     try:
-        with open(path, encoding="utf-8", newline="\n") as file:
-            for line in file:
-                if line not in ("[\n", "]\n"):
-                    yield json.loads(line.rstrip("\n").removesuffix(","))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run `dvc repro vocab`") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not a captions file: {error}; run `dvc repro -f vocab`") from None
+        with h5py.File(beside, "r") as file:
+            arrays = {name: _map(beside, file[name]) for name in ARRAYS}
+            told = int(file.attrs["bytes"])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{beside} does not hold tokens: {reason}; run `dvc repro -f vocab`") from None
+    if path.stat().st_size != told:
+        raise UserError(f"{path} is not the file that {beside} was made for; run `dvc repro -f vocab`")
+    return arrays
+
+
+def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """The array where it lies in the file, not read before it is used."""
+    if dataset.size == 0:
+        return np.zeros(0, dataset.dtype)
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise ValueError(f"`{dataset.name}` is not laid out in the file")
+    # As a plain array: slices of a memmap take a microsecond each to be made.
+    return np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape))

@@ -5,6 +5,7 @@ line of facts for each picture, which a journal beside the store keeps. A run th
 picture that the journal and the store both know.
 """
 
+import array
 import hashlib
 import json
 import warnings
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
 from showtell.core.files import check_space, naming
 from showtell.core.progress import log, track
+from showtell.core.texts import Texts
 from showtell.data import audit
 from showtell.data.audit import Facts
 from showtell.data.datasets.archives import Address, read
@@ -41,18 +43,16 @@ INLINE = 64  # fewer pictures than this are done sooner than workers are started
 class Listed(NamedTuple):
     """A split as `resize` sees it: which images, in which order. `captions` names the list."""
 
-    ids: list[str]
-    files: list[str]
+    ids: Sequence[str]
+    files: Sequence[str]
     captions: str
 
 
-def listed(entries: Iterator[dict[str, Any]]) -> Listed:
-    """The ids and files of a split's entries (nothing else of them is held)."""
-    ids, files, name = [], [], hashlib.sha256()
-    for entry in entries:
-        ids.append(str(entry["image_id"]))
-        files.append(entry["file"])
-        name.update(json.dumps([ids[-1], files[-1]]).encode())
+def listed(ids: Sequence[str], files: Sequence[str]) -> Listed:
+    """Of the ids and the files of a split's images."""
+    name = hashlib.sha256()
+    for image_id, file in zip(ids, files, strict=True):
+        name.update(json.dumps([image_id, file]).encode())
     return Listed(ids, files, name.hexdigest())
 
 
@@ -204,7 +204,7 @@ def _place(pictures: Pictures, file: str) -> Address | str:
 def finish_split(split: str, path: Path, images: Listed, journal: Journal, transform: Transform, place: Path) -> None:
     """Close the gaps, name the rows, fingerprint them, and put the store in its place."""
     writer = _writer(split, len(images.ids), transform, place)
-    content, kept = hashlib.sha256(), []
+    content, kept = hashlib.sha256(), array.array("q")
     for number, facts in enumerate(journal):
         if not facts.problem:
             kept.append(number)
@@ -216,7 +216,7 @@ def finish_split(split: str, path: Path, images: Listed, journal: Journal, trans
         "content": content.hexdigest(),
         "captions": images.captions,
     }
-    writer.finish(path, [images.ids[number] for number in kept], attrs)
+    writer.finish(path, images.ids if len(kept) == len(images.ids) else Texts.of(images.ids[n] for n in kept), attrs)
 
 
 def refuse_broken(journals: dict[str, Journal], params: ResizeParams) -> None:

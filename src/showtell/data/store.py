@@ -19,7 +19,9 @@ import numpy as np
 
 from showtell.core.errors import UserError
 from showtell.core.files import flush, move, naming
+from showtell.core.texts import Texts
 
+BLOCK = 1 << 14  # names of images read or written at once
 FLUSH = 5.0  # seconds between flushes: a power cut loses so much work at most
 
 
@@ -102,7 +104,9 @@ class RowWriter:
         if self.done < self.capacity or self._is_named():
             self.keep(range(self.done))
         with naming(self.part), h5py.File(self.part, "r+") as file:
-            file.create_dataset("image_id", data=[str(i) for i in ids], dtype=h5py.string_dtype())
+            named = file.create_dataset("image_id", (len(ids),), h5py.string_dtype())
+            for start in range(0, len(ids), BLOCK):
+                named[start : start + BLOCK] = [str(i) for i in ids[start : start + BLOCK]]
             file.attrs.update(attrs)
         move(self.part, path)
         self._forget()
@@ -148,7 +152,7 @@ class RowReader:
                 self.shape: tuple[int, ...] = dataset.shape
                 self.dtype: np.dtype = dataset.dtype
                 self.attrs: dict[str, str] = _texts(file, ATTRS.get(name, ()))
-                self.ids: list[str] = _ids(file)
+                self.ids = _ids(file)
             if len(self.ids) != len(self):
                 raise ValueError(f"it names {len(self.ids)} images and holds {len(self)}")
             self._offset = _locate(self.path, name, self.shape, self.dtype)
@@ -275,8 +279,8 @@ def _texts(file: h5py.File, required: Sequence[str]) -> dict[str, str]:
     return attrs
 
 
-def _ids(file: h5py.File) -> list[str]:
+def _ids(file: h5py.File) -> Texts:
     ids = file.get("image_id")
     if not isinstance(ids, h5py.Dataset) or h5py.check_string_dtype(ids.dtype) is None or ids.ndim != 1:
         raise ValueError("it has no `image_id`, a list of text")
-    return [i.decode() for i in ids[()]]
+    return Texts.of(i.decode() for start in range(0, len(ids), BLOCK) for i in ids[start : start + BLOCK])

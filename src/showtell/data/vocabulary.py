@@ -1,18 +1,20 @@
 """Words and tokens: the vocabulary, and how captions become tokens."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.core.params import Section
 from showtell.core.terminal import one_line
-from showtell.data.captions import Entry
+from showtell.data.caption_writer import CaptionWriter
 from showtell.data.datasets.karpathy import Record
 from showtell.data.words import TOKENIZERS, TokenizerName, join
 
@@ -41,12 +43,11 @@ class Vocabulary:
             raise ValueError("a vocabulary needs distinct words and one count for each")
 
     @classmethod
-    def build(cls, captions: Iterable[Sequence[str]], min_count: int, max_size: int | None) -> "Vocabulary":
-        """From the words of training captions."""
-        counts = Counter(word for words in captions for word in words)
-        for special in SPECIALS:  # a caption that spells a special out means the word, not the sign
-            counts.pop(special, None)
-        kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+    def build(cls, counts: Mapping[str, int], min_count: int, max_size: int | None) -> "Vocabulary":
+        """From how often each word occurs in the training captions."""
+        # A caption that spells a special out means the word, not the sign.
+        kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIALS]
+        kept.sort(key=lambda word: (-counts[word], word))
         if max_size is not None:
             kept = kept[: max_size - len(SPECIALS)]
         return cls(kept, [counts[word] for word in kept])
@@ -116,32 +117,46 @@ def training_words(words: Sequence[list[str]], params: VocabParams) -> list[list
     return [w[: params.max_length] for w in kept]
 
 
-def build_captions(records: Sequence[Record], params: VocabParams) -> tuple[Vocabulary, dict[str, list[Entry]]]:
-    """The vocabulary of the train captions, and per split one entry for each image.
+def build_captions(records: Iterable[Record], params: VocabParams, folder: Path) -> tuple[Vocabulary, dict[str, str]]:
+    """Write `folder`/<split>.json and .h5 of every split, going through `records` once; the vocabulary of the train
+    captions, and how much there is of each split, for people.
 
-    An entry holds `image_id`, `file`, `references` (every caption, raw), `words` (every caption, uncut) and `tokens`
-    with `<start>` and `<end>`: in train the captions that are learnt, in val and test every caption, cut.
+    Tokens have `<start>` and `<end>`: in train they are of the captions that are learnt, in val and test of every
+    caption, cut. Nothing but the words and their counts is held: until those are known, tokens are numbers of words in
+    the order in which they were met.
     """
-    words = {id(record): words_of(record, params.tokenizer) for record in records}
-    learnt = {id(r): training_words(words[id(r)], params) for r in records if r.split == "train"}
-    vocabulary = Vocabulary.build(
-        (w for captions in learnt.values() for w in captions), params.min_count, params.max_size
-    )
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(CaptionWriter(folder / f"{split}.json")) for split in ("train", "val", "test")
+        }
+        vocabulary = _write(records, params, writers)
+    return vocabulary, {s: f"{w.images:,} images, {w.references:,} captions" for s, w in writers.items()}
+
+
+def _write(records: Iterable[Record], params: VocabParams, writers: Mapping[str, CaptionWriter]) -> Vocabulary:
+    numbers: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    for record in records:
+        words = words_of(record, params.tokenizer)
+        if record.split == "train":
+            sequences = training_words(words, params)
+            for sequence in sequences:
+                counts.update(sequence)
+        else:
+            sequences = [w[: params.max_length] for w in words]
+        drafts = [
+            [START, *(numbers.setdefault(word, len(numbers) + len(SPECIALS)) for word in sequence), END]
+            for sequence in sequences
+        ]
+        entry = {"image_id": record.image_id, "file": record.file, "references": record.captions, "words": words}
+        writers[record.split].add(entry, drafts)
+    for split, writer in writers.items():
+        if not writer.images:
+            raise UserError(f"the captions have no image in split {split!r}; the pipeline needs train, val and test")
+    vocabulary = Vocabulary.build(counts, params.min_count, params.max_size)
     if len(vocabulary) == len(SPECIALS):
         raise UserError(f"no word occurs {params.min_count} times in the training captions; lower vocab.min_count")
-    splits: dict[str, list[Entry]] = {"train": [], "val": [], "test": []}
-    for record in records:
-        sequences = learnt.get(id(record)) or [w[: params.max_length] for w in words[id(record)]]
-        splits[record.split].append(
-            {
-                "image_id": record.image_id,
-                "file": record.file,
-                "references": record.captions,
-                "words": words[id(record)],
-                "tokens": [[START, *vocabulary.encode(sequence), END] for sequence in sequences],
-            }
-        )
-    for split, entries in splits.items():
-        if not entries:
-            raise UserError(f"the captions have no image in split {split!r}; the pipeline needs train, val and test")
-    return vocabulary, splits
+    table = np.array([PAD, START, END, UNK, *vocabulary.encode(numbers)], np.uint32)
+    for writer in writers.values():
+        writer.finish(table)
+    return vocabulary

@@ -6,15 +6,17 @@ speak up for a word, the map learns where things are, which attention needs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
 from showtell.core.params import Section
+from showtell.data.captions import Block
 from showtell.data.vocabulary import UNK
 from showtell.encoders.network import Encoder
 
@@ -26,21 +28,32 @@ class DetectionParams(Section):
     max_share: float = Field(gt=0, le=1, description="and with at most this share of them")
 
 
-def words_to_detect(entries: Sequence[dict[str, Any]], params: DetectionParams) -> Tensor:
-    """Tokens of the words that are neither too rare nor in nearly every picture's captions: ints (word,)."""
-    images: dict[int, int] = {}
-    for entry in entries:
-        for token in {token for tokens in entry["tokens"] for token in tokens}:
-            images[token] = images.get(token, 0) + 1
-    most = params.max_share * len(entries)
-    words = sorted(t for t, n in images.items() if t > UNK and params.min_images <= n <= most)
+def words_to_detect(captions: Iterable[Block], params: DetectionParams) -> Tensor:
+    """Tokens of the words that are neither too rare nor in nearly every picture's `captions`: ints (word,)."""
+    images, seen = np.zeros(0, np.int64), 0  # (token): with how many images it occurs
+    for block in captions:
+        image = np.repeat(np.repeat(np.arange(len(block.number)), block.number), block.lengths)  # (token)
+        once = np.unique(image << 32 | block.tokens) & 0xFFFFFFFF
+        images = _sum(images, np.bincount(once))
+        seen += len(block.number)
+    most = params.max_share * seen
+    tokens = np.flatnonzero((images >= params.min_images) & (images <= most))
+    words = tokens[tokens > UNK].tolist()
     if not words:
         raise UserError(
-            f"no word occurs with {params.min_images} to {most:.0f} of {len(entries)} training images: lower "
+            f"no word occurs with {params.min_images} to {most:.0f} of {seen} training images: lower "
             "detection.min_images or raise detection.max_share (or detect none: pretrain.enabled false, "
             "finetune.word_loss 0)"
         )
     return torch.tensor(words)
+
+
+def _sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of counts, the shorter of which goes on with zeros."""
+    result = np.zeros(max(len(one), len(other)), np.int64)
+    result[: len(one)] += one
+    result[: len(other)] += other
+    return result
 
 
 class WordDetector(nn.Module):

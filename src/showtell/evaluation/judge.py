@@ -1,7 +1,7 @@
 """Judging captions: the field's metrics, what they say about things that are known, and how decoding changes both."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from showtell.core.params import Section
 from showtell.core.processes import all_gather
 from showtell.core.progress import track
 from showtell.data.batches import CaptionedImages, every_image
+from showtell.data.captions import CaptionFile, Entry
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.generation.captioner import Caption, Captioner, Encoded
 from showtell.generation.search_params import MOST, SweepParams
@@ -39,7 +40,7 @@ class EvaluateParams(Section):
 class Evaluation:
     """One set of captions of a split, judged. `captions[i]` are the beams of image i, best first."""
 
-    entries: list[dict[str, Any]]
+    entries: Sequence[Entry]
     captions: list[list[Caption]]
     scores: Scores
     measured: dict[str, Measured]
@@ -87,7 +88,7 @@ def evaluate(
 
 
 def judge(
-    entries: list[dict[str, Any]], captions: list[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
+    entries: Sequence[Entry], captions: list[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
 ) -> Evaluation:
     """Metrics of `captions` (fractions; CIDEr-D unscaled); those on things are None where none are known."""
     best = {entry["image_id"]: beams[0] for entry, beams in zip(entries, captions, strict=True)}
@@ -119,15 +120,14 @@ def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluatio
     return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], objects)
 
 
-def without_skipped(entries: Sequence[dict[str, Any]], skipped: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The entries whose pictures were used: nothing has learnt from a skipped one."""
+def without_skipped(captions: CaptionFile, skipped: Sequence[Mapping[str, Any]]) -> CaptionFile:
+    """The images whose pictures were used: nothing has learnt from a skipped one."""
     left_out = {image["image_id"] for image in skipped}  # ids are unique across splits, and text
-    return [entry for entry in entries if str(entry["image_id"]) not in left_out]
+    rows = [row for row, image_id in enumerate(captions.image_ids) if image_id not in left_out] if left_out else []
+    return captions.only(np.array(rows, np.int64)) if left_out else captions
 
 
-def describe(
-    evaluation: Evaluation, captioner: Captioner, train: Sequence[Mapping[str, Any]]
-) -> dict[str, float | None]:
+def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry]) -> dict[str, float | None]:
     """What the model does: variety, copying, length, endings, how different an image's captions are, and what it says
     and looks at that is (not) there."""
     habits: dict[str, float | None] = {}

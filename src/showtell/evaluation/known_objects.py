@@ -3,7 +3,7 @@
 Every measure is kept as sums over images (`Measured`), so that it has a score and a bootstrap interval alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from showtell.data.transform import Transform
@@ -95,15 +95,16 @@ def said_of(best: Captions, objects: Mapping[str, Any]) -> dict[Any, list[Statem
     }
 
 
-def held_out_metrics(
-    best: Captions, objects: Mapping[str, Any], train: Sequence[Mapping[str, Any]]
-) -> dict[str, float | None]:
+def held_out_metrics(best: Captions, objects: Mapping[str, Any], train: Iterable[str]) -> dict[str, float | None]:
     """What became of the things of test that are of a kind and colour, or in a setting, that no training image shows:
-    shares of captions that name them rightly, without their colour, wrongly, or not at all. None without objects."""
+    shares of captions that name them rightly, without their colour, wrongly, or not at all. None without objects.
+
+    `train`: ids of the training images.
+    """
     known = objects.get("images", {})
     if not known:
         return dict.fromkeys(OUTCOMES.values())
-    pairs = held_out(known, {str(entry["image_id"]) for entry in train})
+    pairs = held_out(known, set(train))
     outcomes = [
         held_out_outcome(said, known[str(image_id)], pairs) for image_id, said in said_of(best, objects).items()
     ]

@@ -94,7 +94,7 @@ def pretrain(
 ) -> list[dict[str, float]]:
     """Teach `encoder` the words of data["train"] in place, leave it frozen, and return a row for each epoch."""
     seed_weights(params.seed)
-    detector = WordDetector(encoder, words_to_detect(data["train"].entries, words), vocabulary)
+    detector = WordDetector(encoder, words_to_detect(data["train"].entries.blocks(), words), vocabulary)
     network = WordDetectionTask(encoder, detector, params).to(device())
     if params.trainable_from is not None:
         encoder.train_from(params.trainable_from)  # a block that it does not have is refused now, not epochs later

@@ -10,7 +10,7 @@ gradients, an image's samples side by side on its grid; the gradient then comes 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from showtell.core.errors import UserError
 from showtell.core.precision import autocast
 from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, pad
-from showtell.data.captions import Entry
+from showtell.data.captions import Block
 from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
 from showtell.decoders import Decoded, Decoder
 from showtell.learning.caption_task import CaptionTask, SelectingParams
@@ -223,12 +223,15 @@ def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor,
     return torch.from_numpy(order), inputs, targets, mask, weights.unsqueeze(2).expand(mask.shape)
 
 
-def concerns(kept: dict[str, float], entries: Sequence[Entry]) -> list[str]:
-    """What learning from rewards is known to do to captions, where the kept epoch's samples show it; for people."""
+def concerns(kept: dict[str, float], captions: Iterable[Block]) -> list[str]:
+    """What learning from rewards is known to do to captions, where the kept epoch's samples show it; for people.
+
+    `captions`: the training images' own.
+    """
     if "reward" not in kept:
         return ["no epoch was better than the model before: it is kept as it was"]
-    given = [len(tokens) - 2 for entry in entries for tokens in entry["tokens"]]  # without start and end
-    words, length = sum(given) / len(given), kept["mean_length"]
+    given = [block.lengths - 2 for block in captions]  # (caption) words, without start and end
+    words, length = sum(int(part.sum()) for part in given) / sum(map(len, given)), kept["mean_length"]
     found = []
     if kept["bad_endings"] > MOST_BAD:
         found.append(f"{kept['bad_endings']:.1%} of the captions drawn break off or end in a word such as 'a'")

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from showtell.core.errors import UserError
-from showtell.data.captions import Entry
+from showtell.core.texts import Index, ragged
+from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
 from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
@@ -35,23 +36,23 @@ class Rewards:
     """Rewards of captions of the training images. `objects`: `objects.json`, needed where CHAIR has a weight."""
 
     def __init__(
-        self, entries: Sequence[Entry], vocabulary: Vocabulary, weights: Weights,
+        self, captions: CaptionFile, vocabulary: Vocabulary, weights: Weights,
         objects: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """`entries` of data/captions/train.json; `UserError` for fewer than two, or where CHAIR knows no things."""
-        if len(entries) < 2:
-            raise UserError(f"rewards need two training images or more, here is {len(entries)}: CIDEr-D compares them")
-        self.weights, self._vocabulary = weights, vocabulary
-        self._row = {str(entry["image_id"]): row for row, entry in enumerate(entries)}
-        references = [tokens[1:] for entry in entries for tokens in entry["tokens"]]  # the start says nothing
-        self._tokens, self._lengths = flat(references)
-        self._begin = np.cumsum(self._lengths) - self._lengths  # (reference) its first token
-        self._number = np.array([len(entry["tokens"]) for entry in entries], np.int64)  # (image) of references
-        self._first = np.cumsum(self._number) - self._number  # (image) its first reference
-        self._ids = NgramIds(self._tokens, self._lengths)
-        self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(entries)), self._number))
+        """`captions` of the training images; `UserError` for fewer than two, or where CHAIR knows no things."""
+        if len(captions) < 2:
+            raise UserError(f"rewards need two training images or more, here is {len(captions)}: CIDEr-D compares them")
+        self.weights, self._vocabulary, self._captions = weights, vocabulary, captions
+        self._rows = Index(captions.image_ids)
+        self._ids = NgramIds(*self._references(ragged(captions.first, captions.number)))
+        self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(captions)), captions.number))
         del self._ids.counts  # of all training captions: what is needed of them is counted again
-        self._known = _Known(objects or {}, self._row) if weights.chair or weights.untrue else None
+        self._known = _Known(objects or {}, captions.image_ids) if weights.chair or weights.untrue else None
+
+    def _references(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens (token) and lengths (reference) of training captions; the start says nothing and is left out."""
+        tokens, lengths = self._captions.flat(places, skip=1)
+        return tokens.astype(np.int64), lengths
 
     def __call__(self, image_ids: Sequence[str], captions: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
         """Rewards (image, sample) of `captions` [image][sample], tokens without start, with the end where it was said.
@@ -69,10 +70,8 @@ class Rewards:
 
     def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """CIDEr-D and BLEU-4, weighted, of samples (sample) of the training images `rows`."""
-        number = self._number[rows]
-        reference = ragged(self._first[rows], number)
-        theirs = self._lengths[reference]
-        own = self._tokens[ragged(self._begin[reference], theirs)]
+        number = self._captions.number[rows]
+        own, theirs = self._references(ragged(self._captions.first[rows], number))
         # Counted in one call: an n-gram that no training caption has gets the same id wherever it occurs.
         counts = self._ids.count(np.concatenate([own, words]), np.concatenate([theirs, lengths]))
         parts = [of_order.split(len(theirs)) for of_order in counts]
@@ -87,9 +86,10 @@ class Rewards:
         return result
 
     def _row_of(self, image_id: str) -> int:
-        if image_id not in self._row:
-            raise UserError(f"image {image_id} is none of the training images, so its captions have no references")
-        return self._row[image_id]
+        for row in self._rows.find(image_id):
+            if self._captions.image_ids[row] == image_id:
+                return row
+        raise UserError(f"image {image_id} is none of the training images, so its captions have no references")
 
     def _false(self, image_id: str, words: Sequence[str]) -> float:
         """What is taken off for what a caption says that is not so."""
@@ -109,7 +109,7 @@ def _bleu4(targets: BleuTargets, said: Sequence[Counts], lengths: np.ndarray, im
 class _Known:
     """What is known of the training images."""
 
-    def __init__(self, objects: Mapping[str, Any], wanted: Mapping[str, int]) -> None:
+    def __init__(self, objects: Mapping[str, Any], wanted: Sequence[str]) -> None:
         images = objects.get("images") or {}
         missing = next((image_id for image_id in wanted if image_id not in images), None)
         if missing is not None:
@@ -140,9 +140,3 @@ def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Tokens one after another (token) and the lengths (caption), int64."""
     lengths = np.fromiter(map(len, captions), np.int64, len(captions))
     return np.fromiter(chain.from_iterable(captions), np.int64, int(lengths.sum())), lengths
-
-
-def ragged(first: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """first[0], first[0] + 1, ... (`number[0]` of them), then the same of the next."""
-    start = np.cumsum(number) - number
-    return np.arange(int(number.sum())) - np.repeat(start - first, number)

@@ -36,11 +36,11 @@ def validation(
             f"val has {len(dataset)} image(s): CIDEr-D, which is computed on val after every epoch, needs at least "
             "two; give val more images (scenes.val, custom.val, or the split in the captions file)"
         )
-    tokenisation = tokenisation_for(text for entry in dataset.entries for text in entry["references"])
+    tokenisation = tokenisation_for(dataset.entries.texts())
     if tokenisation is not PTB:
         log(f"val is scored on {tokenisation.text}")
     references = {entry["image_id"]: tokenisation.tokenize_all(entry["references"]) for entry in dataset.entries}
-    longest = max(len(tokens) for entry in dataset.entries for tokens in entry["tokens"])  # nothing longer is learnt
+    longest = int(dataset.longest().max())  # nothing longer is learnt
     search = PLAIN.override(beam=params.validation_beam, max_length=longest)
     cider, bleu = CiderD(references), Bleu(references)
 
@@ -63,7 +63,7 @@ def validation(
     def judged(parts: list[tuple[float, int, int, list[str]]]) -> dict[str, float]:
         loss, right, positions = (sum(column) for column in list(zip(*parts, strict=True))[:3])
         tokens = tokenisation.tokenize_all([caption for *_, captions in parts for caption in captions])
-        hypotheses = {entry["image_id"]: caption for entry, caption in zip(dataset.entries, tokens, strict=True)}
+        hypotheses = dict(zip(references, tokens, strict=True))
         return {
             "val_loss": loss / max(positions, 1),
             "val_top5": right / max(positions, 1),

@@ -4,18 +4,22 @@ Source: A. Karpathy, L. Fei-Fei, "Deep Visual-Semantic Alignments for Generating
 files published with it. COCO's file has `filepath` and `cocoid`, those of Flickr8k and Flickr30k have neither.
 """
 
+import array
+import json
 import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from showtell.core.errors import UserError
 from showtell.core.fields import Fields, is_id, shown
-from showtell.core.files import read_json, write_json
+from showtell.core.files import atomic, parse_json, read_json
 from showtell.data.words import unicode_words
 
 # `restval` are the pictures of COCO's val2014 that Karpathy's splits use neither for val nor for test: they train.
@@ -52,13 +56,45 @@ def read(path: Path) -> list[Record]:
 
 def parse(content: Any, where: str) -> list[Record]:
     """`read` for a JSON that is parsed already; `where` names it in errors."""
-    records = []
-    for entry in entries(content, where):
-        if entry.split is None:
-            raise entry.fields.refuse("split", f"one of {', '.join(SPLIT_OF)}")
-        records.append(Record(entry.image_id, entry.file, entry.split, entry.captions, entry.words))
+    records = [_record(entry) for entry in entries(content, where)]
     check(records, where)
     return records
+
+
+def _record(entry: "Entry") -> Record:
+    if entry.split is None:
+        raise entry.fields.refuse("split", f"one of {', '.join(SPLIT_OF)}")
+    return Record(entry.image_id, entry.file, entry.split, entry.captions, entry.words)
+
+
+def stream(path: Path) -> Iterator[Record]:
+    """The records of `read` one by one: of a file that `write` wrote none is held. Repeated ids and files are told
+    at the end."""
+    with _open(path) as file:
+        by_line = LINED.match(file.readline()) is not None
+        names = array.array("q"), array.array("q")
+        for position, line in enumerate(file if by_line else ()):
+            if line == b"]}\n":
+                break
+            content = parse_json(line.rstrip(b"\n").removesuffix(b","), f"{path}: images[{position}]")
+            record = _record(_entry(Fields(content, f"{path}: images[{position}]")))
+            check([record], str(path))
+            for seen, name in zip(names, (str(record.image_id), record.file), strict=True):
+                seen.append(hash(name))
+            yield record
+    if not by_line:
+        yield from read(path)
+    elif any(len(np.unique(np.array(seen, np.int64))) < len(seen) for seen in names):
+        read(path)  # says which occurs twice, unless two names only share their hash
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,21 +215,26 @@ def check_counts(records: Sequence[Record], expected: dict[str, int], where: str
         raise UserError(f"{where}: {'; '.join(wrong)}; the file is incomplete or of another split")
 
 
-def write(path: Path, dataset: str, records: Sequence[Record]) -> None:
-    """Write records as Karpathy's JSON; `read` gives the same records back."""
-    images, sentid = [], 0
-    for record in records:
-        sentences = []
-        for caption, words in zip(record.captions, record.words, strict=True):
-            sentences.append({"raw": caption, "tokens": words, "sentid": sentid})
-            sentid += 1
-        images.append(
-            {
+def write(path: Path, dataset: str, records: Iterable[Record]) -> None:
+    """Write records as Karpathy's JSON, one image a line; `read` and `stream` give the same records back."""
+    sentid = 0
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        separator = f'{{"dataset": {json.dumps(dataset)}, "images": [\n'
+        for record in records:
+            sentences = []
+            for caption, words in zip(record.captions, record.words, strict=True):
+                sentences.append({"raw": caption, "tokens": words, "sentid": sentid})
+                sentid += 1
+            image = {
                 "imgid": record.image_id,
                 "filename": record.file,
                 "split": record.split,
                 "sentences": sentences,
                 "sentids": [sentence["sentid"] for sentence in sentences],
             }
-        )
-    write_json(path, {"dataset": dataset, "images": images}, indent=None)
+            file.write(separator + json.dumps(image, ensure_ascii=False))
+            separator = ",\n"
+        file.write("\n]}\n")
+
+
+LINED = re.compile(rb'\{"dataset": ".*", "images": \[\n')  # the first line of what `write` writes

@@ -1,12 +1,13 @@
 """From what `evaluate` found to what the report shows."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from showtell.core.errors import UserError
 from showtell.data.batches import CaptionedImages
+from showtell.data.captions import Entry
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.content import ReportData, ReportImage
 from showtell.evaluation.report.nearest import TrainingCaptions
@@ -29,9 +30,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def report_images(
-    evaluation: Evaluation, train: Sequence[Mapping[str, Any]], known: Mapping[str, Any]
-) -> list[ReportImage]:
+def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping[str, Any]) -> list[ReportImage]:
     """Every image of `evaluation`; `known` is what objects.json says of images."""
     remembered = TrainingCaptions(words for entry in train for words in entry["words"])
     ciders = evaluation.scores.images["cider"].tolist()
@@ -49,7 +48,7 @@ def report_images(
 
 
 def report_data(
-    title: str, evaluation: Evaluation, data: CaptionedImages, train: Sequence[Mapping[str, Any]],
+    title: str, evaluation: Evaluation, data: CaptionedImages, train: Iterable[Entry],
     objects: Mapping[str, Any], captioner: Captioner, **tables: Any,
 ) -> ReportData:  # fmt: skip
     """The report of `evaluation` of the images of `data` by `captioner`; `tables`: more of `ReportData`."""

@@ -1,0 +1,107 @@
+"""Writes data/captions/<split>.json and .h5 (`captions.py` says what they are), image by image, and holds none."""
+
+import array
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import h5py
+import numpy as np
+
+from showtell.core.texts import encoded
+from showtell.data.captions import ARRAYS, CaptionFile, Entry
+
+BLOCK = 1 << 18  # numbers read at once
+
+
+class CaptionWriter:
+    """Of one split; a context, which closes its files. What is known before the vocabulary is goes to the JSON and to
+    files without names."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._open = ExitStack()
+        self._text = self._open.enter_context(path.open("wb"))
+        self._text.write(b"[")
+        self._numbers = {name: self._spool("q") for name in ARRAYS if name.endswith("_ends")}
+        self._numbers["tokens"] = self._spool("I")
+        self._bytes = {name: self._spool("B") for name in ("image_id", "file")}
+        self._captions = self.references = 0
+
+    def __enter__(self) -> "CaptionWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def _spool(self, code: str) -> "_Spool":
+        return _Spool(self._open.enter_context(tempfile.TemporaryFile(dir=self.path.parent)), code)
+
+    def add(self, entry: Entry, tokens: Sequence[Sequence[int]]) -> None:
+        """One image and the tokens of its captions, with start and end; `finish` may give them other numbers."""
+        if self._numbers["line_ends"].count:
+            self._text.write(b",")
+        self._text.write(b"\n" + json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        self._numbers["line_ends"].add([self._text.tell()])
+        for caption in tokens:
+            self._numbers["tokens"].add(caption)
+            self._numbers["token_ends"].add([self._numbers["tokens"].count])
+        self._captions += len(tokens)
+        self.references += len(entry["references"])
+        self._numbers["caption_ends"].add([self._captions])
+        for name, spool in self._bytes.items():
+            spool.add(encoded(str(entry[name])))
+            self._numbers[f"{name}_ends"].add([spool.count])
+
+    @property
+    def images(self) -> int:
+        return self._numbers["line_ends"].count
+
+    def finish(self, table: np.ndarray) -> None:
+        """Write what is left; token t becomes `table[t]`."""
+        self._text.write(b"\n]\n")
+        size = self._text.tell()
+        self._text.flush()
+        narrow = np.uint16 if table.max(initial=0) < 1 << 16 else np.uint32
+        with h5py.File(self.path.with_suffix(".h5"), "w") as file:
+            file.attrs["bytes"] = size
+            for name, spool in {**self._numbers, **self._bytes}.items():
+                kind = narrow if name == "tokens" else spool.dtype
+                dataset = file.create_dataset(name, (spool.count,), kind)
+                start = 0
+                for block in spool.blocks():
+                    dataset[start : start + len(block)] = table[block].astype(narrow) if name == "tokens" else block
+                    start += len(block)
+
+
+def write_captions(path: Path, entries: Iterable[Entry]) -> CaptionFile:
+    """The file of `entries` that have `tokens` as well, and no more than they have of the rest."""
+    most = 0
+    with CaptionWriter(path) as writer:
+        for entry in entries:
+            texts = {"file": "", "references": [], "words": [], **entry}
+            tokens = texts.pop("tokens")
+            writer.add(texts, tokens)
+            most = max([most, *(token for caption in tokens for token in caption)])
+        writer.finish(np.arange(most + 1))
+    return CaptionFile(path)
+
+
+class _Spool:
+    """Numbers of one kind (a code of the module `array`), on the disk until they are read again, from the first on."""
+
+    def __init__(self, file: IO[bytes], code: str):
+        self.code, self.dtype, self.count, self._file = code, np.dtype(code), 0, file
+
+    def add(self, values: Sequence[int] | bytes) -> None:
+        self._file.write(values if isinstance(values, bytes) else array.array(self.code, values).tobytes())
+        self.count += len(values)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        self._file.seek(0, os.SEEK_SET)
+        while block := self._file.read(BLOCK * self.dtype.itemsize):
+            yield np.frombuffer(block, self.dtype)
