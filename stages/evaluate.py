@@ -7,7 +7,6 @@ from showtell.core.files import read_json, write_json
 from showtell.core.params import load
 from showtell.core.processes import is_main, launch
 from showtell.data.batches import CaptionedImages
-from showtell.data.captions import CaptionFile
 from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
 from showtell.evaluation.attention_pictures import write_attention
@@ -26,7 +25,7 @@ def main() -> str | None:
     search, params = SearchParams.of(load(BeamWidth), load(SearchSection)), load(EvaluateParams)
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
-    train = without_skipped(CaptionFile(paths.split_json("train")), read_json(paths.SKIPPED))
+    train = without_skipped(paths.split_json("train"), paths.SKIPPED)
     others = [Path(folder) for folder in params.ensemble or []]
     captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, [load_model(folder) for folder in others])
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)

@@ -1,8 +1,10 @@
 """`showtell import`: look at your own pictures and captions, and set params.yaml to use them."""
 
 import argparse
+import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
@@ -17,17 +19,20 @@ from showtell.core.progress import log
 from showtell.core.yaml_files import read_sections
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
-from showtell.data.datasets.custom import CustomParams, assign_splits, in_folder
+from showtell.data.datasets.custom import CustomParams, assign_splits, crawled, in_folder
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures, check_pictures
+from showtell.data.datasets.shards import Crawl, shard_paths
 from showtell.data.formats import SUFFIXES
 
 BAR = 40  # characters of the longest bar of the histogram
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, help="folder or archive of pictures")
-    parser.add_argument("captions", type=Path, help="Karpathy JSON, COCO captions JSON, CSV/TSV or Flickr token file")
+    parser.add_argument("images", type=Path, help="folder or archive of pictures; or, alone, shards: a folder of "
+                        "WebDataset tars or a pattern of them in quotation marks")  # fmt: skip
+    parser.add_argument("captions", type=Path, nargs="?",
+                        help="Karpathy JSON, COCO captions JSON, CSV/TSV or Flickr token file")  # fmt: skip
     parser.add_argument("--format", choices=get_args(CaptionsFormat), default="auto", help="of the captions file")
     parser.add_argument("--val", type=float, default=0.1, help="fraction for val where the file names none (0.1)")
     parser.add_argument("--test", type=float, default=0.1, help="fraction for test where the file names none (0.1)")
@@ -42,18 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what the pictures and captions are, then set params.yaml to them and to a recipe for so many."""
     params = _params(args)
-    images = read_captions(args.captions, args.format)
-    check_pictures(args.images)
-    pictures = Pictures.of([args.images])
-    try:
-        usable = _look(args, params, images, pictures)
-    finally:
-        pictures.discard_scratch()
+    splits = _look_at_shards(args, params) if args.captions is None else _look_at_files(args, params)
     if args.dry_run:
         return 0
     own: recipe.Params = {"dataset": "custom", "custom": params.model_dump()}
     own["reinforce"] = {"chair": 0.0, "untrue": 0.0}  # rewards for what is in a picture, which nobody knows of these
-    settings = None if args.keep else settings_for(sum(record.split == "train" for record in usable), args.recipe)
+    settings = None if args.keep else settings_for(splits["train"], args.recipe)
     overlay = recipe.laid_over(settings.overlay if settings else {}, own)
     recipe.check(recipe.overlaid(read_sections(PARAMS), overlay), str(PARAMS))
     write_text(PARAMS, recipe.written(PARAMS.read_text(encoding="utf-8"), overlay))
@@ -74,6 +73,40 @@ def _plan() -> None:
         plan.run(argparse.Namespace())
     except UserError as error:
         log(f"what that costs cannot be told: {error}")
+
+
+def _look_at_shards(args: argparse.Namespace, params: CustomParams) -> Counter[str]:
+    """Print what shards hold and return the number of images of each split; `UserError` for none."""
+    with closing(Crawl(shard_paths(args.images))) as crawl:
+        summary = Summary(crawled(crawl, params))
+        left_out = [f"samples           {crawl.told()}"] if crawl.told() else []
+        for line in summary.lines(f"shards ({len(crawl.shards.paths)} tars)", left_out):
+            print(line)
+    _check_sizes(args, summary.splits, str(args.images), "add shards, or raise --val and --test")
+    return summary.splits
+
+
+def _look_at_files(args: argparse.Namespace, params: CustomParams) -> Counter[str]:
+    """Print what there is and return the number of usable images of each split; `UserError` for none."""
+    if args.captions.suffix == ".tar":
+        raise UserError(f"{args.captions} is a shard: put the pattern of several in quotation marks, such as '*.tar'")
+    images = read_captions(args.captions, args.format)
+    check_pictures(args.images)
+    pictures = Pictures.of([args.images])
+    try:
+        usable = _look(args, params, images, pictures)
+    finally:
+        pictures.discard_scratch()
+    return Counter(record.split for record in usable)
+
+
+def _check_sizes(args: argparse.Namespace, splits: Counter[str], where: str, remedy: str) -> None:
+    try:
+        karpathy.check_sizes(splits, where, remedy)
+    except UserError as error:
+        if not args.dry_run:
+            raise
+        log(f"would be refused: {error}")
 
 
 def _look(
@@ -99,12 +132,8 @@ def _look(
             f"{len(missing)} captioned images have no picture{_some(missing)}{pictures.example()}; add them or take "
             "their captions out first"
         )
-    try:
-        karpathy.check_sizes(usable, str(args.captions), "add images, raise --val and --test, or name splits in it")
-    except UserError as error:
-        if not args.dry_run:
-            raise
-        log(f"would be refused: {error}")
+    splits = Counter(record.split for record in usable)
+    _check_sizes(args, splits, str(args.captions), "add images, raise --val and --test, or name splits in it")
     return usable
 
 
@@ -116,7 +145,7 @@ def _params(args: argparse.Namespace) -> CustomParams:
         raise UserError(f"--split-seed {args.split_seed}: must be 0 or more")
     return CustomParams(
         images=str(args.images.resolve()),
-        captions=str(args.captions.resolve()),
+        captions=None if args.captions is None else str(args.captions.resolve()),
         format=args.format,
         val=args.val,
         test=args.test,
@@ -128,24 +157,41 @@ def describe(
     kind: str, images: Sequence[Captioned], missing: Sequence[str], usable: Sequence[Record], pictures: Pictures
 ) -> Iterator[str]:
     """What was found, line by line."""
-    captions = [words for record in usable for words in record.words]
-    words = Counter(word for caption in captions for word in caption)
-    splits = Counter(record.split for record in usable)
     uncaptioned = [image.file for image in images if not image.captions]
     unnamed = _unnamed(images, pictures)
-    yield f"format            {kind}"
-    yield f"images            {len(usable)}"
-    yield f"captions          {len(captions)}"
     blank = [image.file for image in images if image.blank]
-    if blank:
-        yield f"captions without text    {sum(image.blank for image in images)}{_some(blank)}"
-    yield "splits            " + ", ".join(f"{split} {splits[split]}" for split in ("train", "val", "test"))
-    frequent = sum(count >= 5 for count in words.values())
-    yield f"words             {sum(words.values())}, {len(words)} distinct, {frequent} five times or more"
-    yield f"images without captions  {len(uncaptioned) + len(unnamed)}{_some([*uncaptioned, *unnamed])}"
-    yield f"captions without images  {len(missing)}{_some(missing)}"
-    yield "caption lengths, in words"
-    yield from histogram([len(caption) for caption in captions])
+    said = [f"captions without text    {sum(image.blank for image in images)}{_some(blank)}"] if blank else []
+    gone = [
+        f"images without captions  {len(uncaptioned) + len(unnamed)}{_some([*uncaptioned, *unnamed])}",
+        f"captions without images  {len(missing)}{_some(missing)}",
+    ]
+    yield from Summary(usable).lines(kind, said, gone)
+
+
+class Summary:
+    """What there is of images and captions, counted one by one."""
+
+    def __init__(self, records: Iterable[Record]):
+        self.splits: Counter[str] = Counter()
+        self.words: Counter[str] = Counter()
+        self.lengths = array.array("i")  # of captions, in words
+        for record in records:
+            self.splits[record.split] += 1
+            for words in record.words:
+                self.words.update(words)
+                self.lengths.append(len(words))
+
+    def lines(self, kind: str, said: Sequence[str] = (), gone: Sequence[str] = ()) -> Iterator[str]:
+        yield f"format            {kind}"
+        yield f"images            {self.splits.total()}"
+        yield f"captions          {len(self.lengths)}"
+        yield from said
+        yield "splits            " + ", ".join(f"{split} {self.splits[split]}" for split in ("train", "val", "test"))
+        frequent = sum(count >= 5 for count in self.words.values())
+        yield f"words             {self.words.total()}, {len(self.words)} distinct, {frequent} five times or more"
+        yield from gone
+        yield "caption lengths, in words"
+        yield from histogram(self.lengths)
 
 
 def _unnamed(images: Sequence[Captioned], pictures: Pictures) -> list[str]:

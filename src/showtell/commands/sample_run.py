@@ -48,7 +48,7 @@ class Whole:
     counts: Counts
     words: int  # of the vocabulary
     records: list[Record] | None = None  # of one's own pictures
-    source: Path | None = None
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def look(params: Mapping[str, Any]) -> Whole:
         return Whole({split: getattr(scenes, split) for split in paths.SPLITS}, WORDS[name])
     if name in PUBLISHED:
         return Whole(dict(PUBLISHED[name].counts), min(WORDS[name], params["vocab"].max_size or WORDS[name]))
-    records = custom.records(params["custom"])
+    records, pictures = custom.source_of(params["custom"])
     counts = Counter(record.split for record in records)
     occurring = Counter(word for r in records if r.split == "train" for words in r.words for word in words)
     words = sum(count >= params["vocab"].min_count for count in occurring.values())
     words = min(words, params["vocab"].max_size or words)
-    return Whole(dict(counts), words, records, paths.given(params["custom"].images))
+    return Whole(dict(counts), words, records, pictures)
 
 
 def sizes(whole: Whole, params: Mapping[str, Any], share: float = 1.0) -> Counts:
@@ -102,7 +102,7 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
         changes |= {f"scenes.{split}": count for split, count in counts.items()}
     else:
         records = _some(whole.records, counts) if whole.records else _made_up(counts)
-        source = Pictures.of([whole.source]) if whole.source else None
+        source = whole.pictures
         for number, record in enumerate(records):
             write_bytes(folder / "pictures" / record.file, source.read(record.file) if source else _noise(number))
         karpathy.write(folder / "sample.json", "custom", records)

@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from showtell.core.files import read_json
 from showtell.core.params import Section
 from showtell.core.processes import all_gather
 from showtell.core.progress import track
@@ -120,9 +122,10 @@ def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluatio
     return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], objects)
 
 
-def without_skipped(captions: CaptionFile, skipped: Sequence[Mapping[str, Any]]) -> CaptionFile:
-    """The images whose pictures were used: nothing has learnt from a skipped one."""
-    left_out = {image["image_id"] for image in skipped}  # ids are unique across splits, and text
+def without_skipped(path: Path, skipped: Path) -> CaptionFile:
+    """The images of a captions file whose pictures were used: nothing has learnt from a skipped one."""
+    captions = CaptionFile(path)
+    left_out = {image["image_id"] for image in read_json(skipped)}  # ids are unique across splits, and text
     rows = [row for row, image_id in enumerate(captions.image_ids) if image_id not in left_out] if left_out else []
     return captions.only(np.array(rows, np.int64)) if left_out else captions
 

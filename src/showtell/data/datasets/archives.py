@@ -1,5 +1,6 @@
 """Zip and tar archives read in place, by offset, and distrusted: a hostile entry is refused by its name."""
 
+import array
 import bz2
 import gzip
 import hashlib
@@ -12,7 +13,8 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
 
@@ -22,6 +24,7 @@ from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.files import atomic, fingerprint
 from showtell.core.progress import log
+from showtell.core.texts import Texts
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
@@ -52,20 +55,23 @@ class Archive:
     def __init__(self, path: Path, source: Path, addresses: Iterable[Address]):
         """`source` is the archive as people know it: `path` may be the expanded copy of a compressed one."""
         self.path, self.source = path, source
-        self.names: list[str] = []
-        numbers: list[tuple[int, ...]] = []
-        for address in addresses:
-            self.names.append(address.name)
-            numbers.append(address[2:])
+        numbers = array.array("q")
+
+        def named() -> Iterator[str]:
+            for address in addresses:
+                numbers.extend(address[2:])
+                yield address.name
+
+        self.names = Texts.of(named())
         # An array, not a tuple for each: 123,000 of those would weigh more than all else that `resize` holds.
-        self._numbers = np.array(numbers, np.int64).reshape(-1, 5)
+        self._numbers = np.frombuffer(numbers, np.int64).reshape(-1, 5) if numbers else np.zeros((0, 5), np.int64)
 
     def address(self, position: int) -> Address:
         return Address(str(self.path), self.names[position], *map(int, self._numbers[position]))
 
     def stamp(self) -> str:
         """Changes when the content does."""
-        names = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
+        names = hashlib.sha256(b"\0".join(name.encode("utf-8", "surrogateescape") for name in self.names))
         return fingerprint(names.hexdigest(), hashlib.sha256(self._numbers.data).hexdigest())
 
     def read(self, name: str) -> bytes:
@@ -75,11 +81,25 @@ class Archive:
 def open_archive(path: Path, scratch: Path) -> Archive:
     """Index of the archive at `path`; `UserError` when it is broken or an entry is hostile."""
     path = Path(path)
-    try:
+    with _told(path):
         if path.name.lower().endswith(".zip"):
             return Archive(path, path, _zip_addresses(path))
         plain = _plain(path, scratch)
         return Archive(plain, path, _tar_addresses(plain, path))
+
+
+def tar_members(path: Path) -> Iterator[Address]:
+    """The files of a plain tar, one by one; `UserError` when it is broken or an entry is hostile."""
+    with _told(path):
+        for address in _tar_addresses(path, path):
+            yield address._replace(path=str(path))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What is wrong with an archive, on one line."""
+    try:
+        yield
     except HEADER_ERRORS as error:
         raise UserError(f"{path} is not a whole archive: {_plainly(error)}") from None
     except OSError as error:
@@ -194,7 +214,19 @@ def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
             if member.offset_data + member.size > total:
                 _refuse(source, name, "the archive is cut short")
             yield Address("", name, TAR, member.offset_data, member.size, member.size)
+        _check_end(archive)
     _tell_passed_over(source, others)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse a tar whose reader stopped elsewhere than at the block of zeros that ends one: it says nothing of that."""
+    assert archive.fileobj is not None  # it was opened from a path
+    archive.fileobj.seek(archive.offset)
+    block = archive.fileobj.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it is cut short")
+    if any(block):
+        raise tarfile.ReadError("a header in it is damaged")
 
 
 def read(address: Address) -> bytes:

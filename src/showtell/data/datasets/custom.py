@@ -1,11 +1,15 @@
 """Your own pictures and captions: a folder (or archive) of images and one file of captions."""
 
+import array
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from showtell.core.errors import UserError
@@ -17,13 +21,18 @@ from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, read_captions
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures, check_pictures, link_pictures
+from showtell.data.datasets.shards import INDEX_SUFFIX, Crawl, shard_paths
+from showtell.data.words import unicode_words
 
 REMEDY = "add images, raise the fractions val and test, or name the splits in the captions file"
 
 
 class CustomParams(Section):
-    images: str | None = Field(description="folder or archive of pictures; null unless dataset is custom")
-    captions: str | None = Field(description="file of captions; null unless dataset is custom")
+    images: str | None = Field(
+        description="folder or archive of pictures, or shards: a folder or pattern of WebDataset tars; null unless "
+        "dataset is custom"
+    )
+    captions: str | None = Field(description="file of captions; null where shards hold them, or dataset is another")
     format: CaptionsFormat = Field(description="of the captions file; auto: told from its content")
     val: float = Field(gt=0, lt=0.5, description="fraction of the images for val, where the file names none")
     test: float = Field(gt=0, lt=0.5, description="fraction of the images for test, where the file names none")
@@ -38,18 +47,26 @@ def assign_splits(images: Sequence[Captioned], params: CustomParams) -> list[Rec
     """
     named = {image.split for image in images} - {None}
     free = [image for image in images if image.split in (None, "train")]
-    ranked = sorted(free, key=lambda image: _rank(params.split_seed, image.image_id))
-    drawn: dict[int, str] = {}
-    for split, fraction in (("test", params.test), ("val", params.val)):
-        if split not in named:
-            count = min(max(1, round(fraction * len(images))), len(ranked))
-            drawn.update({id(image): split for image in ranked[:count]})
-            ranked = ranked[count:]
+    splits = _drawn((image.image_id for image in free), len(images), params, named)
+    drawn = {id(image): split for image, split in zip(free, splits, strict=True)}
     return [Record(i.image_id, i.file, drawn.get(id(i)) or i.split or "train", i.captions, i.words) for i in images]
 
 
-def _rank(seed: int, image_id: Any) -> str:
-    return hashlib.sha256(f"{seed}:{image_id}".encode()).hexdigest()
+def _drawn(ids: Iterable[Any], images: int, params: CustomParams, named: Collection[str | None] = ()) -> Iterator[str]:
+    """The split of each of `ids`; val and test, where they are not `named`, get their fractions of `images`."""
+    ranks = np.array(array.array("Q", (_rank(params.split_seed, image_id) for image_id in ids)), np.uint64)
+    ranked = np.argsort(ranks, kind="stable")
+    splits = np.zeros(len(ranks), np.uint8)
+    for number, (split, fraction) in enumerate((("test", params.test), ("val", params.val)), start=1):
+        if split not in named:
+            count = min(max(1, round(fraction * images)), len(ranked))
+            splits[ranked[:count]] = number
+            ranked = ranked[count:]
+    return (("train", "test", "val")[number] for number in splits.tolist())
+
+
+def _rank(seed: int, image_id: Any) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{image_id}".encode()).digest()[:8], "big")
 
 
 def in_folder(images: Sequence[Captioned], source: Path, where: str) -> list[Captioned]:
@@ -67,6 +84,22 @@ def in_folder(images: Sequence[Captioned], source: Path, where: str) -> list[Cap
     return inside
 
 
+def crawled(crawl: Crawl, params: CustomParams) -> Iterator[Record]:
+    """The records of a crawl, one by one; how many of each split there are is for the caller to check."""
+    splits = _drawn((sample.image_id for sample in crawl), len(crawl), params)
+    for sample, split in zip(crawl, splits, strict=True):
+        yield Record(sample.image_id, sample.name, split, [sample.caption], [unicode_words(sample.caption)])
+
+
+def source_of(params: CustomParams) -> tuple[list[Record], Pictures]:
+    """Every record, and where its picture is."""
+    if params.captions is None and params.images is not None:
+        with closing(Crawl(shard_paths(params.images))) as crawl:
+            return list(crawled(crawl, params)), Pictures({params.images: crawl.shards})
+    found = records(params)
+    return found, Pictures.of([given(str(params.images))])
+
+
 def records(params: CustomParams) -> list[Record]:
     """The records of `params`' captions file, images without captions left out."""
     if params.captions is None or params.images is None:
@@ -79,12 +112,16 @@ def records(params: CustomParams) -> list[Record]:
         log(f"{params.captions}: {len(every) - len(images)} images without captions are left out")
     found = assign_splits(in_folder(images, given(params.images), params.captions), params)
     karpathy.check(found, params.captions)
-    karpathy.check_sizes(found, params.captions, REMEDY)
+    karpathy.check_sizes(Counter(record.split for record in found), params.captions, REMEDY)
     return found
 
 
 def prepare(folder: Path, params: CustomParams) -> None:
-    """Fill `folder` with captions.json, an empty objects.json and images/ (a link file)."""
+    """Fill `folder` with captions.json, an empty objects.json and images/ (a link file, or an index of shards)."""
+    write_json(folder / "objects.json", {})
+    if params.captions is None and params.images is not None:
+        _prepare_shards(folder, params, params.images)
+        return
     found = records(params)
     assert params.images is not None and params.captions is not None  # else there are no records
     source = given(params.images)
@@ -98,4 +135,12 @@ def prepare(folder: Path, params: CustomParams) -> None:
         )
     link_pictures(source, folder / "images")
     karpathy.write(folder / "captions.json", "custom", found)
-    write_json(folder / "objects.json", {})
+
+
+def _prepare_shards(folder: Path, params: CustomParams, images: str) -> None:
+    with closing(Crawl(shard_paths(images))) as crawl:
+        if crawl.told():
+            log(f"{images}: {crawl.told()}")
+        karpathy.check_sizes(Counter(_drawn((s.image_id for s in crawl), len(crawl), params)), images, REMEDY)
+        crawl.shards.write(folder / "images" / f"crawl{INDEX_SUFFIX}")
+        karpathy.write(folder / "captions.json", "custom", crawled(crawl, params))

@@ -10,7 +10,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -191,9 +191,9 @@ def check_inside(file: str, where: str) -> None:
 LEAST = {"train": 1, "val": 2, "test": 2}
 
 
-def check_sizes(records: Sequence[Record], where: str, remedy: str) -> None:
-    """Refuse splits that nothing can be learnt from or judged by; `remedy` says what to do."""
-    found = Counter(record.split for record in records)
+def check_sizes(found: Mapping[str, int], where: str, remedy: str) -> None:
+    """Refuse splits of so many images that nothing can be learnt from or judged by; `remedy` says what to do."""
+    found = Counter(found)
     small = [split for split, least in LEAST.items() if found[split] < least]
     if small:
         sizes = ", ".join(f"{split} {found[split]}" for split in LEAST)

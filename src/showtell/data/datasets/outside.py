@@ -5,7 +5,9 @@ for values and not for files. The stage `source` therefore runs every time and w
 depends on that.
 """
 
+import glob
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -53,6 +55,17 @@ def state_of(path: Path) -> str:
     return fingerprint(stamp_of(path.stat()))
 
 
+def matches(pattern: Path) -> list[Path]:
+    """The regular files that a pattern such as `crawl/*.tar` or `crawl/{00000..00099}.tar` matches, by name."""
+    text = str(pattern)
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", text)
+    if span is None:
+        return sorted(Path(name) for name in glob.glob(text, recursive=True) if os.path.isfile(name))
+    first, last = span[1], span[2]
+    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+    return [path for number in numbers for path in matches(Path(text.replace(span[0], number, 1)))]
+
+
 def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
     """The state of each path, by the key of params.yaml that names it; keys that are null have none.
 
@@ -66,8 +79,11 @@ def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
         if name is None:
             continue
         path = given(name)
+        several = [] if path.exists() else matches(path)
         if path.exists():
             found[key] = f"{path} {state_of(path)}"
+        elif several:
+            found[key] = f"{path} {fingerprint([(str(one), state_of(one)) for one in several])}"
         elif str(known.get(key, "")).startswith(f"{path} "):
             log(f"{key} = {name!r} is not on this machine now; taken as unchanged")
             found[key] = known[key]

@@ -1,7 +1,8 @@
 """Bytes of pictures by name, from archives and linked folders as they lie on the disk: nothing is ever unpacked.
 
-`data/raw/images` may hold zip and tar archives, loose pictures, and link files. A link file is a small JSON that names
-a folder or an archive elsewhere on this machine, so that nobody stores COCO twice.
+`data/raw/images` may hold zip and tar archives, loose pictures, link files and indexes of shards. A link file is a
+small JSON that names a folder or an archive elsewhere on this machine, so that nobody stores COCO twice; an index says
+where each picture lies in the tars of a crawl (`shards.py`).
 """
 
 import unicodedata
@@ -9,11 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+import numpy as np
+
 from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.files import fingerprint, read_json, write_json
+from showtell.core.texts import Index, Texts
 from showtell.data.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
 from showtell.data.datasets.outside import regular_files, state_of
+from showtell.data.datasets.shards import INDEX_SUFFIX, Shards
 
 LINK_SUFFIX = ".link.json"
 SCRATCH = Path("work")
@@ -22,7 +27,8 @@ SCRATCH = Path("work")
 class Container(Protocol):
     """An archive or a folder."""
 
-    names: list[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def address(self, position: int) -> Address: ...
 
@@ -34,7 +40,7 @@ class Folder:
 
     def __init__(self, root: Path):
         self.root = root
-        self.names = [name for name, _ in regular_files(root)]
+        self.names: Sequence[str] = Texts.of(name for name, _ in regular_files(root))
 
     def address(self, position: int) -> Address:
         return Address(str(self.root / self.names[position]), self.names[position])
@@ -48,21 +54,9 @@ class Pictures:
 
     def __init__(self, containers: dict[str, Container]):
         self.containers = containers
-        self._by_name: dict[str, int | list[int]] = {}  # position(s) of the pictures with that last part of a path
-        self._starts: list[int] = []  # of each container's first picture
-        position = 0
-        for container in containers.values():
-            self._starts.append(position)
-            for name in container.names:
-                self._add(_last(name), position)
-                position += 1
-
-    def _add(self, name: str, position: int) -> None:
-        known = self._by_name.setdefault(name, position)
-        if isinstance(known, list):
-            known.append(position)
-        elif known != position:
-            self._by_name[name] = [known, position]
+        counts = [len(container.names) for container in containers.values()]
+        self._starts = [sum(counts[:number]) for number in range(len(counts))]  # of each container's first picture
+        self._by_name = Index(_last(name) for container in containers.values() for name in container.names)
 
     @classmethod
     def open(cls, path: Path, scratch: Path = SCRATCH) -> "Pictures":
@@ -80,8 +74,10 @@ class Pictures:
         for child in sorted(path.iterdir()):
             if child.is_file() and child.name.lower().endswith((*ARCHIVES, LINK_SUFFIX)):
                 containers[child.name] = _open_file(child, scratch)
+            elif child.name.endswith(INDEX_SUFFIX):
+                containers[child.name] = Shards.open(child)
         loose = Folder(path)
-        loose.names = [name for name in loose.names if name not in containers]
+        loose.names = Texts.of(name for name in loose.names if name not in containers)
         return cls({**containers, "": loose})
 
     @classmethod
@@ -92,8 +88,8 @@ class Pictures:
     def find(self, file: str) -> int | None:
         """Number of `file`: the exact path, else the one whose path ends so, else the one with that last part."""
         file = str(PurePosixPath(file))
-        known = self._by_name.get(_last(file), [])
-        candidates = known if isinstance(known, list) else [known]
+        last = _last(file)
+        candidates = [place for place in self._by_name.find(last) if _last(self._name(place)) == last]
         for alike in (str, _composed):  # two files may differ in nothing but their Unicode form
             exact = [position for position in candidates if alike(self._name(position)) == alike(file)]
             if exact:
@@ -129,14 +125,16 @@ class Pictures:
         Then one copy could train and the other test. `where` names the file that spells them.
         """
         absent: list[str] = []
-        spelt: dict[int, str] = {}
-        for file in files:
+        spelt = np.full(sum(len(container.names) for container in self.containers.values()), -1)  # (picture): by whom
+        for number, file in enumerate(files):
             found = self.find(file)
             if found is None:
                 absent.append(file)
-            elif spelt.setdefault(found, file) != file:
+            elif spelt[found] < 0:
+                spelt[found] = number
+            elif files[spelt[found]] != file:
                 raise UserError(
-                    f"{where}: {shown(spelt[found])} and {shown(file)} are the same picture, "
+                    f"{where}: {shown(files[spelt[found]])} and {shown(file)} are the same picture, "
                     f"{shown(self._describe(found))}; spell it in one way"
                 )
         return absent

@@ -1,6 +1,7 @@
 """The field's own datasets: archives of pictures, and Karpathy's JSON with captions and splits."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,5 +173,5 @@ def check_complete(dataset: Published, records: list[Record], pictures: Pictures
     kept = [record for record in records if record.file not in gone]
     if not kept:
         raise UserError(f"none of the {len(records)} pictures of {dataset.name} is there. {dataset.help}")
-    karpathy.check_sizes(kept, dataset.name, "add the pictures that are missing")
+    karpathy.check_sizes(Counter(record.split for record in kept), dataset.name, "add the pictures that are missing")
     return kept

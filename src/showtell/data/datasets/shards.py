@@ -1,0 +1,197 @@
+"""Crawls in shards, as img2dataset stores them: WebDataset tars of pictures and their captions, read in place.
+
+A sample is the neighbouring files of one name up to its first dot: `000000123.jpg`, `000000123.txt` (the caption) and
+`000000123.json` (facts, of which `caption` counts where there is no text). Its id is the shard's name and its own, so
+that ids are unique over shards: `00000/000000123` of `00000.tar`.
+"""
+
+import array
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import h5py
+import numpy as np
+
+from showtell.core.errors import UserError
+from showtell.core.fields import shown
+from showtell.core.files import atomic, fingerprint, parse_json
+from showtell.core.paths import given
+from showtell.core.progress import track
+from showtell.core.texts import Texts
+from showtell.data.datasets.archives import TAR, Address, tar_members
+from showtell.data.datasets.karpathy import clean
+from showtell.data.datasets.outside import matches, state_of
+from showtell.data.formats import SUFFIXES
+
+INDEX_SUFFIX = ".shards.h5"
+MAX_TEXT_BYTES = 1 << 20  # of a sample's caption or facts; no caption is near it
+
+
+def shard_paths(images: str | Path) -> list[Path]:
+    """The tars of a folder, or those that a pattern such as `crawl/*.tar` matches; `UserError` when there are none."""
+    path = given(images)
+    if path.is_dir():
+        found = sorted(path.glob("*.tar"))
+    elif path.is_file():
+        found = [path] if path.suffix.lower() == ".tar" else []
+    else:
+        found = [match for match in matches(path) if match.suffix.lower() == ".tar"]
+    if not found:
+        raise UserError(
+            f"custom.images = {str(images)!r} holds no tars (shards such as 00000.tar); for other pictures name a "
+            "captions file"
+        )
+    return found
+
+
+class Sample(NamedTuple):
+    """A usable one."""
+
+    name: str  # of its picture: shard/file
+    caption: str
+
+    @property
+    def image_id(self) -> str:
+        return _key(self.name)
+
+
+class Shards:
+    """The pictures of shards that have a caption, by name, as `Pictures` asks for them."""
+
+    def __init__(self, paths: Sequence[str], names: Texts, places: np.ndarray):
+        """`places`: shard, offset and size in bytes of each picture, int64 (picture, 3)."""
+        self.paths, self.names, self._places = paths, names, places
+
+    def address(self, position: int) -> Address:
+        shard, offset, size = map(int, self._places[position])
+        return Address(self.paths[shard], self.names[position], TAR, offset, size, size)
+
+    def stamp(self) -> str:
+        return fingerprint([state_of(Path(path)) for path in self.paths])
+
+    def write(self, path: Path) -> None:
+        """An index of the pictures at `path`, which ends in `INDEX_SUFFIX`."""
+        with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["paths"] = json.dumps(list(self.paths))
+            file.attrs["state"] = self.stamp()
+            for name, values in (("names", self.names.content), ("ends", self.names.ends), ("places", self._places)):
+                file.create_dataset(name, data=values)
+
+    @classmethod
+    def open(cls, path: Path) -> "Shards":
+        """What `write` wrote; `UserError` when a shard has changed since."""
+        with h5py.File(path, "r") as file:
+            names = Texts(file["names"][()], file["ends"][()])
+            shards = cls(json.loads(file.attrs["paths"]), names, file["places"][()])
+            state = file.attrs["state"]
+        gone = next((tar for tar in shards.paths if not Path(tar).is_file()), None)
+        if gone is not None:
+            raise UserError(f"{path} stands for {gone}, which is not there; bring it back and run `dvc repro`")
+        if shards.stamp() != state:
+            raise UserError(f"shards have changed since {path} was made of them; run `dvc repro`")
+        return shards
+
+
+class Crawl:
+    """All samples of some shards, gone through once: pictures by name, captions on the disk."""
+
+    def __init__(self, paths: Sequence[Path]):
+        """`UserError` names a damaged tar, and a sample that occurs twice."""
+        self.without_picture = self.without_caption = 0
+        with ExitStack() as stack:
+            self._captions = stack.enter_context(tempfile.TemporaryFile())  # one a line; has no name to leave
+            self.shards = self._gone_through(paths)
+            names = self.shards.names
+            if len(np.unique(np.fromiter((hash(_key(name)) for name in names), np.int64, len(names)))) < len(names):
+                _refuse_twice(names)
+            self.close = stack.pop_all().close
+
+    def __len__(self) -> int:
+        return len(self.shards.names)
+
+    def __iter__(self) -> Iterator[Sample]:
+        self._captions.seek(0)
+        for name, caption in zip(self.shards.names, self._captions, strict=True):
+            yield Sample(name, caption.decode("utf-8").rstrip("\n"))
+
+    def told(self) -> str | None:
+        """How many samples are left out, for people; None when none are."""
+        gone = {"no picture": self.without_picture, "no caption": self.without_caption}
+        said = " and ".join(f"{count:,} with {what}" for what, count in gone.items() if count)
+        return f"of {len(self) + sum(gone.values()):,} samples {said} are left out" if said else None
+
+    def _gone_through(self, paths: Sequence[Path]) -> Shards:
+        places = array.array("q")
+
+        def names() -> Iterator[str]:
+            for number, (path, label) in enumerate(track(list(zip(paths, _labels(paths), strict=True)), "shards")):
+                for sample, address in self._samples(path, label):
+                    places.extend((number, address.offset, address.size))
+                    self._captions.write(sample.caption.encode("utf-8") + b"\n")
+                    yield sample.name
+
+        found = Texts.of(names())
+        return Shards([str(path.resolve()) for path in paths], found, np.array(places, np.int64).reshape(-1, 3))
+
+    def _samples(self, path: Path, label: str) -> Iterator[tuple[Sample, Address]]:
+        """The usable samples of a shard, and where their pictures are."""
+        with open(path, "rb") as file:
+            for members in _grouped(tar_members(path)):
+                picture = next((m for m in members if m.name.lower().endswith(SUFFIXES)), None)
+                texts = {m.name.rpartition(".")[2].lower(): m for m in members if m.size <= MAX_TEXT_BYTES}
+                caption = ""
+                if "txt" in texts:
+                    caption = clean(_content(file, texts["txt"]).decode("utf-8", "replace"))
+                if not caption and "json" in texts:
+                    facts = parse_json(_content(file, texts["json"]), f"{path}: {shown(texts['json'].name)}")
+                    said = facts.get("caption") if isinstance(facts, dict) else None
+                    caption = clean(said) if isinstance(said, str) else ""
+                self.without_picture += picture is None
+                self.without_caption += picture is not None and not caption
+                if picture is not None and caption:
+                    yield Sample(f"{label}/{picture.name}", caption), picture
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Names of the shards, each another: the paths without what they begin with in common, and without `.tar`."""
+    folders = [path.absolute().parent.parts for path in paths]
+    common = 0
+    while all(len(parts) > common and parts[common] == folders[0][common] for parts in folders):
+        common += 1
+    return ["/".join((*parts[common:], path.stem)) for parts, path in zip(folders, paths, strict=True)]
+
+
+def _key(name: str) -> str:
+    """A file's name up to the first dot of its last part: what the files of a sample share."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition('.')[0]}"
+
+
+def _grouped(members: Iterable[Address]) -> Iterator[list[Address]]:
+    """Neighbours of the same sample together."""
+    group: list[Address] = []
+    for member in members:
+        if group and _key(group[0].name) != _key(member.name):
+            yield group
+            group = []
+        group.append(member)
+    if group:
+        yield group
+
+
+def _content(file: IO[bytes], member: Address) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def _refuse_twice(names: Texts) -> None:
+    seen: set[str] = set()
+    for name in names:
+        key = _key(name)
+        if key in seen:
+            raise UserError(f"the shards hold sample {shown(key)} twice; its files must be neighbours in one tar")
+        seen.add(key)
