@@ -37,7 +37,7 @@ def main() -> str | None:
         return None
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
-    held_out = held_out_metrics(tuned.by_image, objects, train.image_ids)
+    held_out = held_out_metrics(tuned.by_image, objects, train)
     write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, held_out))
     write_table("sweep", swept)
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())

@@ -3,9 +3,10 @@
 Every measure is kept as sums over images (`Measured`), so that it has a score and a bootstrap interval alike.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from showtell.data.captions import CaptionFile
 from showtell.data.transform import Transform
 from showtell.generation.captioner import Caption
 from showtell.metrics.bootstrap import Measured, mean, ratio
@@ -95,16 +96,13 @@ def said_of(best: Captions, objects: Mapping[str, Any]) -> dict[Any, list[Statem
     }
 
 
-def held_out_metrics(best: Captions, objects: Mapping[str, Any], train: Iterable[str]) -> dict[str, float | None]:
+def held_out_metrics(best: Captions, objects: Mapping[str, Any], train: CaptionFile) -> dict[str, float | None]:
     """What became of the things of test that are of a kind and colour, or in a setting, that no training image shows:
-    shares of captions that name them rightly, without their colour, wrongly, or not at all. None without objects.
-
-    `train`: ids of the training images.
-    """
+    shares of captions that name them rightly, without their colour, wrongly, or not at all. None without objects."""
     known = objects.get("images", {})
     if not known:
         return dict.fromkeys(OUTCOMES.values())
-    pairs = held_out(known, set(train))
+    pairs = held_out(known, set(train.image_ids))
     outcomes = [
         held_out_outcome(said, known[str(image_id)], pairs) for image_id, said in said_of(best, objects).items()
     ]

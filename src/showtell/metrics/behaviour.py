@@ -27,7 +27,7 @@ def behaviour(
     number = max(len(captions), 1)
     texts = [" ".join(words) for words in captions]
     counts = Counter(texts)
-    known = {" ".join(words) for words in train}
+    known = {text for words in train if (text := " ".join(words)) in counts}  # not all: there may be millions
     used = {word for words in captions for word in words}
     possible = set(vocabulary)
     length = sum(len(words) for words in captions)

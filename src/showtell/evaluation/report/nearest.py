@@ -6,14 +6,21 @@ two captions is the weight of what they share over the weight of what either has
 of the same n-grams). The nearest is the one of greatest similarity, the earliest in training order among equals.
 
 The search is exact: candidates are the captions that share the rarest n-grams, and it stops when no caption without
-those could be as similar as the best one found.
+those could be as similar as the best one found. Words, n-grams and who holds them lie in files without names, so that
+a caption takes a few bytes of memory for each of its numbers that is needed at once.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+
+from showtell.core.spools import BLOCK, Mapped, Spool
+
+AT_ONCE = 1 << 21  # n-grams sorted at once
 
 
 class Nearest(NamedTuple):
@@ -33,35 +40,113 @@ class TrainingCaptions:
 
     def __init__(self, captions: Iterable[Sequence[str]]):
         """`captions` as words."""
-        self.texts = list(dict.fromkeys(" ".join(words) for words in captions))
-        self._number: dict[str, int] = {}
-        number, flat, starts = self._number, [], [0]
-        for text in self.texts:
-            flat += [number.setdefault(gram, len(number)) for gram in ngrams(text.split(" "))]
-            starts.append(len(flat))
-        self._grams, self._starts = np.array(flat, np.int64), np.array(starts)  # grams of caption i: starts[i : i + 2]
-        owners = np.repeat(np.arange(len(self.texts)), np.diff(self._starts))
-        self._holders = owners[np.argsort(self._grams, kind="stable")]
-        counts = np.bincount(self._grams, minlength=len(number))
-        self._ends = np.concatenate([[0], np.cumsum(counts)])  # captions holding gram g: holders[ends[g] : ends[g + 1]]
-        self._weights = np.log1p(len(self.texts) / (1 + counts))
-        self._unseen = float(np.log1p(len(self.texts)))  # weight of an n-gram that no training caption holds
-        self._totals = self._sums(np.arange(len(self.texts)), self._weights)
+        self._word: dict[str, int] = {}
+        words, self._ends = self._distinct(captions)  # the words of caption i end before ends[i]
+        self._words, self._spelt = words.mapped(), list(self._word)
+        self._pairs = self._all_pairs()  # (pair) of neighbouring words, sorted
+        with self._grams_of_all() as grams:
+            counts = self._counts(grams)
+            self._holders_of = np.concatenate([[0], np.cumsum(counts)])  # gram g: holders[holders_of[g : g + 2]]
+            self._weights = np.log1p(len(self._ends) / (1 + counts))
+            self._unseen = float(np.log1p(len(self._ends)))  # weight of an n-gram that no training caption holds
+            self._holders = self._who_holds(grams, counts)
+            self._grams = grams.mapped()  # of caption i: grams[starts[i : i + 2]]
+        self._totals = np.empty(len(self._ends))
+        for part in self._parts():
+            self._totals[part] = self._sums(part, self._weights)
+            self._grams.forget()
+
+    def _distinct(self, captions: Iterable[Sequence[str]]) -> tuple[Spool, np.ndarray]:
+        """Numbers of the words of captions that differ, each where it comes first, and where each ends (caption)."""
+        ends, names = array("q", [0]), bytearray()
+        distinct = Spool(np.int32)
+        with Spool(np.int32) as every:
+            for words in captions:
+                numbers = array("i", [self._word.setdefault(w, len(self._word)) for w in words or [""]])
+                every.add(numbers)
+                ends.append(every.count)
+                names += hashlib.blake2b(numbers, digest_size=16).digest()
+            halves = np.frombuffer(names, np.uint64).reshape(-1, 2)
+            order = np.lexsort((halves[:, 1], halves[:, 0]))
+            again = (halves[order][1:] == halves[order][:-1]).all(axis=1)
+            first = np.ones(len(order), bool)
+            first[order[1:][again]] = False  # lexsort is stable: of equals the earliest comes first
+            lengths = np.diff(np.array(ends, np.int64)).astype(np.int64)
+            kept, start = np.repeat(first, lengths), 0
+            for block in every.blocks():
+                distinct.add(block[kept[start : start + len(block)]])
+                start += len(block)
+        return distinct, np.cumsum(lengths[first])
+
+    def _parts(self) -> Iterator[np.ndarray]:
+        """The numbers of all captions, some at a time."""
+        for start in range(0, len(self._ends), 1 << 14):
+            yield np.arange(start, min(start + (1 << 14), len(self._ends)))
+
+    def _neighbours(self, captions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The words of neighbouring captions (word) with whose they are, and their pairs (pair) with whose."""
+        start = int(self._ends[captions[0] - 1]) if captions[0] else 0
+        words = self._words.array[start : self._ends[captions[-1]]].astype(np.int64)
+        owner = np.repeat(captions, np.diff(self._ends[captions], prepend=start))
+        together = owner[1:] == owner[:-1]
+        return words, owner, (words[:-1] << 32 | words[1:])[together], owner[1:][together]
+
+    def _all_pairs(self) -> np.ndarray:
+        pairs = np.zeros(0, np.int64)
+        for part in self._parts():
+            pairs = np.union1d(pairs, self._neighbours(part)[2])
+        return pairs
+
+    def _grams_of_all(self) -> Spool:
+        """The distinct n-grams of every caption, one caption after the other; `_starts` says where each begins."""
+        grams, numbers = Spool(np.int32), [np.zeros(0, np.int64)]
+        for part in self._parts():
+            words, owner, pairs, of_pair = self._neighbours(part)
+            pair = len(self._word) + np.searchsorted(self._pairs, pairs)
+            both = np.unique(np.concatenate([owner << 32 | words, of_pair << 32 | pair]))
+            grams.add(both & 0xFFFFFFFF)
+            numbers.append(np.bincount((both >> 32) - part[0], minlength=len(part)))
+        self._starts = np.concatenate([[0], np.cumsum(np.concatenate(numbers))])
+        self._words.forget()
+        return grams
+
+    def _counts(self, grams: Spool) -> np.ndarray:
+        counts = np.zeros(len(self._word) + len(self._pairs), np.int64)
+        for block in grams.blocks():
+            number, times = np.unique(block, return_counts=True)
+            counts[number] += times
+        return counts
+
+    def _who_holds(self, grams: Spool, counts: np.ndarray) -> Mapped:
+        """Captions that hold each n-gram, rising, for one n-gram after the other; so many n-grams at a time."""
+        holders = Spool(np.int32)
+        group = np.cumsum(counts) // AT_ONCE  # (gram), rising
+        for low, high in pairwise([*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(counts)]):
+            found: list[np.ndarray] = []
+            owners: list[np.ndarray] = []
+            for number, block in enumerate(grams.blocks()):
+                inside = np.flatnonzero((block >= low) & (block < high))
+                found.append(block[inside])
+                place = number * BLOCK + inside
+                owners.append((np.searchsorted(self._starts, place, side="right") - 1).astype(np.int32))
+            if found:
+                holders.add(np.concatenate(owners)[np.argsort(np.concatenate(found), kind="stable")])
+        return holders.mapped()
 
     def nearest(self, words: Sequence[str]) -> Nearest | None:
         """The most similar training caption; None when none shares a word."""
         grams = ngrams(words)
-        known = sorted({self._number[gram] for gram in grams if gram in self._number}, key=lambda g: -self._weights[g])
+        known = sorted(self._known(words), key=lambda g: -self._weights[g])
         total = float(self._weights[known].sum()) + self._unseen * (len(grams) - len(known))
-        shared = np.zeros(len(self._number))  # the weight of each n-gram that the caption has, else 0
+        shared = np.zeros(len(self._weights))  # the weight of each n-gram that the caption has, else 0
         shared[known] = self._weights[known]
-        seen = np.zeros(len(self.texts), bool)
+        seen = np.zeros(len(self._ends), bool)
         best, place, remaining = 0.0, -1, float(self._weights[known].sum())
         for gram in known:
             if best > remaining / total + 1e-12:  # what shares only the rest cannot come near
                 break
             remaining -= float(self._weights[gram])
-            holders = self._holders[self._ends[gram] : self._ends[gram + 1]]
+            holders = self._holders.array[self._holders_of[gram] : self._holders_of[gram + 1]]
             fresh = holders[~seen[holders]]
             seen[fresh] = True
             if not len(fresh):
@@ -72,7 +157,22 @@ class TrainingCaptions:
             first = int(fresh[similarity >= top - 1e-12].min())
             if top > best + 1e-12 or (top > best - 1e-12 and first < place):
                 best, place = max(top, best), first
-        return Nearest(self.texts[place], min(best, 1.0)) if place >= 0 else None
+        found = Nearest(self._text(place), min(best, 1.0)) if place >= 0 else None
+        for mapped in (self._grams, self._holders, self._words):
+            mapped.forget()
+        return found
+
+    def _known(self, words: Sequence[str]) -> set[int]:
+        """Numbers of the n-grams of a caption that training captions hold."""
+        numbers = [self._word.get(word, -1) for word in words]
+        pairs = np.array([a << 32 | b for a, b in pairwise(numbers) if a >= 0 and b >= 0], np.int64)
+        place = np.searchsorted(self._pairs, pairs)
+        there = place[self._pairs[np.minimum(place, len(self._pairs) - 1)] == pairs] if len(self._pairs) else place[:0]
+        return {number for number in numbers if number >= 0} | {len(self._word) + int(p) for p in there}
+
+    def _text(self, caption: int) -> str:
+        start = int(self._ends[caption - 1]) if caption else 0
+        return " ".join(self._spelt[number] for number in self._words.array[start : self._ends[caption]])
 
     def _sums(self, captions: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """For each of `captions` the sum of `weights` (gram) over its n-grams."""
@@ -80,4 +180,4 @@ class TrainingCaptions:
         ends = np.cumsum(lengths)
         inside = np.arange(int(lengths.sum())) - np.repeat(ends - lengths - self._starts[captions], lengths)
         owner = np.repeat(np.arange(len(captions)), lengths)
-        return np.bincount(owner, weights[self._grams[inside]], minlength=len(captions))
+        return np.bincount(owner, weights[self._grams.array[inside]], minlength=len(captions))

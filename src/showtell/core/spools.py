@@ -1,0 +1,59 @@
+"""Numbers that are too many to hold, in files without names: written from one end to the other, then read or mapped."""
+
+import mmap
+import tempfile
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+BLOCK = 1 << 18  # numbers read at once
+
+
+class Spool:
+    """A file of numbers of one kind; a context, which closes it."""
+
+    def __init__(self, dtype: Any):
+        self.dtype, self.count = np.dtype(dtype), 0
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close` or `mapped`
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def add(self, values: np.ndarray | array) -> None:
+        """Numbers of this kind (an `array` is taken as it is), or such as can be."""
+        self._file.write(values if isinstance(values, array) else np.ascontiguousarray(values, self.dtype).data)
+        self.count += len(values)
+
+    def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
+        """All numbers from the first on, so many at a time."""
+        self._file.seek(0)
+        while block := self._file.read(size * self.dtype.itemsize):
+            yield np.frombuffer(block, self.dtype)
+
+    def mapped(self) -> "Mapped":
+        """The numbers where they lie; the file is closed, and goes when they do."""
+        self._file.flush()
+        found = Mapped(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if self.count else None, self.dtype)
+        self.close()
+        return found
+
+
+class Mapped:
+    """Numbers in a mapped file, read through the page cache: `array`."""
+
+    def __init__(self, memory: mmap.mmap | None, dtype: np.dtype):
+        self._memory = memory
+        self.array = np.zeros(0, dtype) if memory is None else np.frombuffer(memory, dtype)
+
+    def forget(self) -> None:
+        """Leave what was read to the page cache: until it is read again it does not count as this process's memory."""
+        if self._memory is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.madvise(mmap.MADV_DONTNEED)
