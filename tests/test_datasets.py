@@ -17,6 +17,7 @@ import pytest
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
+from showtell.data.captions import CaptionFile
 from showtell.data.datasets import published, source
 from showtell.data.datasets.coco import COCO
 from showtell.data.datasets.coco_names import NAMES
@@ -52,7 +53,8 @@ def check_stores(count: dict[str, int]) -> None:
         reader = RowReader(paths.split_images(split), "images")
         assert [str(entry["image_id"]) for entry in entries] == reader.ids
         assert reader.shape == (images, 3, 32, 32) and table[f"{split}_images"] == images
-        assert all(len(entry["references"]) == len(entry["tokens"]) == 5 for entry in entries)
+        assert all(len(entry["references"]) == 5 for entry in entries)
+        assert CaptionFile(paths.split_json(split)).number.tolist() == [5] * len(entries)
         assert len({row.tobytes() for row in reader.rows(range(images))}) == images
     assert "dog" in Vocabulary.load(paths.VOCAB)
 
