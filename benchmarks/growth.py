@@ -1,6 +1,6 @@
 """Do the stages' memory, or the time they take for an image, grow with the dataset?
 
-    python benchmarks/growth.py [--images 1000 4000 16000 64000]
+    python benchmarks/growth.py [--images 1000 4000 16000 64000] [--until train]
 
 Makes an own dataset of small pictures with five captions each and runs the pipeline's own stage scripts on it, each as
 its own process: vocab, resize, features, train (one epoch) and evaluate. All images are in train; for evaluate they are
@@ -66,9 +66,9 @@ PARAMS = {
     "dataset": "custom",
     "reinforce.untrue": 0.0,  # nothing is known of what is in the pictures
     "resize.size": 64,
-    "encoder.name": "squeezenet1_1",
+    "encoder.name": "mobilenet_v3_small",
     "encoder.weights": "none",
-    "encoder.node": "features.7",
+    "encoder.node": "features.8",
     "pretrain.enabled": False,
     "decoder.embedding": 32,
     "decoder.hidden": 32,
@@ -186,15 +186,16 @@ def _held(pid: int) -> int:
         return 0
 
 
-def measured(count: int, model: Path) -> list[Run]:
-    """Every stage on `count` images; `model` is what evaluate uses, and is made from these if there is none yet."""
+def measured(count: int, model: Path, until: str) -> list[Run]:
+    """Every stage up to `until` on `count` images; `model` is what evaluate uses, and is made from these if there is
+    none yet."""
     runs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, count)
         run("source", folder)
         run("download", folder)
-        for stage in STAGES:
+        for stage in STAGES[: STAGES.index(until) + 1]:
             if stage == "evaluate":
                 if not model.exists():
                     shutil.copytree(folder / "data/models/train", model)
@@ -223,11 +224,12 @@ def searching(count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 4000, 16_000, 64_000])
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run (evaluate)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of growth.tsv and growth.png (docs)")
     args = parser.parse_args()
     counts = sorted({BASE, *args.images})
     with tempfile.TemporaryDirectory() as name:
-        by_count = {count: measured(count, Path(name) / "model") for count in reversed(counts)}
+        by_count = {count: measured(count, Path(name) / "model", args.until) for count in reversed(counts)}
     runs = [run for count in counts for run in by_count[count]]
     args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "growth.tsv", runs)
