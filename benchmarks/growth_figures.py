@@ -56,13 +56,13 @@ def bytes_a_caption(runs: Sequence[Run], stage: str) -> float:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """Markdown: a row for each stage, peak memory and time of an image for each size of the dataset."""
+    """Markdown: a row for each stage, peak memory and time of an image for each size of the dataset that it ran on."""
     sizes = sorted(milliseconds(runs, STAGES[0]))
     heads = ["stage", *(f"{size:,} images" for size in sizes), "bytes a caption"]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    for stage in STAGES:
+    for stage in (stage for stage in STAGES if of_stage(runs, stage)):
         times, memory = milliseconds(runs, stage), {run.images: run.megabytes for run in of_stage(runs, stage)}
-        cells = [f"{memory[size]:,.0f} MB, {times[size]:.2f} ms" for size in sizes]
+        cells = [f"{memory[size]:,.0f} MB, {times[size]:.2f} ms" if size in times else "" for size in sizes]
         lines.append(f"| `{stage}` | {' | '.join(cells)} | {bytes_a_caption(runs, stage):,.0f} |")
     return "\n".join(lines)
 
@@ -70,12 +70,15 @@ def table(runs: Sequence[Run]) -> str:
 def plot(path: Path, runs: Sequence[Run]) -> None:
     """Two panels over the number of images: peak memory, and time of an image."""
     figure, (memory, speed) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    sizes = sorted(milliseconds(runs, STAGES[0]))
     for stage, colour in zip(STAGES, COLOURS, strict=True):
+        if not of_stage(runs, stage):
+            continue
         times = milliseconds(runs, stage)
-        sizes = sorted(times)
+        own = sorted(times)
         peaks = {run.images: run.megabytes / 1000 for run in of_stage(runs, stage)}
-        for axes, values in ((memory, [peaks[size] for size in sizes]), (speed, [times[size] for size in sizes])):
-            axes.plot(sizes, values, marker="o", markersize=4, color=colour, label=stage)
+        for axes, values in ((memory, [peaks[size] for size in own]), (speed, [times[size] for size in own])):
+            axes.plot(own, values, marker="o", markersize=4, color=colour, label=stage)
     memory.set_title("Peak memory, GB", loc="left", fontsize=11)
     speed.set_title("Time of an image, ms", loc="left", fontsize=11)
     for axes in (memory, speed):
