@@ -3,14 +3,23 @@
 Images are uint8 (image, 3, height, width); what is drawn at random comes from PyTorch's generator.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+RATIOS = 3 / 4, 4 / 3  # width to height of what is cut out, Szegedy et al. 2015
 
-def augmented(images: Tensor, crop: int | None, flip: bool, grey: float) -> Tensor:
-    """Images as training shows them to an encoder: cropped (None: whole), half mirrored, a share of them grey."""
+
+def augmented(
+    images: Tensor, crop: int | None, flip: bool, grey: float, least_area: float = 1.0, colour: float = 0.0
+) -> Tensor:
+    """Images as training shows them to an encoder: cropped (None: whole), cut out and enlarged where `least_area` is
+    below 1, half mirrored, their colours changed by `colour`, a share of them grey."""
     images = cropped(images, crop) if crop is not None else images
+    images = cut_out(images, least_area) if least_area < 1 else images
     images = mirrored(images) if flip else images
+    images = recoloured(images, colour) if colour else images
     return greyed(images, grey) if grey else images
 
 
@@ -21,9 +30,42 @@ def cropped(images: Tensor, size: int) -> Tensor:
     return torch.stack([image[:, y : y + size, x : x + size] for image, (y, x) in zip(images, corners, strict=True)])
 
 
+def cut_out(images: Tensor, least_area: float) -> Tensor:
+    """Of each image a rectangle from anywhere, enlarged to the image's size (bilinear).
+
+    It has a share of the image's area between `least_area` and 1, and a width to height between 3/4 and 4/3 of the
+    image's. Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, has 0.08 for the least: there it is
+    enough that something of the one thing is left, where captions speak of the whole picture.
+    """
+    from torchvision.transforms.v2.functional import resized_crop  # late, as in weights.py
+
+    size = list(images.shape[2:])
+    areas = torch.empty(len(images)).uniform_(least_area, 1.0)
+    ratios = torch.empty(len(images)).uniform_(*map(math.log, RATIOS)).exp()
+    shares = torch.stack([(areas / ratios).sqrt(), (areas * ratios).sqrt()], dim=1).clamp(max=1.0)  # of height, width
+    sides = (shares * torch.tensor(size)).round().long()
+    corners = (torch.rand(len(images), 2) * (torch.tensor(size) - sides + 1)).long()
+    places = torch.cat([corners, sides], dim=1).tolist()
+    return torch.stack([resized_crop(image, *place, size) for image, place in zip(images, places, strict=True)])
+
+
 def mirrored(images: Tensor) -> Tensor:
     """Each image mirrored left to right with probability 1/2."""
     return torch.where(_some(images, 0.5), images.flip(3), images)
+
+
+def recoloured(images: Tensor, strength: float) -> Tensor:
+    """Each image with brightness, contrast and saturation times a factor of its own, from 1 - `strength` to 1 +
+    `strength`. Hues stay: captions name them."""
+    brightness, contrast, saturation = (
+        torch.empty(len(images), 1, 1, 1, device=images.device).uniform_(1 - strength, 1 + strength) for _ in range(3)
+    )
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)  # of luma, ITU-R BT.601
+    shown = images.float() * brightness
+    luma = (shown * weights).sum(dim=1, keepdim=True)
+    shown = luma + saturation * (shown - luma)
+    mean = luma.mean(dim=(2, 3), keepdim=True)
+    return (mean + contrast * (shown - mean)).round().clamp(0, 255).to(images.dtype)
 
 
 def greyed(images: Tensor, share: float) -> Tensor:

@@ -63,6 +63,8 @@ class FinetuneParams(CaptionParams):
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
     batch_norm: BatchNormMode = Field(description="statistics of the encoder's blocks that learn")
     flip: bool = Field(description="mirror half of the training images")
+    least_area: float = Field(gt=0, le=1, description="least share of an image that training shows, enlarged; 1: whole")
+    colour: float = Field(ge=0, lt=1, description="greatest change of brightness, contrast and saturation, a share")
     grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
     word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")
 
@@ -119,7 +121,8 @@ class CaptionTask(TrainingTask[Batch]):
         if self.encoder is None:
             return images
         assert isinstance(self.params, FinetuneParams)  # an encoder learns here alone
-        return augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
+        p = self.params
+        return augmented(images, self.encoder.crop, p.flip, p.grey, p.least_area, p.colour)
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)

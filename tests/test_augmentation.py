@@ -1,0 +1,49 @@
+"""What training shows an encoder instead of the pictures as they are."""
+
+import pytest
+import torch
+from tiny_networks import caption_network, picture_batch, tiny_encoder
+
+from showtell.learning.augmentation import cut_out, recoloured
+
+
+def ramp(size: int = 32) -> torch.Tensor:
+    """Images whose red grows to the right and whose green grows downwards, 4 a pixel: a place can be read off."""
+    places = torch.arange(size, dtype=torch.uint8) * 4
+    image = torch.stack([places.expand(size, size), places.view(-1, 1).expand(size, size), torch.zeros(size, size)])
+    return image.to(torch.uint8).expand(50, 3, size, size).contiguous()
+
+
+def test_what_is_cut_out_has_its_share_of_the_area_and_lies_in_the_picture():
+    torch.manual_seed(0)
+    images = ramp()
+    shown = cut_out(images, least_area=0.5)
+    assert shown.shape == images.shape and shown.dtype == torch.uint8
+    left, right = shown[:, 0, :, 0].float().mean(1), shown[:, 0, :, -1].float().mean(1)
+    top, bottom = shown[:, 1, 0].float().mean(1), shown[:, 1, -1].float().mean(1)
+    width, height = (right - left) / 4 + 1, (bottom - top) / 4 + 1  # pixels of the picture
+    areas = width * height / 32**2
+    assert areas.min() > 0.5 - 0.06 and areas.max() <= 1.001  # sides are whole pixels
+    assert areas.max() - areas.min() > 0.2 and left.max() > 4 and top.max() > 4
+    assert (width / height).min() > 0.70 and (width / height).max() < 1.42
+
+
+def test_recoloured_images_keep_hues_and_black_and_differ_from_one_another():
+    torch.manual_seed(0)
+    images = torch.full((30, 3, 4, 4), 100, dtype=torch.uint8)
+    images[:, 0, :, :2] = 140  # reddish on the left
+    shown = recoloured(images, 0.3)
+    assert shown.dtype == torch.uint8 and len(shown.flatten(1).unique(dim=0)) == 30
+    left = shown[:, :, 0, 0].float()
+    assert (left[:, 0] > left[:, 1]).all() and torch.equal(left[:, 1], left[:, 2])
+    black = torch.zeros(5, 3, 4, 4, dtype=torch.uint8)
+    assert torch.equal(recoloured(black, 0.5), black)
+
+
+@pytest.mark.parametrize("changes", [{"least_area": 0.6}, {"colour": 0.4}], ids=str)
+def test_fine_tuning_shows_changed_images_and_validation_does_not(changes):
+    network = caption_network(tiny_encoder(), flip=False, grey=0.0, **changes)
+    images = picture_batch().images
+    assert not torch.equal(network.augmented(images), images)
+    network.eval()
+    torch.testing.assert_close(network.features(images), network.encoder(images).float())
