@@ -1,11 +1,13 @@
-"""Every published system under one protocol: runs them on `scenes` and rewrites the table of docs/systems.md.
+"""Every published system under one protocol: runs them and rewrites a table of docs/systems.md.
 
     python benchmarks/systems.py [--only NAME ...] [--jobs 2] [--quick]
+    python benchmarks/systems.py --photographs IMAGES CAPTIONS --encoder NAME WEIGHTS --trainable-from BLOCK
 
-Each row of ROWS is a run of all stages in a clone of HEAD under work/systems/. The encoder is the one that this
-checkout's stage `encoder` has learnt, so run `make repro` first. The clones share one DVC cache, so what rows have in
-common (pictures, words, features) is made once, and what was run before is not run again. A row that fails is told in
-a line, its log has the rest, and the others go on.
+Each row of ROWS is a run of all stages in a clone of HEAD under work/systems/. On `scenes` the encoder is the one that
+this checkout's stage `encoder` has learnt, so run `make repro` first; on photographs it is the one that is named, with
+weights from a file. The clones share one DVC cache, so what rows have in common (pictures, words, features) is made
+once, and what was run before is not run again. A row that fails is told in a line, its log has the rest, and the others
+go on.
 """
 
 import argparse
@@ -75,6 +77,38 @@ ROWS = (
     Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
 )
 
+
+@dataclass(frozen=True)
+class Pictures:
+    """What all rows are run on: the recipes laid before and after a row's own, then `changes`; where their table is."""
+
+    table: str  # of docs/systems.md
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    changes: Params = field(default_factory=dict)
+
+
+SCENES = Pictures("scenes", before=("scenes",), after=("small",))
+
+
+def photographs(images: Path, captions: Path, name: str, trainable_from: str) -> Pictures:
+    """One's own pictures, 224 pixels. Words and decoding are those that `small` has for all."""
+    for path in (images, captions):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; --photographs takes a folder or archive, and a captions file")
+    small = recipe.merged([str(ROOT / "recipes" / "small.yaml")])
+    changes = {
+        "dataset": "custom",
+        "custom": {"images": str(images.resolve()), "captions": str(captions.resolve())},
+        "resize": {"size": 224, "fit": "stretch"},
+        "encoder": {"name": name, "node": None, "crop": None},
+        "decoder": {"grid": None},
+        "finetune": {"trainable_from": trainable_from},
+        "reinforce": {"chair": 0.0, "untrue": 0.0},
+    }
+    return Pictures("photographs", changes=changes | {key: small[key] for key in ("vocab", "beam", "search")})
+
+
 # Passes over the training images at most: no published system asks for fewer in either stage, so those that have the
 # stage at all have the same number, and 0 stays 0.
 PASSES = {"train": 3, "finetune": 1}
@@ -101,6 +135,7 @@ class Plan:
     jobs: int
     quick: bool
     encoder: str = "none"  # file of the weights that rows begin with, as their params.yaml has it
+    pictures: Pictures = SCENES
     locks: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     @property
@@ -108,18 +143,19 @@ class Plan:
         return max(1, len(os.sched_getaffinity(0)) // self.jobs)
 
 
-def settings(row: Row, recipes: Path, quick: bool = False) -> Params:
+def settings(row: Row, recipes: Path, quick: bool = False, pictures: Pictures = SCENES) -> Params:
     """The overlay of params.yaml that makes a row."""
-    overlay = recipe.merged([str(recipes / f"{name}.yaml") for name in ("scenes", row.recipe, "small")])
+    names = (*pictures.before, row.recipe, *pictures.after)
+    overlay = recipe.merged([str(recipes / f"{name}.yaml") for name in names])
     for stage, most in PASSES.items():
         overlay[stage]["epochs"] = min(overlay[stage]["epochs"], most)
-    changes = [row.changes]
+    changes = [pictures.changes, row.changes]
     if row.vectors:
         changes.append({"decoder": {"embeddings": f"../word-vectors-{overlay['decoder']['embedding']}.txt"}})
     if quick:
         changes += [QUICK, {stage: {"epochs": min(overlay[stage]["epochs"], 1)} for stage in PASSES}]
     for section, values in (pair for change in changes for pair in change.items()):
-        overlay[section] = overlay.get(section, {}) | values
+        overlay[section] = overlay.get(section, {}) | values if isinstance(values, dict) else values
     return overlay
 
 
@@ -131,7 +167,7 @@ def prepare(row: Row, plan: Plan, folder: Path) -> Params:
     git("-C", str(folder), "checkout", "--quiet", "--force", "--detach", plan.commit)
     dvc = [sys.executable, "-m", "dvc", "cache", "dir", "--local", str(plan.base / "cache")]
     subprocess.run(dvc, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    overlay = settings(row, folder / "recipes", plan.quick)
+    overlay = settings(row, folder / "recipes", plan.quick, plan.pictures)
     if not row.scratch:
         overlay["encoder"]["weights"] = plan.encoder
     path = folder / "params.yaml"
@@ -295,13 +331,26 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, the processor shared among them (1)")
     parser.add_argument("--quick", action="store_true", help="tiny runs, to try the script: prints, changes no page")
     parser.add_argument("--folder", type=Path, help="of clones, logs and results (work/systems, or work/systems-quick)")
+    parser.add_argument(
+        "--photographs", nargs=2, type=Path, metavar=("IMAGES", "CAPTIONS"), help="not scenes but these"
+    )
+    parser.add_argument("--encoder", nargs=2, metavar=("NAME", "WEIGHTS"), help="of the photographs; a file of weights")
+    parser.add_argument(
+        "--trainable-from", metavar="BLOCK", help="of that encoder: the first block that fine-tuning moves"
+    )
     args = parser.parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: must be 1 or more")
     rows = chosen(args.only)
-    base = (args.folder or ROOT / "work" / ("systems-quick" if args.quick else "systems")).resolve()
-    encoder = export_encoder(base, args.quick)
-    plan = Plan(base, git("-C", str(ROOT), "rev-parse", "HEAD"), args.jobs, args.quick, encoder)
+    pictures, place = SCENES, "systems-quick" if args.quick else "systems"
+    if args.photographs:
+        if not args.encoder or not args.trainable_from:
+            raise UserError("--photographs also takes --encoder NAME WEIGHTS and --trainable-from BLOCK")
+        pictures = photographs(*args.photographs, args.encoder[0], args.trainable_from)
+        place += "-photographs"
+    base = (args.folder or ROOT / "work" / place).resolve()
+    encoder = str(Path(args.encoder[1]).resolve()) if args.photographs else export_encoder(base, args.quick)
+    plan = Plan(base, git("-C", str(ROOT), "rev-parse", "HEAD"), args.jobs, args.quick, encoder, pictures=pictures)
     if changed := git("-C", str(ROOT), "status", "--porcelain", "--", "src", "stages", "recipes", "params.yaml"):
         log(f"these runs are of HEAD, without what is not committed: {len(changed.splitlines())} files")
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -309,7 +358,7 @@ def main() -> int:
     files = [base / f"{row.name}.json" for row in ROWS]
     lines = table([read_json(file) for file in files if file.exists()])
     if not args.quick and any(done):
-        write_text(PAGE, rewritten(PAGE.read_text(encoding="utf-8"), lines))
+        write_text(PAGE, rewritten(PAGE.read_text(encoding="utf-8"), lines, pictures.table))
     print(lines)
     return 0 if all(done) else 1
 

@@ -7,7 +7,11 @@ from typing import Any
 from page import split
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "systems.md"
-BEGIN, END = "<!-- table: make systems -->", "<!-- end of table -->"
+BEGIN = {
+    "scenes": "<!-- table: make systems -->",
+    "photographs": "<!-- table: benchmarks/systems.py --photographs -->",
+}
+END = "<!-- end of table -->"
 COLUMNS = (
     "system", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr-D", "encoder frozen", "CHAIR", "seconds an epoch",
     "parameters", "best epoch",
@@ -52,7 +56,7 @@ def circumstances(results: Sequence[Result]) -> str:
     return f"Commit {', '.join(commits)}; {' and '.join(ways) or 'times not known'}. Frozen encoders: {same}."
 
 
-def rewritten(page: str, lines: str) -> str:
-    """`page` with `lines` between its two marks."""
-    before, _, after = split(page, BEGIN, END, PAGE)
+def rewritten(page: str, lines: str, name: str = "scenes") -> str:
+    """`page` with `lines` between the marks of the table `name`."""
+    before, _, after = split(page, BEGIN[name], END, PAGE)
     return f"{before}\n{lines}\n{after}"

@@ -99,12 +99,31 @@ def test_the_table():
     assert "Frozen encoders: 2 different ones." in other
 
 
-def test_only_the_table_of_the_page_is_rewritten():
-    page = systems_table.PAGE.read_text()
-    again = systems_table.rewritten(page, "| new |")
-    assert again.split(systems_table.BEGIN)[0] == page.split(systems_table.BEGIN)[0]
-    assert again.split(systems_table.END)[1] == page.split(systems_table.END)[1]
-    assert systems_table.rewritten(again, "| newer |") == again.replace("| new |", "| newer |")
+@pytest.mark.parametrize("name", systems_table.BEGIN)
+def test_only_the_table_of_the_page_is_rewritten(name):
+    page, begin = systems_table.PAGE.read_text(), systems_table.BEGIN[name]
+    again = systems_table.rewritten(page, "| new |", name)
+    before, _, rest = page.partition(begin)
+    assert again.startswith(before + begin) and again.endswith(rest.partition(systems_table.END)[2])
+    assert systems_table.rewritten(again, "| newer |", name) == again.replace("| new |", "| newer |")
+
+
+@pytest.mark.parametrize("row", systems.ROWS, ids=lambda row: row.name)
+def test_rows_on_photographs_share_pictures_words_encoder_and_decoding(row, tmp_path):
+    captions = tmp_path / "captions.json"
+    captions.write_text("{}")
+    pictures = systems.photographs(tmp_path, captions, "mobilenet_v2", "features.14")
+    overlay = systems.settings(row, ROOT / "recipes", pictures=pictures)
+    params = recipe.overlaid(PARAMS, overlay)
+    recipe.check(params)
+    assert parsed(recipe.written(TEXT, overlay), "params.yaml") == params
+    assert params["dataset"] == "custom" and params["custom"]["images"] == str(tmp_path)
+    assert params["encoder"]["name"] == "mobilenet_v2" and params["resize"]["size"] == 224
+    assert {key: params[key] for key in ("vocab", "beam", "search")} == {
+        key: params_of(systems.ROWS[0])[key] for key in ("vocab", "beam", "search")
+    }
+    with pytest.raises(UserError, match="does not exist"):
+        systems.photographs(tmp_path / "no", captions, "mobilenet_v2", "features.14")
     with pytest.raises(UserError, match="lacks the lines"):
         systems_table.rewritten("# No table\n", "| new |")
 

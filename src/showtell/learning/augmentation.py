@@ -34,8 +34,8 @@ def cut_out(images: Tensor, least_area: float) -> Tensor:
     """Of each image a rectangle from anywhere, enlarged to the image's size (bilinear).
 
     It has a share of the image's area between `least_area` and 1, and a width to height between 3/4 and 4/3 of the
-    image's. Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, has 0.08 for the least: there it is
-    enough that something of the one thing is left, where captions speak of the whole picture.
+    image's. Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, has 0.08 for the least: there it
+    is enough that something of the one thing is left, where captions speak of the whole picture.
     """
     from torchvision.transforms.v2.functional import resized_crop  # late, as in weights.py
 
