@@ -86,19 +86,23 @@ def draw(decoder: Decoder, features: Tensor, steps: int, draws: Tensor | None) -
     step, state = decoder.steps(), decoder.start(features).repeat(samples)
     tokens = torch.full((len(features), samples, steps + 1), PAD, device=features.device)
     tokens[:, :, 0] = START
+    rows = torch.arange(len(features), device=features.device)  # of the images that still have unfinished samples
     living = torch.ones(tokens.shape[:2], dtype=torch.bool, device=features.device)
     total = torch.zeros((), device=features.device)
     for place in range(steps):
-        logits, state = step(state, tokens[:, :, place])
+        logits, state = step(state, tokens[rows, :, place])
         logits = logits.float()  # (image, sample, word)
         logits[..., NEVER] = -torch.inf
         logprobs = torch.log_softmax(logits, dim=-1)
-        word = logprobs.argmax(dim=-1) if draws is None else _drawn(logprobs, draws[:, :, place])
+        word = logprobs.argmax(dim=-1) if draws is None else _drawn(logprobs, draws[rows, :, place])
         total += logprobs.gather(2, word.unsqueeze(2)).squeeze(2)[living].sum()
-        tokens[:, :, place + 1] = torch.where(living, word, PAD)
+        tokens[rows, :, place + 1] = torch.where(living, word, PAD)
         living = living & (word != END)
-        if not living.any():
+        going = living.any(dim=1).nonzero().squeeze(1)
+        if not len(going):
             break
+        if len(going) < len(rows):
+            rows, living, state = rows[going], living[going], state.keep_images(going)
     captions = [[[t for t in sample if t != PAD] for sample in image] for image in tokens[:, :, 1:].tolist()]
     return Drawn(captions, float(total))
 
