@@ -1,5 +1,7 @@
 """Every way to generate, by the laws that hold between them; over tables of logits whose answers can be enumerated."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from conftest import tiny_params
@@ -36,6 +38,25 @@ def test_groups_that_may_say_the_same_are_beams_of_their_width(seed, width, grou
     diverse = search(logits, width * groups, 8, method="diverse_beam", groups=groups, diversity=0.0, n_best=groups)
     alone = search(logits, width, 8)
     assert all(h == best for image, (best,) in zip(diverse, alone, strict=True) for h in image)
+
+
+METHODS = [{}, {"method": "diverse_beam", "groups": 2, "diversity": 0.5}, {"method": "sample", "temperature": 1.5}]
+
+
+@given(SEEDS, st.sampled_from(METHODS), st.sampled_from([0, 2]))
+@settings(max_examples=25)
+def test_each_token_has_the_log_probability_of_its_step(seed, method, blocked):
+    """Told of every hypothesis by saying it again; ten images, so that some retire before others."""
+    logits, beam = random_logits(seed, images=10), None if "sample" in method.values() else 4
+    found = search(logits, beam, 7, n_best=3, block_ngrams=blocked, **method)
+    for image, hypotheses in enumerate(found):
+        for h in hypotheses:
+            table, told = Table.of(logits[image : image + 1]), []
+            said = [START, *h.tokens, *([END] if h.finished else [])]
+            for token, following in pairwise(said):
+                row, table = step(table, torch.tensor([[token]]))
+                told.append(torch.log_softmax(row[0, 0], dim=0)[following].item())
+            assert h.logprobs == pytest.approx(told, abs=1e-5) and sum(h.logprobs) == pytest.approx(h.logprob, abs=1e-4)
 
 
 def test_groups_avoid_the_words_of_earlier_groups():

@@ -19,9 +19,11 @@ class Beams:
         self.end, self.choice, self.width, self.max_length = end, choice, width, max_length
         self.tokens = start.view(images, 1, 1, 1).repeat(1, groups, 1, 1)  # (image, group, beam, step), start included
         self.logprob = torch.zeros(images, groups, 1, device=device)  # (image, group, beam); -inf: an empty place
+        self.trace = torch.empty(images, groups, 1, 0, device=device)  # (image, group, beam, step): of each token alone
         self.vacant = torch.full((images, groups), width, device=device)  # beams that may still live or finish
         # One place more than can finish: what is not to be kept is written there.
         self.finished_tokens = torch.zeros(images, groups, width + 1, max_length, dtype=torch.long, device=device)
+        self.finished_trace = torch.zeros(images, groups, width + 1, max_length, device=device)
         self.finished_logprob = torch.full((images, groups, width + 1), -torch.inf, device=device)
         self.finished_length = torch.ones(images, groups, width + 1, dtype=torch.long, device=device)
         self.rows = torch.arange(images, device=device)  # which image each row searches for
@@ -50,6 +52,8 @@ class Beams:
         logprob = logprob.masked_fill(rank >= self.vacant.unsqueeze(2), -torch.inf)
         history = self.tokens.gather(2, beam.unsqueeze(3).expand(-1, -1, -1, length))
         self.tokens = torch.cat([history, word.unsqueeze(3)], dim=3)
+        traces = self.trace.gather(2, beam.unsqueeze(3).expand(-1, -1, -1, length - 1))
+        self.trace = torch.cat([traces, logprobs.flatten(2).gather(2, place).unsqueeze(3)], dim=3)
         self._finish((word == self.end) & (logprob > -torch.inf), logprob)
         self.logprob = logprob.masked_fill(word == self.end, -torch.inf)
         first = torch.arange(groups, device=place.device).view(1, groups, 1) * beams  # of each group, among all beams
@@ -62,6 +66,8 @@ class Beams:
         length = self.tokens.shape[3] - 1
         words = torch.nn.functional.pad(self.tokens[..., 1:], (0, self.max_length - length))
         self.finished_tokens.scatter_(2, place.unsqueeze(3).expand_as(words), words)
+        trace = torch.nn.functional.pad(self.trace, (0, self.max_length - length))
+        self.finished_trace.scatter_(2, place.unsqueeze(3).expand_as(trace), trace)
         self.finished_logprob.scatter_(2, place, logprob)
         self.finished_logprob[..., self.width] = -torch.inf
         self.finished_length.scatter_(2, place, length)
@@ -84,13 +90,15 @@ class Beams:
         """Set the images that are `done` aside and go on with the others."""
         for row in done.nonzero().squeeze(1).tolist():
             self._retired[int(self.rows[row])] = self._row(row)
-        for name in ("tokens", "logprob", "vacant", "finished_tokens", "finished_logprob", "finished_length", "rows"):
+        finished = [f"finished_{name}" for name in ("tokens", "trace", "logprob", "length")]
+        for name in ("tokens", "trace", "logprob", "vacant", *finished, "rows"):
             setattr(self, name, getattr(self, name)[going])
         self.choice = self.choice.keep_images(going)
 
     def _row(self, row: int) -> tuple[Tensor, ...]:
-        finished = self.finished_tokens[row], self.finished_logprob[row], self.finished_length[row]
-        return *finished, self.tokens[row, :, :, 1:], self.logprob[row]
+        finished = self.finished_tokens, self.finished_trace, self.finished_logprob, self.finished_length
+        living = self.tokens[..., 1:], self.trace, self.logprob
+        return tuple(x[row] for x in (*finished, *living))
 
     def best(self, penalty: float, n_best: int) -> list[list[Hypothesis]]:
         """The `n_best` best hypotheses of each image, best first; `UserError` for an image that has none."""
@@ -106,18 +114,20 @@ def _by_group(row: tuple[Tensor, ...], penalty: float) -> list[list[Hypothesis]]
 
 
 def _hypotheses(
-    penalty: float, finished_tokens: list[list[int]], finished_logprob: list[float], finished_length: list[int],
-    tokens: list[list[int]], logprob: list[float],
+    penalty: float, finished_tokens: list[list[int]], finished_trace: list[list[float]], finished_logprob: list[float],
+    finished_length: list[int], tokens: list[list[int]], trace: list[list[float]], logprob: list[float],
 ) -> list[Hypothesis]:  # fmt: skip
     """Of one group: finished ones by falling score, then unfinished ones."""
     finished = [
-        Hypothesis(words[: length - 1], value, value / length**penalty, True)
-        for words, value, length in zip(finished_tokens, finished_logprob, finished_length, strict=True)
+        Hypothesis(words[: length - 1], value, value / length**penalty, True, each[:length])
+        for words, each, value, length in zip(
+            finished_tokens, finished_trace, finished_logprob, finished_length, strict=True
+        )
         if value > -torch.inf
     ]
     unfinished = [
-        Hypothesis(words, value, value / max(len(words), 1) ** penalty, False)
-        for words, value in zip(tokens, logprob, strict=True)
+        Hypothesis(words, value, value / max(len(words), 1) ** penalty, False, each)
+        for words, each, value in zip(tokens, trace, logprob, strict=True)
         if value > -torch.inf
     ]
     return [hypothesis for group in (finished, unfinished) for hypothesis in sorted(group, key=lambda h: -h.score)]

@@ -19,12 +19,16 @@ from showtell.generation.search_params import SearchParams
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One generated sequence. `tokens` without start and end; `logprob` includes the end's when `finished`."""
+    """One generated sequence. `tokens` without start and end; `logprob` includes the end's when `finished`.
+
+    `logprobs`: of each token, the end's last when `finished`; they add up to `logprob`.
+    """
 
     tokens: list[int]
     logprob: float
     score: float
     finished: bool
+    logprobs: list[float]
 
 
 class Choice(Protocol):
