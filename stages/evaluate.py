@@ -10,10 +10,12 @@ from showtell.data.batches import CaptionedImages
 from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
 from showtell.evaluation.attention_pictures import write_attention
+from showtell.evaluation.confidence import calibration_errors, fit_confidence, reliability_rows, sureness
 from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part, without_skipped
 from showtell.evaluation.known_objects import held_out_metrics, in_view
 from showtell.evaluation.report import write_report
-from showtell.evaluation.report.evaluated import read_curves, report_data
+from showtell.evaluation.report.evaluated import learning_curves, report_data
+from showtell.evaluation.slices import slice_rows
 from showtell.evaluation.summary import provenance, scores, summary
 from showtell.generation.bundle import load_model, serve_model
 from showtell.generation.captioner import Captioner
@@ -29,29 +31,27 @@ def main() -> str | None:
     others = [Path(folder) for folder in params.ensemble or []]
     captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, [load_model(folder) for folder in others])
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
+    swept, on_val = sweep(captioner, val, objects, load(SweepParams))
+    captioner.confidence = confidence = fit_confidence(on_val)
     tuned = evaluate(captioner, test, objects, params.captions, meteor=is_main())
     frozen = evaluate(Captioner(load_model(paths.TRAIN_MODEL), search), test, objects, n_best=1).metrics
-    unseen = unseen_part(tuned, objects)
-    swept = sweep(captioner, val, load(SweepParams))
+    unseen, sure = unseen_part(tuned, objects), sureness(confidence, tuned.judged(objects))
     if not is_main():
         return None
-    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others)
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others, confidence)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
-    held_out = held_out_metrics(tuned.by_image, objects, train)
-    write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, held_out))
+    more = {**held_out_metrics(tuned.by_image, objects, train), **calibration_errors(sure)}
+    write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, more))
     write_table("sweep", swept)
+    write_table("reliability", reliability_rows(sure))
+    write_table("slices", slices := slice_rows(tuned, captioner.model.vocabulary, objects))
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
     write_attention(paths.ATTENTION, test, tuned.best, params.pictures)
-    tables = {
-        "intervals": intervals,
-        "others": {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {}),
-        "behaviour": habits,
-        "curves": {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in paths.LEARNING},
-        "sweep": swept,
-    }
-    report = report_data(load(DatasetName), tuned, test, train, objects, captioner, **tables)
-    write_report(paths.REPORT, report)
+    tables = {"intervals": intervals, "behaviour": habits, "curves": learning_curves(), "sweep": swept}
+    tables |= {"sure": sure, "slices": slices}
+    tables["others"] = {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {})
+    write_report(paths.REPORT, report_data(load(DatasetName), tuned, test, train, objects, captioner, **tables))
     write_json(paths.METRICS / "provenance.json", provenance(load(DatasetName), test, captioner, __file__))
     return summary(tuned, frozen, intervals)
 

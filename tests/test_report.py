@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.core.errors import UserError
+from showtell.evaluation.confidence import Sureness
 from showtell.evaluation.report import Nearest, ReportData, ReportImage, TrainingCaptions, write_report
 from showtell.evaluation.report.charts import Point, line_chart, ticks
 from showtell.evaluation.report.evaluated import read_curves
@@ -111,6 +112,39 @@ def test_same_data_same_bytes_instead_of_what_was_there(tmp_path, monkeypatch, l
         for f in (tmp_path / "a", tmp_path / "b")
     )
     assert a == b
+
+
+def sureness_of(count, error):
+    """Captions stated right in turn by 25% and 75%; of the first a quarter is, of the others 75% less `error`."""
+    stated = np.tile([0.25, 0.75], count // 2)
+    turn = np.arange(count) // 2 / (count // 2)
+    return Sureness(stated, turn < np.where(stated < 0.5, 0.25, 0.75 - error))
+
+
+def test_the_page_tells_how_sure_captions_are_and_what_abstaining_gains(tmp_path):
+    sure = {"good": sureness_of(400, 0.5), "true": sureness_of(40, 0.0)}
+    write_report(tmp_path / "report", report_of(3, sure=sure))
+    page = page_of(tmp_path / "report")
+    confidence = page[page.index('<section id="confidence"') : page.index('<section id="curves"')]
+    text = re.sub(r"<[^>]+>", " ", confidence)
+    assert "calibration error 25.0" in text and "calibration error 0.0" in text
+    for cell in ("70 to 80%", "200", "75.0", "25.0"):
+        assert re.search(rf">{cell}<", confidence), cell
+    assert re.search(r"not as good, captions given, % 50: risk, % 75", confidence)  # the surest half
+    assert '<a href="#confidence">Confidence</a>' in page
+    write_report(tmp_path / "none", report_of(3))
+    assert 'id="confidence"' not in page_of(tmp_path / "none") and "#slices" not in page_of(tmp_path / "none")
+
+
+def test_the_page_has_a_row_for_each_slice(tmp_path):
+    rows = [
+        {"by": "number of objects", "part": part, "images": 7, "cider": c, "cider_low": c - 0.1, "cider_high": c + 0.1}
+        for part, c in (("1", 1.2), ("<2>", 0.8))
+    ]
+    write_report(tmp_path / "report", report_of(3, slices=rows))
+    page = page_of(tmp_path / "report")
+    assert page.count("By number of objects") == 1 and "&lt;2&gt;" in page
+    assert "110.0 to 130.0" in page and "70.0 to 90.0" in page
 
 
 def test_nothing_is_asked_of_any_server(tmp_path):

@@ -25,8 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", type=Path, metavar="OUT.png", help="draw where the model looked for each word")
     parser.add_argument("--head", type=int, metavar="N", help="draw one attention head, from 0, not the mean of all")
     parser.add_argument("--json", action="store_true", help="one JSON object for each image, one a line")
+    add_min_confidence(parser)
     parser.add_argument("--allow-urls", action="store_true", help="fetch images named by http(s) URLs")
     add_search_arguments(parser)
+
+
+def add_min_confidence(parser: argparse.ArgumentParser) -> None:
+    """For every command that captions pictures."""
+    parser.add_argument(
+        "--min-confidence", type=float, metavar="P",
+        help="say nothing of a picture when the chance that its caption is as good as the model's usual one (median on "
+        "val) is below P, 0 to 1",
+    )  # fmt: skip
 
 
 # The settings of the search by their names in params.yaml: type, what stands for the value in the help, and the help.
@@ -70,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
     drawings = _drawings(args.attention, sources) if args.attention else None
     if args.head is not None and drawings is None:
         raise UserError(f"--head {args.head}: it says what --attention draws, and needs that")
-    from showtell.commands.caption_output import caption_photos  # imports torch
+    from showtell.commands.caption_output import Asked, caption_photos  # imports torch
 
     models = args.model or [MODEL]
-    return 0 if caption_photos(models, sources, args.n_best, settings, drawings, args.json, args.head) else 1
+    asked = Asked(args.n_best, args.min_confidence, settings)
+    return 0 if caption_photos(models, sources, asked, drawings, args.json, args.head) else 1
 
 
 def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:

@@ -21,21 +21,30 @@ from showtell.generation.captioner import Caption, Captioner
 LARGEST = 1024  # pixels, the longer side of a picture that attention is drawn on
 
 
+class Asked(NamedTuple):
+    """What is wanted of the captioner. `settings` of the search replace the model's own."""
+
+    n_best: int
+    min_confidence: float | None
+    settings: Mapping[str, Any]
+
+
 def caption_photos(
-    folders: Sequence[Path], sources: Sequence[Source], n_best: int, settings: Mapping[str, Any],
-    drawings: Sequence[Path] | None, as_json: bool, head: int | None = None,
+    folders: Sequence[Path], sources: Sequence[Source], asked: Asked, drawings: Sequence[Path] | None, as_json: bool,
+    head: int | None = None,
 ) -> bool:  # fmt: skip
     """Print the captions of `sources`, and draw them at the paths `drawings`; whether all of them could be read.
 
-    `settings` of the search replace those of the model in the first of `folders`; several models speak together.
-    `head`: the attention head to draw, else their mean. What is wrong with a picture goes to stderr, and the others go
-    on.
+    Several models in `folders` speak together, with the settings of the first. `head`: the attention head to draw, else
+    their mean. What is wrong with a picture goes to stderr, as does why one has no caption, and the others go on.
     """
     captioner = Captioner.load(*folders)
     captioner.show_head(head)
-    captioner.search.override(**settings).check_n_best(n_best)
+    captioner.search.override(**asked.settings).check_n_best(asked.n_best)
+    captioner.check_confidence(asked.min_confidence, **asked.settings)
     read = _Pictures(sources, captioner.model.transform if drawings is not None else None)
-    for captions in captioner.stream(read, n_best, drawings is not None, **settings):
+    wanted = asked.n_best, drawings is not None, asked.min_confidence
+    for captions in captioner.stream(read, *wanted, **asked.settings):
         for photo in read.up_to_a_whole_one():
             _tell(photo, captions, drawings, as_json)
     for photo in read.up_to_a_whole_one():
@@ -89,28 +98,38 @@ class _Pictures:
 def _tell(photo: Photo, captions: Sequence[Caption], drawings: Sequence[Path] | None, as_json: bool) -> None:
     if photo.problem is not None:
         log(f"error: {photo.problem}")
+    reason = captions[0].abstained if captions else None
+    if reason is not None:
+        log(f"{photo.source.shown}: no caption: {reason}")
     for line in lines(photo.source.shown, captions, as_json, photo.problem):
         print(line, flush=True)
-    if photo.picture is not None and drawings is not None:
+    if photo.picture is not None and drawings is not None and reason is None:
         _draw(drawings[photo.index], photo.picture, captions[0])
 
 
 def lines(name: str, captions: Sequence[Caption], as_json: bool, problem: str | None = None) -> Iterator[str]:
     """What is printed for one image: `name: caption`, with the log probability where there are several; or JSON.
 
-    Of an image with a `problem` only JSON says so.
+    Of an image with a `problem`, or without a caption, only JSON says so.
     """
     if as_json:
-        entries = [
-            {"caption": c.text, "logprob": c.logprob, "score": c.score, "finished": c.finished} for c in captions
-        ]
+        entries = [_entry(caption) for caption in captions]
         more = {"captions": entries} if len(entries) > 1 else {}
         content = {"error": problem} if problem is not None else {**entries[0], **more}
         yield _json({"image": name, **content})
-    elif problem is None:
+    elif problem is None and captions[0].abstained is None:
         many = len(captions) > 1
         shown = (f"{name}: {c.text}" + (f"  ({c.logprob:.2f})" if many else "") for c in captions)
         yield from (printable(line).replace("\n", "\\n") for line in shown)
+
+
+def _entry(caption: Caption) -> dict[str, Any]:
+    """One caption for JSON. Confidence and truth are the first caption's alone."""
+    if caption.abstained is not None:
+        return {"caption": None, "abstained": caption.abstained, "confidence": caption.confidence}
+    said = {"caption": caption.text, "logprob": caption.logprob, "score": caption.score, "finished": caption.finished}
+    chances = {"confidence": caption.confidence, "truth": caption.truth}
+    return {**said, **chances, "words": caption.words, "probabilities": list(caption.probabilities)}
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -127,13 +127,17 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                     temperature = gradio.Slider(0.1, 2, value=own.temperature or 1, step=0.1, label="Temperature")
                     top_p = gradio.Slider(0.05, 1, value=own.top_p or 1, step=0.05, label="Top-p")
                     seed = gradio.Number(value=own.seed or 0, precision=0, minimum=0, label="Seed")
+                least = gradio.Slider(
+                    0, 1, value=0, step=0.05, label="Least confidence (0: always a caption)",
+                    visible=captioner.confidence is not None, elem_id="least",
+                )  # fmt: skip
             with gradio.Column(scale=3, min_width=320):
                 said = gradio.HTML(elem_id="said")
         knobs = (beam, method, diversity, temperature, top_p, seed)
-        for event in (photo.change, beam.release, *(knob.change for knob in knobs[1:])):
+        for event in (photo.change, beam.release, least.release, *(knob.change for knob in knobs[1:])):
             event(
-                lambda path, *values: describe(captioner, path, *asked(captioner, *values)), [photo, *knobs], said,
-                api_visibility="private", show_progress="minimal",
+                lambda path, sure, *values: describe(captioner, path, *asked(captioner, *values), sure or None),
+                [photo, least, *knobs], said, api_visibility="private", show_progress="minimal",
             )  # fmt: skip
     return page
 
@@ -150,10 +154,14 @@ def asked(
     return 1 if method == "greedy" else int(width), settings
 
 
-def describe(captioner: "Captioner", path: str | None, n_best: int, settings: Mapping[str, Any]) -> str:
+def describe(
+    captioner: "Captioner", path: str | None, n_best: int, settings: Mapping[str, Any],
+    min_confidence: float | None = None,
+) -> str:  # fmt: skip
     """HTML of what the model says of a picture: the caption word by word, each with its attention; and `n_best` ones.
 
-    `settings` of the search replace the model's own.
+    `settings` of the search replace the model's own. Where the caption is less sure than `min_confidence`, why there is
+    none.
     """
     from showtell.data.transform import load_image
     from showtell.evaluation.attention_pictures import seen
@@ -163,12 +171,14 @@ def describe(captioner: "Captioner", path: str | None, n_best: int, settings: Ma
     try:
         _check(Path(path))
         picture = load_image(path)
-        beams = captioner.n_best([picture], n_best, **settings)[0]
+        beams = captioner.n_best([picture], n_best, min_confidence=min_confidence, **settings)[0]
     except UserError as error:
         return f'<p role="alert">{escape(str(error).replace(str(path), Path(path).name))}</p>'
+    if beams[0].abstained is not None:
+        return f'<p role="status">No caption: {escape(beams[0].abstained)}.</p>'
     picture = seen(picture, captioner.model.transform).copy()
     picture.thumbnail((TILE, TILE))
-    return f"{_caption(picture, beams[0])}{_beams(beams)}"
+    return f"{_caption(picture, beams[0])}{_sure(beams[0])}{_beams(beams)}"
 
 
 def _check(path: Path) -> None:
@@ -194,10 +204,20 @@ def _caption(picture: "Image.Image", best: "Caption") -> str:
         return said
     tiles = (
         f'<figure tabindex="0" style="--n:{n}"><img alt="" src="{_data_url(glow(picture, attention, best.shift))}">'
-        f"<figcaption>{escape(word)}</figcaption></figure>"
-        for n, (word, attention) in enumerate(zip(best.words, best.attention, strict=False))
+        f"<figcaption>{escape(word)}<br><small>{probability:.0%}</small></figcaption></figure>"
+        for n, (word, attention, probability) in enumerate(
+            zip(best.words, best.attention, best.probabilities, strict=False)
+        )
     )
     return f'{said}<div class="words">{"".join(tiles)}</div>'
+
+
+def _sure(best: "Caption") -> str:
+    """How sure the caption is, where the model knows."""
+    if best.confidence is None:
+        return ""
+    truth = f"; that all of it is true: {best.truth:.0%}" if best.truth is not None else ""
+    return f"<p>Chance that it is as good as this model's median caption: {best.confidence:.0%}{truth}.</p>"
 
 
 def _beams(beams: "Sequence[Caption]") -> str:

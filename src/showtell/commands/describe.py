@@ -6,6 +6,7 @@ What needs the networks is in `alt_text`, imported when all arguments are known 
 import argparse
 from pathlib import Path
 
+from showtell.commands.caption import add_min_confidence
 from showtell.core.errors import UserError
 from showtell.core.paths import MODEL
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FILE", help="of csv and jsonl (default alt-text.csv, .jsonl)")
     parser.add_argument("--embed", action="store_true", help="also write into the pictures themselves, by exiftool")
+    add_min_confidence(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be described, and write nothing")
 
 
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         if not path.exists():
             raise UserError(f"{path} does not exist")
     output = args.output or Path(f"alt-text.{args.format}")
-    from showtell.commands.alt_text.session import describe  # imports torch
+    from showtell.commands.alt_text.session import Wanted, describe  # imports torch
 
-    return 0 if describe(args.pictures, args.model, args.format, output, args.embed, args.dry_run) else 1
+    wanted = Wanted(args.format, output, args.embed, args.min_confidence)
+    return 0 if describe(args.pictures, args.model, wanted, args.dry_run) else 1

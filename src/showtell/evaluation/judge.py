@@ -16,6 +16,7 @@ from showtell.core.processes import all_gather
 from showtell.core.progress import track
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.captions import CaptionFile, Entry
+from showtell.evaluation.confidence import Judged, judged
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.generation.captioner import Caption, Captioner, Encoded
 from showtell.generation.search_params import MOST, SweepParams
@@ -64,11 +65,15 @@ class Evaluation:
         return found
 
     def hypotheses(self) -> list[dict[str, Any]]:
-        """In the format of COCO results, with the log probability (natural)."""
+        """In the format of COCO results, with the log probability (natural) and the confidence."""
         return [
-            {"image_id": entry["image_id"], "caption": caption.text, "logprob": caption.logprob}
-            for entry, caption in zip(self.entries, self.best, strict=True)
+            {"image_id": e["image_id"], "caption": c.text, "logprob": c.logprob, "confidence": c.confidence}
+            for e, c in zip(self.entries, self.best, strict=True)
         ]
+
+    def judged(self, objects: Mapping[str, Any]) -> Judged:
+        """Caption by caption."""
+        return judged(self.entries, self.best, self.scores.images["cider"], objects)
 
 
 def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Encoded]:
@@ -145,29 +150,36 @@ def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry
     return habits | {key: evaluation.metrics[key] for key in KEYS}
 
 
-def sweep(captioner: Captioner, data: CaptionedImages, params: SweepParams) -> list[dict[str, Any]]:
+def sweep(
+    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], params: SweepParams
+) -> tuple[list[dict[str, Any]], Judged]:
     """A row for each decoding: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
-    greatest CIDEr-D). Every image is encoded once for all of them. `beam` is empty where a decoding has none."""
+    greatest CIDEr-D); and what the captioner's own settings gave, which are among them. Every image is encoded once for
+    all. `beam` is empty where a decoding has none."""
     searches = params.settings(captioner.search)
+    searches = searches if captioner.search in searches else [*searches, captioner.search]
     captioners = [Captioner(captioner.model, search, captioner.models[1:]) for search in searches]
-    texts: list[list[list[str]]] = [[] for _ in searches]
+    batches: list[list[list[Caption]]] = [[] for _ in searches]
     seconds = [0.0] * len(searches)
     encoding, started = 0.0, time.perf_counter()
     for images in encoded(captioner, data):
         encoding += time.perf_counter() - started
         for number, one in enumerate(captioners):
             started = time.perf_counter()
-            texts[number].append([best.text for best, *_ in one.decode(images, attention=False)])
+            batches[number].append([best for best, *_ in one.decode(images, attention=False)])
             seconds[number] += time.perf_counter() - started
         started = time.perf_counter()
     protocol = Protocol({entry["image_id"]: entry["references"] for entry in data.entries})
     rows: list[dict[str, Any]] = []
     for number, search in enumerate(searches):
-        found = [text for batch in all_gather(texts[number]) for text in batch]
-        hypotheses = {e["image_id"]: text for e, text in zip(data.entries, found, strict=True)}
-        scores = protocol.score(hypotheses, meteor=False).corpus
+        found = [caption for batch in all_gather(batches[number]) for caption in batch]
+        hypotheses = {e["image_id"]: caption.text for e, caption in zip(data.entries, found, strict=True)}
+        scores = protocol.score(hypotheses, meteor=False)
+        if search == captioner.search:
+            own = judged(data.entries, found, scores.images["cider"], objects)
         milliseconds = round(1000 * (encoding + seconds[number]) / len(data), 2)
         settings = {"method": search.described(), "beam": search.beam, "length_penalty": search.length_penalty}
-        rows.append({**settings, "cider": scores["cider"], "bleu4": scores["bleu4"], "milliseconds": milliseconds})
+        told = {key: scores.corpus[key] for key in ("cider", "bleu4")}
+        rows.append({**settings, **told, "milliseconds": milliseconds})
     best = max(rows, key=lambda row: row["cider"])
-    return [{**row, "best": int(row is best)} for row in rows]
+    return [{**row, "best": int(row is best)} for row in rows], own

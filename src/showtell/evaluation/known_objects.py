@@ -87,6 +87,14 @@ def _pointing(best: Captions, mentions: Sequence[Sequence[Mention]], known: Mapp
     }
 
 
+def true_captions(best: Captions, objects: Mapping[str, Any]) -> list[bool] | None:
+    """Whether all that each caption says of things and colours is there; None without objects."""
+    known = objects.get("images", {})
+    if not known:
+        return None
+    return [all_true(said, known[str(image_id)]["objects"]) for image_id, said in said_of(best, objects).items()]
+
+
 def said_of(best: Captions, objects: Mapping[str, Any]) -> dict[Any, list[Statement]]:
     """What each caption says is there, and of which colour."""
     names, colours = Names(objects["names"]), objects.get("colours", {})

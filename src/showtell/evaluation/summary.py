@@ -32,14 +32,14 @@ def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script
 
 
 def scores(
-    tuned: Evaluation, frozen: Mapping[str, float | None], unseen: Evaluation | None, held_out: Mapping[str, Any]
+    tuned: Evaluation, frozen: Mapping[str, float | None], unseen: Evaluation | None, more: Mapping[str, float | None]
 ) -> dict[str, float | str | None]:
-    """`metrics/evaluate.json`: of test; of its pictures with unseen pairs; before fine-tuning."""
+    """`metrics/evaluate.json`: of test; of its pictures with unseen pairs; before fine-tuning. `more` of test."""
     return {
         "tokenisation": tuned.scores.tokenisation.name,
         **tuned.metrics,
         **{f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics},
-        **held_out,
+        **more,
         **{f"frozen_{key}": frozen[key] for key in tuned.metrics},
     }
 

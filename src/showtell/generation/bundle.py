@@ -2,7 +2,7 @@
 
 `config.json` (what to build, see `bundle_config.py`), `vocab.json` and `model.safetensors` (the weights): no pickle, no
 params.yaml, no DVC. `train` and `finetune` write models; `evaluate` writes the bundle that people serve, with the
-settings of the search that it was scored with.
+settings of the search that it was scored with and how sure its captions are (`confidence.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from showtell.decoders import Decoder, build_decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import Encoder
 from showtell.generation.bundle_config import FORMAT, BundleConfig, checked_config
+from showtell.generation.confidence import Confidence, load_confidence, save_confidence
 from showtell.generation.model import Model
 from showtell.generation.search_params import PLAIN, SearchParams
 
@@ -34,6 +35,7 @@ class Bundle(NamedTuple):
     model: Model
     search: SearchParams  # that the model was scored with; plain ones where it was not
     others: tuple[Model, ...] = ()  # that were scored together with it
+    confidence: Confidence | None = None  # of its captions, with all that
 
 
 def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
@@ -56,14 +58,17 @@ def hand_on(source: Path, folder: Path) -> None:
 
 
 def serve_model(
-    source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None], others: Sequence[Path] = ()
-) -> None:
+    source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None], others: Sequence[Path] = (),
+    confidence: Confidence | None = None,
+) -> None:  # fmt: skip
     """Write the bundle that is served: the model in `source` (linked, not copied), the settings of the search that it
-    was scored with and its scores; and the models in `others`, when it was scored together with them."""
+    was scored with, its scores and how sure its captions are; and the models in `others`, when it was scored together
+    with them."""
     names = [f"others/{number}" for number, _ in enumerate(others, start=1)]
     for other, name in zip(others, names, strict=True):
         _link_model(other, folder / name)
     config = _link_model(source, folder)
+    save_confidence(folder, confidence)
     more = {"others": names} if names else {}
     write_json(folder / CONFIG, {**config, **more, "search": search.model_dump(), "scores": dict(scores)})
 
@@ -83,7 +88,7 @@ def load_bundle(folder: Path | str) -> Bundle:
     folder = Path(folder)
     model, config = _read(folder)
     others = tuple(_read(folder / name)[0] for name in config.others)
-    return Bundle(model, config.search or PLAIN, others)
+    return Bundle(model, config.search or PLAIN, others, load_confidence(folder))
 
 
 def _read(folder: Path) -> tuple[Model, BundleConfig]:

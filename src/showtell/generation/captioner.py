@@ -1,8 +1,9 @@
 """What people use: photographs in, captions out, by a bundle that was loaded."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from showtell.core.precision import autocast
 from showtell.data.transform import load_image
 from showtell.generation.bundle import load_bundle, load_model
 from showtell.generation.choices import Hypothesis
+from showtell.generation.confidence import Confidence, reason_against
 from showtell.generation.decoding import attention_of, search_together
 from showtell.generation.model import Model
 from showtell.generation.pictures import Picture, as_picture, is_single
@@ -30,7 +32,10 @@ class Caption:
     """One generated caption. `words` are those of `text`; `attention` (word, cell) is where each was looked for.
 
     What a cell sees lies around its middle, moved right and down by `shift`, a share of the picture.
-    Of an image's several captions only the first knows its attention.
+    `confidence`: the chance that it is as good as the model's median caption of val (CIDEr-D); `truth`: that all it
+    says of things and colours is true. None where the model does not know, or settings of the search are not its own.
+    `abstained`: why there is no caption (then text and words are empty); None when there is one.
+    Of an image's several captions only the first knows its attention and its confidence.
     """
 
     text: str
@@ -40,6 +45,21 @@ class Caption:
     finished: bool
     attention: np.ndarray | None
     shift: float = 0.0
+    probabilities: Sequence[float] = ()  # the model's, of each word
+    confidence: float | None = None
+    truth: float | None = None
+    abstained: str | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens, the end counted."""
+        return len(self.words) + self.finished
+
+    def unless_unsure(self, least: float | None) -> "Caption":
+        """This caption; or, when its confidence is below `least`, none, and why."""
+        if least is None or self.confidence is None or (reason := reason_against(self.confidence, least)) is None:
+            return self
+        return replace(self, text="", words=[], probabilities=[], attention=None, abstained=reason)
 
 
 class Encoded(NamedTuple):
@@ -55,10 +75,15 @@ class Captioner:
     `search`: how, unless single settings are given with a call; `load` takes those that the model was scored with.
     `others`: further models with the same vocabulary (an ensemble). Each sees the images in its own way, and a word's
     log probability is the mean of theirs, normalised; attention is the first model's.
+    `confidence`: of captions that these models generate with the settings of `search`.
     """
 
-    def __init__(self, model: Model, search: SearchParams = PLAIN, others: Sequence[Model] = ()):
+    def __init__(
+        self, model: Model, search: SearchParams = PLAIN, others: Sequence[Model] = (),
+        confidence: Confidence | None = None,
+    ):  # fmt: skip
         self.model, self.search, self.models = model, search, (model, *others)
+        self.confidence = confidence
         self.head: int | None = None  # of the attention that captions carry; None: the mean of all heads
         for other in others:
             if other.vocabulary.hash != model.vocabulary.hash:
@@ -73,7 +98,9 @@ class Captioner:
         """The bundle in `folder`, with its settings, and the models of further ones; `UserError` when one is none, or
         parts do not fit."""
         bundle = load_bundle(folder)
-        return cls(bundle.model, bundle.search, [*bundle.others, *(load_model(other) for other in others)])
+        confidence = None if others else bundle.confidence  # it was measured without them
+        together = [*bundle.others, *(load_model(other) for other in others)]
+        return cls(bundle.model, bundle.search, together, confidence)
 
     def show_head(self, head: int | None) -> None:
         """Let captions carry the attention of one head, counted from 0, or (None) the mean of all.
@@ -85,31 +112,63 @@ class Captioner:
             raise UserError(f"attention head {head}: this model has {heads}, counted from 0")
         self.head = head
 
-    def caption(self, images: Iterable[Picture], attention: bool = True, **settings: Any) -> list[Caption]:
+    def check_confidence(self, least: float | None, **settings: Any) -> None:
+        """`UserError` when captions below a confidence of `least` cannot be told, as generated with these `settings`;
+        None asks for nothing."""
+        if least is None:
+            return
+        if not 0 <= least <= 1:
+            raise UserError(f"min_confidence = {least:g}: must be 0 to 1")
+        if self.confidence is None and len(self.models) > 1:
+            raise UserError("min_confidence: it is not known of models that were not scored together")
+        if self.confidence is None:
+            raise UserError("min_confidence: this model does not know its own; `dvc repro` measures it (evaluate)")
+        if not self._measured(self.search.override(**settings)):
+            own = {key: value for key, value in self.search.model_dump().items() if key in settings}
+            told = ", ".join(f"{key} = {'null' if value is None else value}" for key, value in own.items())
+            raise UserError(f"min_confidence: it was measured with {told}; leave those settings as they are")
+
+    def _measured(self, search: SearchParams) -> bool:
+        """Whether the confidence is that of captions which `search` generates; arithmetic does not count."""
+        return search.model_copy(update={"precision": self.search.precision}) == self.search
+
+    def caption(
+        self, images: Iterable[Picture], attention: bool = True, min_confidence: float | None = None, **settings: Any
+    ) -> list[Caption]:
         """The best caption of each image; `settings` are fields of `SearchParams` that replace the model's own.
+
+        With `min_confidence` (0 to 1) a caption of less confidence is withheld: `abstained` says why.
 
         An image is a path, the bytes of a file, a Pillow image, an array (height, width[, 3]) or a tensor
         (3 or 1, height, width), RGB: uint8 0-255, or floating point 0-1. `UserError` for one that cannot be read.
         """
-        return [best[0] for best in self.n_best(images, 1, attention, **settings)]
+        return [best[0] for best in self.n_best(images, 1, attention, min_confidence, **settings)]
 
     def n_best(
-        self, images: Iterable[Picture], n_best: int = 5, attention: bool = True, **settings: Any
-    ) -> list[list[Caption]]:
-        """The `n_best` best captions of each image, best first, or as many samples; as `caption` otherwise."""
-        return list(self.stream(images, n_best, attention, **settings))
+        self, images: Iterable[Picture], n_best: int = 5, attention: bool = True, min_confidence: float | None = None,
+        **settings: Any,
+    ) -> list[list[Caption]]:  # fmt: skip
+        """The `n_best` best captions of each image, best first, or as many samples; as `caption` otherwise.
+
+        Where the best is withheld, it is the only one.
+        """
+        return list(self.stream(images, n_best, attention, min_confidence, **settings))
 
     def stream(
-        self, images: Iterable[Picture], n_best: int = 1, attention: bool = True, **settings: Any
-    ) -> Iterator[list[Caption]]:
+        self, images: Iterable[Picture], n_best: int = 1, attention: bool = True, min_confidence: float | None = None,
+        **settings: Any,
+    ) -> Iterator[list[Caption]]:  # fmt: skip
         """As `n_best`, one image's captions after the other. Few images are taken from `images` at a time: together
         they may be more than the memory holds."""
         if is_single(images):
             raise UserError("caption takes several images: put a single one in a list, caption([image])")
+        self.check_confidence(min_confidence, **settings)
         squares = (self._squares(load_image(as_picture(image))) for image in images)
         while batch := list(islice(squares, BATCH)):
             pixels = [torch.from_numpy(np.stack(column)) for column in zip(*batch, strict=True)]
-            yield from self.decode(self.encode(*pixels), n_best, attention, **settings)
+            for first, *more in self.decode(self.encode(*pixels), n_best, attention, **settings):
+                first = first.unless_unsure(min_confidence)
+                yield [first, *more] if first.abstained is None else [first]
 
     def _squares(self, picture: Image.Image) -> list[np.ndarray]:
         """The picture through each model's transform."""
@@ -142,9 +201,10 @@ class Captioner:
             found = search_together(decoders, features, search, n_best, logit_bias, encoded.names)
             best = [first for first, *_ in found]
             seen = attention_of(decoders[0], features[0], best, self.head) if attention else None
+        confidence = self.confidence if self._measured(search) else None
         return [
-            [self._caption(h, seen[image] if seen and h is hypotheses[0] else None) for h in hypotheses]
-            for image, hypotheses in enumerate(found)
+            [self._caption(first, seen[image] if seen else None, confidence), *(self._caption(h) for h in more)]
+            for image, (first, *more) in enumerate(found)
         ]
 
     def _logit_bias(self, features: Sequence[Tensor], weight: float) -> Tensor | None:
@@ -155,10 +215,19 @@ class Captioner:
             return found[0]
         return torch.stack(biases).sum(dim=0) / len(found)
 
-    def _caption(self, hypothesis: Hypothesis, attention: np.ndarray | None) -> Caption:
+    def _caption(
+        self, hypothesis: Hypothesis, attention: np.ndarray | None = None, confidence: Confidence | None = None
+    ) -> Caption:
         h, vocabulary = hypothesis, self.model.vocabulary
         words, text = vocabulary.decode(h.tokens), vocabulary.caption(h.tokens)
-        return Caption(text, words, h.logprob, h.score, h.finished, attention, self.model.encoder.shift)
+        probabilities = [min(1.0, math.exp(logprob)) for logprob in h.logprobs[: len(words)]]
+        shift = self.model.encoder.shift
+        caption = Caption(text, words, h.logprob, h.score, h.finished, attention, shift, probabilities)
+        if confidence is None:
+            return caption
+        good = confidence.good.chance(h.logprob, caption.length)
+        true = confidence.true.chance(h.logprob, caption.length) if confidence.true is not None else None
+        return replace(caption, confidence=good, truth=true)
 
 
 def _name(pixels: np.ndarray) -> int:

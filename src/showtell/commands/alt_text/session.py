@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -24,7 +25,7 @@ class Session:
 
     def __init__(self, writer: Writer, origin: Origin, exiftool: str | None):
         self.writer, self.origin, self.exiftool = writer, origin, exiftool
-        self.counts = {"described": 0, "already described": 0, "failed": 0}
+        self.counts = {"described": 0, "already described": 0, "not sure enough": 0, "failed": 0}
         self._waiting: deque[tuple[Path, str]] = deque()
 
     def undescribed(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
@@ -51,8 +52,12 @@ class Session:
             yield image
 
     def write(self, caption: Caption) -> None:
-        """Keep the caption of the first picture that waits."""
+        """Keep the caption of the first picture that waits; where there is none, a line in the log says why."""
         path, state = self._waiting.popleft()
+        if caption.abstained is not None:
+            self.counts["not sure enough"] += 1
+            log(f"{path}: no caption: {caption.abstained}")
+            return
         try:
             if self.exiftool is not None:
                 embed(self.exiftool, path, caption.text, self.origin)
@@ -67,10 +72,21 @@ class Session:
         log(f"error: {error}")
 
 
-def describe(roots: Sequence[Path], model: Path, form: str, output: Path, embedded: bool, dry_run: bool) -> bool:
-    """Describe the pictures of `roots` that `form` does not hold yet; whether all of them could be."""
-    exiftool = find_exiftool() if embedded else None
+class Wanted(NamedTuple):
+    """How descriptions are kept, and of which pictures: those whose captions are at least so sure."""
+
+    form: str
+    output: Path  # of the forms that are one file
+    embedded: bool
+    min_confidence: float | None
+
+
+def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) -> bool:
+    """Describe the pictures of `roots` that have no such description yet; whether all of them could be."""
+    form, output = wanted.form, wanted.output
+    exiftool = find_exiftool() if wanted.embedded else None
     captioner = Captioner.load(model)
+    captioner.check_confidence(wanted.min_confidence)
     origin = Origin(version("showtell"), captioner.model.hash())
     session = Session(_writer(form, output, origin), origin, exiftool)
     total = sum(1 for _ in pictures(roots))
@@ -82,10 +98,13 @@ def describe(roots: Sequence[Path], model: Path, form: str, output: Path, embedd
             session.counts["described"] += 1
         place = "nothing was written"
     else:
-        for caption, *_ in captioner.stream(session.images(undescribed), attention=False):
+        for caption, *_ in captioner.stream(
+            session.images(undescribed), attention=False, min_confidence=wanted.min_confidence
+        ):
             session.write(caption)
         session.writer.finish()
-    log(", ".join(f"{count} {what}" for what, count in session.counts.items()) + f" ({place})")
+    counts = {what: count for what, count in session.counts.items() if count or what != "not sure enough"}
+    log(", ".join(f"{count} {what}" for what, count in counts.items()) + f" ({place})")
     return session.counts["failed"] == 0
 
 

@@ -74,6 +74,7 @@
 
   // ---- cards
 
+  const percent = (chance) => chance === null || chance === undefined ? "" : `${Math.round(100 * chance)}%`;
   const format = (value, digits = 1) => value.toFixed(digits).replace("-", "−");
   const figures = (image) => `CIDEr-D ${format(100 * index.cider[image])}` +
     (index.marks[image].length ? " · " + index.marks[image].join(", ") : "");
@@ -204,12 +205,13 @@
     byId("said").textContent = index.captions[image] || "(nothing)";
     byId("place").textContent = `${list.indexOf(image) + 1} of ${list.length}`;
     const attention = attentionOf(detail);
-    byId("words").replaceChildren(...(attention ? detail.words.map((word, place) => tile(word, place, attention, source)) : []));
+    byId("words").replaceChildren(...(attention ? detail.words.map((word, place) => tile(word, place, attention, source, detail.probabilities[place])) : []));
     byId("play").hidden = !attention;
     choose(null);
     byId("numbers").replaceChildren(...[
       ["CIDEr-D", format(100 * index.cider[image])],
       ["Log probability", format(detail.logprob, 2) + (detail.finished ? "" : ", unfinished")],
+      ...["As good as the median", "All of it true"].map((name, kind) => [name, percent(detail.chances[kind])]).filter(([, value]) => value),
       ["Image", index.ids[image] + (index.marks[image].length ? ` (${index.marks[image].join(", ")})` : "")],
     ].map(([name, value]) => {
       const pair = document.createElement("div"), term = document.createElement("dt"), text = document.createElement("dd");
@@ -232,7 +234,7 @@
     viewer.scrollTop = 0;
   }
 
-  function tile(word, place, attention, source) {
+  function tile(word, place, attention, source, chance) {
     const element = document.createElement("li"), button = document.createElement("button");
     const small = document.createElement("span"), image = document.createElement("img"), canvas = document.createElement("canvas");
     button.type = "button";
@@ -242,6 +244,8 @@
     canvas.width = canvas.height = FINE;
     small.append(image, canvas);
     button.append(small, word);
+    button.word = word + (chance === undefined ? "" : `, ${percent(chance)}`);
+    button.title = button.word;
     lit(small, attention, place);
     button.onpointerenter = (event) => { if (event.pointerType === "mouse") choose(place); };
     button.onpointerleave = (event) => { if (event.pointerType === "mouse") choose(null); };
@@ -256,7 +260,7 @@
     const buttons = [...byId("words").querySelectorAll("button")];
     buttons.forEach((button, other) => button.classList.toggle("on", other === place));
     lit(viewer.querySelector(".stage .picture"), place === null ? null : buttons[place].attention, place);
-    byId("word").textContent = place === null ? "" : buttons[place].textContent;
+    byId("word").textContent = place === null ? "" : buttons[place].word;
   }
 
   function stop() {

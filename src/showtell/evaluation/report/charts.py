@@ -18,8 +18,11 @@ class Point(NamedTuple):
     best: bool = False
 
 
-def line_chart(name: str, lines: Mapping[str, Sequence[Point]], x_title: str, y_title: str) -> str:
-    """A chart of named lines through points, as an SVG element; "" when there is no point."""
+def line_chart(
+    name: str, lines: Mapping[str, Sequence[Point]], x_title: str, y_title: str, guides: Sequence[str] = ()
+) -> str:
+    """A chart of named lines through points, as an SVG element; "" when there is no point. Lines in `guides` are drawn
+    faintly: they are there to be compared with."""
     points = [point for line in lines.values() for point in line]
     if not points:
         return ""
@@ -33,7 +36,8 @@ def line_chart(name: str, lines: Mapping[str, Sequence[Point]], x_title: str, y_
     names = _spread([(frame.y(line[-1].y), key) for key, line in lines.items() if line])
     for number, (key, line) in enumerate(lines.items()):
         if line:
-            parts.append(_line(frame, number, key, line, names[key], x_title, y_title))
+            drawn = _guide if key in guides else _line
+            parts.append(drawn(frame, number, key, line, names[key], x_title, y_title))
     return "\n".join([*parts, "</svg>"])
 
 
@@ -81,6 +85,14 @@ def _line(
             parts.append(f'<text class="mark" x="{x}" y="{y - 11:.1f}" text-anchor="middle">{escape(p.label)}</text>')
     parts.append(f'<text class="name" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text></g>')
     return "".join(parts)
+
+
+def _guide(
+    frame: _Frame, number: int, key: str, line: Sequence[Point], name_y: float, x_title: str, y_title: str
+) -> str:
+    path = " ".join(f"{frame.x(p.x)},{frame.y(p.y)}" for p in line)
+    name = f'<text class="tick" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text>'
+    return f'<polyline class="guide" points="{path}"/>{name}'
 
 
 def _spread(places: Sequence[tuple[float, str]], apart: float = 15) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from showtell.evaluation.confidence import Sureness
 from showtell.evaluation.report.nearest import Nearest
 from showtell.generation.captioner import Caption
 
@@ -41,3 +42,5 @@ class ReportData:
     images: Sequence[ReportImage]
     pixels: Callable[[int], np.ndarray]
     notes: Mapping[str, str] = field(default_factory=dict)  # metric -> why it was not computed
+    sure: Mapping[str, Sureness] = field(default_factory=dict)  # "good", "true": chances stated, and what was right
+    slices: Sequence[Mapping[str, Any]] = ()  # by, part, images, then metrics with their _low and _high

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.data.batches import CaptionedImages
 from showtell.data.captions import Entry
@@ -21,6 +22,11 @@ def read_curves(path: Path) -> list[dict[str, float]]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     return [{key: number for key, text in line.items() if (number := _number(text)) is not None} for line in lines]
+
+
+def learning_curves() -> dict[str, list[dict[str, float]]]:
+    """`metrics/<stage>.tsv` of every stage that learns captions."""
+    return {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in paths.LEARNING}
 
 
 def _number(text: str) -> float | None:

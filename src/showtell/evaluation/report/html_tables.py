@@ -67,7 +67,7 @@ def tiles(data: ReportData) -> str:
 
 
 def _tile(data: ReportData, key: str) -> str:
-    row, bounds = _row(key), _bounds(data, key)
+    row, bounds = row_of(key), _bounds(data, key)
     under = f"95% interval {bounds}" if bounds else escape(row.tells)
     value = hundred(data.metrics[key])
     return f'<div class="tile"><p>{escape(row.name)}</p><p class="value">{value}</p><p>{under}</p></div>'
@@ -91,12 +91,13 @@ def scores(data: ReportData) -> str:
     )
 
 
-def _row(key: str) -> Row:
+def row_of(key: str) -> Row:
+    """What is known of a metric by its key."""
     return AGREEMENT.get(key) or TRUTH.get(key) or Row(key, "")
 
 
 def _score(data: ReportData, key: str) -> str:
-    row, value = _row(key), data.metrics[key]
+    row, value = row_of(key), data.metrics[key]
     if value is None:
         note, span = escape(data.notes.get(key, "not computed")), 4 + len(data.others)
         return f'<tr><th scope="row">{escape(row.name)}</th><td class="none" colspan="{span}">{note}</td></tr>'
@@ -137,7 +138,7 @@ def behaviour(data: ReportData) -> str:
         shown = f"{value:,.0f}" if whole else f"{value:.1f}" if key == "mean_length" else f"{hundred(value)}%"
         name = BEHAVIOUR.get(key, key.replace("_", " "))
         entries.append(f"<div><dt>{escape(name)}</dt><dd>{shown}</dd></div>")
-    return _section("behaviour", "Behaviour", f'<dl class="habits">{"".join(entries)}</dl>') if entries else ""
+    return section("behaviour", "Behaviour", f'<dl class="habits">{"".join(entries)}</dl>') if entries else ""
 
 
 def curves(data: ReportData) -> str:
@@ -149,9 +150,9 @@ def curves(data: ReportData) -> str:
             for stage, rows in data.curves.items()
         }
         lines = {stage: _best_ringed(line) if key == "cider" else line for stage, line in lines.items() if line}
-        figures.append(_figure(title, line_chart(title, lines, "epoch", key)))
+        figures.append(figure(title, line_chart(title, lines, "epoch", key)))
     charts = "".join(figures)
-    return _section("curves", "Training", f'<div class="charts">{charts}</div>') if charts else ""
+    return section("curves", "Training", f'<div class="charts">{charts}</div>') if charts else ""
 
 
 def _best_ringed(line: list[Point]) -> list[Point]:
@@ -179,15 +180,17 @@ def sweep(data: ReportData) -> str:
     heads = "".join(f'<th class="number" scope="col">{h}</th>' for h in ("Penalty", "CIDEr-D", "BLEU-4", "ms"))
     heads = f'<tr><th scope="col">Search</th>{heads}<td></td></tr>'
     table = f'<div class="scroll"><table><thead>{heads}</thead><tbody>{rows}</tbody></table></div>'
-    chart = _figure(title, line_chart(title, lines, "milliseconds an image", "CIDEr-D"))
-    return _section("sweep", "Decoding", f'<div class="charts">{chart}{table}</div>')
+    chart = figure(title, line_chart(title, lines, "milliseconds an image", "CIDEr-D"))
+    return section("sweep", "Decoding", f'<div class="charts">{chart}{table}</div>')
 
 
-def _figure(title: str, svg: str) -> str:
+def figure(title: str, svg: str) -> str:
+    """A chart under its title, or nothing."""
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" if svg else ""
 
 
-def _section(name: str, title: str, content: str) -> str:
+def section(name: str, title: str, content: str) -> str:
+    """A part of the page that `links` leads to."""
     return (
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>\n{content}\n</section>'
     )
@@ -199,5 +202,8 @@ def links(sections: Mapping[str, str]) -> str:
 
 
 def _present(sections: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    titles = {"behaviour": "Behaviour", "curves": "Training", "sweep": "Decoding"}
+    titles = {
+        "behaviour": "Behaviour", "confidence": "Confidence", "slices": "Slices", "curves": "Training",
+        "sweep": "Decoding",
+    }  # fmt: skip
     return ((name, titles[name]) for name, content in sections.items() if content)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from showtell.core.files import atomic_folder
 from showtell.evaluation.attention_pictures import PEAK
-from showtell.evaluation.report import html_tables
+from showtell.evaluation.report import html_confidence, html_slices, html_tables
 from showtell.evaluation.report.content import ReportData, ReportImage
 
 PER_PART = 16  # images; those of neighbouring scores share a part, so that the first screen reads two of them
@@ -57,6 +57,8 @@ def _details(image: ReportImage, pixels: np.ndarray) -> dict[str, Any]:
         "words": best.words,
         "logprob": round(best.logprob, 4),
         "finished": best.finished,
+        "probabilities": [round(probability, 3) for probability in best.probabilities],
+        "chances": [None if chance is None else round(chance, 3) for chance in (best.confidence, best.truth)],
         "attention": heat_bytes(best.attention) if best.attention is not None and best.words else None,
         "shift": best.shift,
         "beams": [[beam.text, round(beam.logprob, 4)] for beam in image.captions[1:]],
@@ -124,6 +126,8 @@ def _page(data: ReportData, order: list[int], parts: str) -> str:
     }
     sections = {
         "behaviour": html_tables.behaviour(data),
+        "confidence": html_confidence.confidence(data),
+        "slices": html_slices.slices(data),
         "curves": html_tables.curves(data),
         "sweep": html_tables.sweep(data),
     }

@@ -1,0 +1,103 @@
+"""Fitting on val how sure the captions are, and how far that holds on test."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from showtell.evaluation.known_objects import true_captions
+from showtell.generation.captioner import Caption
+from showtell.generation.confidence import Calibration, Confidence, scaled
+from showtell.metrics.calibration import (
+    Bin,
+    expected_calibration_error,
+    isotonic,
+    reliability,
+    risk_coverage,
+)
+
+# The quality of a caption is a mean over its words, as logprob / length is; that all of it is true hangs on every
+# word, as the whole log probability does.
+POWERS = {"good": 1.0, "true": 0.0}
+# Captions of similar log probability, averaged before the fit. One by one, the best few on val, all of them right by
+# luck, would be certain; 30 know their share to within 0.1.
+GROUP = 30
+
+
+class Judged(NamedTuple):
+    """Captions of a split, one an image, the CIDEr-D of each (caption) and whether all it says is true (or None)."""
+
+    captions: Sequence[Caption]
+    cider: np.ndarray
+    true: Sequence[bool] | None
+
+
+class Sureness(NamedTuple):
+    """Stated chances (caption) against what was right (caption, 0 or 1)."""
+
+    confidence: np.ndarray
+    right: np.ndarray
+
+    @property
+    def error(self) -> float:
+        return expected_calibration_error(self.confidence, self.right)
+
+    @property
+    def bins(self) -> list[Bin]:
+        return reliability(self.confidence, self.right)
+
+    @property
+    def risk(self) -> tuple[np.ndarray, np.ndarray]:
+        return risk_coverage(self.confidence, self.right)
+
+
+def judged(
+    entries: Sequence[Mapping[str, Any]], captions: Sequence[Caption], cider: np.ndarray, objects: Mapping[str, Any]
+) -> Judged:
+    """`captions` of the images `entries`, in their order; `objects` is `objects.json`."""
+    best = {entry["image_id"]: caption for entry, caption in zip(entries, captions, strict=True)}
+    return Judged(captions, cider, true_captions(best, objects))
+
+
+def fit_confidence(val: Judged) -> Confidence:
+    """What val's captions, generated as all others will be, say of how sure a caption is."""
+    median = float(np.median(val.cider))
+    true = _fit(val.captions, np.asarray(val.true), POWERS["true"]) if val.true is not None else None
+    return Confidence(median_cider=median, good=_fit(val.captions, val.cider >= median, POWERS["good"]), true=true)
+
+
+def _fit(captions: Sequence[Caption], right: np.ndarray, power: float) -> Calibration:
+    """Isotonic regression over groups of neighbours; never a chance of 0 or 1, which no number of captions shows."""
+    x = np.array([scaled(caption.logprob, caption.length, power) for caption in captions])
+    groups = np.array_split(np.argsort(x, kind="stable"), max(1, len(x) // GROUP))
+    middle = np.array([x[group].mean() for group in groups])
+    share = np.array([np.mean(right[group], dtype=float) for group in groups])
+    places, chances = isotonic(middle, share, np.array([len(group) for group in groups], float))
+    least = 1 / (len(x) + 2)  # the rule of succession
+    return Calibration(
+        power=power, places=places.tolist(), chances=chances.clip(least, 1 - least).tolist(), captions=len(x)
+    )
+
+
+def sureness(confidence: Confidence, test: Judged) -> dict[str, Sureness]:
+    """`good` and, where truth is known, `true`: the chances that `confidence` gives to test's captions, and what they
+    are."""
+    found = {"good": _sureness(confidence.good, test.captions, test.cider >= confidence.median_cider)}
+    if confidence.true is not None and test.true is not None:
+        found["true"] = _sureness(confidence.true, test.captions, np.asarray(test.true))
+    return found
+
+
+def _sureness(calibration: Calibration, captions: Sequence[Caption], right: np.ndarray) -> Sureness:
+    chances = [calibration.chance(caption.logprob, caption.length) for caption in captions]
+    return Sureness(np.array(chances), right.astype(float))
+
+
+def calibration_errors(found: Mapping[str, Sureness]) -> dict[str, float | None]:
+    """For `metrics/evaluate.json`: ECE on test of each kind of confidence, None where it is not known."""
+    return {f"ece_{key}": found[key].error if key in found else None for key in POWERS}
+
+
+def reliability_rows(found: Mapping[str, Sureness]) -> list[dict[str, Any]]:
+    """For `metrics/reliability.tsv`: a row for each bin of each kind."""
+    return [{"confidence_that": key, **one._asdict()} for key, kind in found.items() for one in kind.bins]

@@ -1,0 +1,88 @@
+"""Scores of parts of test, with intervals: where a model is better and where worse.
+
+Document frequencies of CIDEr-D are those of the whole set, so that parts can be compared with it and with each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from showtell.data.vocabulary import Vocabulary
+from showtell.evaluation.judge import Evaluation
+from showtell.metrics.bootstrap import Measured, intervals
+
+METRICS = ("cider", "bleu4", "chair_i", "captions_true")  # those that were computed
+RARE = 30  # times in the train captions; what occurs less often is seen in few pictures, whatever the set's size
+FEWEST = 2  # images of a slice: of one there is no interval
+MANY = 4  # things; pictures with so many or more are one slice
+# Words that tell a person's gender, after Hendricks et al. 2018, "Women also Snowboard"; the lists are ours.
+_WOMEN = "woman women female females girl girls lady ladies mother sister daughter wife she her hers"
+_MEN = "man men male males boy boys guy guys gentleman father brother son husband he his him"
+WOMEN, MEN = frozenset(_WOMEN.split()), frozenset(_MEN.split())
+
+Parts = Mapping[str, np.ndarray]  # bool (image), by what the part is called
+
+
+def slice_rows(evaluation: Evaluation, vocabulary: Vocabulary, objects: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each part of the test images: `by`, `part`, `images`, and each metric with `_low` and `_high` (95%
+    bootstrap interval over its images). What does not divide the images is left out."""
+    words = [entry["words"] for entry in evaluation.entries]
+    image_ids = [str(entry["image_id"]) for entry in evaluation.entries]
+    divisions: dict[str, Parts] = {
+        "length of references": _by_length(words),
+        "number of objects": _by_objects(image_ids, objects.get("images", {})),
+        "rare words in references": _by_rarity(words, vocabulary),
+        "gendered words in references": _by_gender(words),
+    }
+    measured = {key: evaluation.measured[key] for key in METRICS if key in evaluation.measured}
+    rows = []
+    for by, parts in divisions.items():
+        there = {name: inside for name, inside in parts.items() if inside.sum() >= FEWEST}
+        if len(there) > 1:
+            rows += [{"by": by, "part": name, **_scores(measured, inside)} for name, inside in there.items()]
+    return rows
+
+
+def _scores(measured: Mapping[str, Measured], inside: np.ndarray) -> dict[str, float]:
+    parts = {key: Measured(metric.statistics[inside], metric.value) for key, metric in measured.items()}
+    found: dict[str, float] = {"images": int(inside.sum())}
+    for key, (low, high) in intervals(parts).items():
+        found |= {key: parts[key].score, f"{key}_low": low, f"{key}_high": high}
+    return found
+
+
+def _by_length(words: Sequence[Sequence[Sequence[str]]]) -> Parts:
+    """Thirds of the images by the mean length of their references."""
+    lengths = np.array([np.mean([len(caption) for caption in captions]) for captions in words])
+    short, long = np.quantile(lengths, [1 / 3, 2 / 3])
+    middle = (lengths > short) & (lengths <= long)
+    return {
+        f"short, to {short:.1f} words": lengths <= short,
+        f"middle, to {long:.1f} words": middle,
+        f"long, above {long:.1f} words": lengths > long,
+    }
+
+
+def _by_objects(image_ids: Sequence[str], known: Mapping[str, Any]) -> Parts:
+    if not known:
+        return {}
+    numbers = np.array([len(known[image_id]["objects"]) for image_id in image_ids])
+    few = {str(number): numbers == number for number in range(MANY)}
+    return {**few, f"{MANY} or more": numbers >= MANY}
+
+
+def _by_rarity(words: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary) -> Parts:
+    """A word that the vocabulary lacks is rare."""
+    counts = dict(zip(vocabulary.words, vocabulary.counts, strict=True))
+    common = {word for word, count in counts.items() if count >= RARE}
+    rare = np.array([any(word not in common for caption in captions for word in caption) for captions in words])
+    return {f"a word seen under {RARE} times in training": rare, "common words alone": ~rare}
+
+
+def _by_gender(words: Sequence[Sequence[Sequence[str]]]) -> Parts:
+    said = [{word.lower() for caption in captions for word in caption} for captions in words]
+    women, men = (np.array([not names.isdisjoint(one) for one in said]) for names in (WOMEN, MEN))
+    return {
+        "women": women & ~men, "men": men & ~women, "both": women & men, "neither": ~women & ~men,
+    }  # fmt: skip

@@ -1,0 +1,88 @@
+"""How sure a caption is: what its log probability and length say of its quality, as measured on val.
+
+The bundle that `evaluate` writes holds it as `confidence.json`. A model that was not evaluated has none.
+"""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from showtell.core.errors import UserError
+from showtell.core.files import read_json, write_json
+from showtell.core.terminal import one_line
+
+CONFIDENCE = "confidence.json"  # in the bundle
+
+Chance = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Calibration(_Part):
+    """A rising function from logprob / length ** power to a chance: straight lines between knots, level outside."""
+
+    power: float = Field(ge=0, le=5)
+    places: list[float] = Field(min_length=1)  # rising
+    chances: list[Chance]  # one at each place, never falling
+    captions: int = Field(ge=1)  # that it was fitted on
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if len(self.places) != len(self.chances):
+            raise ValueError(f"{len(self.places)} places and {len(self.chances)} chances")
+        if any(np.diff(self.places) <= 0) or any(np.diff(self.chances) < 0):
+            raise ValueError("places and chances must rise")
+        return self
+
+    def chance(self, logprob: float, length: int) -> float:
+        """Of a caption of `length` tokens, the end counted."""
+        return float(np.interp(scaled(logprob, length, self.power), self.places, self.chances))
+
+
+def scaled(logprob: float, length: int, power: float) -> float:
+    """What a calibration is a function of."""
+    return logprob / max(length, 1) ** power
+
+
+class Confidence(_Part):
+    """What is known of the captions of one model, generated with the settings in its bundle.
+
+    `good`: the chance that a caption's CIDEr-D is at least `median_cider`, the median of the model's captions of val.
+    `true`: the chance that all it says of things and colours is true; None where nothing is known of the pictures.
+    """
+
+    median_cider: float = Field(ge=0, le=10)
+    good: Calibration
+    true: Calibration | None
+
+
+def save_confidence(folder: Path, confidence: Confidence | None) -> None:
+    """Write it into a bundle; None takes away what is there."""
+    if confidence is None:
+        (folder / CONFIDENCE).unlink(missing_ok=True)
+    else:
+        write_json(folder / CONFIDENCE, confidence.model_dump())
+
+
+def load_confidence(folder: Path) -> Confidence | None:
+    """What the bundle knows of its captions, None where it knows nothing; `UserError` for what is no such file."""
+    path = folder / CONFIDENCE
+    if not path.is_file():
+        return None
+    try:
+        return Confidence.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = one_line(".".join(map(str, first["loc"])))
+        raise UserError(f"{path} is no calibration: {key}: {one_line(first['msg'])}; `dvc repro` writes it") from None
+
+
+def reason_against(confidence: float, least: float) -> str | None:
+    """Why a caption of this confidence is not given when `least` is asked for; None when it is."""
+    if confidence >= least:
+        return None
+    return f"confidence {np.floor(1000 * confidence) / 1000:g} is below {least:g}"  # 0.4996 is no 0.5

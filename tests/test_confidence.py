@@ -1,0 +1,237 @@
+"""How sure captions are: fitted on val, kept in the bundle, told and asked for by everyone."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import run_stage, write_params
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_model import tiny_captioner
+
+from showtell import Captioner
+from showtell.commands import cli, demo
+from showtell.core.errors import UserError
+from showtell.evaluation.confidence import Judged, calibration_errors, fit_confidence, reliability_rows, sureness
+from showtell.generation.bundle import save_model, serve_model
+from showtell.generation.captioner import Caption
+from showtell.generation.confidence import Calibration, Confidence, load_confidence, reason_against
+from showtell.generation.search_params import PLAIN
+
+
+def said(logprob, words=5):
+    return Caption("a " * words, ["a"] * words, logprob, logprob, True, None)
+
+
+def drawn(count, seed):
+    """Captions that are all true with the chance exp(logprob), and better the likelier their words are."""
+    generator = np.random.default_rng(seed)
+    captions = [said(-3 * generator.random(), int(words)) for words in generator.integers(3, 12, count)]
+    chances = np.exp([caption.logprob for caption in captions])
+    quality = np.array([caption.logprob / caption.length for caption in captions])
+    cider = np.exp(quality + 0.05 * generator.standard_normal(count))
+    return Judged(captions, cider, (generator.random(count) < chances).tolist())
+
+
+def test_what_is_fitted_on_one_set_holds_on_another():
+    confidence = fit_confidence(drawn(2000, 0))
+    found = sureness(confidence, drawn(2000, 1))
+    errors = calibration_errors(found)
+    assert errors["ece_good"] < 0.05 and errors["ece_true"] < 0.05
+    assert np.std(found["true"].confidence) > 0.1  # it tells captions apart
+    assert {row["confidence_that"] for row in reliability_rows(found)} == {"good", "true"}
+    coverage, risk = found["true"].risk
+    assert risk[np.searchsorted(coverage, 0.25)] < risk[-1] - 0.2  # abstaining helps
+
+
+def test_without_truth_there_is_one_kind_alone():
+    val = drawn(200, 0)._replace(true=None)
+    confidence = fit_confidence(val)
+    assert confidence.true is None
+    assert calibration_errors(sureness(confidence, val))["ece_true"] is None
+
+
+@given(st.lists(st.tuples(st.floats(-50, 0), st.booleans()), min_size=2, max_size=100))
+def test_likelier_captions_are_never_less_sure_and_none_is_certain(rows):
+    captions = [said(logprob) for logprob, _ in rows]
+    val = Judged(captions, np.array([float(right) for _, right in rows]), [right for _, right in rows])
+    confidence = fit_confidence(val)
+    for kind in (confidence.good, confidence.true):
+        chances = [kind.chance(logprob, 6) for logprob in np.linspace(-60, 0, 40)]
+        assert all(0 < chance < 1 for chance in chances) and (np.diff(chances) >= 0).all()
+
+
+def test_it_comes_back_from_the_bundle_as_it_was(tmp_path):
+    folder = bundle(tmp_path)
+    assert load_confidence(folder) == CONFIDENCE
+    assert Captioner.load(folder).confidence == CONFIDENCE
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ({}, "median_cider"),
+        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0, 0.0], "chances": [0.1, 0.2], "captions": 2},
+          "true": None}, "must rise"),
+        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0], "chances": [1.5], "captions": 2},
+          "true": None}, "good.chances.0"),
+        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0], "chances": [], "captions": 2},
+          "true": None}, "1 places and 0 chances"),
+    ],
+)  # fmt: skip
+def test_what_is_no_calibration_is_one_line(tmp_path, content, told):
+    folder = bundle(tmp_path)
+    (folder / "confidence.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=told) as error:
+        Captioner.load(folder)
+    assert "\n" not in str(error.value)
+
+
+LEVEL = Calibration(power=0.0, places=[0.0], chances=[0.625], captions=6)  # every caption has it
+CONFIDENCE = Confidence(median_cider=0.5, good=LEVEL, true=LEVEL.model_copy(update={"chances": [0.25]}))
+SEARCH = PLAIN.override(beam=2, max_length=6)
+
+
+def bundle(folder, confidence=CONFIDENCE):
+    save_model(tiny_captioner().model, folder / "source", notes={})
+    serve_model(folder / "source", folder / "model", SEARCH, {}, confidence=confidence)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory):
+    return bundle(tmp_path_factory.mktemp("sure"))
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    return bundle(tmp_path_factory.mktemp("old"), confidence=None)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_captions_carry_it_and_the_probability_of_every_word(sure, old, photo):
+    best, second = Captioner.load(sure).n_best([photo], 2)[0]
+    assert (best.confidence, best.truth, second.confidence) == (0.625, 0.25, None)
+    for caption in (best, second):
+        assert len(caption.probabilities) == len(caption.words)
+        assert all(0 < probability <= 1 for probability in caption.probabilities)
+        assert np.log(caption.probabilities).sum() >= caption.logprob - 1e-4  # the end's is the rest
+    plain = Captioner.load(old).caption([photo])[0]
+    assert plain.text == best.text and plain.confidence is None and plain.probabilities == best.probabilities
+
+
+def test_below_the_least_confidence_there_is_no_caption_and_a_reason(sure, photo):
+    captioner = Captioner.load(sure)
+    kept = captioner.caption([photo], min_confidence=0.625)[0]
+    assert kept.abstained is None and kept.text == captioner.caption([photo])[0].text
+    (none,) = captioner.n_best([photo], 2, min_confidence=0.63)[0]
+    assert none.abstained == "confidence 0.625 is below 0.63"
+    assert not none.text and not none.words and none.attention is None and none.confidence == 0.625
+
+
+def test_a_reason_never_says_that_a_number_is_below_itself():
+    assert reason_against(0.49996, 0.5) == "confidence 0.499 is below 0.5"
+    assert reason_against(0.5, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    "least, settings, told",
+    [
+        (1.5, {}, "min_confidence = 1.5: must be 0 to 1"),
+        (float("nan"), {}, "must be 0 to 1"),
+        (0.5, {"beam": 3}, "measured with beam = 2"),
+        (0.5, {"method": "sample"}, "measured with method = beam"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(sure, photo, least, settings, told):
+    with pytest.raises(UserError, match=told):
+        Captioner.load(sure).caption([photo], min_confidence=least, **settings)
+
+
+def test_other_settings_have_no_confidence_unless_they_are_the_same(sure, photo):
+    captioner = Captioner.load(sure)
+    assert captioner.caption([photo], beam=3)[0].confidence is None
+    assert captioner.caption([photo], beam=2, precision="fp32", min_confidence=0.1)[0].confidence == 0.625
+
+
+def test_a_bundle_without_it_and_models_put_together_say_that_they_do_not_know(sure, old, photo):
+    with pytest.raises(UserError, match="dvc repro"):
+        Captioner.load(old).caption([photo], min_confidence=0.5)
+    with pytest.raises(UserError, match="not scored together"):
+        Captioner.load(sure, old).caption([photo], min_confidence=0.5)
+
+
+def test_the_command_line_abstains_and_says_why(sure, photo, capsys):
+    common = ["caption", str(photo), "--model", str(sure)]
+    assert cli.dispatch([*common, "--min-confidence", "0.7"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == f"{photo}: no caption: confidence 0.625 is below 0.7\n"
+    assert cli.dispatch([*common, "--min-confidence", "0.7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "image": str(photo), "caption": None, "abstained": "confidence 0.625 is below 0.7", "confidence": 0.625
+    }  # fmt: skip
+    assert cli.dispatch([*common, "--min-confidence", "0.6", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["confidence"] == 0.625 and content["truth"] == 0.25
+    assert len(content["words"]) == len(content["probabilities"]) > 0
+
+
+def test_a_picture_without_a_caption_is_not_drawn(sure, photo, tmp_path):
+    out = tmp_path / "looked.png"
+    cli.dispatch(["caption", str(photo), "--model", str(sure), "--min-confidence", "0.7", "--attention", str(out)])
+    assert not out.exists()
+
+
+def test_describe_leaves_out_what_it_is_not_sure_of(sure, old, photo, tmp_path, capsys):
+    table = tmp_path / "table.jsonl"
+    common = ["describe", str(photo), "--format", "jsonl", "--output", str(table)]
+    assert cli.dispatch([*common, "--model", str(sure), "--min-confidence", "0.7"]) == 0
+    assert "no caption: confidence 0.625 is below 0.7" in (told := capsys.readouterr().err) and not table.exists()
+    assert "1 not sure enough" in told
+    assert cli.dispatch([*common, "--model", str(sure), "--min-confidence", "0.5"]) == 0
+    assert len(table.read_text().splitlines()) == 1
+    with pytest.raises(UserError, match="does not know its own"):
+        cli.dispatch([*common, "--model", str(old), "--min-confidence", "0.5"])
+
+
+def test_the_demo_abstains_and_tells_chances(sure, old, photo):
+    captioner = Captioner.load(sure)
+    asked = str(photo), 2, {"beam": 2}
+    assert "No caption: confidence 0.625 is below 0.7." in demo.describe(captioner, *asked, 0.7)
+    html = demo.describe(captioner, *asked, 0.5)
+    assert "62%" in html and "25%" in html
+    assert html.count("<small>") == html.count("<figure")
+    assert "measured with beam = 2" in demo.describe(captioner, str(photo), 3, {"beam": 3}, 0.5)
+    assert "Chance" not in demo.describe(Captioner.load(old), *asked)
+
+
+def test_evaluate_measures_it_and_serves_it(pipeline):
+    served = load_confidence(pipeline / "data/model")
+    assert served.good.captions == 6 and served.true is not None  # val's images
+    metrics = json.loads((pipeline / "metrics/evaluate.json").read_text())
+    assert 0 <= metrics["ece_good"] <= 1 and 0 <= metrics["ece_true"] <= 1
+    rows = (pipeline / "metrics/reliability.tsv").read_text().splitlines()
+    assert rows[0].split("\t") == ["confidence_that", "low", "high", "captions", "confidence", "right"]
+    hypotheses = json.loads((pipeline / "data/hypotheses/test.json").read_text())
+    counted = sum(int(row.split("\t")[3]) for row in rows[1:] if row.startswith("good"))
+    assert counted == len(hypotheses) and all(0 < one["confidence"] < 1 for one in hypotheses)
+
+
+def test_it_is_fitted_on_captions_of_the_settings_that_are_served(copy_pipeline):
+    """Of val's captions, decoded as the sweep does where the sweep has the same settings, and once more where not."""
+    folder = copy_pipeline("data", "metrics")
+    found = []
+    for beams in ([2], [1]):
+        write_params(folder, sweep={"beams": beams, "length_penalties": [1.0], "others": None})
+        run_stage("evaluate", folder)
+        found.append(load_confidence(folder / "data/model"))
+        rows = (folder / "metrics/sweep.tsv").read_text().splitlines()[1:]
+        assert sum(row.startswith("beam 2\t") for row in rows) == 1
+    assert found[0] == found[1]
