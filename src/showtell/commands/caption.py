@@ -21,6 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, action="append", metavar="DIR",
         help=f"default {MODEL}; several, of one vocabulary, speak together with the first one's settings",
     )  # fmt: skip
+    parser.add_argument(
+        "--runtime", choices=("torch", "onnx"),
+        help="onnx: --model is a file of `showtell export`, run without PyTorch (default: what the model is)",
+    )  # fmt: skip
     parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions, or samples, for each image (1)")
     parser.add_argument("--attention", type=Path, metavar="OUT.png", help="draw where the model looked for each word")
     parser.add_argument("--head", type=int, metavar="N", help="draw one attention head, from 0, not the mean of all")
@@ -80,11 +84,37 @@ def run(args: argparse.Namespace) -> int:
     drawings = _drawings(args.attention, sources) if args.attention else None
     if args.head is not None and drawings is None:
         raise UserError(f"--head {args.head}: it says what --attention draws, and needs that")
+    models = args.model or [MODEL]
+    if _is_graph(args, models):
+        from showtell.commands.caption_onnx import caption_by_graph
+
+        return 0 if caption_by_graph(models[0], sources, settings, args.json) else 1
     from showtell.commands.caption_output import Asked, caption_photos  # imports torch
 
-    models = args.model or [MODEL]
     asked = Asked(args.n_best, args.min_confidence, settings)
     return 0 if caption_photos(models, sources, asked, drawings, args.json, args.head) else 1
+
+
+def _is_graph(args: argparse.Namespace, models: Sequence[Path]) -> bool:
+    """Whether the model is an exported graph; `UserError` for what is asked of one that it cannot do."""
+    graphs = [model for model in models if model.suffix == ".onnx"]
+    if args.runtime == "onnx" and len(graphs) < len(models):
+        folder = next(model for model in models if model.suffix != ".onnx")
+        raise UserError(f"--runtime onnx takes --model MODEL.onnx; write it with `showtell export {folder} MODEL.onnx`")
+    if graphs and args.runtime == "torch":
+        raise UserError(f"--runtime torch takes the folder of a model, and {graphs[0]} is a graph for onnxruntime")
+    if not graphs:
+        return False
+    beyond = {
+        "several --model": len(models) > 1,
+        "--n-best": args.n_best != 1,
+        "--attention": args.attention is not None,
+        "--min-confidence": args.min_confidence is not None,
+    }
+    for flag, given in beyond.items():
+        if given:
+            raise UserError(f"{flag}: an exported graph gives the one best caption alone; use the model's folder")
+    return True
 
 
 def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:

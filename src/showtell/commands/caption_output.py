@@ -5,7 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
@@ -15,8 +15,10 @@ from showtell.core.files import atomic
 from showtell.core.progress import log
 from showtell.core.terminal import printable
 from showtell.data.transform import Transform, load_image
-from showtell.evaluation.attention_pictures import draw_attention, seen
-from showtell.generation.captioner import Caption, Captioner
+
+if TYPE_CHECKING:  # an exported graph is run without torch and matplotlib, which take seconds to import
+    from showtell.generation.captioner import Caption
+    from showtell.generation.onnx_captioner import GraphCaption
 
 LARGEST = 1024  # pixels, the longer side of a picture that attention is drawn on
 
@@ -38,17 +40,19 @@ def caption_photos(
     Several models in `folders` speak together, with the settings of the first. `head`: the attention head to draw, else
     their mean. What is wrong with a picture goes to stderr, as does why one has no caption, and the others go on.
     """
+    from showtell.generation.captioner import Captioner
+
     captioner = Captioner.load(*folders)
     captioner.show_head(head)
     captioner.search.override(**asked.settings).check_n_best(asked.n_best)
     captioner.check_confidence(asked.min_confidence, **asked.settings)
-    read = _Pictures(sources, captioner.model.transform if drawings is not None else None)
+    read = Pictures(sources, captioner.model.transform if drawings is not None else None)
     wanted = asked.n_best, drawings is not None, asked.min_confidence
     for captions in captioner.stream(read, *wanted, **asked.settings):
         for photo in read.up_to_a_whole_one():
-            _tell(photo, captions, drawings, as_json)
+            tell(photo, captions, drawings, as_json)
     for photo in read.up_to_a_whole_one():
-        _tell(photo, [], drawings, as_json)
+        tell(photo, [], drawings, as_json)
     return read.whole
 
 
@@ -61,7 +65,7 @@ class Photo(NamedTuple):
     problem: str | None = None
 
 
-class _Pictures:
+class Pictures:
     """Iterates over the pictures that can be read, and remembers all of them until they are told of."""
 
     def __init__(self, sources: Sequence[Source], draws_on: Transform | None):
@@ -81,6 +85,8 @@ class _Pictures:
                 continue
             small = None
             if self._draws_on is not None:
+                from showtell.evaluation.attention_pictures import seen
+
                 small = seen(picture, self._draws_on).copy()
                 small.thumbnail((LARGEST, LARGEST))  # a batch of photographs at their full size may not fit the memory
             self._waiting.append(Photo(index, source, small))
@@ -95,7 +101,10 @@ class _Pictures:
                 return
 
 
-def _tell(photo: Photo, captions: Sequence[Caption], drawings: Sequence[Path] | None, as_json: bool) -> None:
+def tell(
+    photo: Photo, captions: "Sequence[Caption | GraphCaption]", drawings: Sequence[Path] | None, as_json: bool
+) -> None:
+    """Print what was found for a picture, and draw it."""
     if photo.problem is not None:
         log(f"error: {photo.problem}")
     reason = captions[0].abstained if captions else None
@@ -107,7 +116,9 @@ def _tell(photo: Photo, captions: Sequence[Caption], drawings: Sequence[Path] | 
         _draw(drawings[photo.index], photo.picture, captions[0])
 
 
-def lines(name: str, captions: Sequence[Caption], as_json: bool, problem: str | None = None) -> Iterator[str]:
+def lines(
+    name: str, captions: "Sequence[Caption | GraphCaption]", as_json: bool, problem: str | None = None
+) -> Iterator[str]:
     """What is printed for one image: `name: caption`, with the log probability where there are several; or JSON.
 
     Of an image with a `problem`, or without a caption, only JSON says so.
@@ -123,7 +134,7 @@ def lines(name: str, captions: Sequence[Caption], as_json: bool, problem: str | 
         yield from (printable(line).replace("\n", "\\n") for line in shown)
 
 
-def _entry(caption: Caption) -> dict[str, Any]:
+def _entry(caption: "Caption | GraphCaption") -> dict[str, Any]:
     """One caption for JSON. Confidence and truth are the first caption's alone."""
     if caption.abstained is not None:
         return {"caption": None, "abstained": caption.abstained, "confidence": caption.confidence}
@@ -143,8 +154,10 @@ def _json(content: Mapping[str, Any]) -> str:
     return text if printable(text) == text else json.dumps(content)
 
 
-def _draw(path: Path, picture: Image.Image, best: Caption) -> None:
+def _draw(path: Path, picture: Image.Image, best: "Caption | GraphCaption") -> None:
     if best.attention is None:
         raise UserError("this model does not attend to parts of the image: there is nothing to draw (--attention)")
+    from showtell.evaluation.attention_pictures import draw_attention
+
     with atomic(path) as temporary:
         draw_attention(picture, best).save(temporary, Image.registered_extensions()[path.suffix.lower()])

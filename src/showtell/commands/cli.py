@@ -14,6 +14,7 @@ COMMANDS = {
     "convert": ("showtell.commands.convert", "write a bundle from a checkpoint of a well-known tutorial"),
     "describe": ("showtell.commands.describe", "write alt text for folders of pictures"),
     "demo": ("showtell.commands.demo", "describe photographs on a page in the browser"),
+    "export": ("showtell.commands.export", "write a model as graphs that run without PyTorch"),
     "import": ("showtell.commands.import_", "look at your own pictures and captions, and train on them"),
     "encoders": ("showtell.commands.list_encoders", "list the networks that can look at pictures, and what they take"),
     "plan": ("showtell.commands.plan", "say what the present params.yaml will cost here, before any work"),

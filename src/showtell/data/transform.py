@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import Field
 
@@ -179,6 +178,8 @@ class Transform:
     filter: Filter = "bilinear"
 
     def __call__(self, image: Image.Image) -> np.ndarray:
+        import torch  # late: exported models open pictures as well, and are run without it
+
         view = self.view(*image.size)
         if view != (0, 0, *image.size):
             image = image.crop(view)

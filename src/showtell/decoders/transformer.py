@@ -94,7 +94,7 @@ class TransformerDecoder(Decoder):
         seen = torch.cat([seen, entries.view(1, beams, 1).expand(images, -1, -1)], dim=2)  # (image, beam, step)
         mask = torch.zeros(images, beams, before + beams, dtype=torch.bool, device=tokens.device)
         mask = mask.scatter_(2, seen, True).unsqueeze(1)  # (image, 1, beam, entry)
-        x = self._words(tokens, seen.new_tensor(seen.shape[2] - 1))  # (image, beam, hidden)
+        x = self._words(tokens, seen.new_full((), seen.shape[2] - 1))  # (image, beam, hidden)
         said = []
 
         def attend_words(past: Tensor, query_key_value: Tensor) -> Tensor:

@@ -1,0 +1,205 @@
+"""A model as two functions of tensors, and as the programs that `torch.export` makes of them.
+
+`encoder`: one picture to what its decoder starts from. `step`: one word on, for every beam of that picture. Neither
+keeps anything between calls, and what they take and give has names (`Names`).
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from showtell.core.errors import UserError
+from showtell.core.terminal import one_line
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import END, PAD, START, UNK
+from showtell.decoders import State
+from showtell.generation.model import Model
+from showtell.generation.rules import rules_of
+from showtell.generation.search_params import SearchParams
+
+# Numbers of beams, of beams before them and of words that a step is traced with. It then works with any others.
+BEAMS, BEFORE, SAID = 4, 5, 2
+PICTURE = (97, 131, 3)  # height, width and colours that a picture's encoder is traced with; any others as well
+
+
+class Names(NamedTuple):
+    """Of what `encoder` gives and `step` takes, in this order: what is `fixed` for a picture, and the `state`.
+
+    `step` gives `logprobs` and, in the order of `state`, the next state.
+    """
+
+    fixed: list[str]
+    state: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        return self.fixed + self.state
+
+    @property
+    def step_inputs(self) -> list[str]:
+        return ["tokens", "parents", *self.all]
+
+    @property
+    def step_outputs(self) -> list[str]:
+        return ["logprobs", *(f"next_{name}" for name in self.state)]
+
+
+class Layout(NamedTuple):
+    """Where the parts of a decoder's state are among the tensors that go in and out."""
+
+    biased: bool  # whether the first is the bias of detected words
+    images: int  # tensors in `State.image`
+    growing: tuple[int, ...]  # those of them that a step changes
+    beams: int  # tensors in `State.beam`
+
+    def flat(self, state: State, bias: Tensor | None) -> tuple[Tensor, ...]:
+        """What is fixed, then what changes."""
+        fixed = [x for number, x in enumerate(state.image) if number not in self.growing]
+        return (*([] if bias is None else [bias]), *fixed, *self.changing(state))
+
+    def changing(self, state: State) -> tuple[Tensor, ...]:
+        return (*(state.image[number] for number in self.growing), *state.beam)
+
+    def state(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, State]:
+        """The bias and the state, from what `flat` gave."""
+        rest = list(tensors)
+        bias = rest.pop(0) if self.biased else None
+        fixed = [rest.pop(0) for _ in range(self.images - len(self.growing))]
+        image = tuple(rest.pop(0) if number in self.growing else fixed.pop(0) for number in range(self.images))
+        return bias, State(image, tuple(rest))
+
+    def names(self) -> Names:
+        fixed = self.biased + self.images - len(self.growing)
+        changing = len(self.growing) + self.beams
+        return Names([f"fixed_{n}" for n in range(fixed)], [f"state_{n}" for n in range(changing)])
+
+
+class SquareEncoder(nn.Module):
+    """An image as the transform makes it, uint8 (1, 3, height, width) -> the tensors that `Names` names."""
+
+    def __init__(self, model: Model, search: SearchParams, layout: Layout):
+        super().__init__()
+        self.encoder, self.decoder, self.detector = model.encoder, model.decoder, model.detector
+        self.model, self.weight, self.layout = model, search.detection_weight, layout
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        features = self.encoder(image)
+        bias = self.model.logit_bias(features, self.weight) if self.layout.biased else None  # (1, word)
+        return self.layout.flat(self.decoder.start(features), bias)
+
+
+class PictureEncoder(nn.Module):
+    """A picture of any size, uint8 (height, width, 3), 0-255, RGB -> as `SquareEncoder`."""
+
+    def __init__(self, encoder: SquareEncoder, transform: Transform):
+        super().__init__()
+        self.encoder, self.transform = encoder, transform
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        if self.transform.fit == "crop":
+            height, width, _ = pixels.shape
+            side = torch.sym_min(height, width)
+            pixels = pixels.narrow(0, (height - side) // 2, side).narrow(1, (width - side) // 2, side)
+        size = (self.transform.size, self.transform.size)
+        image = pixels.permute(2, 0, 1).unsqueeze(0)  # (1, 3, height, width)
+        return self.encoder(nn.functional.interpolate(image, size=size, mode=self.transform.filter, antialias=True))
+
+
+class WordStep(nn.Module):
+    """`tokens` and `parents` (1, beam), what is fixed, and the state of the beams before -> `logprobs`, next state.
+
+    `parents`: which of the beams before each one continues. At first `tokens` is `<start>` and `parents` 0. `logprobs`
+    (1, beam, word), natural log, of the next word; -inf for words that are never said.
+    """
+
+    def __init__(self, model: Model, search: SearchParams, layout: Layout):
+        super().__init__()
+        self.decoder, self.layout = model.decoder, layout
+        self.search = search.override(block_ngrams=0, min_length=1)  # those rules are the loop's: they look back
+        self.never = (PAD, START) if search.allow_unknown else (PAD, START, UNK)
+
+    def forward(self, tokens: Tensor, parents: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        bias, state = self.layout.state(tensors)
+        scores, state = self.decoder.step(state.select(parents), tokens)
+        for rule in rules_of(self.search, END, self.never, bias):
+            scores = rule(scores, tokens.unsqueeze(2))
+        return (scores, *self.layout.changing(state))
+
+
+class Functions(NamedTuple):
+    """A model as functions of tensors, and what they are traced with."""
+
+    encoder: SquareEncoder
+    step: WordStep
+    names: Names
+    image: Tensor  # for the encoder
+    step_inputs: tuple[Tensor, ...]
+    open_sizes: tuple[tuple[int, ...], ...]  # of each input of the step: the dimensions that differ from call to call
+
+
+@torch.no_grad()
+def functions_of(model: Model, search: SearchParams) -> Functions:
+    """The functions of a model on the processor. What varies in size is found by running it."""
+    image = torch.full((1, 3, model.transform.size, model.transform.size), 128, dtype=torch.uint8)
+    features = model.encoder(image)
+    bias = model.logit_bias(features, search.detection_weight)
+    first = model.decoder.start(features)
+    after = _after(model, first, BEFORE, SAID)
+    growing = tuple(n for n, (a, b) in enumerate(zip(first.image, after.image, strict=True)) if a.shape != b.shape)
+    layout = Layout(bias is not None, len(first.image), growing, len(first.beam))
+    tensors = layout.flat(after, bias)
+    others = layout.flat(_after(model, first, BEFORE + 1, SAID + 1), bias)
+    sizes = [tuple(d for d, n in enumerate(a.shape) if n != b.shape[d]) for a, b in zip(tensors, others, strict=True)]
+    tokens, parents = torch.full((1, BEAMS), UNK), torch.arange(BEAMS).unsqueeze(0)
+    step = WordStep(model, search, layout).eval()
+    inputs = (tokens, parents, *(x.clone() for x in tensors))
+    encoder = SquareEncoder(model, search, layout).eval()
+    return Functions(encoder, step, layout.names(), image, inputs, ((1,), (1,), *sizes))
+
+
+def _after(model: Model, state: State, beams: int, words: int) -> State:
+    """The state of so many beams that have said so many words."""
+    tokens = torch.full((1, beams), UNK)
+    state = state.select(torch.zeros_like(tokens))
+    for _ in range(words):
+        state = model.decoder.step(state, tokens)[1]
+    return state
+
+
+class Programs(NamedTuple):
+    """What `torch.export` makes of the functions."""
+
+    encoder: ExportedProgram
+    step: ExportedProgram
+
+
+def square_programs(functions: Functions) -> Programs:
+    """With an encoder of images of the transform's size."""
+    return Programs(_traced(functions.encoder, (functions.image,), None), _step_program(functions))
+
+
+def picture_programs(functions: Functions, transform: Transform) -> Programs:
+    """With an encoder of pictures of any size."""
+    encoder = PictureEncoder(functions.encoder, transform).eval()
+    pixels = torch.full(PICTURE, 128, dtype=torch.uint8)
+    sizes = {"pixels": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}}
+    return Programs(_traced(encoder, (pixels,), sizes), _step_program(functions))
+
+
+def _step_program(functions: Functions) -> ExportedProgram:
+    tokens, parents, *others = (dict.fromkeys(sizes, Dim.DYNAMIC) for sizes in functions.open_sizes)
+    sizes = {"tokens": tokens, "parents": parents, "tensors": tuple(others)}
+    return _traced(functions.step, functions.step_inputs, sizes)
+
+
+def _traced(module: nn.Module, inputs: tuple[Tensor, ...], sizes: dict | None) -> ExportedProgram:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch's own, of functions that it will give up some day
+        try:
+            return torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
+        except (RuntimeError, NotImplementedError, AssertionError, TypeError, ValueError) as error:
+            raise UserError(f"torch.export cannot trace this model: {one_line(error, 300)}") from None

@@ -1,0 +1,189 @@
+"""The beam search of one picture as an ONNX graph: the numbers of `search.generate`, for its single best caption.
+
+In ONNX's text form. Shapes: beam = those that live, step = tokens said, `<start>` included. A beam that finishes leaves
+its place empty, as in `beams.py`; of the finished ones only the best is kept. Scores that rank captions are float64, as
+they are in Python. The names of constants are those of `constants`.
+"""
+
+import numpy as np
+
+from showtell.data.vocabulary import END, START
+from showtell.generation.exporting.networks import Names
+from showtell.generation.search_params import SearchParams
+
+ENDLESS = np.iinfo(np.int64).max  # as the end of a slice
+
+# From the picture's encoder on. What `Loop` carries: tokens of the living beams and their log probabilities, how many
+# may still live or finish, the best finished caption, which beams they continue, and the decoder's state.
+OUTER = """
+whole () => () {{
+ width = Max(beam, one)
+ said, living, left, best, best_logprob, best_score, continued{ends} = Loop(
+  max_length, true, start, surely, width, no_tokens, infinitely_unlikely, worst, first_beam{starts})
+ finished = Greater(best_score, worst)
+ tokens, logprob = If(finished) <
+  then_branch = ended () => (int64[length] ended_tokens, float ended_logprob) {{
+   ended_tokens = Slice(best, from_1, to_last, from_0)
+   ended_logprob = Identity(best_logprob)
+  }},
+  else_branch = unended () => (int64[length] unended_tokens, float unended_logprob) {{
+   likeliest = ArgMax<axis=0, keepdims=0>(living)
+   unended_logprob = Gather<axis=0>(living, likeliest)
+   said_most = Gather<axis=0>(said, likeliest)
+   unended_tokens = Slice(said_most, from_1, to_end, from_0)
+  }}
+ >
+}}
+"""
+
+# One turn, behind the decoder's step. `logprobs` (1, beam, word) are the step's.
+BODY = """
+turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] alive, int64 places, int64[finished]
+ kept, float kept_logprob, double kept_score, int64[1, beams] step_parents)
+=> (bool go_on, int64[next_beams, next_steps] next_told, float[next_beams] next_alive, int64 next_places,
+ int64[next_finished] next_kept, float next_kept_logprob, double next_kept_score, int64[1, next_beams] next_parents)
+{{
+ all_words = Squeeze(logprobs, from_0)
+ {rules}
+ alive_column = Unsqueeze(alive, from_1)
+ totals_by_beam = Add(alive_column, {allowed})
+ totals = Reshape(totals_by_beam, flat)
+ continuations = Size(totals)
+ count = Min(width, continuations)
+ count_list = Reshape(count, flat)
+ top, place = TopK<axis=0>(totals, count_list)
+ parent = Div(place, words)
+ word = Mod(place, words)
+ rank = Range(zero, count, one)
+ may_live = Less(rank, places)
+ chosen = Where(may_live, top, infinitely_unlikely)
+ history = Gather<axis=0>(told, parent)
+ word_column = Unsqueeze(word, from_1)
+ next_told = Concat<axis=1>(history, word_column)
+ is_end = Equal(word, end)
+ is_likely = Greater(chosen, infinitely_unlikely)
+ has_ended = And(is_end, is_likely)
+ length = Add(turn, one)
+ length_float = Cast<to=11>(length)
+ divisor = Pow(length_float, length_penalty)
+ chosen_float = Cast<to=11>(chosen)
+ scores = Div(chosen_float, divisor)
+ ended_scores = Where(has_ended, scores, worst)
+ first = ArgMax<axis=0, keepdims=0>(ended_scores)
+ first_score = Gather<axis=0>(ended_scores, first)
+ first_logprob = Gather<axis=0>(chosen, first)
+ is_better = Greater(first_score, kept_score)
+ next_kept_score = Where(is_better, first_score, kept_score)
+ next_kept_logprob = Where(is_better, first_logprob, kept_logprob)
+ next_kept = If(is_better) <
+  then_branch = better () => (int64[now] better_tokens) {{ better_tokens = Gather<axis=0>(next_told, first) }},
+  else_branch = worse () => (int64[before] former_tokens) {{ former_tokens = Identity(kept) }}
+ >
+ ended_ones = Cast<to=7>(has_ended)
+ ended_number = ReduceSum<keepdims=0>(ended_ones)
+ next_places = Sub(places, ended_number)
+ next_alive = Where(is_end, infinitely_unlikely, chosen)
+ best_alive = ReduceMax<keepdims=0>(next_alive)
+ best_alive_float = Cast<to=11>(best_alive)
+ longest_float = Cast<to=11>(max_length)
+ kindest_divisor = Pow(longest_float, length_penalty)
+ best_possible = Div(best_alive_float, kindest_divisor)
+ has_places = Greater(next_places, zero)
+ has_hope = Greater(best_possible, next_kept_score)
+ go_on = And(has_places, has_hope)
+ next_parents = Unsqueeze(parent, from_0)
+}}
+"""
+
+# `rules.BlockNgrams`: which words would complete an n-gram that the beam holds already.
+BLOCK_NGRAMS = """
+ spoken = Slice(told, from_1, to_end, from_1)
+ windows_maybe = Sub(turn, ngram_less_1)
+ windows_number = Max(windows_maybe, zero)
+ windows = Reshape(windows_number, flat)
+ windows_end = Add(windows, ngram_less_1)
+ followers = Slice(spoken, ngram_less_1, windows_end, from_1)
+ {same}
+ to_block = Where({all_same}, followers, words)
+ blocked_shape = Shape(to_block)
+ blocking = Expand(infinitely_unlikely, blocked_shape)
+ words_and_one = Add(words, one)
+ beams_number = Shape<start=0, end=1>(told)
+ row_length = Reshape(words_and_one, flat)
+ free_shape = Concat<axis=0>(beams_number, row_length)
+ free = Expand(unchanged, free_shape)
+ some_blocked = ScatterElements<axis=1>(free, to_block, blocking)
+ words_list = Reshape(words, flat)
+ block = Slice(some_blocked, from_0, words_list, from_1)
+ unrepeated = Add({scores}, block)
+"""
+
+# Word number {number} of each window against that of what was said last.
+SAME = """
+ window_end_{number} = Add(windows, number_{number})
+ word_{number} = Slice(spoken, number_{number}, window_end_{number}, from_1)
+ last_from_{number} = Add(windows, number_{number})
+ last_to_{number} = Add(last_from_{number}, one)
+ last_{number} = Slice(spoken, last_from_{number}, last_to_{number}, from_1)
+ same_{number} = Equal(word_{number}, last_{number})
+"""
+
+# `rules.LeastLength`: no end before its time, unless nothing else may be said.
+LEAST_LENGTH = """
+ unended = Where(ends, infinitely_unlikely, {scores})
+ unended_best = ReduceMax<keepdims=1>(unended, from_1)
+ can_go_on = Greater(unended_best, infinitely_unlikely)
+ length_then = Add(turn, one)
+ too_short = Less(length_then, least_length)
+ must_go_on = And(can_go_on, too_short)
+ long_enough = Where(must_go_on, unended, {scores})
+"""
+
+
+def outer_text(names: Names) -> str:
+    """From a picture's state, named as the encoder's outputs, to `tokens`, `logprob` and `finished`."""
+    starts = "".join(f", encoder_{name}" for name in names.state)
+    ends = "".join(f", end_{name}" for name in names.state)
+    return OUTER.format(starts=starts, ends=ends)
+
+
+def body_text(search: SearchParams) -> str:
+    """One turn of the search, from the step's `logprobs`, with the rules that `search` asks for."""
+    rules, scores = "", "all_words"
+    if search.block_ngrams:
+        rules, scores = rules + _block_ngrams(search.block_ngrams, scores), "unrepeated"
+    if search.min_length > 1:
+        rules, scores = rules + LEAST_LENGTH.format(scores=scores), "long_enough"
+    return BODY.format(rules=rules, allowed=scores)
+
+
+def _block_ngrams(size: int, scores: str) -> str:
+    numbers = range(size - 1)
+    same = "".join(SAME.format(number=number) for number in numbers)
+    all_same = "same_0" if size > 1 else "always"
+    for number in numbers[1:]:
+        same += f" same_up_to_{number} = And({all_same}, same_{number})\n"
+        all_same = f"same_up_to_{number}"
+    return BLOCK_NGRAMS.format(same=same, all_same=all_same, scores=scores)
+
+
+def constants(search: SearchParams, words: int) -> dict[str, np.ndarray]:
+    """What the texts name and do not make."""
+    ends = np.zeros((1, words), bool)
+    ends[0, END] = True
+    size = search.block_ngrams
+    found = {
+        "start": [[START]], "no_tokens": [], "first_beam": [[0]], "zero": 0, "one": 1, "end": END, "words": words,
+        "flat": [-1], "from_0": [0], "from_1": [1], "to_last": [-1], "to_end": [ENDLESS],
+        "least_length": search.min_length, "ngram_less_1": [size - 1],
+        **{f"number_{number}": [number] for number in range(size - 1)},
+    }  # fmt: skip
+    return {name: np.array(value, np.int64) for name, value in found.items()} | {
+        "surely": np.zeros(1, np.float32),  # natural logs
+        "infinitely_unlikely": np.array(-np.inf, np.float32),
+        "unchanged": np.array(0, np.float32),
+        "worst": np.array(-np.inf),
+        "ends": ends,
+        "true": np.array(True),
+        "always": np.array(True),
+    }

@@ -1,0 +1,107 @@
+"""Captions by an exported graph and onnxruntime. Without PyTorch, whose import takes longer than a caption."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from showtell.core.cores import cores
+from showtell.core.errors import UserError
+from showtell.core.terminal import one_line
+from showtell.data.transform import load_image
+from showtell.data.words import join
+
+# Inputs of a graph beside the picture, with their least and greatest value: those of `search_params.py`.
+SETTINGS: dict[str, tuple[float, float]] = {"beam": (1, 100), "max_length": (1, 1000), "length_penalty": (0, 5)}
+QUIET = 3  # onnxruntime's severity of errors: it warns of inputs that have a default
+
+
+class GraphCaption(NamedTuple):
+    """As `captioner.Caption`, without what a graph does not tell: where it looked and how sure it is."""
+
+    text: str
+    words: list[str]
+    logprob: float
+    score: float
+    finished: bool
+    attention: None = None
+    probabilities: tuple[float, ...] = ()
+    confidence: None = None
+    truth: None = None
+    abstained: None = None
+
+
+class OnnxCaptioner:
+    """Describes pictures. `OnnxCaptioner("model.onnx").caption("photo.jpg")`."""
+
+    def __init__(self, path: Path | str):
+        """The graph in a file of `showtell export`; `UserError` when it is none."""
+        package = runtime_package()
+        options = package.SessionOptions()
+        options.log_severity_level = QUIET
+        options.intra_op_num_threads = cores()
+        if not Path(path).is_file():
+            raise UserError(f"{path} does not exist; write it with `showtell export MODEL {path}`")
+        try:
+            self._session = package.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime has a kind for each thing that can be wrong with a file
+            raise UserError(f"{path} is no graph that onnxruntime can run: {one_line(error)}") from None
+        about = self._session.get_modelmeta().custom_metadata_map
+        inputs = [value.name for value in self._session.get_inputs()]
+        if not {"words", "search"} <= about.keys() or inputs != ["pixels"]:
+            raise UserError(f"{path} is no whole model of `showtell export MODEL OUT.onnx`")
+        self.words: list[str] = json.loads(about["words"])
+        self.search: dict[str, Any] = json.loads(about["search"])
+        self.path = path
+
+    def check(self, **settings: Any) -> None:
+        """`UserError` for settings of the search that a graph does not take, or not of this value."""
+        for name, value in settings.items():
+            if name not in SETTINGS:
+                if value == self.search.get(name):
+                    continue
+                raise UserError(f"{name} is fixed in {self.path}; set it when you export the model")
+            least, most = SETTINGS[name]
+            if not least <= value <= most:
+                raise UserError(f"{name} = {value}: must be {least} to {most}")
+        longest, shortest = settings.get("max_length", self.search["max_length"]), self.search["min_length"]
+        if longest < shortest:
+            raise UserError(f"max_length = {longest}: less than min_length, {shortest}, which is fixed in {self.path}")
+
+    def caption(self, image: Any, **settings: Any) -> GraphCaption:
+        """The best caption of one picture: a path, the bytes of a file, a Pillow image or an array.
+
+        `settings`: beam, max_length, length_penalty, where they are not the model's own.
+        """
+        self.check(**settings)
+        given = {name: value for name, value in settings.items() if name in SETTINGS}
+        feed = {name: np.array(value, float if name == "length_penalty" else np.int64) for name, value in given.items()}
+        pixels = np.asarray(load_image(image))
+        tokens, logprob, finished = self._session.run(None, {"pixels": pixels, **feed})
+        if not np.isfinite(logprob):
+            raise UserError("the search finds nothing that may be said: the decoder gives every word probability 0")
+        words = [self.words[token] for token in tokens]
+        penalty = {**self.search, **given}["length_penalty"]
+        score = float(logprob) / max(len(words) + bool(finished), 1) ** penalty
+        return GraphCaption(join(words), words, float(logprob), score, bool(finished))
+
+
+def runtime_package() -> ModuleType:
+    """onnxruntime; `UserError` where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("onnxruntime is not installed: pip install 'showtell[onnx]'") from None
+    return onnxruntime
+
+
+def onnx_package() -> ModuleType:
+    """onnx, where the exporter is there too; `UserError` where one is not installed."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # what PyTorch's exporter is made of
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed, which writes ONNX: pip install 'showtell[onnx]'") from None
+    return onnx
