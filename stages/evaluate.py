@@ -1,7 +1,5 @@
 """evaluate: captions of test and what they are worth; the only stage that reads the test references."""
 
-from pathlib import Path
-
 from showtell.core import paths
 from showtell.core.files import read_json, write_json
 from showtell.core.params import load
@@ -9,12 +7,14 @@ from showtell.core.processes import is_main, launch
 from showtell.data.batches import CaptionedImages
 from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
+from showtell.encoders.settings import EncoderParams
 from showtell.evaluation.attention_pictures import write_attention
+from showtell.evaluation.clip_scores import with_clipscore
 from showtell.evaluation.confidence import calibration_errors, fit_confidence, reliability_rows, sureness
 from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part, without_skipped
 from showtell.evaluation.known_objects import held_out_metrics, in_view
-from showtell.evaluation.report import write_report
-from showtell.evaluation.report.evaluated import learning_curves, report_data
+from showtell.evaluation.model_card import Facts, write_card
+from showtell.evaluation.report.evaluated import report_evaluation
 from showtell.evaluation.slices import slice_rows
 from showtell.evaluation.summary import provenance, scores, summary
 from showtell.generation.bundle import load_model, serve_model
@@ -28,8 +28,7 @@ def main() -> str | None:
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
     train = without_skipped(paths.split_json("train"), paths.SKIPPED)
-    others = [Path(folder) for folder in params.ensemble or []]
-    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, [load_model(folder) for folder in others])
+    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, params.ensemble or [])))
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     swept, on_val = sweep(captioner, val, objects, load(SweepParams))
     captioner.confidence = confidence = fit_confidence(on_val)
@@ -38,7 +37,8 @@ def main() -> str | None:
     unseen, sure = unseen_part(tuned, objects), sureness(confidence, tuned.judged(objects))
     if not is_main():
         return None
-    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others, confidence)
+    tuned = with_clipscore(tuned, test, params, captioner)
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, params.ensemble or [], confidence)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     more = {**held_out_metrics(tuned.by_image, objects, train), **calibration_errors(sure)}
     write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, more))
@@ -48,11 +48,11 @@ def main() -> str | None:
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
     write_attention(paths.ATTENTION, test, tuned.best, params.pictures)
-    tables = {"intervals": intervals, "behaviour": habits, "curves": learning_curves(), "sweep": swept}
-    tables |= {"sure": sure, "slices": slices}
+    tables = {"intervals": intervals, "behaviour": habits, "sweep": swept, "sure": sure, "slices": slices}
     tables["others"] = {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {})
-    write_report(paths.REPORT, report_data(load(DatasetName), tuned, test, train, objects, captioner, **tables))
-    write_json(paths.METRICS / "provenance.json", provenance(load(DatasetName), test, captioner, __file__))
+    report_evaluation(load(DatasetName), tuned, test, train, objects, captioner, **tables)
+    write_json(paths.METRICS / "provenance.json", made := provenance(load(DatasetName), test, captioner, __file__))
+    write_card(paths.MODEL, Facts(load(EncoderParams), train, val.entries, tuned, intervals, captioner, made))
     return summary(tuned, frozen, intervals)
 
 

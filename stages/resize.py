@@ -3,11 +3,13 @@
 from showtell.core import paths
 from showtell.core.files import write_json
 from showtell.core.params import load
+from showtell.core.progress import log
 from showtell.core.stage import run_stage
 from showtell.core.workplace import workplace
-from showtell.data.audit import skipped, summarise
+from showtell.data.audit import skipped, summarise, usable
 from showtell.data.captions import CaptionFile
 from showtell.data.datasets.picture_files import Pictures
+from showtell.data.near_duplicates import counted, near_duplicates
 from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
 from showtell.data.transform import ResizeParams, Transform
 from showtell.data.vocabulary import Vocabulary
@@ -27,12 +29,17 @@ def main() -> str:
         with workers(sum(len(one.ids) for one in images.values())) as pool:
             journals = {s: resize_split(s, images[s].files, pictures, transform, place.folder, pool) for s in images}
         refuse_broken(journals, params)
-        write_json(paths.METRICS / "data.json", summarise(journals, captions, Vocabulary.load(paths.VOCAB)))
+        pairs = near_duplicates({split: usable(one.ids, journals[split]) for split, one in images.items()})
+        table = summarise(journals, captions, Vocabulary.load(paths.VOCAB)) | counted(pairs, paths.SPLITS)
+        write_json(paths.METRICS / "data.json", table)
+        write_json(paths.NEAR_DUPLICATES, pairs)
         write_json(paths.SKIPPED, skipped({split: one.ids for split, one in images.items()}, journals))
         for split, one in images.items():
             finish_split(split, paths.split_images(split), one, journals[split], transform, place.folder)
         place.finish()
     pictures.discard_scratch()
+    if pairs:
+        log(f"resize: {len(pairs)} pictures look like one of another split; {paths.NEAR_DUPLICATES} has them")
     count = sum(len(one.ids) for one in images.values())
     return f"{count:,} pictures of {params.size} x {params.size} pixels are in {paths.IMAGES}"
 

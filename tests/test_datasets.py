@@ -20,7 +20,7 @@ from showtell.core.files import read_json
 from showtell.data.captions import CaptionFile
 from showtell.data.datasets import published, source
 from showtell.data.datasets.coco import COCO
-from showtell.data.datasets.coco_names import NAMES
+from showtell.data.datasets.coco_names import SYNONYMS, read_synonyms
 from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
 from showtell.data.datasets.transfer import RemoteFile
 from showtell.data.store import RowReader
@@ -286,9 +286,24 @@ def test_scenes_come_the_same_way(home):
 
 
 def test_every_kind_of_coco_has_a_name_of_its_own():
-    assert len(NAMES) == 80
-    names = [name for kind in NAMES.values() for name in kind]
+    kinds = [line.partition(",")[0] for line in SYNONYMS.read_text().splitlines()]
+    by_kind = read_synonyms(SYNONYMS, kinds)
+    assert len(by_kind) == len(kinds) == 80 and all(by_kind.values())
+    names = [name for phrases in by_kind.values() for name in phrases]
     assert len(names) == len(set(names)) and all(name == name.lower() for name in names)
+    assert {"people", "women", "lady", "ladies"} <= set(by_kind["person"]) and by_kind["orange"] == ["oranges"]
+
+
+def test_a_list_of_synonyms_beside_the_annotations_takes_the_place_of_ours(home, tmp_path):
+    layouts.make_coco(tmp_path / "coco")
+    (tmp_path / "coco/synonyms.txt").write_text("Dog, hound , wolf  hound\n\nperson, hound\n", encoding="utf-8-sig")
+    settle(home, "coco", download__source=str(tmp_path / "coco"), download__incomplete="accept")
+    run("download")
+    names = read_json(paths.OBJECTS)["names"]
+    assert names["dog"] == ["dog", "dogs", "wolf hound", "wolf hounds"]  # of two kinds the later line's counts
+    (tmp_path / "coco/synonyms.txt").write_text("dragon, wyrm\n")
+    with pytest.raises(UserError, match=r"synonyms\.txt: line 1 \('dragon, wyrm'\) names none of the kinds of"):
+        run("download")
 
 
 def test_every_published_archive_can_be_verified():

@@ -47,15 +47,17 @@ def test_a_phrase_with_two_meanings_is_refused() -> None:
         Names({"animal": [" "]})
 
 
-def chair_of(captions: list[str], there: list[list[dict]]) -> dict[str, float]:
-    """CHAIR as `evaluate` reports it, of an image for each caption."""
+def chair_of(captions: list[str], there: list[list[dict]], references: list[str] | None = None) -> dict[str, float]:
+    """CHAIR as `evaluate` reports it, of an image for each caption; `references` tell what is there, too."""
     best = {
         str(number): Caption(caption, caption.split(), -1.0, -1.0, True, None)
         for number, caption in enumerate(captions)
     }
     known = {image_id: {"objects": things, "size": [10, 10]} for image_id, things in zip(best, there, strict=True)}
     objects = {"names": {"dog": ["dog"], "ball": ["ball"], "car": ["car"]}, "images": known}
-    return {key: measured.score for key, measured in on_things(best, objects).items()}
+    objects["references_tell"] = references is not None
+    said = dict(zip(best, ([text.split()] for text in references or captions), strict=True))
+    return {key: measured.score for key, measured in on_things(best, objects, said).items()}
 
 
 def test_chair_counts_mentions_and_captions() -> None:
@@ -64,6 +66,13 @@ def test_chair_counts_mentions_and_captions() -> None:
     assert scores["chair_i"] == 3 / 4  # the ball, then the two dogs
     assert scores["chair_s"] == 2 / 3
     assert scores["recall"] == 1 / 4
+
+
+def test_what_references_name_is_there_where_they_tell() -> None:
+    captions, there = ["a dog and a ball", "a car"], [[thing("dog")], [thing("dog")]]
+    scores = chair_of(captions, there, references=["the ball", "a dog"])
+    assert (scores["chair_i"], scores["chair_s"]) == (1 / 3, 1 / 2)  # the car alone
+    assert scores["recall"] == 1 / 2  # of what the annotations hold
 
 
 def test_captions_without_mentions_invent_nothing() -> None:

@@ -2,11 +2,19 @@
 
 import argparse
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
+from showtell.core.errors import UserError
+from showtell.core.files import read_json
 from showtell.metrics import bootstrap
-from showtell.metrics.protocol import score_files
+from showtell.metrics.bootstrap import mean
+from showtell.metrics.protocol import Protocol, Scores, read_hypotheses, read_references, score_files
 from showtell.metrics.score_table import format_scores
+from showtell.metrics.spice import spice
 
 HELP = "score captions by the COCO protocol: BLEU-1..4, ROUGE-L, CIDEr-D, METEOR"
 
@@ -19,17 +27,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", action="store_true", help="score only the images that have a hypothesis")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which starts Java")
     parser.add_argument("--intervals", action="store_true", help="add 95%% bootstrap intervals over images")
+    parser.add_argument("--spice", action="store_true", help="add SPICE, which needs Java and Stanford CoreNLP's jars")
+    clip = parser.add_argument_group("CLIPScore", "with the extra `clipscore`; it compares captions with pictures")
+    clip.add_argument("--pictures", type=Path, metavar="PATH", help="folder or archive of the pictures: adds CLIPScore")
+    clip.add_argument("--clip-model", default="ViT-B-32", metavar="NAME", help="of open_clip (ViT-B-32)")
+    clip.add_argument("--clip-weights", default="openai", metavar="NAME", help="published ones, or a file (openai)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:
     scores = score_files(args.hypotheses, args.references, meteor=not args.no_meteor, subset=args.subset)
+    if args.spice:
+        scores = _with_spice(scores, args)
+    if args.pictures is not None:
+        scores = _with_clipscore(scores, args)
     intervals = bootstrap.intervals(scores.measured(), seed=args.seed) if args.intervals else {}
     if not args.json:
         print(format_scores(scores, intervals))
         return 0
     content: dict[str, object] = {**scores.corpus, "tokenisation": scores.tokenisation.name}
+    if args.pictures is not None:
+        content["clip"] = scores.notes["clipscore"]
     if intervals:
         content["intervals"] = {key: list(bounds) for key, bounds in intervals.items()}
     print(json.dumps(content, indent=1))
     return 0
+
+
+def _with_spice(scores: Scores, args: argparse.Namespace) -> Scores:
+    """The scores with SPICE of the same images, or why there is none."""
+    captions, references = read_hypotheses(args.hypotheses), read_references(args.references)
+    ids = [str(image_id) for image_id in scores.image_ids]
+    protocol = Protocol({image_id: references[image_id] for image_id in ids})
+    tokens = protocol.tokenisation.tokenize_all(captions[image_id] for image_id in ids)
+    found = spice(protocol.tokens, dict(zip(ids, tokens, strict=True)))
+    if isinstance(found, str):
+        corpus: dict[str, float | None] = {**scores.corpus, "spice": None}
+        return replace(scores, corpus=corpus, notes={**scores.notes, "spice": found})
+    return scores.with_more({"spice": mean(found)})
+
+
+def _with_clipscore(scores: Scores, args: argparse.Namespace) -> Scores:
+    """The scores with CLIPScore and RefCLIPScore of the same images."""
+    from showtell.metrics.clip_score import load_clip, score_with  # torch takes seconds; the rest does without
+
+    captions, references = read_hypotheses(args.hypotheses), read_references(args.references)
+    ids = [str(image_id) for image_id in scores.image_ids]
+    images = _pictures(args.pictures, args.references, ids)
+    clip = load_clip(args.clip_model, args.clip_weights)
+    more = score_with(clip, images, [captions[i] for i in ids], [references[i] for i in ids])
+    return scores.with_more(more, f"by {clip.name}")
+
+
+def _pictures(where: Path, references: Path, image_ids: Sequence[str]) -> Iterator[Image.Image]:
+    """The pictures of these images, upright in RGB; `UserError` at once when one is missing."""
+    from showtell.data.datasets.picture_files import Pictures
+    from showtell.data.transform import load_image
+
+    files = _files(references)
+    unnamed = [image_id for image_id in image_ids if image_id not in files]
+    if unnamed:
+        raise UserError(f"{references} names no picture file of image {unnamed[0]} (`file_name`, or `file`)")
+    if not where.exists():
+        raise UserError(f"{where} does not exist")
+    pictures = Pictures.of([where])
+    missing = pictures.missing([files[image_id] for image_id in image_ids], str(references))
+    if missing:
+        raise UserError(f"{where} lacks {len(missing)} of the pictures, the first is {missing[0]}")
+    return (load_image(pictures.read(files[image_id])) for image_id in image_ids)
+
+
+def _files(references: Path) -> dict[str, str]:
+    """{image id as text: name of its picture} as far as a COCO captions file or one of the pipeline's tells."""
+    content = read_json(references)
+    entries = content.get("images", []) if isinstance(content, dict) else content
+    named = ((entry.get("id", entry.get("image_id")), entry.get("file_name", entry.get("file"))) for entry in entries)
+    return {str(image_id): file for image_id, file in named if isinstance(file, str)}

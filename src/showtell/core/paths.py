@@ -23,6 +23,7 @@ VOCAB = Path("data/vocab.json")
 # resize, features
 IMAGES = Path("data/images")
 SKIPPED = Path("data/skipped.json")
+NEAR_DUPLICATES = Path("data/near_duplicates.json")
 FEATURES = Path("data/features")
 
 # encoder (as it was used), train, finetune

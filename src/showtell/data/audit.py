@@ -3,7 +3,7 @@
 import array
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ class Facts(NamedTuple):
     reason: str
     traits: list[str]  # of TRAITS
     row: int  # CRC-32 of the resized pixels
+    look: str = ""  # names what they show: `near_duplicates.py`; "" for nothing
 
 
 PROBLEMS = ("missing", "broken", "truncated", "oversized")
@@ -137,6 +138,13 @@ def skipped(ids: Mapping[str, Sequence[str]], facts: Mapping[str, Iterable[Facts
         for image_id, found in zip(ids[split], facts[split], strict=True)
         if found.problem
     ]
+
+
+def usable(ids: Sequence[str], facts: Iterable[Facts]) -> Iterator[tuple[str, str, str]]:
+    """Image id, file and look of every picture of a split that can be used; both are in the same order."""
+    for image_id, found in zip(ids, facts, strict=True):
+        if not found.problem:
+            yield image_id, found.file, found.look
 
 
 def _median(lengths: Counter[int]) -> int:

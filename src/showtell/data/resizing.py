@@ -32,6 +32,7 @@ from showtell.data import audit
 from showtell.data.audit import Facts
 from showtell.data.datasets.archives import Address, read
 from showtell.data.datasets.picture_files import Pictures
+from showtell.data.near_duplicates import picture_hash
 from showtell.data.store import RowWriter
 from showtell.data.transform import ImageError, ResizeParams, Transform, open_image, to_rgb
 
@@ -73,7 +74,7 @@ def one(file: str, place: Address | str, transform: Transform) -> tuple[Facts, n
         return Facts(file, audit.content_hash(content), error.kind, str(error), [], 0), None
     except UserError as error:  # an archive's entry that is not what it says
         return Facts(file, "", "broken", str(error), [], 0), None
-    return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row.data)), row
+    return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row.data), picture_hash(row)), row
 
 
 Work = tuple[int, list[tuple[str, Address | str]]]  # number of the first picture; file and place of each

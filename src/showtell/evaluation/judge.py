@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from showtell.core.files import read_json
 from showtell.core.params import Section
@@ -37,6 +38,15 @@ class EvaluateParams(Section):
     pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
     captions: int = Field(ge=1, le=MOST, description="captions generated of a test image; the first is judged")
     ensemble: list[str] | None = Field(description="folders of models that speak together with the last; null: none")
+    clip_model: str | None = Field(description="model of open_clip that scores captions of test; null: none does")
+    clip_weights: str | None = Field(description="published weights of it by name, or a file; null without clip_model")
+
+    @field_validator("clip_weights")
+    @classmethod
+    def _with_a_model(cls, weights: str | None, info: ValidationInfo) -> str | None:
+        if (weights is None) != (info.data.get("clip_model") is None):
+            raise PydanticCustomError("clip", "evaluate.clip_model and evaluate.clip_weights are set together, or null")
+        return weights
 
 
 @dataclass(frozen=True)
@@ -101,11 +111,12 @@ def judge(
     best = {entry["image_id"]: beams[0] for entry, beams in zip(entries, captions, strict=True)}
     references = {entry["image_id"]: entry["references"] for entry in entries}
     scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()}, meteor)
-    on_words = Bleu({entry["image_id"]: [" ".join(words) for words in entry["words"]] for entry in entries})
+    said = {entry["image_id"]: entry["words"] for entry in entries}
+    on_words = Bleu({image_id: [" ".join(words) for words in given] for image_id, given in said.items()})
     words = on_words.statistics({image_id: " ".join(caption.words) for image_id, caption in best.items()})
     statistics = nltk_statistics(words)
     nltk = {f"nltk_bleu{order + 1}": Measured(statistics, partial(_nltk_of_order, order)) for order in range(ORDER)}
-    measured = {**scores.measured(), **nltk, **on_things(best, objects)}
+    measured = {**scores.measured(), **nltk, **on_things(best, objects, said)}
     metrics = {**dict.fromkeys(KEYS), **{key: metric.score for key, metric in measured.items()}, **scores.corpus}
     return Evaluation(entries, captions, scores, measured, {key: metrics[key] for key in (*COCO, *nltk, *KEYS)})
 

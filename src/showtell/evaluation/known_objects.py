@@ -46,11 +46,14 @@ def in_view(objects: Mapping[str, Any], transform: Transform) -> dict[str, Any]:
     return {**objects, "images": images} if images else dict(objects)
 
 
-def on_things(best: Captions, objects: Mapping[str, Any]) -> dict[str, Measured]:
+def on_things(
+    best: Captions, objects: Mapping[str, Any], references: Mapping[Any, Sequence[Sequence[str]]]
+) -> dict[str, Measured]:
     """CHAIR (per mention and per caption), the share of things mentioned, pointing and what chance would reach, the
     share of stated colours that are right, and of captions all of whose things and colours are.
 
-    Empty where a dataset has no objects.
+    Empty where a dataset has no objects. Where `objects` says that `references_tell`, CHAIR takes as there what the
+    `references` (words) of an image name, too, as it is published for COCO.
     """
     known = objects.get("images", {})
     if not known:
@@ -59,11 +62,16 @@ def on_things(best: Captions, objects: Mapping[str, Any]) -> dict[str, Measured]
     mentions = [names.mentions(caption.words) for caption in best.values()]
     things = [known[str(image_id)]["objects"] for image_id in best]
     counts = [chair_counts(found, kinds(there)) for found, there in zip(mentions, things, strict=True)]
+    hallucinated = counts
+    if objects.get("references_tell"):
+        named = [{mention.kind for words in references[i] for mention in names.mentions(words)} for i in best]
+        both = [kinds(there) | more for there, more in zip(things, named, strict=True)]
+        hallucinated = [chair_counts(found, there) for found, there in zip(mentions, both, strict=True)]
     said = said_of(best, objects).values()
     colours = [colour_counts(stated, there) for stated, there in zip(said, things, strict=True)]
     return {
-        "chair_i": ratio([c.absent for c in counts], [c.mentions for c in counts]),
-        "chair_s": mean([c.absent > 0 for c in counts]),
+        "chair_i": ratio([c.absent for c in hallucinated], [c.mentions for c in counts]),
+        "chair_s": mean([c.absent > 0 for c in hallucinated]),
         "recall": ratio([c.recalled for c in counts], [c.present for c in counts]),
         "colours_right": ratio([right for right, _ in colours], [made for _, made in colours]),
         "captions_true": mean([all_true(stated, there) for stated, there in zip(said, things, strict=True)]),

@@ -38,9 +38,10 @@ def scores(
     return {
         "tokenisation": tuned.scores.tokenisation.name,
         **tuned.metrics,
-        **{f"unseen_{key}": unseen.metrics[key] if unseen else None for key in tuned.metrics},
+        "clip": tuned.scores.notes.get("clipscore"),
+        **{f"unseen_{key}": unseen.metrics[key] if unseen else None for key in frozen},
         **more,
-        **{f"frozen_{key}": frozen[key] for key in tuned.metrics},
+        **{f"frozen_{key}": value for key, value in frozen.items()},
     }
 
 

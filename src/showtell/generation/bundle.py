@@ -58,15 +58,15 @@ def hand_on(source: Path, folder: Path) -> None:
 
 
 def serve_model(
-    source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None], others: Sequence[Path] = (),
-    confidence: Confidence | None = None,
+    source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None],
+    others: Sequence[Path | str] = (), confidence: Confidence | None = None,
 ) -> None:  # fmt: skip
     """Write the bundle that is served: the model in `source` (linked, not copied), the settings of the search that it
     was scored with, its scores and how sure its captions are; and the models in `others`, when it was scored together
     with them."""
     names = [f"others/{number}" for number, _ in enumerate(others, start=1)]
     for other, name in zip(others, names, strict=True):
-        _link_model(other, folder / name)
+        _link_model(Path(other), folder / name)
     config = _link_model(source, folder)
     save_confidence(folder, confidence)
     more = {"others": names} if names else {}

@@ -35,9 +35,14 @@ class MeteorScores(NamedTuple):
 
 def jar() -> Path | None:
     """The METEOR jar, or None where pycocoevalcap is not installed."""
+    return package("meteor", "meteor-1.5.jar")
+
+
+def package(*place: str) -> Path | None:
+    """The file at `place` in pycocoevalcap, or None where it is not installed."""
     spec = importlib.util.find_spec("pycocoevalcap")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "meteor" / "meteor-1.5.jar"
+        path = Path(folder, *place)
         if path.is_file():
             return path
     return None

@@ -8,7 +8,7 @@ scaled to percent (it ranges from 0 to 10).
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "meteor")
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one set of captions: `corpus` by key, None where not computed (`notes` says why), and per image.
+    """Scores of one set of captions: `corpus` by key, None where not computed, and per image. `notes`
+    by key: why not computed, or by what.
 
     `images[key]` (image) follows `image_ids`; `bleu_statistics` (image, column) are what corpus BLEU is made of.
     """
@@ -43,6 +44,7 @@ class Scores:
     meteor_statistics: np.ndarray | None = None
     notes: dict[str, str] = field(default_factory=dict)
     tokenisation: Tokenisation = PTB
+    more: dict[str, Measured] = field(default_factory=dict)  # beside the protocol's
 
     def measured(self) -> dict[str, Measured]:
         """The metrics that were computed, in the form that `bootstrap` resamples."""
@@ -52,7 +54,13 @@ class Scores:
         metrics |= {key: mean(self.images[key]) for key in ("rouge_l", "cider")}
         if self.meteor_statistics is not None:
             metrics["meteor"] = Measured(self.meteor_statistics, from_statistics)
-        return metrics
+        return metrics | self.more
+
+    def with_more(self, more: Mapping[str, Measured], note: str = "") -> "Scores":
+        """The same with more metrics; a `note` stands beside each of them."""
+        corpus = {**self.corpus, **{key: metric.score for key, metric in more.items()}}
+        notes = {**self.notes, **(dict.fromkeys(more, note) if note else {})}
+        return replace(self, corpus=corpus, notes=notes, more={**self.more, **more})
 
 
 def _bleu_of_order(order: int, sums: np.ndarray) -> np.ndarray:

@@ -13,6 +13,9 @@ NAMES = {
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr-D",
     "meteor": "METEOR",
+    "spice": "SPICE",
+    "clipscore": "CLIPScore",
+    "refclipscore": "RefCLIPScore",
 }
 
 
@@ -22,11 +25,13 @@ def format_scores(scores: Scores, intervals: Mapping[str, tuple[float, float]] |
     title = f"{len(scores.image_ids)} images; scores x100"
     lines = [f"{title}; 95% bootstrap interval over images" if intervals else title]
     lines.append(f"scored on {scores.tokenisation.text}")
+    width = max(8, *(len(NAMES[key]) for key in scores.corpus))
     for key, value in scores.corpus.items():
         shown = scores.notes.get(key, "not computed") if value is None else f"{100 * value:7.2f}"
         bounds = (intervals or {}).get(key)
         tail = f"   {100 * bounds[0]:.2f} to {100 * bounds[1]:.2f}" if bounds else ""
-        lines.append(f"{NAMES[key]:8} {shown}{tail}")
+        by = f"   {scores.notes[key]}" if value is not None and key in scores.notes else ""
+        lines.append(f"{NAMES[key]:{width}} {shown}{tail}{by}")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
 from showtell.data.datasets.archives import open_archive
-from showtell.data.datasets.coco_names import NAMES
+from showtell.data.datasets.coco_names import SYNONYMS, read_synonyms
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.published import Published
 from showtell.data.datasets.transfer import RemoteFile
@@ -16,6 +16,7 @@ from showtell.data.datasets.transfer import RemoteFile
 ANNOTATIONS = "annotations_trainval2014.zip"
 # Karpathy's val and test are both parts of val2014, so this file alone has all boxes that evaluation can use.
 INSTANCES = "instances_val2014.json"
+OWN_SYNONYMS = "synonyms.txt"  # takes the place of the list that comes with the package
 UNKNOWN = {"setting": None, "unseen": False}
 
 
@@ -43,12 +44,18 @@ def objects(source: Path, records: Sequence[Record]) -> dict[str, Any]:
                 images[str(instance["image_id"])]["objects"].append(found)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{source}: {INSTANCES} is not a file of COCO instances: {error!r}") from None
-    names = {kind: NAMES.get(kind, [kind]) for kind in kinds.values()}
-    return {"names": names, "images": images}
+    own = next((folder / OWN_SYNONYMS for folder in _folders(source) if (folder / OWN_SYNONYMS).is_file()), SYNONYMS)
+    # People name things that COCO's annotators left out, so what references name counts as there, as published.
+    return {"names": read_synonyms(own, kinds.values()), "references_tell": True, "images": images}
+
+
+def _folders(source: Path) -> list[Path]:
+    """Where annotations and what belongs to them may lie."""
+    return [source, source / "annotations"]
 
 
 def _instances(source: Path) -> Any:
-    places = [source, source / "annotations"]
+    places = _folders(source)
     loose = next((place / INSTANCES for place in places if (place / INSTANCES).is_file()), None)
     if loose is not None:
         return read_json(loose)

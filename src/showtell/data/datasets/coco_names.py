@@ -1,95 +1,17 @@
 """What people call COCO's 80 kinds of things: the words and phrases that count as a mention, singular and plural.
 
-In the spirit of the synonyms of CHAIR (Rohrbach et al., "Object Hallucination in Image Captioning", 2018, section 3):
-a mention must be safe to hold against the picture, so words that mean several things (`glass`, `board`) are left out.
+`coco_synonyms.txt` beside this module is in the format of the published list of CHAIR (Rohrbach et al., "Object
+Hallucination in Image Captioning", 2018, section 3): a line for each kind, which comes first, then its synonyms,
+commas between them. It is a list of ours: a mention must be safe to hold against the picture, so words that mean
+several things (`glass`, `board`) are left out. A file `synonyms.txt` beside COCO's annotations takes its place.
 """
 
-# kind: singulars; plurals follow by rule, except for those written in PLURALS.
-SINGULARS: dict[str, str] = {
-    "person": "person man woman boy girl child kid baby toddler lady guy player skier snowboarder surfer skateboarder "
-    "rider batter pitcher catcher umpire officer policeman fireman chef bride groom boater biker cyclist worker "
-    "pedestrian",
-    "bicycle": "bicycle bike",
-    "car": "car automobile sedan minivan suv taxi cab jeep",
-    "motorcycle": "motorcycle motorbike scooter moped dirt_bike",
-    "airplane": "airplane plane aeroplane airliner jet jetliner aircraft biplane",
-    "bus": "bus double_decker",
-    "train": "train locomotive tram trolley steam_engine",
-    "truck": "truck pickup lorry pickup_truck fire_truck",
-    "boat": "boat ship canoe kayak sailboat ferry gondola yacht raft rowboat",
-    "traffic light": "traffic_light stoplight traffic_signal stop_light",
-    "fire hydrant": "fire_hydrant hydrant",
-    "stop sign": "stop_sign",
-    "parking meter": "parking_meter",
-    "bench": "bench pew",
-    "bird": "bird duck goose seagull gull pigeon parrot owl swan eagle hawk ostrich chicken rooster peacock flamingo "
-    "penguin hummingbird crow pelican",
-    "cat": "cat kitten kitty",
-    "dog": "dog puppy pup poodle bulldog dachshund pug",
-    "horse": "horse pony foal stallion mare",
-    "sheep": "sheep lamb ram ewe",
-    "cow": "cow cattle bull calf ox steer",
-    "elephant": "elephant",
-    "bear": "bear cub polar_bear",
-    "zebra": "zebra",
-    "giraffe": "giraffe",
-    "backpack": "backpack knapsack rucksack",
-    "umbrella": "umbrella parasol",
-    "handbag": "handbag purse",
-    "tie": "tie necktie bow_tie",
-    "suitcase": "suitcase luggage briefcase",
-    "frisbee": "frisbee",
-    "skis": "ski",
-    "snowboard": "snowboard",
-    "sports ball": "sports_ball soccer_ball tennis_ball basketball volleyball ball",
-    "kite": "kite",
-    "baseball bat": "baseball_bat",
-    "baseball glove": "baseball_glove mitt baseball_mitt",
-    "skateboard": "skateboard",
-    "surfboard": "surfboard surf_board",
-    "tennis racket": "tennis_racket tennis_racquet racket racquet",
-    "bottle": "bottle",
-    "wine glass": "wine_glass wineglass",
-    "cup": "cup mug",
-    "fork": "fork",
-    "knife": "knife",
-    "spoon": "spoon",
-    "bowl": "bowl",
-    "banana": "banana",
-    "apple": "apple",
-    "sandwich": "sandwich burger hamburger cheeseburger",
-    "orange": "orange",
-    "broccoli": "broccoli",
-    "carrot": "carrot",
-    "hot dog": "hot_dog hotdog",
-    "pizza": "pizza",
-    "donut": "donut doughnut",
-    "cake": "cake cupcake cheesecake",
-    "chair": "chair stool armchair recliner seat",
-    "couch": "couch sofa loveseat futon",
-    "potted plant": "potted_plant houseplant plant",
-    "bed": "bed bunk_bed mattress",
-    "dining table": "dining_table table desk",
-    "toilet": "toilet urinal commode",
-    "tv": "tv television television_set tv_screen",
-    "laptop": "laptop notebook_computer laptop_computer",
-    "mouse": "mouse computer_mouse",
-    "remote": "remote remote_control controller wii_remote",
-    "keyboard": "keyboard",
-    "cell phone": "cell_phone cellphone mobile_phone smartphone phone iphone",
-    "microwave": "microwave microwave_oven",
-    "oven": "oven stove",
-    "toaster": "toaster",
-    "sink": "sink",
-    "refrigerator": "refrigerator fridge",
-    "book": "book",
-    "clock": "clock",
-    "vase": "vase",
-    "scissors": "pair_of_scissors",
-    "teddy bear": "teddy_bear teddy",
-    "hair drier": "hair_drier hair_dryer blow_dryer hairdryer",
-    "toothbrush": "toothbrush",
-}
+from collections.abc import Iterable
+from pathlib import Path
+
+from showtell.core.errors import UserError
+
+SYNONYMS = Path(__file__).with_name("coco_synonyms.txt")
 
 PLURALS: dict[str, str] = {
     "person": "people", "man": "men", "woman": "women", "child": "children", "policeman": "policemen",
@@ -98,6 +20,7 @@ PLURALS: dict[str, str] = {
     "computer mouse": "computer mice",
     "mouse": "mice",
     "pair of scissors": "pairs of scissors", "scissors": "scissors",
+    "skis": "skis",
 }  # fmt: skip
 
 
@@ -116,9 +39,28 @@ def plural(name: str) -> str:
     return f"{name}s"
 
 
-def _names(kind: str, singulars: str) -> list[str]:
-    words = [word.replace("_", " ") for word in singulars.split()]
-    return sorted({kind, *words, *map(plural, words)} - AMBIGUOUS)
+def read_synonyms(path: Path, kinds: Iterable[str]) -> dict[str, list[str]]:
+    """{kind: phrases} of a list of synonyms, in lower case, with their plurals; kinds without a line go by their name.
 
-
-NAMES: dict[str, list[str]] = {kind: _names(kind, singulars) for kind, singulars in SINGULARS.items()}
+    A phrase of two kinds belongs to the later line, as the published program has it. `UserError` for a line without
+    any of `kinds`.
+    """
+    known = list(kinds)
+    meant: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        phrases = [" ".join(phrase.lower().split()) for phrase in line.split(",")]
+        phrases = [phrase for phrase in phrases if phrase]
+        if not phrases:
+            continue
+        kind = next((phrase for phrase in phrases if phrase in known), None)
+        if kind is None and path != SYNONYMS:  # of ours some are left over where the annotations have fewer kinds
+            raise UserError(f"{path}: line {number} ({line[:60]!r}) names none of the kinds of the annotations")
+        if kind is None:
+            continue
+        meant.update(dict.fromkeys(sorted({*phrases, *map(plural, phrases)}), kind))
+    names = {kind: sorted(phrase for phrase, of in meant.items() if of == kind) for kind in known}
+    return {kind: [name for name in phrases if name not in AMBIGUOUS] or [kind] for kind, phrases in names.items()}

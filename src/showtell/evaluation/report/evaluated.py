@@ -12,6 +12,7 @@ from showtell.data.captions import Entry
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.content import ReportData, ReportImage
 from showtell.evaluation.report.nearest import TrainingCaptions
+from showtell.evaluation.report.write import write_report
 from showtell.generation.captioner import Captioner
 
 
@@ -75,3 +76,8 @@ def report_data(
         notes=evaluation.scores.notes,
         **tables,
     )
+
+
+def report_evaluation(title: str, evaluation: Evaluation, *about: Any, **tables: Any) -> None:
+    """Write the report's page of what `report_data` makes of it, with the curves of every stage that learnt."""
+    write_report(paths.REPORT, report_data(title, evaluation, *about, curves=learning_curves(), **tables))

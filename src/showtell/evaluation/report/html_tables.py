@@ -24,6 +24,8 @@ AGREEMENT = {
     "bleu4": Row("BLEU-4", "runs of four words shared"),
     "rouge_l": Row("ROUGE-L", "longest common sequence of words"),
     "meteor": Row("METEOR", "words matched by form, stem and synonym"),
+    "clipscore": Row("CLIPScore", "how near the caption is to the picture in the space of a CLIP"),
+    "refclipscore": Row("RefCLIPScore", "the same, and how near to the references"),
     "nltk_bleu1": Row("BLEU-1, tutorials'", "NLTK, on vocabulary words"),
     "nltk_bleu2": Row("BLEU-2, tutorials'", "NLTK, on vocabulary words"),
     "nltk_bleu3": Row("BLEU-3, tutorials'", "NLTK, on vocabulary words"),
@@ -108,7 +110,7 @@ def _score(data: ReportData, key: str) -> str:
         f"<td>{_bounds(data, key)}</td>",
         f"<td>{_range(data, key, value, row.top)}</td>",
         others,
-        f'<td class="none">{escape(row.tells)}</td>',
+        f'<td class="none">{escape("; ".join(filter(None, (row.tells, data.notes.get(key)))))}</td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"
 

@@ -1,0 +1,162 @@
+"""CLIPScore and RefCLIPScore: how near picture, caption and references are to each other in the space of a CLIP.
+
+Hessel et al. 2021, "CLIPScore: A Reference-free Evaluation Metric for Image Captioning", section 3:
+CLIP-S(c, v) = w max(cos(c, v), 0) with w = 2.5, and RefCLIP-S the harmonic mean of CLIP-S and max(max_r cos(c, r), 0).
+Captions and references are read behind the prefix "A photo depicts", features are computed in float32. The numbers are
+of the model and its weights: those of another CLIP are not comparable. The models are those of open_clip.
+
+Shapes: v (image, channel), c (image, channel), r: for each image (reference, channel); rows of length 1, float32.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from showtell.core.errors import UserError
+from showtell.core.precision import device
+from showtell.core.terminal import one_line
+from showtell.metrics.bootstrap import Measured, mean
+
+W = 2.5
+PREFIX = "A photo depicts "
+KEYS = ("clipscore", "refclipscore")
+SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+BATCH = 64  # pictures or captions in one pass; bounds memory, changes no result
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A CLIP in float32: `name` says model and weights; `prepare` makes a picture its input, `tokenize` texts."""
+
+    name: str
+    network: Any  # with encode_image and encode_text
+    prepare: Callable[[Image.Image], Tensor]
+    tokenize: Callable[[list[str]], Tensor]
+
+    @torch.inference_mode()
+    def pictures(self, images: Iterable[Image.Image]) -> np.ndarray:
+        """(image, channel) of RGB pictures of any sizes."""
+        return self._rows(
+            self.network.encode_image(torch.stack([self.prepare(image) for image in part]).to(device()))
+            for part in _batches(images)
+        )
+
+    @torch.inference_mode()
+    def texts(self, captions: Iterable[str]) -> np.ndarray:
+        """(caption, channel) of captions, each behind the prefix; what the model has no room for is cut off."""
+        return self._rows(
+            self.network.encode_text(self.tokenize([PREFIX + text for text in part]).to(device()))
+            for part in _batches(captions)
+        )
+
+    @staticmethod
+    def _rows(parts: Iterable[Tensor]) -> np.ndarray:
+        return np.concatenate([nn.functional.normalize(part.float(), dim=-1).cpu().numpy() for part in parts])
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while part := list(islice(rest, BATCH)):
+        yield part
+
+
+def clip_scores(v: np.ndarray, c: np.ndarray, r: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """CLIPScore and RefCLIPScore of each image; every image has at least one reference."""
+    clip = W * np.maximum((v * c).sum(axis=1), 0)  # (image)
+    nearest = np.array([max((references @ caption).max(), 0) for caption, references in zip(c, r, strict=True)])
+    both = clip + nearest
+    harmonic = np.divide(2 * clip * nearest, both, out=np.zeros_like(both), where=both > 0)
+    return {"clipscore": clip, "refclipscore": harmonic}
+
+
+def score_with(
+    clip: Clip, images: Iterable[Image.Image], captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, Measured]:
+    """Both metrics of one caption for each image, as means over images."""
+    r = clip.texts(chain.from_iterable(references))
+    ends = np.cumsum([len(texts) for texts in references])
+    scores = clip_scores(clip.pictures(images), clip.texts(captions), np.split(r, ends[:-1]))
+    return {key: mean(values) for key, values in scores.items()}
+
+
+def load_clip(model: str, weights: str) -> Clip:
+    """The CLIP that open_clip calls `model`, with published weights by their name, or those of a file.
+
+    `UserError` without the package, for names that it does not know, and for weights that are not here.
+    """
+    open_clip = _open_clip()
+    names = open_clip.list_models()
+    if model not in names:
+        raise UserError(f"{model!r} is no model of open_clip, which has {', '.join(sorted(names)[:8])} and others")
+    path = str(_file(weights)) if weights.endswith(SUFFIXES) else _published(open_clip, model, weights)
+    quick = {"force_quick_gelu": True} if weights == "openai" else {}  # as those weights were trained
+    try:
+        network, _, prepare = open_clip.create_model_and_transforms(
+            model, pretrained=path, precision="fp32", device="cpu", **quick
+        )
+    except Exception as error:  # bytes that make no sense, or another network's, fail in any way
+        raise UserError(f"{path} does not hold the weights of {model}: {one_line(str(error), 160)}") from None
+    tokenize = open_clip.get_tokenizer(model)
+    return Clip(f"{model}, {Path(weights).name}", network.float().eval().to(device()), prepare, tokenize)
+
+
+def _open_clip() -> Any:
+    try:
+        import open_clip
+    except ImportError:
+        raise UserError("CLIPScore needs the package open_clip_torch: pip install 'showtell[clipscore]'") from None
+    return open_clip
+
+
+def _file(weights: str) -> Path:
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"CLIP weights {weights!r}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}"
+        )
+    return path
+
+
+def _published(open_clip: Any, model: str, weights: str) -> str:
+    """The file of the weights called `weights`, downloaded once into the Hub's cache."""
+    known = open_clip.list_pretrained_tags_by_model(model)
+    if weights not in known:
+        raise UserError(
+            f"CLIP weights {weights!r}: {model} has {', '.join(known) or 'none'}; or a file ({', '.join(SUFFIXES)})"
+        )
+    config = open_clip.get_pretrained_cfg(model, weights)
+    try:
+        return open_clip.download_pretrained(config)
+    except Exception as error:  # the Hub's client has its own kinds for what goes wrong between here and there
+        reason = one_line(str(error) or type(error).__name__, 100)
+        raise UserError(
+            f"cannot get the weights {weights} of {model} ({reason}); bring {_where(config)} and give its path"
+        ) from None
+
+
+def _where(config: dict[str, Any]) -> str:
+    hub = str(config.get("hf_hub") or "").strip("/")
+    return f"open_clip_model.safetensors from https://huggingface.co/{hub}" if hub else str(config.get("url"))
+
+
+_TIMM = re.compile(r"vit_(base|large|huge|giant|gigantic)\w*?_patch(\d+)_(?:\w*clip)")
+_OPEN_CLIP = re.compile(r"ViT-([BLHgG]|bigG)\w*?-(\d+)")
+_SIZES = {"base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "bigG"}
+
+
+def kinship(encoder: str, clip: str) -> str:
+    """A warning where a captioner's encoder is a CLIP too, and so is judged by its kin; else empty."""
+    ours, theirs = _TIMM.search(encoder), _OPEN_CLIP.search(clip)
+    if "clip" not in encoder:
+        return ""
+    same = ours and theirs and (_SIZES[ours[1]], ours[2]) == theirs.groups()
+    how = "the same network" if same else "a CLIP too"
+    return f"CLIPScore by {clip}: the captioner's encoder {encoder} is {how}, which may flatter its captions"

@@ -1,0 +1,84 @@
+"""The card of the served bundle: the Hub's own reader understands it, and it says what the metrics say."""
+
+import re
+import shutil
+
+import pytest
+from conftest import inside
+
+from showtell.commands import cli
+from showtell.core import paths
+from showtell.core.files import read_json, sha256
+from showtell.encoders.settings import EncoderParams
+from showtell.evaluation import model_card
+from showtell.evaluation.model_card import CARD, LANGUAGE, LICENCE, Facts
+
+
+def encoder_of(**changes) -> EncoderParams:
+    settings = {"name": "resnet18", "weights": "none", "output": "grid", "node": None, "crop": None}
+    return EncoderParams.model_validate(settings | {"precision": "auto"} | changes)
+
+
+def test_the_hub_s_reader_finds_the_scores(pipeline):
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed (it comes with timm)")
+    folder = pipeline / paths.MODEL
+    data = hub.ModelCard.load(folder / CARD).data
+    assert (data.library_name, data.pipeline_tag, data.language) == ("showtell", "image-to-text", "en")
+    assert data.license is None and f"\n{LICENCE}\n" in (folder / CARD).read_text()
+    metrics = read_json(pipeline / "metrics/evaluate.json")
+    found = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert found["CIDEr-D (x100)"] == round(100 * metrics["cider"], 2)
+    assert found["BLEU-4 (x100)"] == round(100 * metrics["bleu4"], 2)
+    assert {(result.dataset_name, result.dataset_split) for result in data.eval_results} == {("scenes", "test")}
+    assert {"bleu", "rouge", "cider"} <= set(data.metrics)
+
+
+def test_the_card_says_data_intervals_decoding_and_hashes(pipeline):
+    folder, card = pipeline / paths.MODEL, (pipeline / paths.MODEL / CARD).read_text()
+    for split in paths.SPLITS:
+        entries = read_json(pipeline / paths.split_json(split))
+        assert f"| {split} | {len(entries)} | {sum(len(entry['references']) for entry in entries)} |" in card
+    bounds = read_json(pipeline / "metrics/intervals.json")
+    low, high = (f"{100 * bounds[f'rouge_l_{end}']:.1f}" for end in ("low", "high"))
+    assert re.search(rf"\| ROUGE-L \| [\d.]+ \| {low} to {high} \|", card)
+    config = read_json(folder / "config.json")
+    assert f"\n    max_length: {config['search']['max_length']}\n" in card and "\nbeam 2;" in card
+    assert sha256(folder / "model.safetensors") in card and sha256(folder / "vocab.json") in card
+    for name in ("model", "test", "code"):
+        assert f"| {name} | `{read_json(pipeline / 'metrics/provenance.json')[name]}` |" in card
+    assert "METEOR: not computed" in card
+
+
+def test_the_commands_of_the_card_caption_a_picture(pipeline, tmp_path, capsys):
+    """From a copy of the folder under the card's name for it, as if downloaded; links would not travel."""
+    shutil.copytree(pipeline / paths.MODEL, tmp_path / "model")
+    shutil.copy(next((pipeline / "data/attention").glob("image-*.png")), tmp_path / "photo.jpg")
+    card = (tmp_path / "model" / CARD).read_text()
+    (command,) = re.findall(r"^    showtell (.+)$", card, re.M)
+    (code,) = re.findall(r"```python\n(.+?)```", card, re.S)
+    with inside(tmp_path):
+        with pytest.raises(SystemExit) as end:
+            cli.main(command.split())
+        assert end.value.code == 0
+        said = capsys.readouterr().out
+        exec(code, {})
+    assert capsys.readouterr().out.strip() in said
+
+
+def test_captions_of_one_s_own_have_a_language_that_only_the_user_knows():
+    class Test:
+        metrics = {"cider": 0.5}  # noqa: RUF012
+
+    facts = Facts(encoder_of(), [], [], Test(), {}, None, {"dataset": "custom"})
+    assert f"{LICENCE}\n{LANGUAGE}\n" in model_card.front_matter(facts)
+    assert "language: en" not in model_card.front_matter(facts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({}, "random"), ({"weights": "scenes"}, "come with the package"), ({"weights": "DEFAULT"}, "as torchvision"),
+     ({"name": "timm/vit", "weights": "DEFAULT"}, "as timm"), ({"weights": "/home/me/net.pth"}, "the file `net.pth`")],
+)  # fmt: skip
+def test_the_source_of_the_weights_is_told_without_folders(settings, says):
+    told = model_card.weights_source(encoder_of(**settings))
+    assert says in told and "/home" not in told

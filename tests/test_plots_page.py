@@ -1,0 +1,49 @@
+"""The page of `dvc plots show` is whole: it draws every plot and asks no server for anything."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from chromium import chromium
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """The page that DVC writes, with the repository's settings, of the plots that dvc.yaml names and git holds."""
+    folder = tmp_path_factory.mktemp("plots")
+    plots = [plot for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if isinstance(plot, dict)]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"plots": plots}))
+    shutil.copytree(ROOT / "metrics", folder / "metrics", ignore=shutil.ignore_patterns("report"))
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    subprocess.run(["dvc", "config", "core.no_scm", "true"], cwd=folder, check=True)
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots", dirs_exist_ok=True)
+    subprocess.run(["dvc", "plots", "show"], cwd=folder, check=True, capture_output=True)
+    return folder / "dvc_plots/index.html"
+
+
+def test_nothing_is_fetched(page):
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)\s*=\s*[\"']?\w+:", page.read_text())
+
+
+def test_every_plot_is_drawn_and_no_server_asked(page, tmp_path):
+    plots = yaml.safe_load((page.parent.parent / "dvc.yaml").read_text())["plots"]
+    with chromium(tmp_path / "profile") as browser:
+        browser.set_script_timeout(120)
+        browser.get(page.as_uri())
+        drawn = browser.execute_async_script(
+            "const count = arguments[0], done = arguments[1], look = () => {"
+            " const marks = [...document.querySelectorAll('.marks')].filter(m => m.getBoundingClientRect().width > 99);"
+            " if (marks.length >= count) done(marks.length); else setTimeout(look, 50); }; look();",
+            len(plots),
+        )
+        assert drawn == len(plots)
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+        told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
+    assert page.as_uri() in asked and not [url for url in asked if url.startswith(("http", "ws"))]
