@@ -48,6 +48,7 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
         "vocab": {"min_count": 2 if images < 1_000 else 5},
         "learning": {"warmup_updates": int(min(overlay["learning"]["warmup_updates"], updates // 10))},
     }
-    for stage in ("train", "finetune"):
-        schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * passes))}
+    for stage in ("train", "finetune", "reinforce"):
+        if overlay[stage]["epochs"]:  # a stage that the recipe leaves out stays out
+            schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * passes))}
     return schedule
