@@ -204,7 +204,7 @@ def _caption(picture: "Image.Image", best: "Caption") -> str:
         return said
     tiles = (
         f'<figure tabindex="0" style="--n:{n}"><img alt="" src="{_data_url(glow(picture, attention, best.shift))}">'
-        f"<figcaption>{escape(word)}<br><small>{probability:.0%}</small></figcaption></figure>"
+        f"<figcaption>{escape(word)}<br><small>{_percent(probability)}</small></figcaption></figure>"
         for n, (word, attention, probability) in enumerate(
             zip(best.words, best.attention, best.probabilities, strict=False)
         )
@@ -216,8 +216,12 @@ def _sure(best: "Caption") -> str:
     """How sure the caption is, where the model knows."""
     if best.confidence is None:
         return ""
-    truth = f"; that all of it is true: {best.truth:.0%}" if best.truth is not None else ""
-    return f"<p>Chance that it is as good as this model's median caption: {best.confidence:.0%}{truth}.</p>"
+    truth = f"; that all of it is true: {_percent(best.truth)}" if best.truth is not None else ""
+    return f"<p>Chance that it is as good as this model's median caption: {_percent(best.confidence)}{truth}.</p>"
+
+
+def _percent(chance: float) -> str:
+    return f"{min(round(100 * chance), 99)}%"  # nothing is certain
 
 
 def _beams(beams: "Sequence[Caption]") -> str:

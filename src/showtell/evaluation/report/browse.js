@@ -74,7 +74,7 @@
 
   // ---- cards
 
-  const percent = (chance) => chance === null || chance === undefined ? "" : `${Math.round(100 * chance)}%`;
+  const percent = (chance) => chance === null || chance === undefined ? "" : `${Math.min(99, Math.round(100 * chance))}%`; // nothing is certain
   const format = (value, digits = 1) => value.toFixed(digits).replace("-", "−");
   const figures = (image) => `CIDEr-D ${format(100 * index.cider[image])}` +
     (index.marks[image].length ? " · " + index.marks[image].join(", ") : "");
