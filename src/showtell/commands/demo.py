@@ -36,6 +36,7 @@ STYLE = f"""
 .words figure:hover img, .words figure:focus img {{ transform: scale(1.55); position: relative; z-index: 2; }}
 .words figcaption {{ padding-top: 4px; }}
 .said span, .words figure {{ opacity: 0; animation: appear .5s forwards; animation-delay: calc(var(--n) * {PACE}s); }}
+.sure {{ margin: 18px 0 0; }}
 .beams, .beams tr, .beams td, .beams th {{ border: 0 !important; background: none !important; text-align: left; }}
 .beams {{ margin-top: 22px; font-variant-numeric: tabular-nums; }}
 .beams td, .beams th {{ padding: 4px 22px 4px 0 !important; }}
@@ -217,7 +218,8 @@ def _sure(best: "Caption") -> str:
     if best.confidence is None:
         return ""
     truth = f"; that all of it is true: {_percent(best.truth)}" if best.truth is not None else ""
-    return f"<p>Chance that it is as good as this model's median caption: {_percent(best.confidence)}{truth}.</p>"
+    chance = f"Chance that it is as good as this model's median caption: {_percent(best.confidence)}"
+    return f'<p class="sure">{chance}{truth}.</p>'
 
 
 def _percent(chance: float) -> str:
