@@ -86,9 +86,11 @@ def test_a_photo_dropped_on_the_page(served, tmp_path):
         wait(browser, "document.querySelectorAll('#said figure').length > 0")
         words = browser.execute_script("return [...document.querySelectorAll('.said span')].map(s => s.textContent)")
         tiles = browser.execute_script(
-            "return [...document.querySelectorAll('#said figcaption')].map(s => s.textContent)"
+            "return [...document.querySelectorAll('#said figcaption')].map(s => s.firstChild.textContent)"
         )
         assert words == tiles
+        chances = "return [...document.querySelectorAll('#said figcaption small')].map(s => s.textContent)"
+        assert all(re.fullmatch(r"\d\d?%", chance) for chance in browser.execute_script(chances))
         wait(browser, "[...document.querySelectorAll('#said figure')].every(f => getComputedStyle(f).opacity === '1')")
         rows = "document.querySelectorAll('#said .beams td:first-child').length"
         assert wait(browser, rows) == 5
