@@ -1,12 +1,17 @@
-"""Numbers that are too many to hold, in files without names: written from one end to the other, then read or mapped."""
+"""What is too much to hold, in files without names: written from one end to the other, then read or mapped."""
 
 import mmap
+import os
+import pickle
 import tempfile
+import weakref
 from array import array
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar, overload
 
 import numpy as np
+
+T = TypeVar("T")
 
 BLOCK = 1 << 18  # numbers read at once
 
@@ -46,14 +51,48 @@ class Spool:
         return found
 
 
+class Pickled(Sequence[T]):
+    """Objects on the disk, made again whenever they are asked for."""
+
+    def __init__(self, objects: Iterable[T]):
+        self._ends = array("q")
+        with tempfile.TemporaryFile() as file:
+            for item in objects:
+                pickle.dump(item, file, pickle.HIGHEST_PROTOCOL)
+                self._ends.append(file.tell())
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        start = self._ends[number - 1] if number else 0
+        return pickle.loads(os.pread(self._file, self._ends[number] - start, start))
+
+
 class Mapped:
     """Numbers in a mapped file, read through the page cache: `array`."""
+
+    @classmethod
+    def blank(cls, count: int, dtype: Any) -> "Mapped":
+        """Zeros, to be written."""
+        with tempfile.TemporaryFile() as file:
+            file.truncate(count * np.dtype(dtype).itemsize)
+            return cls(mmap.mmap(file.fileno(), 0) if count else None, np.dtype(dtype))
 
     def __init__(self, memory: mmap.mmap | None, dtype: np.dtype):
         self._memory = memory
         self.array = np.zeros(0, dtype) if memory is None else np.frombuffer(memory, dtype)
 
     def forget(self) -> None:
-        """Leave what was read to the page cache: until it is read again it does not count as this process's memory."""
+        """Leave what was read or written to the page cache: it no longer counts as this process's memory."""
         if self._memory is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)

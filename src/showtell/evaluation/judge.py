@@ -13,16 +13,18 @@ from pydantic_core import PydanticCustomError
 
 from showtell.core.files import read_json
 from showtell.core.params import Section
-from showtell.core.processes import all_gather
+from showtell.core.processes import all_gather, world
 from showtell.core.progress import track
+from showtell.core.spools import Pickled
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.captions import CaptionFile, Entry
 from showtell.evaluation.confidence import Judged, judged
 from showtell.evaluation.known_objects import KEYS, on_things
+from showtell.evaluation.views import ByImage, View, references_of
 from showtell.generation.captioner import Caption, Captioner, Encoded
 from showtell.generation.search_params import MOST, SweepParams
 from showtell.metrics.behaviour import behaviour
-from showtell.metrics.bleu import Bleu, nltk_bleu, nltk_statistics
+from showtell.metrics.bleu import nltk_bleu, nltk_statistics, word_statistics
 from showtell.metrics.bootstrap import Measured, intervals
 from showtell.metrics.diversity import diversity
 from showtell.metrics.ngrams import ORDER
@@ -51,21 +53,21 @@ class EvaluateParams(Section):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One set of captions of a split, judged. `captions[i]` are the beams of image i, best first."""
+    """One set of captions of a split, judged. `captions[i]` are the beams of image i, best first; on the disk."""
 
     entries: Sequence[Entry]
-    captions: list[list[Caption]]
+    captions: Sequence[list[Caption]]
     scores: Scores
     measured: dict[str, Measured]
     metrics: dict[str, float | None]
 
     @property
-    def best(self) -> list[Caption]:
-        return [beams[0] for beams in self.captions]
+    def best(self) -> Sequence[Caption]:
+        return View(self.captions, _first)
 
     @property
-    def by_image(self) -> dict[Any, Caption]:
-        return {entry["image_id"]: caption for entry, caption in zip(self.entries, self.best, strict=True)}
+    def by_image(self) -> Mapping[Any, Caption]:
+        return ByImage(self.scores.image_ids, self.best)
 
     def intervals(self) -> dict[str, float]:
         """95% bootstrap intervals over images, `<metric>_low` and `<metric>_high`, in the metrics' own units."""
@@ -99,24 +101,28 @@ def evaluate(
     """Caption every image of `data` and judge the first of its `n_best` captions (fewer, where the search finds no
     more); `objects` is `objects.json`."""
     n_best = min(captioner.search.most, n_best)
-    batches = [captioner.decode(images, n_best) for images in encoded(captioner, data)]
-    captions = [beams for batch in all_gather(batches) for beams in batch]
+    batches = (captioner.decode(images, n_best) for images in encoded(captioner, data))
+    of_everybody = batches if world() == 1 else all_gather([*batches])
+    captions = Pickled(beams for batch in of_everybody for beams in batch)
     return judge(data.entries, captions, objects, meteor)
 
 
+def _first(beams: list[Caption]) -> Caption:
+    return beams[0]
+
+
 def judge(
-    entries: Sequence[Entry], captions: list[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
+    entries: Sequence[Entry], captions: Sequence[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
 ) -> Evaluation:
     """Metrics of `captions` (fractions; CIDEr-D unscaled); those on things are None where none are known."""
-    best = {entry["image_id"]: beams[0] for entry, beams in zip(entries, captions, strict=True)}
-    references = {entry["image_id"]: entry["references"] for entry in entries}
-    scores = Protocol(references).score({image_id: caption.text for image_id, caption in best.items()}, meteor)
-    said = {entry["image_id"]: entry["words"] for entry in entries}
-    on_words = Bleu({image_id: [" ".join(words) for words in given] for image_id, given in said.items()})
-    words = on_words.statistics({image_id: " ".join(caption.words) for image_id, caption in best.items()})
+    references, best = references_of(entries), View(captions, _first)
+    texts = dict(zip(references, (caption.text for caption in best), strict=True))
+    scores = Protocol(references).score(texts, meteor)
+    said = ByImage(scores.image_ids, View(entries, lambda entry: entry["words"]))
+    words = word_statistics((entry["words"] for entry in entries), (caption.words for caption in best))
     statistics = nltk_statistics(words)
     nltk = {f"nltk_bleu{order + 1}": Measured(statistics, partial(_nltk_of_order, order)) for order in range(ORDER)}
-    measured = {**scores.measured(), **nltk, **on_things(best, objects, said)}
+    measured = {**scores.measured(), **nltk, **on_things(ByImage(scores.image_ids, best), objects, said)}
     metrics = {**dict.fromkeys(KEYS), **{key: metric.score for key, metric in measured.items()}, **scores.corpus}
     return Evaluation(entries, captions, scores, measured, {key: metrics[key] for key in (*COCO, *nltk, *KEYS)})
 
@@ -151,13 +157,13 @@ def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry
     and looks at that is (not) there."""
     habits: dict[str, float | None] = {}
     habits |= behaviour(
-        [caption.words for caption in evaluation.best],
+        View(evaluation.best, lambda caption: caption.words),
         (words for entry in train for words in entry["words"]),
         captioner.model.vocabulary.words,
         [not caption.finished for caption in evaluation.best],
     )
-    several = [[caption.words for caption in captions] for captions in evaluation.captions]
-    habits |= diversity(several, [entry["words"] for entry in evaluation.entries])
+    several = View(evaluation.captions, lambda beams: [caption.words for caption in beams])
+    habits |= diversity(several, (entry["words"] for entry in evaluation.entries))
     return habits | {key: evaluation.metrics[key] for key in KEYS}
 
 
@@ -180,12 +186,12 @@ def sweep(
             batches[number].append([best for best, *_ in one.decode(images, attention=False)])
             seconds[number] += time.perf_counter() - started
         started = time.perf_counter()
-    protocol = Protocol({entry["image_id"]: entry["references"] for entry in data.entries})
+    protocol = Protocol(references_of(data.entries))
     rows: list[dict[str, Any]] = []
     for number, search in enumerate(searches):
         found = [caption for batch in all_gather(batches[number]) for caption in batch]
-        hypotheses = {e["image_id"]: caption.text for e, caption in zip(data.entries, found, strict=True)}
-        scores = protocol.score(hypotheses, meteor=False)
+        texts = (caption.text for caption in found)
+        scores = protocol.score(dict(zip(protocol.image_ids, texts, strict=True)), meteor=False)
         if search == captioner.search:
             own = judged(data.entries, found, scores.images["cider"], objects)
         milliseconds = round(1000 * (encoding + seconds[number]) / len(data), 2)

@@ -8,7 +8,8 @@ of fewer than n words as having one n-gram, and gives 0 when no word matches.
 Because corpus BLEU is not the mean of image scores, everything goes through sufficient statistics that add up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 from showtell.metrics.ngrams import ORDER, Counts, References, group, lookup, prepared, total
 
 _SMALL, _TINY = 1e-9, 1e-15  # the COCO scorer's guards against division by zero; part of its definition
+Words = Sequence[str]
+BLOCK = 1024  # images counted at once; bounds memory, changes no result
 LENGTH, CLOSEST = 0, 1  # columns of the statistics; then ORDER guesses, then ORDER matches
 
 
@@ -66,6 +69,16 @@ class Bleu:
         """Corpus BLEU-1..4 (order) and per-image BLEU-1..4 (order, image), fractions."""
         statistics = self.statistics(hypotheses)
         return bleu(statistics.sum(axis=0)), bleu(statistics).T
+
+
+def word_statistics(references: Iterable[Sequence[Words]], hypotheses: Iterable[Words]) -> np.ndarray:
+    """`BleuTargets.statistics` of one hypothesis for each image, given as words like its references; some at a time."""
+    parts = [np.zeros((0, 2 + 2 * ORDER))]
+    pairs = zip(references, hypotheses, strict=True)
+    while block := list(islice(pairs, BLOCK)):
+        truth = {image: [" ".join(words) for words in said] for image, (said, _) in enumerate(block)}
+        parts.append(Bleu(truth).statistics({image: " ".join(words) for image, (_, words) in enumerate(block)}))
+    return np.concatenate(parts)
 
 
 def bleu(statistics: np.ndarray) -> np.ndarray:

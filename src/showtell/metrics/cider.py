@@ -10,7 +10,7 @@ image's references.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -51,6 +51,12 @@ class DocumentFrequencies:
         return weights * counts.count
 
 
+class Frequencies(Protocol):
+    """What weighs n-grams."""
+
+    def weigh(self, order: int, counts: Counts) -> np.ndarray: ...
+
+
 class Vectors(NamedTuple):
     """Captions as CIDEr-D sees them: `counts` and `weights` by order (entry), `norms` by order (caption), `lengths`."""
 
@@ -60,7 +66,7 @@ class Vectors(NamedTuple):
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, counts: Sequence[Counts], lengths: np.ndarray, frequencies: DocumentFrequencies) -> "Vectors":
+    def of(cls, counts: Sequence[Counts], lengths: np.ndarray, frequencies: Frequencies) -> "Vectors":
         weights = [frequencies.weigh(order, of_order) for order, of_order in enumerate(counts)]
         norms = [np.sqrt(total(c.caption, w**2, len(lengths))) for c, w in zip(counts, weights, strict=True)]
         return cls(counts, weights, norms, lengths)

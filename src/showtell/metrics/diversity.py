@@ -2,17 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from showtell.metrics.ngram_table import NgramTable, in_blocks
 from showtell.metrics.ngrams import ORDER
 
 Words = Sequence[str]
+BLOCK = 1024  # images at once; bounds memory, changes no result
 
 
-def diversity(captions: Sequence[Sequence[Words]], references: Sequence[Sequence[Words]]) -> dict[str, float | None]:
+def diversity(captions: Sequence[Sequence[Words]], references: Iterable[Sequence[Words]]) -> dict[str, float | None]:
     """Means over images of their captions (image, caption, word); all None where images have one caption.
+
+    What is gone through once is never held: `captions` may make its items again each time.
 
     `captions_an_image` (a number); `distinct_words` and `distinct_pairs`: different words, and different pairs of
     neighbouring words, per word (Div-1, Div-2 of Shetty et al., "Speaking the Same Language", ICCV 2017, section 5);
@@ -22,8 +26,11 @@ def diversity(captions: Sequence[Sequence[Words]], references: Sequence[Sequence
     keys = ("captions_an_image", "distinct_words", "distinct_pairs", "self_cider")
     if not captions or max(map(len, captions)) < 2:
         return dict.fromkeys(keys)
-    weights = _idf(references)
-    rows = [(len(c), _distinct(c, 1), _distinct(c, 2), _self_cider(c, weights, len(references))) for c in captions]
+    table = NgramTable([" ".join(words) for words in of_image] for of_image in references)
+    rows = []
+    for block in in_blocks(captions, BLOCK):
+        weights = _idf(block, table)
+        rows += [(len(c), _distinct(c, 1), _distinct(c, 2), _self_cider(c, weights, table.images)) for c in block]
     return dict(zip(keys, np.mean(rows, axis=0).tolist(), strict=True))
 
 
@@ -36,12 +43,14 @@ def _distinct(captions: Sequence[Words], order: int) -> float:
     return len(found) / max(sum(map(len, captions)), 1)
 
 
-def _idf(references: Sequence[Sequence[Words]]) -> dict[tuple[str, ...], float]:
-    """log(images / images whose references have the n-gram), as CIDEr has it."""
-    images: Counter[tuple[str, ...]] = Counter()
-    for captions in references:
-        images.update({g for words in captions for order in range(1, ORDER + 1) for g in _ngrams(words, order)})
-    return {ngram: math.log(len(references) / count) for ngram, count in images.items()}
+def _idf(images: Sequence[Sequence[Words]], table: NgramTable) -> dict[tuple[str, ...], float]:
+    """log(images / images whose references have the n-gram), as CIDEr has it, of what these captions and those have."""
+    weights: dict[tuple[str, ...], float] = {}
+    for order in range(1, ORDER + 1):
+        ngrams = list({g for captions in images for words in captions for g in _ngrams(words, order)})
+        found = zip(ngrams, table.images_with(order, ngrams).tolist(), strict=True)
+        weights |= {ngram: math.log(table.images / count) for ngram, count in found if count}
+    return weights
 
 
 def _self_cider(captions: Sequence[Words], idf: dict[tuple[str, ...], float], images: int) -> float:

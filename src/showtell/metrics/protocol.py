@@ -7,7 +7,7 @@ equal the reference scorer, METEOR is that scorer's own; see their modules. All 
 scaled to percent (it ranges from 0 to 10).
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,17 @@ import numpy as np
 
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
-from showtell.metrics.bleu import Bleu, bleu
+from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.bootstrap import Measured, mean
-from showtell.metrics.cider import CiderD
-from showtell.metrics.meteor import from_statistics
+from showtell.metrics.cider import Targets, Vectors
+from showtell.metrics.meteor import MeteorScores, from_statistics
 from showtell.metrics.meteor import meteor as run_meteor
-from showtell.metrics.ngrams import ORDER, References
-from showtell.metrics.rouge import rouge_l
+from showtell.metrics.ngram_table import NgramTable, in_blocks
+from showtell.metrics.ngrams import ORDER
+from showtell.metrics.rouge import rouge_l_of
 from showtell.metrics.tokenisation import PTB, Tokenisation, tokenisation_for
 
+BLOCK = 1024  # images scored at once; bounds memory, changes no result
 KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "meteor")
 
 
@@ -68,7 +70,11 @@ def _bleu_of_order(order: int, sums: np.ndarray) -> np.ndarray:
 
 
 class Protocol:
-    """Scores hypotheses against fixed raw references {image_id: [caption]}, which are tokenised and counted once."""
+    """Scores hypotheses against fixed raw references {image_id: [caption]}, whose n-grams are counted once.
+
+    The references are gone through for every scoring, some images at a time: a mapping whose values come from a file
+    is never held.
+    """
 
     def __init__(self, references: Mapping[Any, Sequence[str]]) -> None:
         """`UserError` when there are fewer than two images, or an image has no reference."""
@@ -77,36 +83,65 @@ class Protocol:
                 f"cannot score a corpus of {len(references)} image(s): CIDEr-D weighs words by how few images' "
                 "references have them, and with one image every weight is log(1/1) = 0; give at least two"
             )
-        bare = [image_id for image_id, captions in references.items() if not captions]
+        bare = [i for i, captions in zip(references, references.values(), strict=True) if not captions]
         if bare:
             raise UserError(f"no reference caption for {_names(bare)}")
         self.tokenisation = tokenisation_for(caption for captions in references.values() for caption in captions)
-        tokenize_all = self.tokenisation.tokenize_all
-        tokens = iter(tokenize_all(caption for captions in references.values() for caption in captions))
-        self.tokens = {image_id: [next(tokens) for _ in captions] for image_id, captions in references.items()}
-        self._references = References(self.tokens)
-        self._bleu, self._cider = Bleu(self._references), CiderD(self._references)
+        self._references, self.image_ids = references, list(references)
+        self._table = NgramTable(tokens for block in self._blocks() for tokens in block)
+
+    def _blocks(self) -> Iterator[list[list[str]]]:
+        """Tokenised references of some images at a time, in order."""
+        for block in in_blocks(self._references.values(), BLOCK):
+            tokens = iter(self.tokenisation.tokenize_all(caption for captions in block for caption in captions))
+            yield [[next(tokens) for _ in captions] for captions in block]
 
     def score(self, hypotheses: Mapping[Any, str], meteor: bool = True) -> Scores:
         """Scores of one raw caption for each image; `UserError` names missing and extra images."""
-        check_images(self.tokens, hypotheses)
-        image_ids = list(self.tokens)
-        captions = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in image_ids)
-        tokens = dict(zip(image_ids, captions, strict=True))
-        statistics = self._bleu.statistics(tokens)
+        check_images(self.image_ids, hypotheses)
+        image_ids, done, parts = self.image_ids, 0, []
+        words = dict(self._table.words)  # numbered, and those of the hypotheses after them
+        for references in self._blocks():
+            of_block = image_ids[done : done + len(references)]
+            captions = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in of_block)
+            parts.append(self._of_block(references, captions, words))
+            done += len(references)
+        statistics, rouge, cider = (np.concatenate(part) for part in zip(*parts, strict=True))
         images = {f"bleu{order + 1}": scores for order, scores in enumerate(bleu(statistics).T)}
+        images |= {"rouge_l": rouge, "cider": cider}
         corpus: dict[str, float | None] = {
             f"bleu{order + 1}": float(score) for order, score in enumerate(bleu(statistics.sum(axis=0)))
         }
-        corpus["rouge_l"], images["rouge_l"] = rouge_l(self._references, tokens)
-        corpus["cider"], images["cider"] = self._cider.score(tokens)
+        corpus |= {key: float(images[key].mean()) for key in ("rouge_l", "cider")}
         corpus["meteor"], meteor_statistics, notes = None, None, {}
-        outcome = run_meteor(self.tokens, tokens) if meteor else "not computed: not asked for"
+        outcome = self._meteor(hypotheses) if meteor else "not computed: not asked for"
         if isinstance(outcome, str):
             notes["meteor"] = outcome
         else:
             corpus["meteor"], images["meteor"], meteor_statistics = outcome
         return Scores(image_ids, corpus, images, statistics, meteor_statistics, notes, self.tokenisation)
+
+    def _of_block(
+        self, references: Sequence[Sequence[str]], captions: Sequence[str], words: dict[str, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """BLEU statistics (image, column), ROUGE-L and CIDEr-D (image) of some images' captions, all tokenised."""
+        number = np.array([len(of_image) for of_image in references], np.int64)
+        flat = [caption for of_image in references for caption in of_image]
+        counts, lengths = self._table.count_texts([*flat, *captions], words)
+        parts = [of_order.split(len(flat)) for of_order in counts]
+        known, said = [known for known, _ in parts], [said for _, said in parts]
+        theirs, own, image = lengths[: len(flat)], lengths[len(flat) :], np.arange(len(captions))
+        layout = np.repeat(image, number), number
+        statistics = BleuTargets(known, theirs, *layout).statistics(said, own, image)
+        targets = Targets(Vectors.of(known, theirs, self._table), *layout)
+        cider = targets.scores(Vectors.of(said, own, self._table), image)
+        return statistics, np.array([rouge_l_of(c, r) for c, r in zip(captions, references, strict=True)]), cider
+
+    def _meteor(self, hypotheses: Mapping[Any, str]) -> MeteorScores | str:
+        """Of all tokenised captions, held at once."""
+        tokens = dict(zip(self.image_ids, (t for block in self._blocks() for t in block), strict=True))
+        said = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in self.image_ids)
+        return run_meteor(tokens, dict(zip(self.image_ids, said, strict=True)))
 
 
 def evaluate(

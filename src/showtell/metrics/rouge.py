@@ -21,11 +21,12 @@ def rouge_l(
     """The corpus score (the mean) and each image's score (image), fractions, in the references' order."""
     prepared = references if isinstance(references, References) else References(references)
     captions = prepared.in_order(hypotheses)
-    per_image = np.array([_score(h, r) for h, r in zip(captions, prepared.captions, strict=True)])
+    per_image = np.array([rouge_l_of(h, r) for h, r in zip(captions, prepared.captions, strict=True)])
     return float(per_image.mean()), per_image
 
 
-def _score(hypothesis: str, references: Sequence[str]) -> float:
+def rouge_l_of(hypothesis: str, references: Sequence[str]) -> float:
+    """The score of one caption, a fraction."""
     words = hypothesis.split(" ")
     places: dict[str, int] = {}  # word -> bit mask of its places in the hypothesis
     for place, word in enumerate(words):

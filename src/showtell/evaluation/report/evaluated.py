@@ -1,12 +1,13 @@
 """From what `evaluate` found to what the report shows."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from showtell.core import paths
 from showtell.core.errors import UserError
+from showtell.core.spools import Pickled
 from showtell.data.batches import CaptionedImages
 from showtell.data.captions import Entry
 from showtell.evaluation.judge import Evaluation
@@ -37,11 +38,11 @@ def _number(text: str) -> float | None:
         return None
 
 
-def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping[str, Any]) -> list[ReportImage]:
-    """Every image of `evaluation`; `known` is what objects.json says of images."""
+def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping[str, Any]) -> Sequence[ReportImage]:
+    """Every image of `evaluation`, on the disk; `known` is what objects.json says of images."""
     remembered = TrainingCaptions(words for entry in train for words in entry["words"])
     ciders = evaluation.scores.images["cider"].tolist()
-    return [
+    return Pickled(
         ReportImage(
             image_id=str(entry["image_id"]),
             captions=captions,
@@ -51,7 +52,7 @@ def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping
             marks=["unseen"] if known.get(str(entry["image_id"]), {}).get("unseen") else [],
         )
         for entry, captions, cider in zip(evaluation.entries, evaluation.captions, ciders, strict=True)
-    ]
+    )
 
 
 def report_data(

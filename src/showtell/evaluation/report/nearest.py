@@ -20,7 +20,7 @@ import numpy as np
 
 from showtell.core.spools import BLOCK, Mapped, Spool
 
-AT_ONCE = 1 << 21  # n-grams sorted at once
+AT_ONCE = 1 << 18  # n-grams sorted at once
 
 
 class Nearest(NamedTuple):

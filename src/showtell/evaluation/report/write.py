@@ -8,6 +8,7 @@ because a page opened from disk may load scripts and may not load other files.
 import base64
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
@@ -35,7 +36,8 @@ def write_report(folder: Path, data: ReportData) -> None:
 
     The folder appears whole, instead of one that is there already.
     """
-    order = sorted(range(len(data.images)), key=lambda image: (-data.images[image].cider, image))
+    ciders = [image.cider for image in data.images]
+    order = sorted(range(len(ciders)), key=lambda image: (-ciders[image], image))
     with atomic_folder(folder) as unfinished:
         (unfinished / "parts").mkdir()
         size = sum(_write_part(unfinished / "parts" / f"{name}.json", content) for name, content in _parts(data, order))
@@ -46,7 +48,7 @@ def write_report(folder: Path, data: ReportData) -> None:
 
 def _parts(data: ReportData, order: list[int]) -> Iterator[tuple[str, Any]]:
     """Names and contents of the parts."""
-    yield "references", [list(image.references) for image in data.images]
+    yield "references", (list(image.references) for image in data.images)
     for number, start in enumerate(range(0, len(order), PER_PART)):
         yield str(number), {i: _details(data.images[i], data.pixels(i)) for i in order[start : start + PER_PART]}
 
@@ -89,9 +91,22 @@ def dumped(content: Any) -> str:
 
 
 def _write_part(path: Path, content: Any) -> int:
-    text = dumped(content)
-    path.write_bytes(text.encode("utf-8", "replace"))
-    return len(text)
+    """How many characters it has; an iterator becomes a list that is never held."""
+    pieces = _listed(content) if isinstance(content, Iterator) else iter([dumped(content)])
+    size = 0
+    with open(path, "wb") as file:
+        for piece in pieces:
+            file.write(piece.encode("utf-8", "replace"))
+            size += len(piece)
+    return size
+
+
+def _listed(items: Iterator[Any]) -> Iterator[str]:
+    separator = "["
+    for item in items:
+        yield separator + dumped(item)
+        separator = ","
+    yield "[]" if separator == "[" else "]"
 
 
 def _embedded(parts: list[Path]) -> str:
@@ -108,19 +123,23 @@ def _embedded(parts: list[Path]) -> str:
 def _beside(parts: list[Path]) -> str:
     """Each part becomes a script that hands its content to the page."""
     for path in parts:
-        text = path.read_text(encoding="utf-8")
-        path.with_suffix(".js").write_bytes(f'showtell.part("{path.stem}",{text});\n'.encode())
+        with open(path, "rb") as part, open(path.with_suffix(".js"), "wb") as script:
+            script.write(f'showtell.part("{path.stem}",'.encode())
+            shutil.copyfileobj(part, script)
+            script.write(b");\n")
         path.unlink()
     return ""
 
 
 def _page(data: ReportData, order: list[int], parts: str) -> str:
     asset = files("showtell.evaluation.report").joinpath
+    listed = [(i.image_id, i.captions[0].text, round(i.cider, 4), list(i.marks)) for i in data.images]
+    ids, captions, ciders, marks = (list(column) for column in zip(*listed, strict=True)) if listed else ([],) * 4
     index = {
-        "ids": [image.image_id for image in data.images],
-        "captions": [image.captions[0].text for image in data.images],
-        "cider": [round(image.cider, 4) for image in data.images],
-        "marks": [list(image.marks) for image in data.images],
+        "ids": ids,
+        "captions": captions,
+        "cider": ciders,
+        "marks": marks,
         "order": order,
         "chunk": PER_PART,
     }

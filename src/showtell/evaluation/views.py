@@ -1,0 +1,58 @@
+"""Views of what lies on the disk, for code that goes through images: nothing is made before it is looked at."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+from showtell.data.captions import Entry
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class View(Sequence[T], Generic[S, T]):
+    """`make` of every item of a sequence, made anew whenever it is asked for."""
+
+    def __init__(self, items: Sequence[S], make: Callable[[S], T]):
+        self.items, self.make = items, make
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        if isinstance(place, slice):
+            return [self.make(item) for item in self.items[place]]
+        return self.make(self.items[place])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.make, self.items)  # not one by one: a file is read from one end to the other
+
+
+class ByImage(Mapping[Any, T]):
+    """A sequence's items by the image id of each."""
+
+    def __init__(self, image_ids: Sequence[Any], items: Sequence[T]):
+        self.image_ids, self.items_in_order = image_ids, items
+        self._place: dict[Any, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.image_ids)
+
+    def __getitem__(self, image_id: Any) -> T:
+        if not self._place:
+            self._place = {image_id: place for place, image_id in enumerate(self.image_ids)}
+        return self.items_in_order[self._place[image_id]]
+
+    def values(self) -> Sequence[T]:  # type: ignore[override]  # in order, and read in order
+        return self.items_in_order
+
+
+def references_of(entries: Sequence[Entry]) -> ByImage[list[str]]:
+    """The raw references of each image, by its id."""
+    return ByImage([entry["image_id"] for entry in entries], View(entries, lambda entry: entry["references"]))
