@@ -1,10 +1,11 @@
-"""`show-attend-tell` on COCO before there is COCO: all stages on synthetic photographs in its exact layout.
+"""A recipe on COCO before there is COCO: all stages on synthetic photographs in its exact layout.
 
-    python benchmarks/coco_dry_run.py [--images 300] [--folder FOLDER] [--set SECTION.KEY=VALUE ...]
+    python benchmarks/coco_dry_run.py [--recipe photographs-gpu] [--images 300] [--folder FOLDER] [--set KEY=VALUE ...]
 
 Noise of 640 x 480 pixels in train2014.zip and val2014.zip, captions of scenes nobody drew in caption_datasets.zip, and
-a state dict of ResNet-101 drawn at random. The recipes are those of the real thing (256 pixels, 14 x 14 grid, encoder
-fine-tuned from its second block), except that each training takes one epoch. Prints seconds and peak memory of every
+a state dict drawn at random: of ResNet-101 for `show-attend-tell`, of CLIP's ViT-B/16 for `photographs-gpu` (which
+needs timm). The recipes are those of the real thing (`show-attend-tell`: 256 pixels, 14 x 14 grid, encoder fine-tuned
+from its second block), except that each training takes one epoch. Prints seconds and peak memory of every
 stage, checks what came out, and says how long an epoch of the real number of images would take.
 """
 
@@ -45,6 +46,20 @@ PICTURES = 50  # different ones; more would only take longer to make
 EPOCH = re.compile(r"^epoch +1/1 .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
 
 
+class Recipe(NamedTuple):
+    """What is known beforehand: the weights' file, and the features' cells and channels and the attention's cells."""
+
+    weights: str
+    features: tuple[int, int]
+    cells: int
+
+
+RECIPES = {
+    "show-attend-tell": Recipe("resnet101.pth", (64, 2048), 14 * 14),
+    "photographs-gpu": Recipe("vit_base_patch16_clip_224.pth", (14 * 14, 768), 14 * 14),
+}
+
+
 class Stage(NamedTuple):
     name: str
     seconds: float
@@ -80,22 +95,27 @@ def _entry(number: int, split: str, place: str, name: str, cocoid: int, said: li
 
 
 def make_weights(path: Path) -> None:
-    """A state dict of ResNet-101. Its batch norms know no data: what each block adds is made small, or it would grow
-    with every block beyond what float16 can hold."""
+    """A state dict of the network that the file is named after. Batch norms know no data: what each block of a
+    ResNet-101 adds is made small, or it would grow with every block beyond what float16 can hold."""
     torch.manual_seed(0)
-    network = bare_network("resnet101")
-    for module in network.modules():
-        if isinstance(module, Bottleneck):
-            nn.init.constant_(module.bn3.weight, 0.2)
+    if path.stem == "resnet101":
+        network = bare_network(path.stem)
+        for module in network.modules():
+            if isinstance(module, Bottleneck):
+                nn.init.constant_(module.bn3.weight, 0.2)
+    else:
+        import timm
+
+        network = timm.create_model(path.stem, pretrained=False)
     torch.save(network.state_dict(), path)
 
 
-def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """`showtell recipe coco show-attend-tell --write`, and what makes it a dry run."""
-    overlay = recipe.merged([str(ROOT / "recipes" / f"{name}.yaml") for name in ("coco", "show-attend-tell")])
+def write_params(folder: Path, changes: dict[str, Any], name: str = "show-attend-tell") -> None:
+    """`showtell recipe coco NAME --write`, and what makes it a dry run."""
+    overlay = recipe.merged([str(ROOT / "recipes" / f"{part}.yaml") for part in ("coco", name)])
     dry = {
         "download": {"source": str(folder / "source"), "incomplete": "accept"},
-        "encoder": {"weights": str(folder / "resnet101.pth")},
+        "encoder": {"weights": str(folder / RECIPES[name].weights)},
         "train": {"epochs": 1},
         "finetune": {"epochs": 1},
     }
@@ -133,33 +153,36 @@ def peak(pid: int) -> int:
         return 0
 
 
-def check(folder: Path) -> list[str]:
+def check(folder: Path, known: Recipe) -> list[str]:
     """The generated captions; `UserError` unless every image has what the stages promise."""
     grids = {split: RowReader(folder / paths.split_features(split), "grid") for split in ("train", "val")}
     for split, grid in grids.items():
         ids = [str(entry["image_id"]) for entry in read_json(folder / paths.split_json(split))]
-        if grid.ids != ids or grid.shape[1:] != (64, 2048):
+        if grid.ids != ids or grid.shape[1:] != known.features:
             raise UserError(f"{split}: features of {len(grid)} images, {grid.shape[1:]} each, for {len(ids)} images")
     found = read_json(folder / paths.HYPOTHESES)
     asked = [str(entry["image_id"]) for entry in read_json(folder / paths.split_json("test"))]
     if [str(one["image_id"]) for one in found] != asked:
         raise UserError(f"{len(found)} captions for {len(asked)} test images")
     best = Captioner.load(folder / paths.MODEL).caption([jpeg(1, 640, 480)], attention=True)[0]
-    if best.attention is None or best.attention.shape[1] != 14 * 14:
-        raise UserError("attention is not over 14 x 14 cells")
+    if best.attention is None or best.attention.shape[1] != known.cells:
+        raise UserError(f"attention is not over {known.cells} cells")
     return [one["caption"] for one in found]
 
 
-def dry_run(folder: Path, images: int, changes: dict[str, Any] | None = None) -> list[str]:
+def dry_run(
+    folder: Path, images: int, changes: dict[str, Any] | None = None, name: str = "show-attend-tell"
+) -> list[str]:
     """All of it in `folder`; returns the captions of the test images."""
+    known = RECIPES[name]
     make_source(folder / "source", images)
-    make_weights(folder / "resnet101.pth")
-    write_params(folder, changes or {})
+    make_weights(folder / known.weights)
+    write_params(folder, changes or {}, name)
     stages = []
-    for name in STAGES:
-        stages.append(run_stage(name, folder))
-        print(f"{name:9} {stages[-1].seconds:7.1f} s {stages[-1].megabytes:7,.0f} MB", flush=True)
-    captions = check(folder)
+    for stage_name in STAGES:
+        stages.append(run_stage(stage_name, folder))
+        print(f"{stage_name:9} {stages[-1].seconds:7.1f} s {stages[-1].megabytes:7,.0f} MB", flush=True)
+    captions = check(folder, known)
     trained = read_json(folder / paths.METRICS / "data.json")["train_images"]
     print(f"{images} images, {len(captions)} captions of test images, such as: {captions[0]!r}")
     for stage in stages:
@@ -171,6 +194,7 @@ def dry_run(folder: Path, images: int, changes: dict[str, Any] | None = None) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", choices=RECIPES, default="show-attend-tell")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--folder", type=Path, help="to work in, and to keep; else a temporary one")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other parameters")
@@ -182,7 +206,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = (args.folder or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        dry_run(folder, args.images, changes)
+        dry_run(folder, args.images, changes, args.recipe)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ def test_recipes_are_those_of_the_real_thing(tmp_path):
     text = (tmp_path / "params.yaml").read_text()
     for line in ("dataset: coco", "name: resnet101", "size: 256", "grid: 14", "trainable_from: layer2", "beam: 3"):
         assert line in text
+    coco_dry_run.write_params(tmp_path, {}, "photographs-gpu")
+    text = (tmp_path / "params.yaml").read_text()
+    assert "name: timm/vit_base_patch16_clip_224" in text and "vit_base_patch16_clip_224.pth" in text
     with pytest.raises(UserError, match=r"train\.epoch"):
         coco_dry_run.write_params(tmp_path, {"train.epoch": 3})
 
