@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from showtell.evaluation.known_objects import true_captions
+from showtell.evaluation.views import ByImage
 from showtell.generation.captioner import Caption
 from showtell.generation.confidence import Calibration, Confidence, scaled
 from showtell.metrics.calibration import (
@@ -55,7 +56,7 @@ def judged(
     entries: Sequence[Mapping[str, Any]], captions: Sequence[Caption], cider: np.ndarray, objects: Mapping[str, Any]
 ) -> Judged:
     """`captions` of the images `entries`, in their order; `objects` is `objects.json`."""
-    best = {entry["image_id"]: caption for entry, caption in zip(entries, captions, strict=True)}
+    best = ByImage([entry["image_id"] for entry in entries], captions)
     return Judged(captions, cider, true_captions(best, objects))
 
 

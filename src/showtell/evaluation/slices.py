@@ -10,6 +10,7 @@ import numpy as np
 
 from showtell.data.vocabulary import Vocabulary
 from showtell.evaluation.judge import Evaluation
+from showtell.evaluation.views import View
 from showtell.metrics.bootstrap import Measured, intervals
 
 METRICS = ("cider", "bleu4", "chair_i", "captions_true")  # those that were computed
@@ -27,7 +28,7 @@ Parts = Mapping[str, np.ndarray]  # bool (image), by what the part is called
 def slice_rows(evaluation: Evaluation, vocabulary: Vocabulary, objects: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each part of the test images: `by`, `part`, `images`, and each metric with `_low` and `_high` (95%
     bootstrap interval over its images). What does not divide the images is left out."""
-    words = [entry["words"] for entry in evaluation.entries]
+    words = View(evaluation.entries, lambda entry: entry["words"])  # read anew for each division
     image_ids = [str(entry["image_id"]) for entry in evaluation.entries]
     divisions: dict[str, Parts] = {
         "length of references": _by_length(words),
@@ -81,8 +82,8 @@ def _by_rarity(words: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary)
 
 
 def _by_gender(words: Sequence[Sequence[Sequence[str]]]) -> Parts:
-    said = [{word.lower() for caption in captions for word in caption} for captions in words]
-    women, men = (np.array([not names.isdisjoint(one) for one in said]) for names in (WOMEN, MEN))
+    said = ({word.lower() for caption in captions for word in caption} for captions in words)
+    women, men = np.array([(not WOMEN.isdisjoint(one), not MEN.isdisjoint(one)) for one in said]).T
     return {
         "women": women & ~men, "men": men & ~women, "both": women & men, "neither": ~women & ~men,
     }  # fmt: skip
