@@ -139,9 +139,13 @@ class Protocol:
 
     def _meteor(self, hypotheses: Mapping[Any, str]) -> MeteorScores | str:
         """Of all tokenised captions, held at once."""
-        tokens = dict(zip(self.image_ids, (t for block in self._blocks() for t in block), strict=True))
         said = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in self.image_ids)
-        return run_meteor(tokens, dict(zip(self.image_ids, said, strict=True)))
+        return run_meteor(self.tokens, dict(zip(self.image_ids, said, strict=True)))
+
+    @property
+    def tokens(self) -> dict[Any, list[str]]:
+        """The tokenised references of each image, made anew."""
+        return dict(zip(self.image_ids, (tokens for block in self._blocks() for tokens in block), strict=True))
 
 
 def evaluate(
