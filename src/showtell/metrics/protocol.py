@@ -148,9 +148,7 @@ class Protocol:
         return dict(zip(self.image_ids, (tokens for block in self._blocks() for tokens in block), strict=True))
 
 
-def evaluate(
-    references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], meteor: bool = True
-) -> Scores:
+def evaluate(references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], meteor: bool = True) -> Scores:
     """Score raw captions against raw references once; for scoring again and again keep a `Protocol`."""
     return Protocol(references).score(hypotheses, meteor)
 
