@@ -42,4 +42,5 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main, usually=1)  # an encoder from nothing learns better when batch norm sees all images of an update
+    # One process: an encoder from nothing learns better when batch norm sees all images of an update.
+    launch(main, usually=1, memory="lower pretrain.images_per_update, or raise pretrain.accumulate (the same update)")

@@ -28,7 +28,8 @@ def main() -> str | None:
     pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
     test, val = (CaptionedImages(*pair) for pair in pairs)
     train = without_skipped(paths.split_json("train"), paths.SKIPPED)
-    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, params.ensemble or [])))
+    others = [paths.given(folder) for folder in params.ensemble or []]
+    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, others)))
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     swept, on_val = sweep(captioner, val, objects, load(SweepParams))
     captioner.confidence = confidence = fit_confidence(on_val)
@@ -57,4 +58,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, memory="lower beam and the largest of sweep.beams")

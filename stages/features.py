@@ -29,4 +29,5 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main, usually=1)  # one process with all cores holds one network
+    # One process: with all cores it holds one network.
+    launch(main, usually=1, memory="lower resize.size, or set encoder.precision to bf16")

@@ -51,4 +51,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, memory="lower finetune.images_per_update, or raise learning.accumulate (the same update in parts)")

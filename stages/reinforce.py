@@ -55,4 +55,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, memory="raise reinforce.accumulate (the same update in parts), or lower reinforce.images_per_update")

@@ -48,4 +48,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, memory="lower train.images_per_update, or raise learning.accumulate (the same update in parts)")

@@ -150,8 +150,9 @@ def test_images_that_clash_are_named(tmp_path, images, message):
 
 
 def test_json_that_no_reader_can_hold(tmp_path):
-    with pytest.raises(UserError, match="a number of thousands of digits"):
-        read_captions(write(tmp_path, "c.json", '{"images": [{"id": ' + "9" * 5000 + "}]}"))
+    with pytest.raises(UserError, match=r"images\[0\]: `id` is Infinity, not a whole number"):
+        content = f'{{"images": [{{"id": {"9" * 5000}, "file_name": "a.jpg"}}], "annotations": []}}'
+        read_captions(write(tmp_path, "c.json", content))
     with pytest.raises(UserError, match="nested too deeply"):
         read_captions(write(tmp_path, "c.json", "[" * 200_000))
 

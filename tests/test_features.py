@@ -204,6 +204,10 @@ def test_files_that_are_no_features(tmp_path):
         file["image_id"] = ["id0"]
     with pytest.raises(UserError, match="it names 1 images and holds 12"):
         open_features(path, encoder(), TRANSFORM)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"TREE\0", b"TREE\7"))  # a node of a kind that HDF5 does not know
+    with pytest.raises(UserError, match=r"is not a store of grid.*; delete it and run `dvc repro`"):
+        open_features(path, encoder(), TRANSFORM)
 
 
 def captioned(folder: Path) -> CaptionedImages:

@@ -4,11 +4,13 @@ import gzip
 import hashlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -379,6 +381,28 @@ def test_a_source_that_only_drips_is_left(server, tmp_path, waits, monkeypatch):
     with pytest.raises(UserError, match=r"gave up after 6 attempts: [\d,]+ bytes a second, less than"):
         fetch(remote(server), tmp_path, sleep=waits.append)
     assert len(waits) == 5
+
+
+def test_a_source_that_drips_its_headers_is_left(tmp_path, waits, monkeypatch):
+    monkeypatch.setattr(transferring, "HEADERS_SPAN", 0.3)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip_headers, args=(listener,), daemon=True).start()
+        file = RemoteFile("a.zip", (f"http://127.0.0.1:{listener.getsockname()[1]}/a.zip",))
+        with pytest.raises(UserError, match="gave up after 2 attempts: no whole answer in 0 s"):
+            fetch(file, tmp_path, sleep=waits.append)
+
+
+def drip_headers(listener: socket.socket) -> None:
+    """One byte after another of a header that has no end, until the other side hangs up."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.02)
 
 
 def test_a_download_has_an_end_however_often_it_goes_on(server, tmp_path, waits, monkeypatch):

@@ -1,6 +1,8 @@
 """`showtell plan`: from what a sample took to what the whole will take."""
 
 import json
+import os
+import signal
 import subprocess
 from types import SimpleNamespace
 
@@ -104,7 +106,7 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     stages = [name for name in read_sections(ROOT / "dvc.yaml")["stages"] if name != "check"]
     assert [line.split()[0] for line in lines][-len(stages) - 1 : -1] == stages
-    assert not list((tmp_path / "work").glob("tmp*"))
+    assert not (tmp_path / "work/plan").exists()
 
 
 def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys):
@@ -128,4 +130,15 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     table = {line[0]: line for line in lines[2:]}
     assert list(table) == [*(name for name in stages if name != "check"), "to"]
     assert table["train"][-3:] == ["up", "to", "date"] and table["finetune"][-1] == "MB"
-    assert not list((tmp_path / "work").iterdir())
+    assert not (tmp_path / "work/plan").exists()
+
+
+def test_samples_that_a_killed_plan_left_are_removed(tmp_path):
+    left = tmp_path / "work/plan/large/params.yaml"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with inside(tmp_path), pytest.raises(SystemExit), plan._samples() as folder:
+        assert not list(folder.iterdir())
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    assert not left.parent.parent.exists()

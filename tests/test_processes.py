@@ -157,7 +157,7 @@ def main():
     all_gather([1])
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, memory="lower the beam")
 """
 
 
@@ -174,12 +174,36 @@ def in_trouble(folder: Path, trouble: str) -> subprocess.Popen:
             "os.kill(os.getpid(), signal.SIGKILL)",
             "error: process 1 ended with status -9 (out of memory?); SHOWTELL_PROCESSES=1 needs less\n",
         ),
+        (
+            "import torch; raise torch.OutOfMemoryError('Tried to allocate 2.00 GiB.')",
+            "error: process 1: stage: out of memory (Tried to allocate 2.00 GiB.); lower the beam\n",
+        ),
     ],
 )
 def test_the_trouble_of_another_process_ends_the_stage_with_its_line(tmp_path, trouble, line):
     process = in_trouble(tmp_path, trouble)
     _, said = process.communicate(timeout=600)
     assert (process.returncode, said) == (1, line)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total of"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_line_with_what_to_lower(tmp_path, monkeypatch, capsys, error):
+    def main() -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        processes.launch(main, memory="lower train.images_per_update")
+    said = capsys.readouterr().err
+    assert said.startswith("error: test_processes: out of memory (") and said.count("\n") == 1
+    assert said.endswith("; lower train.images_per_update\n")
 
 
 def test_a_stage_that_is_killed_takes_the_others_along(tmp_path):

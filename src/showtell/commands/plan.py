@@ -3,10 +3,11 @@
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from showtell.core.errors import UserError
 from showtell.core.params import load_all
 from showtell.core.progress import log
 from showtell.core.stage import spent
+from showtell.core.workplace import ROOT, held
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
 
@@ -117,8 +119,8 @@ def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole)
     """Cost of every stage, from its runs on two samples: what differs between them is what an image costs."""
     names = [name for name in stages if name != "check"]
     counts, few = sizes(whole, params), sizes(whole, params, share=0.25)
-    with tempfile.TemporaryDirectory(dir=_workshop()) as place:
-        large, small = Path(place) / "large", Path(place) / "small"
+    with held("plan"), _samples() as place:
+        large, small = place / "large", place / "small"
         make_sample(large, whole, counts)
         make_sample(small, whole, few)
         ran = {name: _run(name, large, whole) for name in names}
@@ -133,11 +135,21 @@ def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole)
     return costs
 
 
-def _workshop() -> Path:
-    """A folder on the repository's own disk: pictures are linked, and it has room."""
-    folder = Path("work").absolute()
-    folder.mkdir(exist_ok=True)
-    return folder
+@contextmanager
+def _samples() -> Iterator[Path]:
+    """An empty folder for the samples, which goes at the end; one that a killed process left goes at the start.
+
+    It is on the repository's own disk: pictures are linked, and it has room.
+    """
+    folder = ROOT.absolute() / "plan"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a plain end would leave the folder
+    try:
+        yield folder
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(name: str, folder: Path, whole: Whole) -> Ran:

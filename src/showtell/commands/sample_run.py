@@ -162,10 +162,13 @@ def run_stage(name: str, folder: Path) -> Ran:
     started, memory = time.perf_counter(), 0
     with open(log, "wb") as file:
         stage = subprocess.Popen([sys.executable, str(script)], cwd=folder, env=environment, stdout=file, stderr=file)
-        while stage.poll() is None:
-            memory = max(memory, _memory(stage.pid))
-            with suppress(subprocess.TimeoutExpired):
-                stage.wait(0.05)
+        try:
+            while stage.poll() is None:
+                memory = max(memory, _memory(stage.pid))
+                with suppress(subprocess.TimeoutExpired):
+                    stage.wait(0.05)
+        finally:
+            stage.kill()  # where it goes on, this process has been told to end
     seconds, said = time.perf_counter() - started, log.read_text(encoding="utf-8", errors="replace")
     if stage.returncode:
         raise UserError(f"{name} on a sample: {(said.strip().splitlines() or ['it ended without a word'])[-1]}")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from showtell.core.terminal import printable, replace_what_cannot_be_encoded
+from showtell.core.terminal import one_line, printable, replace_what_cannot_be_encoded
 
 
 class UserError(Exception):
@@ -48,6 +48,9 @@ ADVICE = {
     errno.ENOMEM: "free some memory, or use fewer processes (SHOWTELL_PROCESSES=1)",
 }
 
+LONGEST_NAME = 300  # characters of a path in a message
+LESS_MEMORY = "use fewer or smaller pictures at once, end other programs, or set SHOWTELL_DEVICE=cpu"
+
 # HDF5 and safetensors wrap what the system said in words of their own.
 _NUMBER = re.compile(r"\(os error (\d+)\)|\berrno = (\d+)\b")
 _NAME = re.compile(r"\bname = '([^']*)'")
@@ -57,11 +60,20 @@ def explained(error: BaseException) -> str | None:
     """The one line for an error that the user can mend; None for any other."""
     if isinstance(error, UserError):
         return str(error)
+    if lacks_memory(error):
+        return f"out of memory ({one_line(error)}); {LESS_MEMORY}"
     number = system_number(error)
     if number not in ADVICE:
         return None
     names = [os.fsdecode(name) for name in _names(error) if name is not None] or _NAME.findall(str(error))[:1]
-    return f"{' -> '.join(names) or os.getcwd()}: {os.strerror(number).lower()}; {ADVICE[number]}"
+    named = " -> ".join(one_line(name, LONGEST_NAME) for name in names) or os.getcwd()
+    return f"{named}: {os.strerror(number).lower()}; {ADVICE[number]}"
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory was refused, by Python or by torch, whose own class is known by name: it is not imported here."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return not kinds.isdisjoint({"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def system_number(error: BaseException) -> int | None:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from typing import Any
 
 from showtell.core.errors import UserError, system_number
 
+LONGEST_INT = 4300  # digits that Python converts (sys.int_info.default_max_str_digits)
 FICLONE = 0x40049409  # Linux: ioctl_ficlone(2)
 
 # The rest of a temporary name: whose it is, and something that no other has.
@@ -155,8 +157,8 @@ def parse_json(content: bytes, where: str) -> Any:
         raise UserError(f"{where} is not valid JSON: {error}") from None
     except RecursionError:
         raise UserError(f"{where} is not JSON that can be read: it is nested too deeply") from None
-    except ValueError:  # more digits than Python converts
-        raise UserError(f"{where} is not JSON that can be read: it holds a number of thousands of digits") from None
+    except ValueError:  # more digits than Python converts: infinite, so that whoever reads the field refuses it by name
+        return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) < LONGEST_INT else math.inf)
 
 
 def sha256(path: Path) -> str:

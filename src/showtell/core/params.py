@@ -7,13 +7,14 @@ stage, not hours later.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Annotated, Any, TypeVar, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from showtell.core.errors import UserError
@@ -49,6 +50,7 @@ TOGETHER = {
     "showtell.learning.reinforcement:check_rewards": ("dataset", "reinforce"),
 }
 
+LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux
 SHOWN = 80  # characters of a wrong value that are repeated to the user
 
 T = TypeVar("T")
@@ -62,6 +64,20 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _usable(path: str) -> str:
+    try:
+        usable = path and "\0" not in path and len(os.fsencode(path)) < LONGEST_PATH
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise PydanticCustomError("path", "no file can have this name; set it to null for none")
+    return path
+
+
+# Name of a file or folder; `paths.given` says where a relative one is.
+PathName = Annotated[str, AfterValidator(_usable)]
 
 
 @overload

@@ -6,6 +6,7 @@ alone writes. The stage itself is that first process: it starts the others on it
 here does nothing.
 """
 
+import inspect
 import os
 import signal
 import sys
@@ -26,15 +27,25 @@ from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
 from showtell.core.files import alive
 from showtell.core.precision import accelerated, device
-from showtell.core.stage import as_stage
+from showtell.core.stage import as_stage, naming_memory
 from showtell.core.workplace import ROOT, Workplace
 
 T = TypeVar("T")
 
 
-def launch(main: Callable[[], str | None], usually: int = 2) -> None:
-    """`run_stage` in as many processes as torchrun has started or `wanted` says."""
-    errors.run(lambda: _under_torchrun(main) if "LOCAL_RANK" in os.environ else _launch(main, wanted(usually)))
+def launch(main: Callable[[], str | None], usually: int = 2, memory: str = "") -> None:
+    """`run_stage` in as many processes as torchrun has started or `wanted` says.
+
+    `memory`: what to lower when there is too little of it, for the error.
+    """
+    work = partial(_within_memory, main, memory)
+    torchrun = "LOCAL_RANK" in os.environ
+    errors.run(lambda: _under_torchrun(main, work) if torchrun else _launch(main, work, wanted(usually)))
+
+
+def _within_memory(main: Callable[[], str | None], remedy: str) -> str | None:
+    with naming_memory(Path(inspect.getfile(main)).stem, remedy):
+        return main()
 
 
 def wanted(usually: int) -> int:
@@ -51,8 +62,8 @@ def wanted(usually: int) -> int:
     return int(asked)
 
 
-def _launch(main: Callable[[], str | None], count: int) -> None:
-    as_stage(main, main if count == 1 else lambda: _as_first(main, count))
+def _launch(main: Callable[[], str | None], work: Callable[[], str | None], count: int) -> None:
+    as_stage(main, work if count == 1 else lambda: _as_first(work, count))
 
 
 def _as_first(main: Callable[[], str | None], count: int) -> str | None:
@@ -151,13 +162,13 @@ def _join(local: int, **meeting: Any) -> None:
     distributed.init_process_group(distributed.get_default_backend_for_device(where), **meeting)
 
 
-def _under_torchrun(main: Callable[[], str | None]) -> int | None:
+def _under_torchrun(main: Callable[[], str | None], work: Callable[[], str | None]) -> int | None:
     """Run `main` as one of those that torchrun has started."""
     _join(int(os.environ["LOCAL_RANK"]))
     try:
         if not is_main():
-            return _in_silence(main, rank(), partial(print, file=sys.stderr))
-        as_stage(main)
+            return _in_silence(work, rank(), partial(print, file=sys.stderr))
+        as_stage(main, work)
         return None
     finally:
         distributed.destroy_process_group()

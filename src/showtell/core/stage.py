@@ -2,18 +2,31 @@
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from showtell.core import errors, paths
 from showtell.core.files import sweep
 from showtell.core.progress import log
+from showtell.core.terminal import one_line
 from showtell.core.workplace import held
 
 
 def run_stage(main: Callable[[], str | None]) -> None:
     """Run a stage and exit with its status. `main` returns what it made, in words, for the line at the end."""
     errors.run(lambda: as_stage(main))
+
+
+@contextmanager
+def naming_memory(stage: str, remedy: str) -> Iterator[None]:
+    """Memory that is refused to `stage` is a `UserError` that says so, and what to lower: `remedy`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not errors.lacks_memory(error):
+            raise
+        raise errors.UserError(f"{stage}: out of memory ({one_line(error)}); {remedy or errors.LESS_MEMORY}") from None
 
 
 def as_stage(main: Callable[[], str | None], work: Callable[[], str | None] | None = None) -> None:

@@ -42,7 +42,7 @@ class AttentionParams(RecurrentParams):
 
     model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the kind as well
 
-    attention: int = Field(ge=1, description="hidden size of the attention", examples=[512])
+    attention: int = Field(ge=1, le=65_536, description="hidden size of the attention", examples=[512])
     attention_kind: Literal["soft", "hard"] = Field(description="the mean of what is seen | one place, drawn")
     hard_reward: float | None = Field(None, gt=0, description="hard: weight of the reward for drawing well")
     hard_entropy: float | None = Field(None, ge=0, description="hard: weight of the attention's entropy")

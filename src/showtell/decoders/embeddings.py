@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
+from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.data.vocabulary import SPECIALS, Vocabulary
 from showtell.decoders.interface import Decoder
@@ -21,7 +22,7 @@ def begin_with_word_vectors(decoder: Decoder, params: DecoderParams, vocabulary:
     """Fill the decoder's word vectors from `decoder.embeddings` of params.yaml, where that names a file."""
     if isinstance(params, WordParams) and params.embeddings is not None:
         assert isinstance(decoder.embedding, nn.Embedding)  # WordParams has seen to it
-        use_word_vectors(decoder.embedding, Path(params.embeddings), vocabulary)
+        use_word_vectors(decoder.embedding, given(params.embeddings), vocabulary)
 
 
 def use_word_vectors(embedding: nn.Embedding, path: Path, vocabulary: Vocabulary) -> float:
@@ -63,20 +64,26 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Ten
     """
     tokens = {word: token for token, word in enumerate(vocabulary.words) if token >= len(SPECIALS)}
     found: dict[int, Tensor] = {}
+    header = check_size(path, size)
     for number, line in enumerate(_lines(path), start=1):
-        if number == 1:
-            given, header = _size_of(line)
-            if given != size:
-                raise UserError(
-                    f"decoder.embeddings = {str(path)!r}: its vectors have size {given}, not decoder.embedding = {size}"
-                )
-            if header:
-                continue
+        if number == 1 and header:
+            continue
         word, *values = line.rsplit(" ", size)  # some words hold spaces
         token = tokens.get(word)
         if token is not None and token not in found:
             found[token] = _vector(values, size, path, number)
     return found
+
+
+def check_size(path: Path, size: int) -> bool:
+    """Whether the first line is a header; `UserError` when there is no such file, or its vectors have another size."""
+    first = next(_lines(path), "")
+    theirs, header = _size_of(first)
+    if first and theirs != size:
+        raise UserError(
+            f"decoder.embeddings = {str(path)!r}: its vectors have size {theirs}, not decoder.embedding = {size}"
+        )
+    return header
 
 
 def _size_of(first: str) -> tuple[int, bool]:

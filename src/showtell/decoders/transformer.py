@@ -31,11 +31,11 @@ class TransformerParams(WordParams):
     """`decoder.kind: transformer`. `hidden` is its width; `dropout` acts on words and on what each sublayer adds."""
 
     layers: int = Field(ge=1, le=24, description="layers over the words", examples=[3])
-    heads: int = Field(ge=1, description="attention heads of every layer; they divide hidden", examples=[8])
-    feed_forward: int = Field(ge=1, description="width of the feed-forward sublayers", examples=[2048])
+    heads: int = Field(ge=1, le=1024, description="attention heads of every layer; they divide hidden", examples=[8])
+    feed_forward: int = Field(ge=1, le=65_536, description="width of the feed-forward sublayers", examples=[2048])
     positions: Literal["sinusoidal", "learned"] = Field(description="of words", examples=["sinusoidal"])
     grid_layers: int = Field(ge=0, le=24, description="layers of self-attention over the grid before", examples=[0])
-    memory_slots: int = Field(ge=0, description="learned keys and values in each layer over the grid", examples=[0])
+    memory_slots: int = Field(ge=0, le=10_000, description="learned keys and values in each of these", examples=[0])
     normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
 
     @field_validator("heads", "memory_slots")

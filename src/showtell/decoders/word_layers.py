@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from showtell.core.params import PathName
 from showtell.decoders.settings import DecoderParams
 
 VECTORLESS = {"embeddings": None, "train_embeddings": True, "tied": False}  # what they must be for one-hot words
@@ -19,10 +20,10 @@ INITIAL_RANGE = 0.1
 class WordParams(DecoderParams):
     """How words enter a decoder and leave it."""
 
-    embedding: int | None = Field(ge=1, examples=[512], description="size of a word's vector; null: words are one-hot")
-    embeddings: str | None = Field(description="text file of word vectors (GloVe, word2vec) to begin with; null: none")
+    embedding: int | None = Field(ge=1, le=65_536, examples=[512], description="size of a word's vector; null: one-hot")
+    embeddings: PathName | None = Field(description="word vectors (GloVe, word2vec) to begin with; null: none")
     train_embeddings: bool = Field(description="false: the words' vectors stay as they are", examples=[True])
-    hidden: int = Field(ge=1, description="size of the state that words are told from", examples=[512])
+    hidden: int = Field(ge=1, le=65_536, description="size of the state that words are told from", examples=[512])
     tied: bool = Field(
         description="the vocabulary layer's weights are the words' vectors; needs embedding = hidden", examples=[False]
     )

@@ -15,8 +15,9 @@ from showtell.core.precision import Precision
 from showtell.core.processes import broadcast, fair, gather_to_main, is_main, rank, world
 from showtell.core.progress import log, track
 from showtell.core.tensor_files import load_tensors, save_tensors
+from showtell.core.terminal import one_line
 from showtell.core.workplace import Workplace
-from showtell.data.store import RowReader, RowWriter, rows_there
+from showtell.data.store import STORE_ERRORS, RowReader, RowWriter, rows_there
 from showtell.data.transform import Transform
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
@@ -105,8 +106,8 @@ def open_features(path: Path, encoder: Encoder, transform: Transform) -> RowRead
     for key in (*ours, *theirs):
         if theirs.get(key) != ours.get(key):
             raise UserError(
-                f"{path} was made with {key} {theirs.get(key)}, the encoder here has {ours.get(key)}; "
-                "run `dvc repro features`"
+                f"{path} was made with {key} {one_line(theirs.get(key))}, "
+                f"the encoder here has {one_line(ours.get(key))}; run `dvc repro features`"
             )
     return reader
 
@@ -115,7 +116,7 @@ def _stored_name(path: Path, default: str) -> str:
     try:
         with h5py.File(path, "r") as file:
             return next((name for name in ("grid", "pooled") if name in file), default)
-    except OSError:  # the reader says what is the matter
+    except STORE_ERRORS:  # the reader says what is the matter
         return default
 
 

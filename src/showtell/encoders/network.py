@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, lacks_memory
 from showtell.core.files import fingerprint
 from showtell.core.progress import log
 from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         order = {name: position for position, name in enumerate(modules)}
         if block is not None and block not in order:
             blocks = ", ".join(name for name in order if "." not in name)
-            raise UserError(f"{self.name} has no block {block!r} (trainable_from); its blocks are {blocks}")
+            raise UserError(f"{self.name} has no block {block!r}; its blocks are {blocks}")
         first = len(order) if block is None else order[block]
         unused = self.backbone.unused() if block is not None else ()
         for name, parameter in self.backbone.network.named_parameters():
@@ -204,6 +204,8 @@ def _images_of(name: str, size: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, AssertionError) as error:
+        if lacks_memory(error):
+            raise
         reason = (str(error).strip().splitlines() or ["too small"])[0]
         raise UserError(
             f"{name} cannot look at {size} x {size} pixels ({reason}); change resize.size or encoder.crop"

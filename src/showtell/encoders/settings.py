@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from showtell.core.params import Section
+from showtell.core.params import PathName, Section
 from showtell.core.precision import Precision
 from showtell.core.progress import log
 from showtell.data.transform import Transform
@@ -17,7 +17,7 @@ class EncoderParams(Section):
     """Which network looks at the images, and which of its activations the decoder sees."""
 
     name: str = Field(description="a classification model of torchvision.models, or timm/NAME")
-    weights: str = Field(description="DEFAULT, a name of published weights, scenes, none, or a path to a state dict")
+    weights: PathName = Field(description="DEFAULT, published weights by name, scenes, none, or a state dict's path")
     output: Literal["grid", "pooled", "hidden"] = Field(description="what the decoder gets of an image")
     node: str | None = Field(description="layer whose output is the grid; null: the last map before the classifier")
     crop: int | None = Field(ge=16, le=2048, description="pixels: it sees this square of the middle; null: all")

@@ -5,13 +5,13 @@ register tokens left out.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
+from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
@@ -111,7 +111,7 @@ def _from_hub(full: str, size: int) -> nn.Module:
 
 def _from_file(full: str, size: int, weights: str) -> nn.Module:
     """The network with the weights of a file, whose names may be timm's or those of who published them."""
-    state = read_state(Path(weights))
+    state = read_state(given(weights))
     asked = f"encoder.weights = {weights!r}"
     if not is_state_dict(state):
         raise UserError(f"{asked} does not hold a state dict, a tensor for each name")

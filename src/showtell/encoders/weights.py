@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
+from showtell.core.paths import given
 from showtell.core.tensor_files import unusable
 from showtell.data.transform import Filter
 from showtell.encoders import pretrained
@@ -61,7 +62,7 @@ def load_weights(network: nn.Module, name: str, weights: str, node: str | None =
     if weights in pretrained.SHIPPED:
         return _load_shipped(network, name, weights, node)
     if weights.endswith(SUFFIXES):
-        _fill(network, name, read_state(Path(weights)), f"encoder.weights = {weights!r}")
+        _fill(network, name, read_state(given(weights)), f"encoder.weights = {weights!r}")
     elif weights != "none":
         _fill(network, name, _published(_known(name, weights).url), f"encoder.weights = {weights!r}")
     return image_statistics(name, weights)
@@ -109,11 +110,11 @@ def _statistics(made: Mapping[str, str]) -> ImageStatistics:
 def _load_shipped(network: nn.Module, name: str, weights: str, node: str | None) -> ImageStatistics:
     """Fill `network` up to `node` with the weights called `weights`."""
     made, state = _shipped(weights)
-    for key, given in (("name", name), ("node", node)):
-        if made[key] != given:
+    for key, asked in (("name", name), ("node", node)):
+        if made[key] != asked:
             raise UserError(
                 f"encoder.weights = {weights!r} are of {made['name']} up to {made['node']}, and encoder.{key} is "
-                f"{'null' if given is None else given}: set it to {made[key]}"
+                f"{'null' if asked is None else asked}: set it to {made[key]}"
             )
     network.load_state_dict(state, strict=False)
     return _statistics(made)

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from showtell.core.files import read_json
-from showtell.core.params import Section
+from showtell.core.params import PathName, Section
 from showtell.core.processes import all_gather, world
 from showtell.core.progress import track
 from showtell.core.spools import Pickled
@@ -39,7 +39,7 @@ class EvaluateParams(Section):
 
     pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
     captions: int = Field(ge=1, le=MOST, description="captions generated of a test image; the first is judged")
-    ensemble: list[str] | None = Field(description="folders of models that speak together with the last; null: none")
+    ensemble: list[PathName] | None = Field(description="folders of models beside the last one; null: none")
     clip_model: str | None = Field(description="model of open_clip that scores captions of test; null: none does")
     clip_weights: str | None = Field(description="published weights of it by name, or a file; null without clip_model")
 

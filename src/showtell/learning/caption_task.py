@@ -23,7 +23,7 @@ from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_shar
 class SelectingParams(LoopParams):
     """What every training on captions has: which of them, and how captions of val pick the epoch."""
 
-    captions_per_update: int | None = Field(ge=1, description="captions of an image, drawn anew each epoch; null: all")
+    captions_per_update: int | None = Field(ge=1, le=1000, description="captions of an image, drawn anew; null: all")
     select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
     validation_beam: int = Field(ge=1, le=100, description="beam width of those captions")
 

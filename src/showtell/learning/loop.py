@@ -35,9 +35,9 @@ class LoopParams(Section):
     model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the choices as well
 
     seed: int = Field(ge=0, lt=2**32, description="of initial weights, order and dropout")
-    epochs: int = Field(ge=0, description="passes over the training images at most; 0: nothing is learnt")
-    images_per_update: int = Field(ge=1, description="images in one update, each with its captions")
-    accumulate: int = Field(ge=1, description="parts of an update computed one after another: less memory, same update")
+    epochs: int = Field(ge=0, le=100_000, description="passes over the training images at most; 0: nothing is learnt")
+    images_per_update: int = Field(ge=1, le=100_000, description="images in one update, each with its captions")
+    accumulate: int = Field(ge=1, le=10_000, description="parts of an update, one after another: less memory")
     learning_rate: float = Field(gt=0, lt=1, description="at its highest; fine-tuning has another for the encoder")
     optimizer: Literal["adam", "adamw"] = Field(description="optimiser")
     weight_decay: float = Field(ge=0, lt=1, description="decoupled weight decay (adamw), L2 (adam)")

@@ -1,12 +1,13 @@
 """COCO 2014 with Karpathy's splits, and COCO's own object boxes as a yardstick for captions."""
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from showtell.core.errors import UserError
-from showtell.core.files import read_json
+from showtell.core.files import parse_json, read_json
+from showtell.core.terminal import one_line
 from showtell.data.datasets.archives import open_archive
 from showtell.data.datasets.coco_names import SYNONYMS, read_synonyms
 from showtell.data.datasets.karpathy import Record
@@ -40,10 +41,12 @@ def objects(source: Path, records: Sequence[Record]) -> dict[str, Any]:
             if instance["image_id"] in wanted:
                 left, top, width, height = instance["bbox"]
                 box = [left, top, left + width, top + height]
+                if not all(map(math.isfinite, box)):
+                    raise ValueError("a bbox is not finite")
                 found = {"kind": kinds[instance["category_id"]], "colour": None, "box": box}
                 images[str(instance["image_id"])]["objects"].append(found)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{source}: {INSTANCES} is not a file of COCO instances: {error!r}") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{source}: {INSTANCES} is not a file of COCO instances: {one_line(repr(error))}") from None
     own = next((folder / OWN_SYNONYMS for folder in _folders(source) if (folder / OWN_SYNONYMS).is_file()), SYNONYMS)
     # People name things that COCO's annotators left out, so what references name counts as there, as published.
     return {"names": read_synonyms(own, kinds.values()), "references_tell": True, "images": images}
@@ -64,7 +67,7 @@ def _instances(source: Path) -> Any:
         return None
     archive = open_archive(packed, source)
     name = next((name for name in archive.names if name.rpartition("/")[2] == INSTANCES), None)
-    return json.loads(archive.read(name)) if name else None
+    return parse_json(archive.read(name), f"{packed}: {name}") if name else None
 
 
 def _zip(name: str, size: int, sha256: str) -> RemoteFile:

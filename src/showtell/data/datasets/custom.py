@@ -14,7 +14,7 @@ from pydantic import Field
 
 from showtell.core.errors import UserError
 from showtell.core.files import write_json
-from showtell.core.params import Section
+from showtell.core.params import PathName, Section
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.data.datasets import karpathy
@@ -28,11 +28,11 @@ REMEDY = "add images, raise the fractions val and test, or name the splits in th
 
 
 class CustomParams(Section):
-    images: str | None = Field(
+    images: PathName | None = Field(
         description="folder or archive of pictures, or shards: a folder or pattern of WebDataset tars; null unless "
         "dataset is custom"
     )
-    captions: str | None = Field(description="file of captions; null where shards hold them, or dataset is another")
+    captions: PathName | None = Field(description="file of captions; null where shards have them, or other datasets")
     format: CaptionsFormat = Field(description="of the captions file; auto: told from its content")
     val: float = Field(gt=0, lt=0.5, description="fraction of the images for val, where the file names none")
     test: float = Field(gt=0, lt=0.5, description="fraction of the images for test, where the file names none")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from showtell.core.errors import UserError
 from showtell.core.files import parse_json, write_json
-from showtell.core.params import Section
+from showtell.core.params import PathName, Section
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.data.datasets import karpathy
@@ -35,8 +35,8 @@ CAPTION_DATASETS = RemoteFile(
 
 
 class DownloadParams(Section):
-    source: str | None = Field(description="folder or archive on this machine that has the files; null: download them")
-    captions: str | None = Field(description="Karpathy's JSON, or the zip that has it, on this machine; null: find")
+    source: PathName | None = Field(description="folder or archive here that has the files; null: download them")
+    captions: PathName | None = Field(description="Karpathy's JSON here, or the zip that has it; null: find")
     mirror: str | None = Field(description="URL of a folder tried before the known sources; null: none")
     incomplete: Literal["error", "accept"] = Field(description="pictures missing or other counts than published")
 

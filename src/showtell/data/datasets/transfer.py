@@ -6,10 +6,15 @@ version of it).
 
 import math
 import os
+import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from threading import Event, Timer
+from typing import Any
 
 import httpx
 
@@ -20,6 +25,7 @@ from showtell.core.progress import transfer_bar
 LONGEST_REST = 600.0  # seconds; a server that asks for more is asked again after these
 # A source that sends less than this over this span is as good as cut. A telephone line brings 5,000 bytes a second.
 LEAST_RATE, RATE_SPAN = 4_000, 60.0  # bytes a second, seconds
+HEADERS_SPAN = 120.0  # seconds for the answer to begin: connection, redirects and headers
 clock = time.monotonic
 GONE = (400, 401, 402, 403, 404, 405, 406, 410, 451)  # asking again gives the same answer
 
@@ -88,7 +94,11 @@ def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadl
         validator = _validator(part)
         if validator:  # another version of the file is sent whole instead of a piece that does not fit
             headers["If-Range"] = validator
-    with client.stream("GET", url, headers=headers) as response:
+    with ExitStack() as open_response:
+        with _in_time(HEADERS_SPAN) as trace:
+            response = open_response.enter_context(
+                client.stream("GET", url, headers=headers, extensions={"trace": trace})
+            )
         accepted = _accept(response, file, part, start)
         if accepted is None:
             return
@@ -102,6 +112,39 @@ def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadl
         check_space(part.parent, max(0, (limit or 0) - start))
         _remember(part, url, response)
         _receive(response, file, part, start, limit, Pace(deadline))
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[Callable[[str, Any], None]]:
+    """`SlowError` when what is done within takes longer. A timeout of httpx ends with each byte that comes: a server
+    that sends one byte of its headers a minute would hold it for days.
+
+    What is yielded is the `trace` of httpx that tells which sockets are open; they are shut when the time is over.
+    """
+    streams: list[Any] = []
+    over = Event()
+
+    def trace(event: str, info: Any) -> None:
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            streams.append(info["return_value"])
+
+    def shut() -> None:
+        over.set()
+        for stream in list(streams):
+            with suppress(OSError, AttributeError):  # closed already, or no socket
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(seconds, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield trace
+    except httpx.HTTPError as error:
+        if over.is_set():
+            raise SlowError(f"no whole answer in {seconds:.0f} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) -> int | None:
@@ -124,9 +167,7 @@ def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) 
     raise CutError(f"HTTP {status} {response.reason_phrase}".strip(), _retry_after(response))
 
 
-def _receive(
-    response: httpx.Response, file: RemoteFile, part: Path, start: int, limit: int | None, pace: Pace
-) -> None:
+def _receive(response: httpx.Response, file: RemoteFile, part: Path, start: int, limit: int | None, pace: Pace) -> None:
     """Write the body behind the first `start` bytes; never more than one block beyond `limit` or what is accepted."""
     # iter_raw without a chunk size hands over every byte that came before a cut; with one, the tail is lost. Servers
     # that name a .gz file `Content-Encoding: gzip` mean the file itself, so those are taken raw as well.

@@ -1,0 +1,67 @@
+"""`check`: networks that cannot be built are refused before DVC clears anything."""
+
+import pytest
+import torch
+from conftest import inside, run_stage, write_params
+
+from showtell.core.errors import UserError
+from showtell.encoders.weights import bare_network
+from showtell.learning import model_check
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"finetune": {"trainable_from": "nowhere"}}, r"finetune\.trainable_from: regnet_x_400mf has no block"),
+        ({"pretrain": {"trainable_from": "nowhere"}}, r"pretrain\.trainable_from: regnet_x_400mf has no block"),
+        ({"encoder": {"weights": "none", "node": "nowhere"}}, r"no layer 'nowhere' \(encoder\.node\)"),
+        ({"encoder": {"weights": "IMAGENET"}}, r"encoder\.weights = 'IMAGENET': regnet_x_400mf knows DEFAULT"),
+        ({"encoder": {"weights": "missing.pth"}}, "missing.pth': no such file"),
+        ({"encoder": {"weights": "other.pth"}}, "does not hold a state dict of regnet_x_400mf"),
+        ({"encoder": {"name": "renset18"}}, r"encoder\.name = 'renset18' is not a classification model"),
+        ({"encoder": {"output": "pooled", "crop": 200}}, r"encoder\.crop = 200 is more than the images have"),
+        ({"encoder": {"output": "pooled"}}, r"decoder\.kind = attention needs a grid"),
+        ({"decoder": {"grid": 100_000}}, r"decoder\.grid = 100000"),
+        ({"decoder": {"embeddings": "missing.txt"}}, r"decoder\.embeddings = .*missing\.txt': no such file"),
+    ],
+)  # fmt: skip
+def test_what_only_the_network_knows_is_refused_first(tmp_path, overlay, message):
+    torch.save(bare_network("squeezenet1_1").state_dict(), tmp_path / "other.pth")
+    write_params(tmp_path, **overlay)
+    with pytest.raises(UserError, match=message):
+        run_stage("check", tmp_path)
+    assert not (tmp_path / "data/checked.txt").exists()
+
+
+def test_what_was_accepted_is_not_built_again(tmp_path, monkeypatch):
+    write_params(tmp_path)
+    run_stage("check", tmp_path)
+    built = []
+    monkeypatch.setattr(model_check, "_build", built.append)
+    write_params(tmp_path, beam=3, train={"epochs": 1})
+    run_stage("check", tmp_path)
+    assert not built
+    write_params(tmp_path, finetune={"trainable_from": "trunk_output.block4"})
+    run_stage("check", tmp_path)
+    assert len(built) == 1
+
+
+def test_weights_are_looked_at_again_when_their_file_changes(tmp_path):
+    path = tmp_path / "own.pth"
+    torch.save(bare_network("regnet_x_400mf").state_dict(), path)
+    write_params(tmp_path, encoder={"weights": "own.pth"})
+    run_stage("check", tmp_path)
+    torch.save(bare_network("squeezenet1_1").state_dict(), path)
+    with pytest.raises(UserError, match="does not hold a state dict"):
+        run_stage("check", tmp_path)
+
+
+def test_paths_are_meant_from_the_repository_in_a_queued_experiment(tmp_path):
+    """DVC runs it in a copy of tracked files below .dvc/tmp."""
+    torch.save(bare_network("regnet_x_400mf").state_dict(), tmp_path / "own.pth")
+    copy = tmp_path / ".dvc/tmp/exps/one"
+    copy.mkdir(parents=True)
+    write_params(copy, encoder={"weights": "own.pth"})
+    with inside(copy):
+        run_stage("check", copy)
+    assert (copy / "data/checked.txt").exists()
