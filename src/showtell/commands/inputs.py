@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from showtell.core.errors import UserError
 from showtell.core.progress import log
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import passed_over
 
 LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are about half of that
 TIMEOUT = 30  # seconds without an answer from a server
@@ -76,14 +76,11 @@ def _files(argument: str, paths: Sequence[Path], otherwise: str) -> Iterator[Sou
     for path in paths:
         if path.is_dir():
             continue
-        if path.name.startswith("."):
-            other["hidden"] += 1
-        elif path.suffix.lower() not in SUFFIXES:
-            other[f"{path.suffix.lower() or 'without an ending'}, which is no picture's"] += 1
-        elif not path.is_file():  # a FIFO, a device
-            other["not a file" if path.exists() else "a link to nothing"] += 1
-        else:
+        reason = passed_over(path)
+        if reason is None:
             found.append(Source(str(path)))
+        else:
+            other[reason] += 1
     if other:
         why = ", ".join(f"{count} {reason}" for reason, count in other.most_common(MOST_REASONS))
         log(f"{argument}: {other.total()} passed over: {why}")

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from showtell.core.errors import UserError
-
-LONGEST_SHOWN = 80  # characters of a value in a message
+from showtell.core.terminal import cut
 
 
 def shown(value: Any) -> str:
@@ -20,7 +19,7 @@ def shown(value: Any) -> str:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):  # not from JSON, or a number of thousands of digits
         text = f"a {type(value).__name__}"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+    return cut(text)
 
 
 class Fields:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, Validat
 from pydantic_core import PydanticCustomError
 
 from showtell.core.errors import UserError
+from showtell.core.terminal import SHOWN, cut
 from showtell.core.yaml_files import read_sections
 
 # What each top-level key of params.yaml is.
@@ -51,7 +52,6 @@ TOGETHER = {
 }
 
 LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux
-SHOWN = 80  # characters of a wrong value that are repeated to the user
 
 T = TypeVar("T")
 
@@ -170,8 +170,7 @@ def fits_choice(value: T, info: ValidationInfo, key: str, choices: Sequence[Any]
 def shown(value: Any) -> str:
     """A value in the words of params.yaml, cut to SHOWN characters."""
     words = {None: "null", True: "true", False: "false"}
-    text = words[value] if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return cut(words[value] if value is None or isinstance(value, bool) else repr(value))
 
 
 def _explain(name: str, parts: dict[str, Any], error: Any) -> str:

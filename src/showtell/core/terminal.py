@@ -20,8 +20,12 @@ def printable(text: str) -> str:
 
 def one_line(text: object, limit: int = SHOWN) -> str:
     """`text`, or an error's, as part of a message: printable, in one line of at most `limit` characters."""
-    line = printable(" ".join(str(text).split()))
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+    return cut(printable(" ".join(str(text).split())), limit)
+
+
+def cut(text: str, limit: int = SHOWN) -> str:
+    """The beginning of `text`: at most `limit` characters, the last three dots where some are left out."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def replace_what_cannot_be_encoded() -> None:

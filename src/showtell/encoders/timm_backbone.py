@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from showtell.core.errors import UserError
 from showtell.core.paths import given
 from showtell.core.progress import log
+from showtell.core.terminal import cut
 from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.weights import SUFFIXES, is_state_dict, read_state
@@ -217,4 +218,4 @@ def _drop_head(network: Any) -> None:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).replace("Error(s) in loading state_dict for ", "").split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return cut(text, 160)

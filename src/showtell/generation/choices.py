@@ -124,11 +124,8 @@ class Sample:
         scores = logprobs.flatten(1, 2)  # (image, sample, word): a sample has one beam
         for rule in self.rules:
             scores = rule(scores, scores.new_empty(*scores.shape[:2], 0))
-        reached = torch.softmax(scores, dim=-1).cumsum(dim=-1)
-        aim = self.draws[:, :, self.step, None] * reached[..., -1:]
         self.step += 1
-        # The first word that takes the sum beyond the aim: one that has a probability.
-        return torch.searchsorted(reached, aim, right=True).clamp(max=reached.shape[-1] - 1)
+        return words_drawn(torch.softmax(scores, dim=-1), self.draws[:, :, self.step - 1]).unsqueeze(2)
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
         return [hypothesis for group in groups for hypothesis in group]
@@ -137,6 +134,14 @@ class Sample:
         kept = Sample(self.draws[images], [rule.keep_images(images) for rule in self.rules])
         kept.step = self.step
         return kept
+
+
+def words_drawn(probabilities: Tensor, draws: Tensor) -> Tensor:
+    """The words (image, sample) that `draws` (image, sample), from 0 to below 1, choose by `probabilities` (image,
+    sample, word): of each the first that takes the sum beyond the draw, so one that has a probability."""
+    reached = probabilities.cumsum(dim=-1)
+    aim = (draws.unsqueeze(2) * reached[..., -1:]).contiguous()
+    return torch.searchsorted(reached, aim, right=True).squeeze(2).clamp(max=reached.shape[-1] - 1)
 
 
 def draws_of(seed: int, names: Sequence[int], samples: int, steps: int) -> Tensor:

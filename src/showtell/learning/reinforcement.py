@@ -26,6 +26,7 @@ from showtell.data.batches import Batch, pad
 from showtell.data.captions import Block
 from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
 from showtell.decoders import Decoded, Decoder
+from showtell.generation.choices import draws_of, words_drawn
 from showtell.learning.caption_task import CaptionTask, SelectingParams
 from showtell.learning.loop import Counts
 from showtell.learning.losses import caption_loss
@@ -94,7 +95,7 @@ def draw(decoder: Decoder, features: Tensor, steps: int, draws: Tensor | None) -
         logits = logits.float()  # (image, sample, word)
         logits[..., NEVER] = -torch.inf
         logprobs = torch.log_softmax(logits, dim=-1)
-        word = logprobs.argmax(dim=-1) if draws is None else _drawn(logprobs, draws[rows, :, place])
+        word = logprobs.argmax(dim=-1) if draws is None else words_drawn(logprobs.exp(), draws[rows, :, place])
         total += logprobs.gather(2, word.unsqueeze(2)).squeeze(2)[living].sum()
         tokens[rows, :, place + 1] = torch.where(living, word, PAD)
         living = living & (word != END)
@@ -107,19 +108,10 @@ def draw(decoder: Decoder, features: Tensor, steps: int, draws: Tensor | None) -
     return Drawn(captions, float(total))
 
 
-def _drawn(logprobs: Tensor, draws: Tensor) -> Tensor:
-    """The first word whose probability takes the sum beyond the draw: (image, sample)."""
-    reached = logprobs.exp().cumsum(dim=-1)
-    aim = (draws.unsqueeze(2) * reached[..., -1:]).contiguous()
-    return torch.searchsorted(reached, aim, right=True).squeeze(2).clamp(max=reached.shape[-1] - 1)
-
-
 def draws_for(seed: int, image_ids: Sequence[str], samples: int, steps: int) -> Tensor:
-    """Numbers from 0 to below 1, float32 (image, sample, step), that depend on seed and image id alone: not on the
-    image's neighbours, nor on the number of processes."""
+    """`draws_of` images that are named by their ids."""
     names = [int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big") for image_id in image_ids]
-    drawn = [np.random.default_rng([seed, name]).random((samples, steps), np.float32) for name in names]
-    return torch.from_numpy(np.stack(drawn))
+    return draws_of(seed, names, samples, steps)
 
 
 class Tally:

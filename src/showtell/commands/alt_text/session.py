@@ -15,7 +15,7 @@ from showtell.commands.alt_text.writers import Table, TextSidecars, Writer, XmpS
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track
 from showtell.core.terminal import printable
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import passed_over
 from showtell.data.transform import load_image
 from showtell.generation.captioner import Caption, Captioner
 
@@ -124,5 +124,5 @@ def pictures(roots: Sequence[Path]) -> Iterator[Path]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(folder, name)
-                if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
+                if passed_over(path) is None:
                     yield path
