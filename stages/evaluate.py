@@ -39,7 +39,7 @@ def main() -> str | None:
     if not is_main():
         return None
     tuned = with_clipscore(tuned, test, params, captioner)
-    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, params.ensemble or [], confidence)
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others, confidence)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     more = {**held_out_metrics(tuned.by_image, objects, train), **calibration_errors(sure)}
     write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, more))

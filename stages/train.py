@@ -8,7 +8,6 @@ from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
-from showtell.decoders.embeddings import begin_with_word_vectors
 from showtell.encoders.features import load_encoder, open_features
 from showtell.encoders.network import state_hash
 from showtell.generation.bundle import save_model
@@ -19,6 +18,7 @@ from showtell.learning.curves import told, write_curves
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
+from showtell.learning.word_vectors import begin_with_word_vectors
 
 
 def main() -> str | None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from showtell.commands.conversion.inert_pickle import Record, module_state, read_checkpoint
 from showtell.core.errors import UserError
-from showtell.core.inert_pickle import Record, module_state, read_checkpoint
 
 
 class Small(nn.Module):

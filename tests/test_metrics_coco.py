@@ -229,7 +229,7 @@ def test_compare_refuses_what_is_neither_file_nor_revision(files, tmp_path: Path
 
 
 def test_importing_the_metrics_loads_no_deep_learning_library() -> None:
-    modules = "behaviour, bootstrap, objects, protocol, score_table, statements"
+    modules = "behaviour, bootstrap, objects, protocol, statements"
     code = (
         f"import sys\nfrom showtell.metrics import {modules}\n"
         "print(*(name for name in ('torch', 'nltk', 'pandas') if name in sys.modules))"

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from showtell.commands import scenes_encoder
 from showtell.core.errors import UserError
 from showtell.core.files import sha256
-from showtell.data.datasets.scenes import labels as shown
+from showtell.data import scene_labels as shown
 from showtell.data.datasets.scenes.compose import is_unseen
 from showtell.data.datasets.scenes.generate import make
 from showtell.data.datasets.scenes.world import COLOURS, KINDS, UNSEEN_COLOURS

@@ -20,7 +20,7 @@ from showtell.commands import recipe
 from showtell.core.errors import UserError
 from showtell.core.yaml_files import parsed
 from showtell.data.vocabulary import SPECIALS, Vocabulary
-from showtell.decoders.embeddings import read_vectors
+from showtell.learning.word_vectors import read_vectors
 
 TEXT = (ROOT / "params.yaml").read_text()
 PARAMS = parsed(TEXT, "params.yaml")

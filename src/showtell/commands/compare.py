@@ -4,12 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
+from showtell.commands.score_table import format_differences
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
 from showtell.metrics import bootstrap
 from showtell.metrics.protocol import Protocol, parse_hypotheses, read_references
-from showtell.metrics.score_table import format_differences
 
 HELP = "compare two sets of captions by paired bootstrap: two hypotheses files or two git revisions"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from showtell.commands.score_table import format_scores
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
 from showtell.metrics import bootstrap
 from showtell.metrics.bootstrap import mean
 from showtell.metrics.protocol import Protocol, Scores, read_hypotheses, read_references, score_files
-from showtell.metrics.score_table import format_scores
 from showtell.metrics.spice import spice
 
 HELP = "score captions by the COCO protocol: BLEU-1..4, ROUGE-L, CIDEr-D, METEOR"

@@ -17,7 +17,7 @@ from showtell.core.params import Section
 from showtell.core.progress import track
 from showtell.data.batches import load_batches, shuffled
 from showtell.data.datasets.scenes.generate import make
-from showtell.data.datasets.scenes.labels import FIELDS, KIND, THINGS, labels
+from showtell.data.scene_labels import FIELDS, KIND, THINGS, labels
 from showtell.data.store import RowReader, RowWriter
 from showtell.data.transform import Transform, load_image
 

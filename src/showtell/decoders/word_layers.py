@@ -69,7 +69,7 @@ class TiedOutput(nn.Module):
 
 
 def build_embedding(params: WordParams, words: int) -> nn.Embedding | OneHot:
-    """Word vectors, drawn at random; `embeddings.py` loads those of a file."""
+    """Word vectors, drawn at random; `learning/word_vectors.py` loads those of a file."""
     if params.embedding is None:
         return OneHot(words)
     embedding = nn.Embedding(words, params.embedding)

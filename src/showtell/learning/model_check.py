@@ -15,12 +15,12 @@ from showtell.core.files import fingerprint, write_text
 from showtell.core.paths import given
 from showtell.core.workplace import ROOT
 from showtell.decoders import build_decoder
-from showtell.decoders.embeddings import check_size
 from showtell.decoders.word_layers import WordParams
 from showtell.encoders import pretrained
 from showtell.encoders.network import build_encoder
 from showtell.encoders.settings import image_statistics
 from showtell.encoders.weights import SUFFIXES
+from showtell.learning.word_vectors import check_size
 
 ACCEPTED = ROOT / "model.accepted"  # the fingerprint of what was accepted last: to build a network takes seconds
 WORDS = 10  # of the vocabulary, which is not known yet; any number does

@@ -1,7 +1,7 @@
 """What training does to drawn scenes to see more of them; boxes move with what they hold.
 
-Images are uint8 (image, 3, height, width), things float32 (image, thing, field) with the columns of labels.py. What is
-drawn at random comes from PyTorch's generator.
+Images are uint8 (image, 3, height, width), things float32 (image, thing, field) with the columns of scene_labels.py. What
+is drawn at random comes from PyTorch's generator.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.data.datasets.scenes import labels as shown
+from showtell.data import scene_labels as shown
 
 
 def mirrored(images: Tensor, things: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """What the cells of a map are to answer about a drawn scene, and whether they do.
 
-`labels` float32 (image, thing, field) as `labels.py` has them, the last thing the scene; `places` (cell, 2): x and y of
-the middle of what a cell sees, as shares of the picture.
+`labels` float32 (image, thing, field) as `scene_labels.py` has them, the last thing the scene; `places` (cell, 2): x and y
+of the middle of what a cell sees, as shares of the picture.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from showtell.data.datasets.scenes import labels as shown
-from showtell.data.datasets.scenes.labels import THINGS
+from showtell.data import scene_labels as shown
+from showtell.data.scene_labels import THINGS
 
 
 class Targets(NamedTuple):

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from showtell.core.precision import autocast, device
 from showtell.core.processes import all_gather, fair, share
+from showtell.data import scene_labels as shown
 from showtell.data.batches import in_order, load_batches
-from showtell.data.datasets.scenes import labels as shown
-from showtell.data.datasets.scenes.labels import THINGS
 from showtell.data.drawn_scenes import LabelledBatch, LabelledImages
+from showtell.data.scene_labels import THINGS
 from showtell.encoders.network import Encoder
 from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
 from showtell.learning.scene_augmentation import mirrored, moved, recoloured
@@ -36,7 +36,7 @@ ANSWERS: dict[str, tuple[int, float]] = {
     "middle": (len(shown.KIND_NAMES), 0.5),  # of things whose middle is in the cell, for counting
     "colour": (len(shown.COLOUR_NAMES), 3.0),  # the rest is of the nearest thing that covers the cell ...
     "pose": (len(shown.POSE_NAMES), 1.0),
-    "look": (2, 1.0),  # growth and shade, as labels.py has them
+    "look": (2, 1.0),  # growth and shade, as scene_labels.py has them
     "box": (4, 1.0),  # how far its sides are, in shares of the picture
     "setting": (len(shown.SETTING_NAMES), 1.0),  # ... and this of the scene
     "time": (len(shown.TIME_NAMES), 0.3),

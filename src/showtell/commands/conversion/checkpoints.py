@@ -5,7 +5,7 @@
 - The first captioning tutorial (encoder's and decoder's state dicts and its pickled vocabulary): ResNet of any depth,
   the image's vector as the LSTM's first input.
 
-What a file holds is read by `core/inert_pickle.py`: nothing in it runs.
+What a file holds is read by `inert_pickle.py`: nothing in it runs.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from showtell.commands.conversion.inert_pickle import Record, module_state, read_checkpoint
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
-from showtell.core.inert_pickle import Record, module_state, read_checkpoint
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import SPECIALS, Vocabulary

@@ -9,7 +9,7 @@ from torch import nn
 
 from showtell.core.errors import UserError
 from showtell.data.vocabulary import SPECIALS, UNK, Vocabulary
-from showtell.decoders.embeddings import read_vectors, use_word_vectors
+from showtell.learning.word_vectors import read_vectors, use_word_vectors
 
 VOCABULARY = Vocabulary(["dog", "red", "kite", "zebra"], [10, 6, 3, 1])
 GLOVE = "the 0.5 0.5 0.5\ndog 1 2 3\nkite -1 -2e-1 .3\nred 0 0 1.5\n"
