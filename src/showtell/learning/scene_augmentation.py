@@ -1,7 +1,7 @@
 """What training does to drawn scenes to see more of them; boxes move with what they hold.
 
-Images are uint8 (image, 3, height, width), things float32 (image, thing, field) with the columns of scene_labels.py. What
-is drawn at random comes from PyTorch's generator.
+Images are uint8 (image, 3, height, width), things float32 (image, thing, field) with the columns of scene_labels.py.
+What is drawn at random comes from PyTorch's generator.
 """
 
 import math

@@ -1,7 +1,7 @@
 """What the cells of a map are to answer about a drawn scene, and whether they do.
 
-`labels` float32 (image, thing, field) as `scene_labels.py` has them, the last thing the scene; `places` (cell, 2): x and y
-of the middle of what a cell sees, as shares of the picture.
+`labels` float32 (image, thing, field) as `scene_labels.py` has them, the last thing the scene; `places` (cell, 2): x,
+y of the middle of what a cell sees, as shares of the picture.
 """
 
 from typing import NamedTuple
