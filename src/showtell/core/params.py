@@ -48,7 +48,7 @@ SHARED = {"learning": ("train", "finetune")}
 # Sections that must fit each other, by what refuses them when they do not.
 TOGETHER = {
     "showtell.generation.search_params:SearchParams.of": ("beam", "search"),
-    "showtell.learning.reinforcement:check_rewards": ("dataset", "reinforce"),
+    "showtell.data.datasets.source:check_rewards": ("dataset", "reinforce"),
 }
 
 LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux

@@ -1,4 +1,4 @@
-"""Show and tell and its kin: a recurrent language model that is shown the image once, at the beginning.
+"""Show and tell and its variants: a recurrent language model that is shown the image once, at the beginning.
 
 `pre_inject`: the image is the first input, before `<start>`. Vinyals et al., "Show and Tell" (CVPR 2015), section 3.1.
 `init_inject`: the image is the initial state. The names are Tanti et al.'s, "Where to put the Image in an Image Caption

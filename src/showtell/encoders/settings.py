@@ -44,6 +44,6 @@ def say_differences(params: EncoderParams, transform: Transform) -> None:
 
 
 def image_statistics(params: EncoderParams) -> ImageStatistics:
-    """Of the weights that `params` names; `UserError` for what nobody knows. Nothing is downloaded."""
+    """Of the weights that `params` names; `UserError` for unknown names. Nothing is downloaded."""
     library = timm_names if params.name.startswith(timm_names.PREFIX) else weights
     return library.image_statistics(params.name, params.weights)

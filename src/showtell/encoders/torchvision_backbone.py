@@ -1,4 +1,4 @@
-"""Any classification network of torchvision up to one of its layers. No table says where its map is: its graph does."""
+"""Any classification network of torchvision up to one of its layers. Its map is found in its graph."""
 
 from collections.abc import Set
 from typing import Any

@@ -19,7 +19,6 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
-from showtell.core.errors import UserError
 from showtell.core.precision import autocast
 from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, pad
@@ -60,16 +59,6 @@ class ReinforceParams(SelectingParams):
     @property
     def weights(self) -> Weights:
         return Weights(self.cider, self.bleu4, self.chair, self.untrue)
-
-
-def check_rewards(dataset: str, params: ReinforceParams) -> None:
-    """`UserError` when a reward needs to know what is in the training pictures of a dataset that does not say it."""
-    for key in ("chair", "untrue"):
-        if params.epochs and getattr(params, key) and dataset != "scenes":
-            raise UserError(
-                f"reinforce.{key} = {getattr(params, key)}: dataset {dataset} does not say what is in its training "
-                f"pictures; set reinforce.{key} to 0"
-            )
 
 
 class Drawn(NamedTuple):

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from showtell.core.errors import UserError
 from showtell.data.datasets import custom, published, scenes
 from showtell.data.datasets.coco import COCO
 from showtell.data.datasets.custom import CustomParams
@@ -42,6 +43,20 @@ def prepare_custom(folder: Path, download: DownloadParams, params: CustomParams)
 
 def prepare_published(dataset: Published, folder: Path, download: DownloadParams, params: None) -> None:
     published.prepare(dataset, folder, download)
+
+
+# Those whose objects.json has the objects of the training images; COCO's has those of val and test alone.
+OBJECTS_OF_TRAINING = ("scenes",)
+
+
+def check_rewards(dataset: DatasetName, reinforce: Any) -> None:
+    """`UserError` when a reward of the section `reinforce` needs objects of training images that `dataset` lacks."""
+    for key in ("chair", "untrue"):
+        if reinforce.epochs and getattr(reinforce, key) and dataset not in OBJECTS_OF_TRAINING:
+            raise UserError(
+                f"reinforce.{key} = {getattr(reinforce, key)}: dataset {dataset} does not say what is in its training "
+                f"pictures; set reinforce.{key} to 0"
+            )
 
 
 # Each fills a folder with captions.json, objects.json and images/, from `DownloadParams` and the dataset's own section.
