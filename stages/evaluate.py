@@ -25,10 +25,10 @@ from showtell.learning.curves import write_table
 
 def main() -> str | None:
     search, params = SearchParams.of(load(BeamWidth), load(SearchSection)), load(EvaluateParams)
-    pairs = ((paths.split_json(split), RowReader(paths.split_images(split), "images")) for split in ("test", "val"))
-    test, val = (CaptionedImages(*pair) for pair in pairs)
+    others = list(map(paths.given, params.ensemble or []))
+    images = {split: RowReader(paths.split_images(split), "images") for split in ("test", "val")}
+    test, val = (CaptionedImages(paths.split_json(split), images[split]) for split in images)
     train = without_skipped(paths.split_json("train"), paths.SKIPPED)
-    others = [paths.given(folder) for folder in params.ensemble or []]
     captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, others)))
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     swept, on_val = sweep(captioner, val, objects, load(SweepParams))
@@ -58,4 +58,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main, memory="lower beam and the largest of sweep.beams")
+    launch(main, memory="lower beam and sweep.beams")
