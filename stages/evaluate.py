@@ -25,11 +25,10 @@ from showtell.learning.curves import write_table
 
 def main() -> str | None:
     search, params = SearchParams.of(load(BeamWidth), load(SearchSection)), load(EvaluateParams)
-    others = list(map(paths.given, params.ensemble or []))
     images = {split: RowReader(paths.split_images(split), "images") for split in ("test", "val")}
     test, val = (CaptionedImages(paths.split_json(split), images[split]) for split in images)
     train = without_skipped(paths.split_json("train"), paths.SKIPPED)
-    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, others)))
+    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, params.folders())))
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     swept, on_val = sweep(captioner, val, objects, load(SweepParams))
     captioner.confidence = confidence = fit_confidence(on_val)
@@ -39,7 +38,7 @@ def main() -> str | None:
     if not is_main():
         return None
     tuned = with_clipscore(tuned, test, params, captioner)
-    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, others, confidence)
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, params.folders(), confidence)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     more = {**held_out_metrics(tuned.by_image, objects, train), **calibration_errors(sure)}
     write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, more))

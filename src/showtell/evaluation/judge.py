@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from showtell.core.files import read_json
 from showtell.core.params import PathName, Section
+from showtell.core.paths import given
 from showtell.core.processes import all_gather, world
 from showtell.core.progress import track
 from showtell.core.spools import Pickled
@@ -49,6 +50,10 @@ class EvaluateParams(Section):
         if (weights is None) != (info.data.get("clip_model") is None):
             raise PydanticCustomError("clip", "evaluate.clip_model and evaluate.clip_weights are set together, or null")
         return weights
+
+    def folders(self) -> list[Path]:
+        """Where the models of `ensemble` are."""
+        return [given(folder) for folder in self.ensemble or []]
 
 
 @dataclass(frozen=True)
