@@ -161,8 +161,8 @@ def photographs(folder, count: int):
     (folder / "photos").mkdir()
     images = []
     for number in range(count):
-        pixels = generator.integers(0, 255, (40 + number, 60, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "photos" / f"{number}.jpg")
+        spots = Image.fromarray(generator.integers(0, 255, (6, 6, 3), dtype=np.uint8))  # noise looks alike everywhere
+        spots.resize((60, 40 + number)).save(folder / "photos" / f"{number}.jpg")
         sentences = [{"raw": f"A picture number {number % 3} .", "tokens": ["a", "picture", "number", str(number % 3)]}]
         split = "test" if number < 3 else "val" if number < 6 else "train"
         images.append({"imgid": number, "filename": f"{number}.jpg", "split": split, "sentences": sentences * 2})
@@ -174,6 +174,7 @@ def test_own_photographs_and_a_weights_file_go_through_all_stages(tmp_path):
     import torchvision
 
     photographs(tmp_path, 14)
+    torch.manual_seed(2)
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pth")
     encoder = {"name": "squeezenet1_1", "weights": "weights.pth", "node": "features.12"}
     custom = {"images": "photos", "captions": "captions.json"}
@@ -209,7 +210,7 @@ def test_pretraining_s_keys_do_not_change_an_encoder_with_weights(copy_pipeline)
         ({"beam": 0}, "beam = 0: input should be greater than or equal to 1"),
         ({"finetune": {"epochs": "many"}}, "finetune.epochs = 'many': input should be a valid integer"),
         ({"train": {"speed": 1}}, "unknown key train.speed"),
-        ({"encoder": {"weights": "imagenet.pth"}}, "encoder.weights = 'imagenet.pth': no such file"),
+        ({"encoder": {"weights": "imagenet.pth"}}, "imagenet.pth': no such file"),
         ({"encoder": {"name": "resnet17"}}, "encoder.name = 'resnet17' is not a classification model"),
     ],
 )

@@ -36,17 +36,17 @@ def unicode_words(caption: str) -> list[str]:
     """
     words: list[str] = []
     current = ""
+    open_ended = False  # the character before is the end of words[-1], on which marks may be written
     text = unicodedata.normalize("NFC", caption.lower())
     for position, character in enumerate(text):
         kind = _kind(character)
-        if kind == "alone" and words and not current and text[position - 1] in STACKERS and words[-1][-1] in STACKERS:
+        before, open_ended = open_ended, kind == "alone" or (kind == "mark" and open_ended)
+        if before and (kind == "mark" or (kind == "alone" and words[-1][-1] in STACKERS)):
             words[-1] += character
         elif kind == "alone":
             words += [current] if current else []
             current = ""
             words.append(character)
-        elif kind == "mark" and not current and words and position and _kind(text[position - 1]) in ("alone", "mark"):
-            words[-1] += character
         elif kind == "letter" or (kind == "mark" and current):
             current += character
         elif kind == "inside" and current and _kind(text[position + 1 : position + 2]) == "letter":
