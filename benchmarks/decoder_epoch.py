@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import setting
 import torch
-from measure import Result, against, arguments, device_name, report, require, seconds, threads
+from measure import Result, against, arguments, device_name, need_bf16, report, require, seconds, threads
 from plain import PlainEncoder
 
 from showtell.data.batches import Batch
@@ -46,6 +46,7 @@ def update_of(sizes: setting.Sizes, precision: str) -> setting.Updates:
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
+    need_bf16()
     sizes, images = (setting.QUICK, 3) if args.quick else (setting.FULL, 16)
     encoder, pictures = setting.encoder_of(sizes), setting.pictures(sizes, images)
     tutorial = PlainEncoder(encoder, setting.published("decoder").grid).to(pictures.device)

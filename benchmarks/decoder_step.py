@@ -13,7 +13,7 @@ from typing import Any
 
 import setting
 import torch
-from measure import Result, against, alternate, arguments, device_name, report, require, seconds, threads
+from measure import Result, against, alternate, arguments, device_name, need_bf16, report, require, seconds, threads
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from showtell.data.batches import Batch
@@ -66,6 +66,7 @@ def grid_of(batch: Batch) -> torch.Tensor:
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
+    need_bf16()
     sizes, images = (setting.QUICK, 3) if args.quick else (setting.FULL, 16)
     batch = setting.captioned(sizes, setting.grids(sizes, images))
     same = check(sizes, batch)

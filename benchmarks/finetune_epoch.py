@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import setting
 import torch
-from measure import Result, against, arguments, device_name, report, require, threads
+from measure import Result, against, arguments, device_name, need_bf16, report, require, threads
 from plain import PlainDecoder, PlainEncoder, caption_loss, train_step
 
 from showtell.data.batches import Batch
@@ -83,6 +83,7 @@ def check(sizes: setting.Sizes, batch: Batch) -> str:
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
+    need_bf16()
     sizes, images, checked = (setting.QUICK, 3, 3) if args.quick else (setting.FULL, 6, 2)
     same = check(sizes, setting.captioned(sizes, setting.pictures(sizes, checked)))
     batch = setting.captioned(sizes, setting.pictures(sizes, images))

@@ -133,6 +133,14 @@ def require(same: bool, difference: str) -> None:
         sys.exit(f"both sides differ: {difference}")
 
 
+def need_bf16() -> None:
+    """The script ends with one line where this machine lacks the arithmetic that half of its claims are about."""
+    from showtell.core.precision import can_compute  # torch takes seconds; most of this module does without
+
+    if not can_compute("bf16"):
+        sys.exit("this machine has no bf16 (a product, convolution or LSTM failed), which half of this benchmark is about")
+
+
 def seconds(value: float) -> str:
     """For people: `830 ms`, `5.3 s`, `3.2 h`."""
     if value < 1:

@@ -14,7 +14,7 @@ from functools import partial
 import plain_transformer as plain
 import setting
 import torch
-from measure import Result, against, alternate, arguments, device_name, report, require, seconds, threads
+from measure import Result, against, alternate, arguments, device_name, need_bf16, report, require, seconds, threads
 from torch import Tensor
 
 from showtell.core.precision import autocast
@@ -124,6 +124,7 @@ def search_results(args: argparse.Namespace) -> Iterator[Result]:
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
+    need_bf16()
     yield from step_results(args)
     yield from search_results(args)
 
