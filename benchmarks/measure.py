@@ -138,7 +138,7 @@ def need_bf16() -> None:
     from showtell.core.precision import can_compute  # torch takes seconds; most of this module does without
 
     if not can_compute("bf16"):
-        sys.exit("this machine has no bf16 (a product, convolution or LSTM failed), which half of this benchmark is about")
+        sys.exit("half of this benchmark is of bf16, and this machine has no bf16 (a product, convolution or LSTM failed)")
 
 
 def seconds(value: float) -> str:
