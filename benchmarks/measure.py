@@ -138,7 +138,7 @@ def need_bf16() -> None:
     from showtell.core.precision import can_compute  # torch takes seconds; most of this module does without
 
     if not can_compute("bf16"):
-        sys.exit("half of this benchmark is of bf16, and this machine has no bf16 (a product, convolution or LSTM failed)")
+        sys.exit("half of this benchmark is of bf16, which this machine lacks (a product, convolution or LSTM failed)")
 
 
 def seconds(value: float) -> str:
