@@ -112,7 +112,7 @@ def test_search_without_an_end_gives_the_best_unfinished_caption():
 def test_script_checks_both_sides_and_says_what_came_out(name, lines, capsys):
     args = measure.arguments(None).parse_args(["--quick", "--rounds", "1", "--json"])
     if not can_compute("bf16") and name not in ("beam_search", "decoding"):
-        with pytest.raises(SystemExit, match="this of bf16, which this machine lacks"):
+        with pytest.raises(SystemExit, match="of bf16, which this machine lacks"):
             measure.report(importlib.import_module(name).results(args), args)
         return
     measure.report(importlib.import_module(name).results(args), args)
