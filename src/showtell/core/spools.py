@@ -6,10 +6,12 @@ import pickle
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
+
+from showtell.core.on_demand import OnDemand
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ class Spool:
         return found
 
 
-class Pickled(Sequence[T]):
+class Pickled(OnDemand[T]):
     """Objects on the disk, made again whenever they are asked for."""
 
     def __init__(self, objects: Iterable[T]):
@@ -66,16 +68,9 @@ class Pickled(Sequence[T]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        number = range(len(self))[place]
-        start = self._ends[number - 1] if number else 0
-        return pickle.loads(os.pread(self._file, self._ends[number] - start, start))
+    def at(self, place: int) -> T:
+        start = self._ends[place - 1] if place else 0
+        return pickle.loads(os.pread(self._file, self._ends[place] - start, start))
 
 
 class Mapped:

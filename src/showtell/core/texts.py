@@ -2,12 +2,13 @@
 
 import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
 
 import numpy as np
 
+from showtell.core.on_demand import OnDemand
 
-class Texts(Sequence[str]):
+
+class Texts(OnDemand[str]):
     """Texts one after another: UTF-8 in `content`, uint8 (byte); text i ends before `ends[i]`, int64 (text)."""
 
     def __init__(self, content: np.ndarray, ends: np.ndarray):
@@ -24,16 +25,9 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        number = range(len(self))[place]  # negative ones count from the end, as in a list
-        start = int(self.ends[number - 1]) if number else 0
-        return self.content[start : int(self.ends[number])].tobytes().decode("utf-8", "surrogatepass")
+    def at(self, place: int) -> str:
+        start = int(self.ends[place - 1]) if place else 0
+        return self.content[start : int(self.ends[place])].tobytes().decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         start = 0

@@ -8,12 +8,13 @@ no process holds the captions of a large dataset: arrays are mapped, a line is p
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from showtell.core.errors import UserError
+from showtell.core.on_demand import OnDemand
 from showtell.core.texts import Texts, ragged
 
 Entry = dict[str, Any]  # image_id, file, references (every caption, raw) and words (every caption, uncut) of an image
@@ -34,7 +35,7 @@ class Block(NamedTuple):
     number: np.ndarray
 
 
-class CaptionFile(Sequence[Entry]):
+class CaptionFile(OnDemand[Entry]):
     """The images of a split as entries, each made when it is asked for, and their tokens as arrays.
 
     `image_ids` (text) and `files` (image) need no line of the JSON, nor do the tokens.
@@ -59,14 +60,7 @@ class CaptionFile(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self.number)
 
-    @overload
-    def __getitem__(self, image: int) -> Entry: ...
-    @overload
-    def __getitem__(self, image: slice) -> list[Entry]: ...
-    def __getitem__(self, image: int | slice) -> Entry | list[Entry]:
-        if isinstance(image, slice):
-            return [self[number] for number in range(*image.indices(len(self)))]
-        place = range(len(self))[image]
+    def at(self, place: int) -> Entry:
         row = place if self._rows is None else int(self._rows[place])
         start = int(self._line_ends[row - 1]) if row else 0
         with open(self.path, "rb") as file:

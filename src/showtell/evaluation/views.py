@@ -1,15 +1,16 @@
 """Views of what lies on the disk, for code that goes through images: nothing is made before it is looked at."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
+from showtell.core.on_demand import OnDemand
 from showtell.data.captions import Entry
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class View(Sequence[T], Generic[S, T]):
+class View(OnDemand[T], Generic[S, T]):
     """`make` of every item of a sequence, made anew whenever it is asked for."""
 
     def __init__(self, items: Sequence[S], make: Callable[[S], T]):
@@ -18,13 +19,7 @@ class View(Sequence[T], Generic[S, T]):
     def __len__(self) -> int:
         return len(self.items)
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self.make(item) for item in self.items[place]]
+    def at(self, place: int) -> T:
         return self.make(self.items[place])
 
     def __iter__(self) -> Iterator[T]:
