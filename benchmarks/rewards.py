@@ -24,11 +24,9 @@ from setting import CAPTIONS
 from torch import Tensor
 
 from metrics import drawn
-from showtell.data.batches import Batch
 from showtell.data.caption_writer import write_captions
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import END, SPECIALS, START, Vocabulary
-from showtell.learning.loop import Counts, build_optimizer
 from showtell.learning.reinforcement import NEVER, SEED, ReinforceTask, draws_for
 from showtell.learning.rewards import Rewards, Weights
 
@@ -111,28 +109,6 @@ class PlainUpdate:
         return loss
 
 
-class OurUpdate:
-    """An update as the stage makes it."""
-
-    def __init__(self, task: ReinforceTask, batch: Batch):
-        self.task, self.batch = task.train(), batch
-        self.optimizer = build_optimizer(task, task.params)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["highest"]
-
-    def gradients(self) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.task.loss(self.batch, Counts.of(self.batch))
-        loss.backward()
-        return loss.detach()
-
-    def __call__(self) -> Tensor:
-        loss = self.gradients()
-        torch.nn.utils.clip_grad_norm_(self.task.parameters(), 5.0)
-        self.optimizer.step()
-        return loss
-
-
 def update(args: argparse.Namespace) -> Result:
     sizes, images = (setting.QUICK, 4) if args.quick else (setting.FULL, 10)
     decoder = setting.speaks(setting.decoder_of(sizes), sizes)
@@ -148,14 +124,14 @@ def update(args: argparse.Namespace) -> Result:
     grid = setting.pooled(features, setting.published("decoder").grid)
     words = [texts(of_image) for of_image in references]
     theirs = PlainUpdate(PlainDecoder(decoder), grid, words, draws, params.learning_rate)
-    ours = OurUpdate(task, batch)
-    losses = float(theirs.gradients()), float(ours.gradients())
+    ours = setting.TaskUpdates(task, params)
+    losses = float(theirs.gradients()), float(ours.gradients(batch))
     found = rewards(batch.image_ids, theirs.captions)
     off = float(np.abs(found - their_rewards(words, [texts(c) for c in theirs.captions])).max())
     require(off < CLOSE, f"rewards by {off:.1e}")
     gap = setting.difference(setting.gradients(theirs.decoder), setting.gradients(decoder))
     require(gap.whole < GRADIENTS, f"gradients by {gap}")
-    timing = alternate(theirs, ours, args.rounds)
+    timing = alternate(theirs, lambda: ours(batch), args.rounds)
     lengths = [len(tokens) for of_image in theirs.captions for tokens in of_image]
     detail = (
         f"plain {seconds(timing.plain)}, ours {seconds(timing.ours)}; rewards within {off:.0e}, gradients {gap}; loss "

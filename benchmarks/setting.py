@@ -21,7 +21,7 @@ from showtell.decoders import Decoder, build_decoder
 from showtell.decoders.attention import AttentionDecoder
 from showtell.encoders.network import Encoder, build_encoder
 from showtell.learning.caption_task import CaptionParams, CaptionTask
-from showtell.learning.loop import build_optimizer
+from showtell.learning.loop import LoopParams, build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -169,12 +169,13 @@ def plain_update(sizes: Sizes, batch: Batch, grid: Tensor) -> tuple[PlainDecoder
     return decoder, lambda: train_step(decoder, [optimizer], grid, *captions)
 
 
-class Updates:
-    """Ours: updates of a caption network as the training loop makes them."""
+class TaskUpdates:
+    """Ours: updates of a task as the training loop makes them, gradients clipped."""
 
-    def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
-        self.network = CaptionTask(decoder, params, encoder).train()
-        self.optimizer = build_optimizer(self.network, params)
+    def __init__(self, task: CaptionTask, params: LoopParams):
+        self.network, self.optimizer = task.train(), build_optimizer(task, params)
+        self.clip = {"value": nn.utils.clip_grad_value_, "norm": nn.utils.clip_grad_norm_}[params.clip]
+        self.clip_at = params.clip_at
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest"]
         self.learning = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -188,9 +189,16 @@ class Updates:
 
     def __call__(self, batch: Batch) -> Tensor:
         loss = self.gradients(batch)
-        nn.utils.clip_grad_value_(self.learning, self.network.params.clip_at)
+        self.clip(self.learning, self.clip_at)
         self.optimizer.step()
         return loss
+
+
+class Updates(TaskUpdates):
+    """Those of a caption network."""
+
+    def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
+        super().__init__(CaptionTask(decoder, params, encoder), params)
 
 
 def gradients(*modules: nn.Module) -> dict[str, Tensor]:

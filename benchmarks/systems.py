@@ -104,7 +104,6 @@ def photographs(images: Path, captions: Path, name: str, trainable_from: str) ->
         "encoder": {"name": name, "node": None, "crop": None},
         "decoder": {"grid": None},
         "finetune": {"trainable_from": trainable_from},
-        "reinforce": {"chair": 0.0, "untrue": 0.0},
     }
     return Pictures("photographs", changes=changes | {key: small[key] for key in ("vocab", "beam", "search")})
 
