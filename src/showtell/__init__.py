@@ -1,4 +1,4 @@
-"""Showtell: photographs in, captions out. `Captioner.load(folder).caption(images)` is the whole of it at run time."""
+"""Showtell: image captioning. `Captioner.load(folder).caption(images)` captions images with a trained model."""
 
 from typing import TYPE_CHECKING, Any
 

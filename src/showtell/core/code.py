@@ -1,6 +1,6 @@
-"""What code a script runs: the modules of this package that it imports, and a name for what they say.
+"""The code that a script runs: the modules of this package that it imports, and a fingerprint of their code.
 
-Read from the source, so that nothing has to be imported: every import counts, also those inside functions.
+The source is parsed, not imported. Every import counts, also one inside a function.
 """
 
 import ast
@@ -13,14 +13,14 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def needed(script: Path) -> set[Path]:
-    """The files of the package that `script` imports, and those that they import; what lies beside them, too."""
+    """The files of the package that `script` imports, directly or indirectly, and the data files beside them."""
     found = {file for file, _ in _modules(script)} - {script}
     return found | _assets(found)
 
 
 def code_fingerprint(script: Path) -> str:
-    """8 hex digits that name what `script` and the modules that it imports do: comments, docstrings, layout and assert
-    statements do not count, nor do the numbers of lines."""
+    """8 hex digits for the code of `script` and the modules that it imports. Comments, docstrings, layout, assert
+    statements and line numbers do not count."""
     said = {file: _meaning(compile(tree, "", "exec", dont_inherit=True, optimize=2)) for file, tree in _modules(script)}
     own, modules = said.pop(script), sorted(said)
     name = hashlib.sha256(own.encode())
@@ -32,7 +32,7 @@ def code_fingerprint(script: Path) -> str:
 
 
 def _meaning(code: CodeType) -> str:
-    """A code object without what tells where its source stands."""
+    """A code object as text, without line numbers and file name."""
     constants = [_meaning(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
     names = (code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
@@ -40,12 +40,12 @@ def _meaning(code: CodeType) -> str:
 
 
 def _constant(value: object) -> str:
-    """Sets come in another order each time."""
+    """A constant as text; the order of a frozenset differs from run to run, so it is sorted."""
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
 def _modules(script: Path) -> Iterator[tuple[Path, ast.Module]]:
-    """`script` and every module of the package that it needs, with their syntax trees; no tree outlives its turn."""
+    """`script` and every module of the package that it needs, with its syntax tree; one tree in memory at a time."""
     seen, waiting = {script}, [script]
     while waiting:
         file = waiting.pop()
@@ -65,7 +65,7 @@ def _imports(tree: ast.Module) -> set[Path]:
                 names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
             for name in names:
                 files |= _files(name)
-        elif isinstance(node, ast.ClassDef):  # since Python 3.13 a class keeps its line's number as a value
+        elif isinstance(node, ast.ClassDef):  # since Python 3.13 a class stores its line number as a constant
             parts: list[ast.stmt | ast.expr] = [node, *node.decorator_list]
             for part in parts:
                 part.lineno = 1
@@ -73,9 +73,9 @@ def _imports(tree: ast.Module) -> set[Path]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """All statements; what only type checkers see, and what a module's `__getattr__` does, are left out.
+    """All statements except those under TYPE_CHECKING and those in a module's `__getattr__`.
 
-    Expressions are not entered: they hold no statements and are most of a tree.
+    Expressions are not entered: they contain no statements and are most of a tree.
     """
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -87,12 +87,12 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
         yield node
         for part in ("body", "orelse", "handlers", "finalbody", "cases"):
             inner = getattr(node, part, None)
-            if isinstance(inner, list):  # that of a lambda or a conditional is an expression
+            if isinstance(inner, list):  # the body of a lambda or a conditional expression is not a list
                 waiting += inner
 
 
 def _files(name: str) -> frozenset[Path]:
-    """The module `name`, if it is one of ours, and the packages that it lies in."""
+    """The file of the module `name`, if it is part of this package, and the `__init__.py` of its parent packages."""
     parts = name.split(".")
     if parts[0] != PACKAGE.name:
         return frozenset()
@@ -101,6 +101,6 @@ def _files(name: str) -> frozenset[Path]:
 
 
 def _assets(modules: set[Path]) -> set[Path]:
-    """What lies beside these modules and is no module: styles, pages, scripts that they read."""
+    """The other files in the folders of these modules: styles, pages, scripts and tables that they read."""
     beside = (file for folder in {module.parent for module in modules} for file in folder.iterdir() if file.is_file())
     return {file for file in beside if file.suffix not in (".py", ".pyc")}

@@ -1,26 +1,26 @@
-"""A machine's cores, and processes that share its work: how many, how they start, and that none is left behind."""
+"""The cores of this machine, and how worker processes are started and ended."""
 
 import os
 import sys
 import threading
 from multiprocessing import parent_process
 
-# A fork shares what its parent has imported already; torch alone would take each new process more than a second.
+# A fork inherits its parent's imports; importing torch alone would take each new process more than a second.
 START = "fork" if sys.platform == "linux" else "spawn"
 
-# Numbers of float32 that a core's own cache holds: 2 MiB. What is computed in pieces of about so many stays in it.
+# float32 numbers that fit a core's own cache (2 MiB). Work done in chunks of about this size stays in the cache.
 CACHED = 2**19
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with_parent() -> None:
-    """A parent that is killed outright cannot stop this process, which would go on or wait for work for ever."""
+    """End this process when its parent is killed; otherwise it would wait for work for ever."""
     parent = parent_process()
-    assert parent is not None  # only a process that another started has a reason to ask for this
+    assert parent is not None  # called in worker processes only
 
     def wait() -> None:
         parent.join()

@@ -1,6 +1,6 @@
-"""Errors a user can mend, as one line each: our own `UserError`, and what the disk or the system refuses.
+"""Errors that the user can fix, each as one line: `UserError`, and errors of the disk or the operating system.
 
-Anything else is a fault of ours, and its traceback is what we want to be sent.
+Any other exception is a bug in this package and keeps its traceback, for a bug report.
 """
 
 import errno
@@ -14,7 +14,7 @@ from showtell.core.terminal import one_line, printable, replace_what_cannot_be_e
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: what is wrong, where, what to do."""
+    """An error that the user can fix. The message is one line: what is wrong, where, what to do."""
 
 
 _ROOM = "make room, then run the same command again to go on"
@@ -23,7 +23,7 @@ _IN_THE_WAY = "something of another kind has that name, or that of a folder abov
 _BROKEN = "the disk, or the connection to it, may be broken: check it (dmesg)"
 _LIMIT = "raise the limit (ulimit -a shows them)"
 
-# What a system call may refuse for reasons that lie in the environment, and what to do about each.
+# Errors of system calls whose cause lies in the environment, and what to do about each.
 ADVICE = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -51,13 +51,13 @@ ADVICE = {
 LONGEST_NAME = 300  # characters of a path in a message
 LESS_MEMORY = "use fewer or smaller pictures at once, end other programs, or set SHOWTELL_DEVICE=cpu"
 
-# HDF5 and safetensors wrap what the system said in words of their own.
+# HDF5 and safetensors wrap the system's error in messages of their own.
 _NUMBER = re.compile(r"\(os error (\d+)\)|\berrno = (\d+)\b")
 _NAME = re.compile(r"\bname = '([^']*)'")
 
 
 def explained(error: BaseException) -> str | None:
-    """The one line for an error that the user can mend; None for any other."""
+    """The one-line message for an error that the user can fix; None for any other."""
     if isinstance(error, UserError):
         return str(error)
     if lacks_memory(error):
@@ -71,13 +71,13 @@ def explained(error: BaseException) -> str | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether memory was refused, by Python or by torch, whose own class is known by name: it is not imported here."""
+    """Whether memory ran out in Python or in torch. torch is not imported here: its error class is compared by name."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return not kinds.isdisjoint({"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def system_number(error: BaseException) -> int | None:
-    """The errno of what a system call refused, also where a library has wrapped it in an error of its own."""
+    """The errno of a failed system call, also where a library has wrapped it in an error of its own."""
     if isinstance(error, OSError):
         return error.errno
     found = _NUMBER.search(str(error))
@@ -90,16 +90,16 @@ def _names(error: BaseException) -> list[str | bytes | None]:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command or a stage and exit with its status; an error that the user can mend is one line and status 1."""
+    """Run a command or a stage and exit with its status; an error that the user can fix gives one line and status 1."""
     replace_what_cannot_be_encoded()
     try:
         status = main()
-        if sys.stdout is not None:  # closed by who started us (`>&-`)
+        if sys.stdout is not None:  # None where the caller has closed it (`>&-`)
             sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # the reader of our output went away (`showtell ... | head`)
+    except BrokenPipeError:  # the reader of the output ended (`showtell ... | head`)
         sys.stderr.close()
         status = 141
     except Exception as error:
@@ -113,7 +113,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def _settle_output() -> None:
-    """Print what waits to be printed, if that can be: the interpreter would complain again at its end."""
+    """Flush stdout where possible; otherwise the interpreter would report the same error again when it exits."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""Fields of JSON that people and programs write: each is read as the type it must have, or refused by place and name.
+"""Fields of JSON files that people and programs write: each is read as its required type, or refused by file and name.
 
-A wrong field that is let in ends as a wrong result, or as an error that names a file which the user never saw.
+A wrong field that is accepted ends in a wrong result, or in an error about a file that the user never saw.
 """
 
 import json
@@ -14,10 +14,10 @@ from showtell.core.terminal import cut
 
 
 def shown(value: Any) -> str:
-    """A value as JSON on one line, cut: values come from files and may be of any length."""
+    """A value as JSON on one line, cut: values in files may be of any length."""
     try:
         text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError):  # not from JSON, or a number of thousands of digits
+    except (TypeError, ValueError, RecursionError):  # not JSON, or a number of thousands of digits
         text = f"a {type(value).__name__}"
     return cut(text)
 
@@ -31,17 +31,17 @@ class Fields:
         self.content, self.where = content, where
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is such a field; null is as good as none."""
+        """Whether the field exists and is not null."""
         return self.content.get(name) is not None
 
     def refuse(self, name: str, what: str) -> UserError:
-        """The error of a field that is not `what` it must be."""
+        """The error for a field that is missing or is not `what`."""
         if name not in self.content:
             return UserError(f"{self.where} has no `{name}`; it must be {what}")
         return UserError(f"{self.where}: `{name}` is {shown(self.content[name])}, not {what}")
 
     def text(self, name: str) -> str:
-        """Text, which may be empty."""
+        """A string, which may be empty."""
         value = self.content.get(name)
         if not isinstance(value, str):
             raise self.refuse(name, "text")
@@ -67,9 +67,9 @@ class Fields:
         return value
 
     def image_id(self, *names: str) -> int | str:
-        """The first of these fields that is there, as an image's id: a whole number (5.0 is 5) or text.
+        """The first of these fields that exists, as an image id: a whole number (5.0 is 5) or text.
 
-        Ids are compared as text everywhere: 1, 1.0 and "1" are the same image.
+        Ids are compared as text: 1, 1.0 and "1" are the same image.
         """
         name = next((name for name in names if name in self), names[-1])
         value = self.content.get(name)
@@ -83,5 +83,5 @@ class Fields:
 
 
 def is_id(text: str) -> bool:
-    """Whether the text can name an image: stores and files hold it, so no NUL and no half of a character."""
+    """Whether the text can be an image id. Ids are stored in HDF5 and file names: no NUL and no unpaired surrogate."""
     return bool(text) and all(unicodedata.category(character) not in ("Cc", "Cs") for character in text)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the hashes that name their content."""
+"""Writing files atomically (whole or not at all), reading JSON, and hashes of content."""
 
 import errno
 import hashlib
@@ -18,59 +18,63 @@ from showtell.core.errors import UserError, system_number
 LONGEST_INT = 4300  # digits that Python converts (sys.int_info.default_max_str_digits)
 FICLONE = 0x40049409  # Linux: ioctl_ficlone(2)
 
-# The rest of a temporary name: whose it is, and something that no other has.
+# Names of `_beside`: the process that writes, and random digits.
 _TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write says, not naming the file
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which do not name the file
 
 
-def _own_name(path: Path) -> Path:
-    """A name beside `path` that nothing else uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield an unused name beside `path`; a file or folder that still has it at the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with naming(path, temporary):
+            yield temporary
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or folder as far as its permissions allow."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`; it takes the final name on success and is removed on failure.
+    """Yield a temporary file beside `path`; it is renamed to `path` on success and removed on failure.
 
-    It is on the disk, not only on its way there, before it takes the name: a power cut leaves the old file or the new
-    one. Its mode follows the umask, whatever library writes it.
+    It is flushed to the disk before it is renamed, so that a power cut leaves the old file or the new one. Its mode
+    follows the umask, whatever library writes it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _own_name(path)
-    try:
-        with naming(path, temporary):
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            yield temporary
-            if temporary.stat().st_nlink == 1:  # a hard link has the mode of the file that it is
-                temporary.chmod(mode)
-            flush(temporary)
-            os.replace(temporary, path)
+    with _beside(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        if temporary.stat().st_nlink == 1:  # a hard link shares its mode with the file that it links to
+            temporary.chmod(mode)
+        flush(temporary)
+        os.replace(temporary, path)
         flush(path.parent)
-    finally:
-        with suppress(OSError):  # gone, or in a folder that may not be written, which was told above
-            temporary.unlink()
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes that name on success, instead of what has it, else it goes."""
+    """Yield an empty folder beside `path`; on success it replaces what `path` was, on failure it is removed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _own_name(path)
-    try:
-        with naming(path, temporary):
-            temporary.mkdir()
-            yield temporary
+    with _beside(path) as temporary:
+        temporary.mkdir()
+        yield temporary
         move(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Errors of writing `path` name it: a full disk does not say where, and `temporary` is no name for users."""
+    """Make errors of writing `path` name it: a full disk gives no name, and `temporary` means nothing to users."""
     try:
         yield
     except OSError as error:
@@ -91,32 +95,29 @@ def sweep(folder: Path) -> None:
     for path in sorted(folder.rglob(".*.part")):
         owner = _TEMPORARY.fullmatch(path.name)
         if owner and not alive(int(owner[1])):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def alive(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether the process with this id is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True
 
 
 def flush(path: Path) -> None:
-    """Put a file's content, or a folder's names, on the disk: until then a power cut may lose them."""
+    """Flush a file's content, or a folder's entries, to the disk: until then a power cut may lose them."""
     if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
-        return  # no such thing on this system
+        return  # folders cannot be flushed on this system
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported by some file systems
             error.filename = str(path)
             raise
     finally:
@@ -148,7 +149,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes, where: str) -> Any:
-    """JSON in UTF-8, or in UTF-16 or UTF-32 as some programs of Windows write it, with a byte order mark or without."""
+    """Parse JSON in UTF-8, or in UTF-16 or UTF-32 as Windows programs may write it, with or without byte order mark."""
     try:
         return json.loads(content)
     except UnicodeDecodeError as error:
@@ -157,7 +158,7 @@ def parse_json(content: bytes, where: str) -> Any:
         raise UserError(f"{where} is not valid JSON: {error}") from None
     except RecursionError:
         raise UserError(f"{where} is not JSON that can be read: it is nested too deeply") from None
-    except ValueError:  # more digits than Python converts: infinite, so that whoever reads the field refuses it by name
+    except ValueError:  # more digits than Python converts: inf, which the reader of the field refuses by name
         return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) < LONGEST_INT else math.inf)
 
 
@@ -168,13 +169,13 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits that name these parts (JSON-able, or parameter sections); equal parts have equal names anywhere."""
+    """16 hex digits of a hash of these parts (JSON-able, or parameter sections), the same on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=lambda section: section.model_dump())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def move(source: Path, target: Path) -> None:
-    """Put a finished file or folder in its place, instead of what was there; also across file systems."""
+    """Move a finished file or folder to `target`, replacing what is there; also across file systems."""
     source, target = Path(source), Path(target)
     for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
         flush(file)
@@ -186,27 +187,22 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = _own_name(target)
-        with naming(target, temporary):
+        with _beside(target) as temporary:
             shutil.move(source, temporary)
             os.replace(temporary, target)
     flush(target.parent)
 
 
 def link(source: Path, target: Path) -> None:
-    """`target` with the content of the file `source`, not copied where the file system can help it: a copy on write
-    (reflink), else a hard link, else a copy. Neither file may be changed in place afterwards, only replaced."""
-    real = Path(source).resolve()  # of a symbolic link, as DVC makes them, the content is meant
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _own_name(target)
-    try:
-        with naming(target, temporary):
-            _linked(real, temporary)
-            os.replace(temporary, target)
+    """Give `target` the content of the file `source` by a copy on write (reflink), else a hard link, else a copy.
+
+    Neither file may be changed in place afterwards, only replaced.
+    """
+    real = Path(source).resolve()  # the file itself, where DVC has put a symbolic link
+    with _beside(target) as temporary:
+        _linked(real, temporary)
+        os.replace(temporary, target)
         flush(target.parent)
-    finally:
-        with suppress(OSError):  # gone, or in a folder that may not be written, which was told above
-            temporary.unlink()
 
 
 def _linked(source: Path, target: Path) -> None:
@@ -215,7 +211,7 @@ def _linked(source: Path, target: Path) -> None:
             return way(source, target)
         except FileNotFoundError:
             raise
-        except OSError:  # not on this file system
+        except OSError:  # not supported by this file system
             target.unlink(missing_ok=True)
     shutil.copy(source, target)
     flush(target)
@@ -230,11 +226,11 @@ def _reflink(source: Path, target: Path) -> None:
         fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
 
 
-SPARE = 64 << 20  # bytes of disk left free: a full disk breaks more than the work that filled it
+SPARE = 64 << 20  # bytes that stay free: other programs fail on a full disk as well
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """`UserError` when `folder`'s disk has no room for `needed` more bytes."""
+    """Raise `UserError` if the disk of `folder` has no room for `needed` more bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE > free:

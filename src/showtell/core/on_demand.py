@@ -1,4 +1,4 @@
-"""Sequences that hold no items: each is made when it is asked for."""
+"""Sequences whose items are computed when they are accessed, not stored."""
 
 from collections.abc import Sequence
 from typing import TypeVar, overload
@@ -7,10 +7,10 @@ T = TypeVar("T")
 
 
 class OnDemand(Sequence[T]):
-    """What `at` makes, place by place; slices are lists, and negative places count from the end, as in a list."""
+    """A sequence of the items that `at` computes; slices give lists, negative positions count from the end."""
 
     def at(self, place: int) -> T:
-        """The item at `place`, 0 or more, which there is."""
+        """The item at position `place`, which is in range and not negative."""
         raise NotImplementedError
 
     @overload

@@ -1,9 +1,9 @@
 """params.yaml, read in one place and checked whole before any work starts.
 
-Each section is described by a class that lives beside the code it steers, so that a change to one part of the
-pipeline re-runs that part alone. `load` looks the classes up by name (no import ties a stage to the others' code) and
-checks the whole file, not only what is asked for: a typing error in `finetune` must stop `dvc repro` at its first
-stage, not hours later.
+Each section is described by a class in the module that uses it, so that a change to one part of the pipeline re-runs
+that part alone. `load` finds the classes by name, so that no import ties a stage to another stage's code. It validates
+the whole file, not only the section asked for: a typing error in `finetune` must stop `dvc repro` at its first stage,
+not hours later.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from showtell.core.errors import UserError
 from showtell.core.terminal import SHOWN, cut
 from showtell.core.yaml_files import read_sections
 
-# What each top-level key of params.yaml is.
+# The class or type of each top-level key of params.yaml, as module:name.
 SECTIONS = {
     "dataset": "showtell.data.datasets.source:DatasetName",
     "download": "showtell.data.datasets.source:DownloadParams",
@@ -42,10 +42,10 @@ SECTIONS = {
     "evaluate": "showtell.evaluation.judge:EvaluateParams",
 }
 
-# Sections of which several others are made: `train` is `learning`, and over it what `train` itself says.
+# Sections merged from several: `train` is `learning` updated with the keys of `train` itself.
 SHARED = {"learning": ("train", "finetune")}
 
-# Sections that must fit each other, by what refuses them when they do not.
+# Sections that must fit each other, with the function that checks it.
 TOGETHER = {
     "showtell.generation.search_params:SearchParams.of": ("beam", "search"),
     "showtell.data.datasets.source:check_rewards": ("dataset", "reinforce"),
@@ -57,9 +57,9 @@ T = TypeVar("T")
 
 
 class Section(BaseModel):
-    """Base of every section: no unknown keys, no defaults by convention, no silent conversions, no changes.
+    """Base of every section: unknown keys, missing keys and type conversions are refused; instances are frozen.
 
-    A key that only some choices have a use for may be left out elsewhere: its default is None, and `fits_choice`
+    A key that only some choices use may be left out with the other choices: its default is None, and `fits_choice`
     checks it.
     """
 
@@ -76,7 +76,7 @@ def _usable(path: str) -> str:
     return path
 
 
-# Name of a file or folder; `paths.given` says where a relative one is.
+# Path of a file or folder; `paths.given` resolves a relative one.
 PathName = Annotated[str, AfterValidator(_usable)]
 
 
@@ -85,22 +85,22 @@ def load(kind: type[T], path: Path = ..., alone: bool = ...) -> T: ...
 @overload
 def load(kind: Any, path: Path = ..., alone: bool = ...) -> Any: ...
 def load(kind: Any, path: Path = Path("params.yaml"), alone: bool = False) -> Any:
-    """What params.yaml says of `kind` (a class or type of SECTIONS), the whole file validated.
+    """The section of params.yaml that `kind` (a class or type of SECTIONS) describes; the whole file is validated.
 
-    `UserError` names the first wrong key, its value and what is allowed. `alone` leaves the other sections unread, for
-    a stage that always runs: their classes take seconds to import.
+    `UserError` names the first wrong key, its value and what is allowed. `alone` skips the other sections, for a stage
+    that runs on every `dvc repro`: importing their classes takes seconds.
     """
     section = section_of(kind)
     return validate(section, read_sections(path), path) if alone else load_all(path)[section]
 
 
 def load_all(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """Every section of the file, validated; SHARED ones are in those that are made of them."""
+    """Every section of the file, validated; SHARED sections appear only merged into the sections that use them."""
     return validate_all(read_sections(path), path)
 
 
 def validate_all(raw: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Every section of the parsed file `raw` as its typed model."""
+    """Every section of the parsed file `raw` as an instance of its class."""
     known = {*SECTIONS, *SHARED}
     for name in raw:
         if name not in known:
@@ -116,7 +116,7 @@ def validate_all(raw: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def validate(name: str, raw: dict[str, Any], path: Path) -> Any:
-    """One section of the parsed file `raw` as its typed model."""
+    """One section of the parsed file `raw` as an instance of its class."""
     for part in parts_of(name):
         if part not in raw:
             raise UserError(f"{path}: the key {part!r} is missing")
@@ -134,7 +134,7 @@ def validated(kind: Any, name: str, content: Any, path: Path, parts: dict[str, A
 
 
 def merged(name: str, raw: dict[str, Any]) -> Any:
-    """What `raw` says of a section: its own keys over those of the SHARED sections that it is made of."""
+    """The keys of a section in `raw`: its own, over those of the SHARED sections that it is merged from."""
     *shared, own = parts_of(name)
     if not all(isinstance(raw[part], dict) for part in parts_of(name)):
         return raw[next((part for part in shared if not isinstance(raw[part], dict)), own)]
@@ -142,12 +142,12 @@ def merged(name: str, raw: dict[str, Any]) -> Any:
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The top-level keys of params.yaml that make a section, its own last."""
+    """The top-level keys of params.yaml that a section is merged from, its own last."""
     return *(shared for shared, users in SHARED.items() if name in users), name
 
 
 def section_of(kind: Any) -> str:
-    """The section that `kind` describes. Whoever has `kind` has imported its module: nothing is imported for it."""
+    """The name of the section that `kind` describes. Imports nothing: the module of `kind` is imported already."""
     for name, place in SECTIONS.items():
         module, _, attribute = place.partition(":")
         if module in sys.modules and getattr(sys.modules[module], attribute, None) is kind:
@@ -156,8 +156,8 @@ def section_of(kind: Any) -> str:
 
 
 def fits_choice(value: T, info: ValidationInfo, key: str, choices: Sequence[Any]) -> T:
-    """For validators: `value` is there if and only if `key`, a field above it, is one of `choices`."""
-    if key not in info.data:  # it is wrong itself, and told first
+    """For validators: `value` must be given if, and only if, `key` (a field above it) is one of `choices`."""
+    if key not in info.data:  # invalid itself, which is reported first
         return value
     choice = info.data[key]
     if value is None and choice in choices:
@@ -168,15 +168,15 @@ def fits_choice(value: T, info: ValidationInfo, key: str, choices: Sequence[Any]
 
 
 def shown(value: Any) -> str:
-    """A value in the words of params.yaml, cut to SHOWN characters."""
+    """A value as params.yaml would write it, cut to SHOWN characters."""
     words = {None: "null", True: "true", False: "false"}
     return cut(words[value] if value is None or isinstance(value, bool) else repr(value))
 
 
 def _explain(name: str, parts: dict[str, Any], error: Any) -> str:
-    """`train.epochs = 0: input should be greater than or equal to 1`, and the like for missing and unknown keys."""
+    """`train.epochs = 0: input should be greater than or equal to 1`; similarly for missing and unknown keys."""
     location = [str(part) for part in error["loc"]]
-    wanted = location[0] if location else None  # None: a section is no mapping
+    wanted = location[0] if location else None  # None: the section is not a mapping
     holds = [part for part, content in parts.items() if isinstance(content, dict) == bool(location)]
     holder = next((part for part in reversed(holds) if wanted is None or wanted in parts[part]), name)
     key = ".".join([holder, *location])

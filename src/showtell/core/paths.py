@@ -1,4 +1,4 @@
-"""Where every artefact lives, relative to the repository's root, which is the current directory of every stage."""
+"""Path of every artefact, relative to the repository's root, which is the working directory of every stage."""
 
 from pathlib import Path
 
@@ -26,29 +26,29 @@ SKIPPED = Path("data/skipped.json")
 NEAR_DUPLICATES = Path("data/near_duplicates.json")
 FEATURES = Path("data/features")
 
-# encoder (as it was used), train, finetune
+# encoder (as it was used for the features), train, finetune
 ENCODER = Path("data/models/encoder")
 TRAIN_MODEL = Path("data/models/train")
 FINETUNE_MODEL = Path("data/models/finetune")
 REINFORCE_MODEL = Path("data/models/reinforce")
 
 # evaluate
-MODEL = Path("data/model")  # the bundle that people serve
+MODEL = Path("data/model")  # the bundle that is served
 HYPOTHESES = Path("data/hypotheses/test.json")
 ATTENTION = Path("data/attention")
 METRICS = Path("metrics")
 REPORT = Path("metrics/report")
 
-LEARNING = ("train", "finetune", "reinforce")  # stages with a curve of captions on val, metrics/<stage>.tsv
+LEARNING = ("train", "finetune", "reinforce")  # stages that write a learning curve, metrics/<stage>.tsv
 
 SPLITS = ("train", "val", "test")
 
 
 def given(path: str | Path) -> Path:
-    """The absolute path of a file or folder that params.yaml names; relative names are meant from the repository.
+    """The absolute path of a file or folder that params.yaml names; relative paths start at the repository's root.
 
-    DVC runs a queued experiment in a copy of the repository below `.dvc/tmp`, which holds tracked files alone: what is
-    not in the copy is looked for in the repository itself.
+    DVC runs a queued experiment in a copy of the repository below `.dvc/tmp`, which has only the tracked files. A path
+    that does not exist in the copy is looked up in the repository itself.
     """
     path, here = Path(path), Path.cwd()
     original = next((folder.parent for folder in here.parents if folder.name == ".dvc"), None)

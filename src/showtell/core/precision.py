@@ -1,7 +1,7 @@
-"""Which device the networks run on, and in which arithmetic. The one place that knows what a machine can do.
+"""The device that the networks run on, and the precision they compute in. No other module tests what a machine can do.
 
-A machine is asked by trying: a product, a convolution and an LSTM, forwards and backwards, in the arithmetic in
-question. Lists of processors and their instructions go out of date; a kernel that is missing says so when it is called.
+Support is tested by running it: a product, a convolution and an LSTM, forward and backward, in that precision. A table
+of processors and their instructions would go out of date; a missing kernel raises an error.
 """
 
 import os
@@ -21,7 +21,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device() -> torch.device:
-    """Where the networks run: the accelerator (CUDA, MPS, XPU, ...) when there is one, else the processor.
+    """The device for the networks: the accelerator (CUDA, MPS, XPU, ...) if there is one, else the processor.
 
     SHOWTELL_DEVICE (`cpu`, `cuda`, `mps`, `xpu`) overrides it. Not a parameter: it must not make a cached stage stale.
     """
@@ -51,26 +51,26 @@ def _there(precision: str) -> str:
     return precision
 
 
-# In params.yaml: arithmetic that this machine lacks is refused by key, before any work starts.
+# Type of a key of params.yaml. A precision that this machine lacks is refused by key, before any work starts.
 Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], AfterValidator(_there)]
 
 
 def autocast(precision: str) -> AbstractContextManager:
-    """The autocast context of a precision on the present device; `auto` is bf16 where that is fast, else fp32."""
+    """The autocast context of a precision on this device; `auto` is bf16 where that is fast, else fp32."""
     if precision == "auto":
         precision = "bf16" if computes_fast("bf16") else "fp32"
     return torch.autocast(device().type, dtype=DTYPES[precision], enabled=precision != "fp32")
 
 
 def can_compute(precision: str) -> bool:
-    """Whether the present device has the kernels of `precision` that training needs."""
+    """Whether this device has the kernels of `precision` that training needs."""
     return precision == "fp32" or _can_compute(device(), DTYPES[precision])
 
 
 def computes_fast(precision: str) -> bool:
-    """Whether the present device has them, and multiplies at least as fast as in fp32.
+    """Whether this device has these kernels and multiplies at least as fast with them as in fp32.
 
-    Some processors emulate bf16, ten times slower than fp32 and more; those that have it take about half the time.
+    Some processors emulate bf16, ten or more times slower than fp32; processors that have it take about half the time.
     """
     return can_compute(precision) and _as_fast_as_fp32(device(), DTYPES[precision])
 
@@ -86,7 +86,7 @@ def _can_compute(where: torch.device, dtype: torch.dtype) -> bool:
                 outputs = (
                     product(torch.ones(2, 3, 8, device=where)),
                     convolution(torch.ones(2, 4, 5, 5, device=where)),
-                    lstm(torch.ones(2, 3, 8, device=where))[0],  # of fp32: what autocast turns into `dtype` itself
+                    lstm(torch.ones(2, 3, 8, device=where))[0],  # fp32 inputs, which autocast casts to `dtype`
                 )
             sum(output.float().sum() for output in outputs).backward()
         except (RuntimeError, NotImplementedError, TypeError):
@@ -96,9 +96,9 @@ def _can_compute(where: torch.device, dtype: torch.dtype) -> bool:
 
 @cache
 def _as_fast_as_fp32(where: torch.device, dtype: torch.dtype) -> bool:
-    """The quickest of several turns on one thread: threads that wait for a busy core would say nothing about either."""
+    """Compares the minimum of several runs on one thread: with more threads, waiting for a core would be measured."""
     if where.type != "cpu":
-        return True  # an accelerator that has the kernels has them in hardware, or says so itself
+        return True  # an accelerator with the kernels has them in hardware, or raises an error
     taken: dict[torch.dtype, float] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -113,10 +113,10 @@ def _as_fast_as_fp32(where: torch.device, dtype: torch.dtype) -> bool:
 
 
 def wide(x: Tensor) -> Tensor:
-    """`x` in float32 at least: sums over time and exponentials want more than half precision."""
+    """`x` in float32 at least: sums over steps and exponentials need more than half precision."""
     return x.to(wide_dtype(x))
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
-    """The type of `wide(x)`."""
+    """The dtype of `wide(x)`."""
     return torch.promote_types(x.dtype, torch.float32)

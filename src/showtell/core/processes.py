@@ -1,9 +1,9 @@
-"""One stage in several processes, on one machine or many: who does what, and how they agree.
+"""One stage in several processes, on one machine or many: who does what, and how results are exchanged.
 
-Every process runs the whole stage. Work that costs time is shared out, its results are exchanged, and the first process
-alone writes. The stage itself is that first process: it starts the others on its machine, and they end with it.
-`torchrun` starts all of them, also across machines that share the repository's folder. In a single process everything
-here does nothing.
+Every process runs the whole stage. Expensive work is divided, its results are gathered, and only the main process
+(rank 0) writes. The stage that was started is the main process: it starts the workers on its machine, and they end with
+it. `torchrun` starts all processes itself, also on several machines that share the repository's folder. In a single
+process these functions do nothing.
 """
 
 import inspect
@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 
 def launch(main: Callable[[], str | None], usually: int = 2, memory: str = "") -> None:
-    """`run_stage` in as many processes as torchrun has started or `wanted` says.
+    """`run_stage` in as many processes as torchrun has started, or else in `wanted(usually)`.
 
-    `memory`: what to lower when there is too little of it, for the error.
+    `memory`: which setting to lower when memory runs out, for the error message.
     """
     work = partial(_within_memory, main, memory)
     torchrun = "LOCAL_RANK" in os.environ
@@ -49,10 +49,10 @@ def _within_memory(main: Callable[[], str | None], remedy: str) -> str | None:
 
 
 def wanted(usually: int) -> int:
-    """SHOWTELL_PROCESSES; without it `usually` on a processor of as many cores, else one.
+    """SHOWTELL_PROCESSES; if it is not set, `usually` on a processor with at least as many cores, else one.
 
-    Two processes get through more images than one with all threads: the maps of small images are soon done, and threads
-    wait for one another after each. More than two would have few images each to normalise over.
+    Two processes get through more images than one with all threads: layers on small images are short, and threads wait
+    for one another after each. More than two would leave each process few images to compute batch statistics over.
     """
     asked = os.environ.get("SHOWTELL_PROCESSES")
     if asked is None:
@@ -67,7 +67,7 @@ def _launch(main: Callable[[], str | None], work: Callable[[], str | None], coun
 
 
 def _as_first(main: Callable[[], str | None], count: int) -> str | None:
-    """Run `main` here, as the first of `count` processes."""
+    """Run `main` here as the main process, rank 0 of `count`."""
     context: Any = get_context("spawn" if accelerated() else START)  # a GPU's driver does not survive a fork
     with meeting_point() as meeting:
         reasons = context.SimpleQueue()
@@ -78,7 +78,7 @@ def _as_first(main: Callable[[], str | None], count: int) -> str | None:
             _meet(0, count, meeting)
             made = main()
             trouble = _trouble(workers, reasons)
-        except (RuntimeError, OSError):  # what an exchange says when its other side is gone
+        except (RuntimeError, OSError):  # raised by a collective when another process has ended
             trouble = _trouble(workers, reasons, patience=1)
             if trouble is None:
                 raise
@@ -94,7 +94,7 @@ def _as_first(main: Callable[[], str | None], count: int) -> str | None:
 
 @contextmanager
 def meeting_point() -> Iterator[Path]:
-    """Path of a file by which processes find each other. Those of processes that were killed are removed."""
+    """Path of the file by which processes find each other. Files left by killed processes are removed."""
     for old in ROOT.glob("meeting-[1-9]*[0-9]"):
         if not alive(int(old.name.rpartition("-")[2])):
             old.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def meeting_point() -> Iterator[Path]:
 
 
 def _trouble(workers: Sequence[Any], reasons: Any, patience: float | None = None) -> str | None:
-    """Why the first of the others that failed did so, once they have ended or `patience` (seconds for each) is over."""
+    """Why the first failed worker failed, after waiting up to `patience` seconds for each (None: until it ends)."""
     for worker in workers:
         worker.join(patience)
     failed = [(number, worker.exitcode) for number, worker in enumerate(workers, start=1) if worker.exitcode]
@@ -120,8 +120,8 @@ def _trouble(workers: Sequence[Any], reasons: Any, patience: float | None = None
 
 
 def _work(main: Callable[[], str | None], number: int, count: int, meeting: Path, reasons: Any) -> None:
-    """Run `main` as one of the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first, which ends the others
+    """Run `main` as a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and ends the workers
     end_with_parent()
 
     def run() -> None:
@@ -129,11 +129,11 @@ def _work(main: Callable[[], str | None], number: int, count: int, meeting: Path
         main()
 
     status = _in_silence(run, number, reasons.put)
-    os._exit(status)  # at once: what the first process had open is not this one's to tidy
+    os._exit(status)  # at once: files inherited from the main process are not to be closed here
 
 
 def _in_silence(run: Callable[[], Any], number: int, tell: Callable[[str], Any]) -> int:
-    """Status of a process that is not the first: what it would say, that one says, but `tell` hears why it failed."""
+    """Exit status of a worker. Its output is discarded, as the main process prints the same; `tell` gets its error."""
     with open(os.devnull, "w") as silence, redirect_stderr(silence):
         try:
             run()
@@ -144,18 +144,18 @@ def _in_silence(run: Callable[[], Any], number: int, tell: Callable[[str], Any])
 
 
 def _meet(number: int, count: int, meeting: Path) -> None:
-    """Become one of `count` processes of this machine, with a fair share of its cores."""
+    """Initialise `torch.distributed` as rank `number` of `count` on this machine, with an equal share of its cores."""
     if not accelerated() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // count))
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
-    store = distributed.FileStore(str(meeting), count)  # by path: as a URL, some folders' names mean something else
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host name may not resolve
+    store = distributed.FileStore(str(meeting), count)  # by path: in a URL some characters have a meaning
     _join(number, store=store, rank=number, world_size=count)
-    distributed.barrier()  # one that failed before all are connected would make gloo complain on its own
+    distributed.barrier()  # if one failed before all are connected, gloo would print errors of its own
 
 
 def _join(local: int, **meeting: Any) -> None:
-    """Join the others, with GPU number `local` of this machine where it has some."""
+    """Initialise the process group, with GPU number `local` of this machine if it has any."""
     where = device().type
     if where != "cpu":
         torch.accelerator.set_device_index(local)
@@ -163,7 +163,7 @@ def _join(local: int, **meeting: Any) -> None:
 
 
 def _under_torchrun(main: Callable[[], str | None], work: Callable[[], str | None]) -> int | None:
-    """Run `main` as one of those that torchrun has started."""
+    """Run `main` as one of the processes that torchrun has started."""
     _join(int(os.environ["LOCAL_RANK"]))
     try:
         if not is_main():
@@ -175,32 +175,32 @@ def _under_torchrun(main: Callable[[], str | None], work: Callable[[], str | Non
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """This process's rank, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes (world size)."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the main process (rank 0), the only one that writes."""
     return rank() == 0
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """Every `world`-th of `items`, each one process's."""
+    """This process's share of `items`: every `world()`-th, from its rank on."""
     return items[rank() :: world()]
 
 
 def fair(count: int, most: int) -> int:
-    """Size of batches of `count` items, `most` at most, of which every process gets one."""
+    """Batch size, at most `most`, at which every process gets a batch of `count` items."""
     return max(1, min(most, -(-count // world())))
 
 
 def all_gather(results: Sequence[T]) -> list[T]:
-    """What all made of their `share`, in the order of the whole."""
+    """The results of all processes for their `share`, in the order of the whole sequence."""
     if world() == 1:
         return list(results)
     everybody: list[Any] = [None] * world()
@@ -210,7 +210,7 @@ def all_gather(results: Sequence[T]) -> list[T]:
 
 
 def gather_to_main(result: T) -> list[T]:
-    """On the first process what all of them hand in, by their number; on the others nothing."""
+    """On the main process the results of all, by rank; on the workers an empty list."""
     if world() == 1:
         return [result]
     everybody: list[Any] = [None] * world()
@@ -219,7 +219,7 @@ def gather_to_main(result: T) -> list[T]:
 
 
 def broadcast(compute: Callable[[], T]) -> T:
-    """What `compute` gives on the first process, for all; the others do not call it."""
+    """The result of `compute`, called on the main process alone, on all processes."""
     if world() == 1:
         return compute()
     box: list[Any] = [compute() if is_main() else None]
@@ -229,7 +229,7 @@ def broadcast(compute: Callable[[], T]) -> T:
 
 @contextmanager
 def shared_workplace(place: AbstractContextManager[Workplace]) -> Iterator[Workplace]:
-    """The first process's workplace, for all; it alone holds the lock."""
+    """The main process's workplace, for all processes; only the main process holds the lock."""
     if is_main():
         with place as held:
             broadcast(lambda: str(held.folder))

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a bar on a terminal, one plain line per milestone everywhere."""
+"""Progress of long work: a bar on a terminal, and one plain line per milestone everywhere."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 def log(line: str) -> None:
-    """One line, or a few, on stderr."""
+    """Print one line, or several, on stderr."""
     print("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` under a progress bar; plain iteration when stderr is not a terminal."""
+    """Yield `items` under a progress bar; without a bar when stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -28,7 +28,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 @contextmanager
 def transfer_bar(description: str, total: int | None, done: int = 0) -> Iterator:
-    """A bar for bytes (size, rate, time left). Yields `advance(count)`."""
+    """A progress bar for bytes (size, rate, time left). Yields `advance(count)`."""
     if not sys.stderr.isatty():
         yield lambda count: None
         return

@@ -1,4 +1,4 @@
-"""What is too much to hold, in files without names: written from one end to the other, then read or mapped."""
+"""Arrays and objects too large for memory, in unnamed temporary files: written sequentially, then read or mapped."""
 
 import mmap
 import os
@@ -19,7 +19,7 @@ BLOCK = 1 << 18  # numbers read at once
 
 
 class Spool:
-    """A file of numbers of one kind; a context, which closes it."""
+    """A temporary file of numbers of one dtype; a context manager, which closes it."""
 
     def __init__(self, dtype: Any):
         self.dtype, self.count = np.dtype(dtype), 0
@@ -35,18 +35,18 @@ class Spool:
         self._file.close()
 
     def add(self, values: np.ndarray | array) -> None:
-        """Numbers of this kind (an `array` is taken as it is), or such as can be."""
+        """Append numbers: an array of this dtype, or one that converts to it (an `array.array` is written as it is)."""
         self._file.write(values if isinstance(values, array) else np.ascontiguousarray(values, self.dtype).data)
         self.count += len(values)
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
-        """All numbers from the first on, so many at a time."""
+        """All numbers from the start, `size` at a time."""
         self._file.seek(0)
         while block := self._file.read(size * self.dtype.itemsize):
             yield np.frombuffer(block, self.dtype)
 
     def mapped(self) -> "Mapped":
-        """The numbers where they lie; the file is closed, and goes when they do."""
+        """The numbers as a memory map; the file is closed here, and removed when the map is released."""
         self._file.flush()
         found = Mapped(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if self.count else None, self.dtype)
         self.close()
@@ -54,7 +54,7 @@ class Spool:
 
 
 class Pickled(OnDemand[T]):
-    """Objects on the disk, made again whenever they are asked for."""
+    """Objects pickled to disk, unpickled each time they are asked for."""
 
     def __init__(self, objects: Iterable[T]):
         self._ends = array("q")
@@ -74,11 +74,11 @@ class Pickled(OnDemand[T]):
 
 
 class Mapped:
-    """Numbers in a mapped file, read through the page cache: `array`."""
+    """A memory-mapped `array`, read through the page cache."""
 
     @classmethod
     def blank(cls, count: int, dtype: Any) -> "Mapped":
-        """Zeros, to be written."""
+        """A new map of zeros, to be written."""
         with tempfile.TemporaryFile() as file:
             file.truncate(count * np.dtype(dtype).itemsize)
             return cls(mmap.mmap(file.fileno(), 0) if count else None, np.dtype(dtype))
@@ -88,6 +88,6 @@ class Mapped:
         self.array = np.zeros(0, dtype) if memory is None else np.frombuffer(memory, dtype)
 
     def forget(self) -> None:
-        """Leave what was read or written to the page cache: it no longer counts as this process's memory."""
+        """Release its pages from this process: what was read or written stays in the page cache alone."""
         if self._memory is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)

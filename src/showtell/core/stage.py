@@ -1,4 +1,4 @@
-"""A stage as a process: one at a time in a folder, and a line at its end that says what it made."""
+"""Runs a stage as a process: one at a time in a folder, with a line at its end that states its result."""
 
 import inspect
 import time
@@ -14,13 +14,13 @@ from showtell.core.workplace import held
 
 
 def run_stage(main: Callable[[], str | None]) -> None:
-    """Run a stage and exit with its status. `main` returns what it made, in words, for the line at the end."""
+    """Run a stage and exit with its status. `main` returns a description of its result, for the last line."""
     errors.run(lambda: as_stage(main))
 
 
 @contextmanager
 def naming_memory(stage: str, remedy: str) -> Iterator[None]:
-    """Memory that is refused to `stage` is a `UserError` that says so, and what to lower: `remedy`."""
+    """Turn running out of memory in `stage` into a `UserError` that says what to lower: `remedy`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -30,7 +30,7 @@ def naming_memory(stage: str, remedy: str) -> Iterator[None]:
 
 
 def as_stage(main: Callable[[], str | None], work: Callable[[], str | None] | None = None) -> None:
-    """Run `main`, or `work` instead, as the stage that `main` is of, and say what it made and how long that took."""
+    """Run `main`, or `work` in its place, as the stage whose script defines `main`; then log its result and time."""
     name, started = Path(inspect.getfile(main)).stem, time.perf_counter()
     with held(name):
         for folder in (paths.DATA, paths.METRICS):
@@ -42,7 +42,7 @@ def as_stage(main: Callable[[], str | None], work: Callable[[], str | None] | No
 
 
 def spent(seconds: float) -> str:
-    """A span of time as people say it: `8.3 s`, `2 min 05 s`, `1 h 02 min`."""
+    """A duration for people: `8.3 s`, `2 min 05 s`, `1 h 02 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

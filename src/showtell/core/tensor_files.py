@@ -1,4 +1,4 @@
-"""Files of weights (safetensors): written whole, read only when they hold what is expected. No pickle."""
+"""Weights files (safetensors): written atomically, checked before they are used. No pickle."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from showtell.core.terminal import one_line
 
 
 class Header(NamedTuple):
-    """What a file says of its tensors before any is read."""
+    """Names, shapes, dtypes and metadata of a file's tensors, read without the tensors."""
 
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]  # as safetensors spells them: F32, I64, ...
@@ -23,14 +23,14 @@ class Header(NamedTuple):
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write `tensors` from whatever device they are on."""
+    """Write `tensors`, from any device."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
         save_file(whole, temporary, dict(metadata) if metadata else None)
 
 
 def read_header(path: Path) -> Header:
-    """Names, shapes and types of the tensors in a file, none of them loaded."""
+    """The header of a file; no tensor is loaded."""
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -38,25 +38,25 @@ def read_header(path: Path) -> Header:
             dtypes = {name: part.get_dtype() for name, part in slices.items()}
             return Header(shapes, dtypes, file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is no whole file of weights: {one_line(error)}") from None
+        raise UserError(f"{path} is not a complete weights file: {one_line(error)}") from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file; `UserError` naming one that no network can use."""
+    """The tensors in a file; `UserError` naming the first that a network cannot use."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} is no whole file of weights: {one_line(error)}") from None
+        raise UserError(f"{path} is not a complete weights file: {one_line(error)}") from None
     if reason := unusable(tensors):
         raise UserError(f"{path}: {reason}")
     return tensors
 
 
 def unusable(tensors: Mapping[Any, Any]) -> str:
-    """Why a network cannot use these as its weights and statistics, naming the tensor; empty when it can."""
+    """Why a network cannot use these tensors as its state, naming the first such tensor; empty when it can."""
     for name, tensor in tensors.items():
         if not isinstance(name, str):
-            return f"a tensor's name is {one_line(repr(name))}, which is no text"
+            return f"a tensor's name is {one_line(repr(name))}, which is not text"
         kind = _unusable_kind(tensor)
         if kind:
             return f"the tensor {one_line(name)} is {kind}"
@@ -68,7 +68,7 @@ def unusable(tensors: Mapping[Any, Any]) -> str:
 
 def _unusable_kind(tensor: Any) -> str:
     if not isinstance(tensor, Tensor):
-        return f"no tensor but of type {type(tensor).__name__}"
+        return f"not a tensor but of type {type(tensor).__name__}"
     if tensor.layout != torch.strided:
         return "sparse"
     if tensor.is_meta:
@@ -81,7 +81,7 @@ def _unusable_kind(tensor: Any) -> str:
 
 
 def difference(wanted: Mapping[str, Tensor], header: Header) -> str:
-    """How the file's tensors differ from those that are `wanted` (of any device, also meta); empty: not at all."""
+    """How the file's tensors differ from `wanted` (on any device, also meta); empty when they do not."""
     for name, tensor in wanted.items():
         if name not in header.shapes:
             return f"{name} is missing"

@@ -1,4 +1,4 @@
-"""Many texts in a few arrays: lists of Python's own objects take dozens of bytes more for each."""
+"""Many strings in a few arrays: a list of Python strings takes dozens of bytes more for each."""
 
 import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from showtell.core.on_demand import OnDemand
 
 
 class Texts(OnDemand[str]):
-    """Texts one after another: UTF-8 in `content`, uint8 (byte); text i ends before `ends[i]`, int64 (text)."""
+    """Concatenated strings: `content` UTF-8, uint8 (byte); string i ends before byte `ends[i]`, int64 (text)."""
 
     def __init__(self, content: np.ndarray, ends: np.ndarray):
         self.content, self.ends = content, ends
@@ -45,15 +45,15 @@ class Texts(OnDemand[str]):
             return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as a list has none
+    __hash__ = None  # type: ignore[assignment]  # unhashable, like a list
 
     def take(self, places: Iterable[int]) -> "Texts":
-        """Those at `places`, in that order."""
+        """The strings at `places`, in that order."""
         return Texts.of(self[place] for place in places)
 
 
 class Index:
-    """Where texts stand in a list of many, 16 bytes for each; a dict takes more than a hundred."""
+    """Positions of strings in a long list, in 16 bytes for each; a dict takes more than a hundred."""
 
     def __init__(self, texts: Iterable[str]):
         hashes = np.array(array.array("q", map(hash, texts)), np.int64)
@@ -61,7 +61,7 @@ class Index:
         self._hashes = hashes[self._places]
 
     def find(self, text: str) -> list[int]:
-        """The places of all texts that may be `text`, rising: it, and what its hash does not tell from it."""
+        """Positions, ascending, of all strings with the hash of `text`: those equal to it, and hash collisions."""
         start = int(np.searchsorted(self._hashes, hash(text)))
         end = start
         while end < len(self._hashes) and self._hashes[end] == hash(text):
@@ -69,15 +69,15 @@ class Index:
         return self._places[start:end].tolist()
 
 
-_BLOCK = 4096  # texts read at once while going through all
+_BLOCK = 4096  # texts decoded at once while iterating
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8; half of a surrogate pair, as names of files may have it, is kept."""
+    """UTF-8; an unpaired surrogate, which file names may contain, is kept."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def ragged(first: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """first[0], first[0] + 1, ... (`number[0]` of them), then the same of the next."""
+    """Concatenated ranges: first[0], first[0] + 1, ... (`number[0]` of them), then those of the next."""
     start = np.cumsum(number) - number
     return np.arange(int(number.sum())) - np.repeat(start - first, number)

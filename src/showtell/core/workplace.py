@@ -1,8 +1,8 @@
-"""A stage's private folder: what must survive a kill lives here, outside DVC's outputs, until the stage is done.
+"""A stage's working folder: state that must survive a kill is kept here, outside DVC's outputs, until the stage ends.
 
 DVC deletes a stage's outputs before it runs the stage, so unfinished downloads, half-filled stores and training state
-cannot live there. A workplace is named after everything that decides the result (parameters, inputs and code): another
-parameter, another folder, and state that belongs to something else can never be picked up by mistake.
+cannot be kept there. A workplace is named after everything that determines the result (parameters, inputs and code).
+Other parameters give another folder, so a stage never resumes from state that was made with others.
 """
 
 import os
@@ -36,27 +36,27 @@ class Workplace:
         return self.folder.name.partition("-")[0]
 
     def finish(self) -> None:
-        """The stage's outputs are in place: nothing here is needed any more."""
+        """Remove the folder: the stage's outputs are in place."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextmanager
 def held(stage: str) -> Iterator[None]:
-    """Hold `stage` in this folder: two runs would write the same outputs, whatever their parameters.
+    """Hold the lock of `stage` in this folder: two runs would write the same outputs, whatever their parameters.
 
-    Stopping the pipeline can leave a stage running behind it, and the next run would start its twin: the lock makes
-    the twin say so and stop. The kernel drops the lock with its process, however that ends. A process that holds the
-    stage already may hold it again.
+    Stopping the pipeline can leave a stage running, and the next `dvc repro` would start it a second time. The lock
+    makes the second one stop with an error. The kernel releases the lock when its process ends, however that happens.
+    A process that holds the lock may take it again.
     """
     ROOT.mkdir(parents=True, exist_ok=True)
-    holder = ROOT / f"{stage}.pid"  # not in the lock's own file: older versions of filelock empty that
+    holder = ROOT / f"{stage}.pid"  # not in the lock file itself: older versions of filelock truncate that
     lock = FileLock(ROOT.resolve() / f"{stage}.lock", is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         try:
             process = holder.read_text()
-        except OSError:  # it has only just begun
+        except OSError:  # the holder has not written it yet
             process = "unknown"
         raise UserError(
             f"stage {stage} is already running here (process {process} holds {ROOT / stage}.lock); "
@@ -73,9 +73,9 @@ def held(stage: str) -> Iterator[None]:
 
 @contextmanager
 def workplace(script: Path | str, *identity: Any) -> Iterator[Workplace]:
-    """Hold the workplace of the stage that `script` is, for this `identity`: parameter sections, hashes of inputs.
+    """The locked workplace of the stage `script`, for this `identity`: parameter sections, hashes of inputs.
 
-    What the same stage has left for the same identity, with other code, is thrown away.
+    State that the same stage left for the same identity with other code is deleted.
     """
     stage = Path(script).stem
     with held(stage):

@@ -1,8 +1,8 @@
-"""YAML files of parameters: read by one strict rule, and edited with every comment where it was.
+"""YAML files of parameters: read by one strict schema, and edited with their comments kept.
 
-Plain scalars mean what YAML 1.2's core schema says (https://yaml.org/spec/1.2.2, section 10.3.2): `1e-05` is a number,
-and so is nothing that readers take for different numbers, such as `010`, `0x1F`, `1_000` or `1:30`. Those stay text, as
-dates and `yes` do, and a parameter that is a number refuses them.
+Plain scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2, section 10.3.2): `1e-05` is a number.
+Spellings that YAML readers take for different numbers, such as `010`, `0x1F`, `1_000` or `1:30`, stay text, as dates
+and `yes` do, and a parameter that must be a number refuses them.
 """
 
 import re
@@ -18,7 +18,7 @@ from ruamel.yaml.resolver import VersionedResolver
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
 
-# Whole numbers end at 18 digits: longer ones fit no 64 bits.
+# Integers have at most 18 digits: longer ones may exceed 64 bits.
 _SCALARS = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
@@ -31,15 +31,15 @@ _SCALARS = {
 
 
 class _CoreSchema(VersionedResolver):
-    """What plain scalars are, whatever version a file claims."""
+    """Types of plain scalars, whatever YAML version a file declares."""
 
-    versioned_resolver = {  # noqa: RUF012 a property where it comes from, called for every scalar
+    versioned_resolver = {  # noqa: RUF012 a property in the base class, called for every scalar
         None: [(f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z")) for kind, pattern in _SCALARS.items()]
     }
 
 
 def read_sections(path: Path) -> dict[str, Any]:
-    """A YAML file of sections, nothing checked but that; `UserError` when it is not one."""
+    """The sections of a YAML file, their content unchecked; `UserError` when it is not a mapping."""
     try:
         return parsed(Path(path).read_text(encoding="utf-8"), path)
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def read_sections(path: Path) -> dict[str, Any]:
 
 
 def parsed(text: str, path: Path | str) -> dict[str, Any]:
-    """The sections that `text` holds; `path` is for the `UserError` when it holds something else."""
+    """The sections in `text`; `path` names it in the `UserError` when it is not a mapping."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _CoreSchema
     try:
@@ -66,7 +66,7 @@ def parsed(text: str, path: Path | str) -> dict[str, Any]:
 
 
 def _problem(error: MarkedYAMLError) -> str:
-    """The parser's words without what it was doing when it met the problem, where they can do without."""
+    """The parser's message; its context is left out unless the message needs it."""
     parts = [error.context, error.problem] if (error.problem or "but").startswith("but") else [error.problem]
     return " ".join(" ".join(part for part in parts if part).split())[:200]
 
@@ -77,7 +77,7 @@ def _place(error: MarkedYAMLError) -> str:
 
 
 def set_values(path: Path, changes: Mapping[str, Any], removed: Collection[str] = ()) -> None:
-    """Change a YAML file of sections as `edited` does; `UserError` when it is none."""
+    """Change a YAML file of sections as `edited` does; `UserError` when it is not one."""
     read_sections(path)
     write_text(path, edited(Path(path).read_text(encoding="utf-8"), changes, removed))
 
@@ -85,9 +85,9 @@ def set_values(path: Path, changes: Mapping[str, Any], removed: Collection[str] 
 def edited(text: str, changes: Mapping[str, Any], removed: Collection[str] = ()) -> str:
     """`text` with the values of `changes` and without the keys `removed`, both named `section.key` or `key`.
 
-    Everything else stays as it was, and what changes looks as `dvc exp run -S` writes it: both leave the writing to
-    ruamel.yaml. A key that is new goes before the last of its section, since what follows the last one, the head of
-    the next section, belongs to it.
+    Everything else stays unchanged, and changes are formatted as `dvc exp run -S` formats them: both write with
+    ruamel.yaml. A new key is inserted before the last key of its section, since ruamel.yaml attaches comments that
+    follow the last key, such as the head of the next section, to that key.
     """
     yaml = YAML()
     yaml.default_flow_style = False
