@@ -1,1 +1,1 @@
-"""From images to features: networks, weights, freezing, cached features, word detection."""
+"""From images to features: backbones, weights, freezing, stored features, word detection."""

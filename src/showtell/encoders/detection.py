@@ -1,8 +1,8 @@
-"""Which words a picture calls for, detected in the cells of an encoder's map.
+"""Word detection: which vocabulary words an image contains, detected in the cells of an encoder's feature map.
 
-A cell detects words, and a picture has a word if any of its cells does. Fang et al., "From Captions to Visual Concepts
-and Back" (CVPR 2015), section 3: multiple instance learning with a noisy-OR over regions. Because a single cell has to
-speak up for a word, the map learns where things are, which attention needs.
+An image has a word if any of its cells has it: multiple instance learning with a noisy-OR over regions, Fang et al.,
+"From Captions to Visual Concepts and Back" (CVPR 2015), section 3. Since a single cell must detect the word, the map
+learns where objects are, which attention needs.
 """
 
 import math
@@ -22,15 +22,15 @@ from showtell.encoders.network import Encoder
 
 
 class DetectionParams(Section):
-    """Which words an encoder learns to detect, in pretraining and beside the captions in fine-tuning."""
+    """The words that an encoder learns to detect, in pretraining and as an auxiliary loss of fine-tuning."""
 
     min_images: int = Field(ge=1, description="a word to detect occurs with at least so many training images")
     max_share: float = Field(gt=0, le=1, description="and with at most this share of them")
 
 
 def words_to_detect(captions: Iterable[Block], params: DetectionParams) -> Tensor:
-    """Tokens of the words that are neither too rare nor in nearly every picture's `captions`: ints (word,)."""
-    images, seen = np.zeros(0, np.int64), 0  # (token): with how many images it occurs
+    """Tokens of the words that occur with neither too few nor too many images' `captions`: ints (word,)."""
+    images, seen = np.zeros(0, np.int64), 0  # (token): number of images with which it occurs
     for block in captions:
         image = np.repeat(np.repeat(np.arange(len(block.number)), block.number), block.lengths)  # (token)
         once = np.unique(image << 32 | block.tokens) & 0xFFFFFFFF
@@ -49,7 +49,7 @@ def words_to_detect(captions: Iterable[Block], params: DetectionParams) -> Tenso
 
 
 def _sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of counts, the shorter of which goes on with zeros."""
+    """The sum of two arrays of counts; the shorter is padded with zeros."""
     result = np.zeros(max(len(one), len(other)), np.int64)
     result[: len(one)] += one
     result[: len(other)] += other
@@ -57,10 +57,10 @@ def _sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 class WordDetector(nn.Module):
-    """Detects `words` (tokens, (word,)) of a vocabulary of so many in the cells of `encoder`'s map.
+    """Detects `words` (tokens, (word,)) of a vocabulary of size `vocabulary` in the cells of `encoder`'s map.
 
-    `logit_bias` lets a search weigh what is detected. Fang et al. (section 4) do so in a language model of their own;
-    here it is added to a decoder's scores, which alone say what is likely as well as what is seen.
+    `logit_bias` adds the detections to a decoder's logits during search. Fang et al. (section 4) combine them in a
+    language model of their own.
     """
 
     words: Tensor
@@ -70,7 +70,7 @@ class WordDetector(nn.Module):
         self.vocabulary = vocabulary
         self.register_buffer("words", words)
         self.detect = nn.Linear(encoder.channels, len(words))
-        # At first a word is in a picture with probability 1/20 or so, whatever the number of cells.
+        # The initial probability of a word is about 1/20, whatever the number of cells.
         nn.init.constant_(self.detect.bias, -math.log(20 * encoder.cells))
 
     def forward(self, cells: Tensor) -> Tensor:
@@ -90,9 +90,9 @@ class WordDetector(nn.Module):
         return present.scatter_(1, tokens.flatten(1), 1.0)[:, self.words]
 
     def loss(self, absent: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Cross-entropy, natural log, summed over words and images; `absent` as `forward` gives it.
+        """Binary cross-entropy, natural log, summed over words and images; `absent` is the output of `forward`.
 
-        tokens, mask (image, caption, step): an image without captions counts for nothing.
+        tokens, mask (image, caption, step): images without captions are not counted.
         """
         present = -_log_present(absent)
         real = mask.flatten(1).any(dim=1).unsqueeze(1).to(absent.device)
@@ -100,15 +100,15 @@ class WordDetector(nn.Module):
 
 
 def _log_present(absent: Tensor) -> Tensor:
-    """log P(present) from -log P(absent); no word is less likely than one in a million."""
+    """log P(present) from -log P(absent); clamped to a probability of at least one in a million."""
     return torch.log(-torch.expm1(-absent.clamp(min=1e-6)))
 
 
 class NoisyOr(torch.autograd.Function):
     """Scores (image, cell, word) -> -log of the probability that no cell has the word, (image, word).
 
-    The sum over cells of log(1 + e^score), each to about 1e-7. `softplus` is more exact only for a cell that is all but
-    certain to have nothing, and takes five times as long.
+    The sum over cells of log(1 + e^score), each to about 1e-7. `softplus` is more exact only where a cell's probability
+    is nearly zero, and takes five times as long.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Features of every image, computed once: the encoder as it was used, and one HDF5 store for each split."""
+"""Features of every image, computed once: the frozen encoder, and one HDF5 store per split."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,8 @@ BATCH = 64  # images read and written together; bounds memory
 
 
 def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -> None:
-    """Say how large the features of all splits will be; `UserError` when what is still to be written does not fit."""
+    """Log the size of the features of all splits; `UserError` when what is still to be written does not fit on the
+    disk."""
     row_bytes = int(np.prod(row_shape(encoder))) * np.dtype(np.float16).itemsize
     count = sum(map(len, images.values()))
     shape = " x ".join(map(str, row_shape(encoder)))
@@ -38,8 +39,8 @@ def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -
 def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precision) -> None:
     """Fill `path` with the features of `images`, float16 (image, cell, channel) or (image, channel).
 
-    Killed, it goes on behind the last batch that was written, to the same bytes; finished, it does nothing. `path`
-    therefore belongs in a workplace, whose name says by what and of what it was made.
+    If it is killed, the next run continues after the last batch that was written, with the same bytes; a finished store
+    is left as it is. `path` must be in a workplace, whose name covers the encoder and the images.
     """
     name = feature_name(encoder)
     attrs = feature_attrs(encoder, images)
@@ -54,14 +55,14 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
         own = start + size * rank()
         rows = range(min(own, len(images)), min(own + size, len(images)))
         for features in gather_to_main(_encode(frozen, images, rows) if rows else _nothing(encoder)):
-            assert writer is not None  # nothing is gathered anywhere else
+            assert writer is not None  # only the main process receives rows
             writer.append(features)
 
     def finish() -> None:
-        assert writer is not None  # called in the process that has one, and nowhere else
+        assert writer is not None  # called in the main process only
         writer.finish(path, images.ids, attrs)
 
-    broadcast(finish)  # nobody opens it before it is whole
+    broadcast(finish)  # no process opens it before it is complete
 
 
 def _nothing(encoder: Encoder) -> np.ndarray:
@@ -69,7 +70,7 @@ def _nothing(encoder: Encoder) -> np.ndarray:
 
 
 def _encode(frozen: FrozenEncoder, images: RowReader, rows: range) -> np.ndarray:
-    """Features of some rows, float16."""
+    """Features of the images in `rows`, float16."""
     features = frozen(torch.from_numpy(images.rows(rows))).to(torch.float16)
     if not features.isfinite().all():
         raise UserError(
@@ -80,17 +81,17 @@ def _encode(frozen: FrozenEncoder, images: RowReader, rows: range) -> np.ndarray
 
 
 def row_shape(encoder: Encoder) -> tuple[int, ...]:
-    """Of one image's features: (cell, channel) or (channel,)."""
+    """Shape of one image's features: (cell, channel) or (channel,)."""
     return (encoder.cells, encoder.channels) if feature_name(encoder) == "grid" else (encoder.channels,)
 
 
 def feature_name(encoder: Encoder) -> str:
-    """The dataset's name in the HDF5 file: `grid`, or `pooled` for one vector an image."""
+    """Name of the dataset in the HDF5 file: `grid`, or `pooled` for one vector an image."""
     return "grid" if encoder.gives_grid else "pooled"
 
 
 def feature_attrs(encoder: Encoder, images: RowReader) -> dict[str, str]:
-    """What a feature file was made of and by."""
+    """Attributes of a feature file: the encoder, its weights and the image transform."""
     return {**_identity(encoder), "transform": images.attrs["transform"], "images": images.attrs["content"]}
 
 
@@ -99,7 +100,7 @@ def _identity(encoder: Encoder) -> dict[str, str]:
 
 
 def open_features(path: Path, encoder: Encoder, transform: Transform) -> RowReader:
-    """The store at `path`; `UserError` naming both sides when another encoder, weights or transform made it."""
+    """The store at `path`; `UserError` naming both when its encoder, weights or transform are not these."""
     reader = RowReader(path, _stored_name(path, default=feature_name(encoder)))
     present = {**_identity(encoder), "transform": json.dumps(transform.to_dict())}
     theirs, ours = _made_by(reader.attrs), _made_by(present)
@@ -116,12 +117,12 @@ def _stored_name(path: Path, default: str) -> str:
     try:
         with h5py.File(path, "r") as file:
             return next((name for name in ("grid", "pooled") if name in file), default)
-    except STORE_ERRORS:  # the reader says what is the matter
+    except STORE_ERRORS:  # RowReader raises the error
         return default
 
 
 def _made_by(attrs: Mapping[str, str]) -> dict[str, Any]:
-    """Configuration, weights and transform in single values, the telling ones first."""
+    """The encoder's configuration, weights and transform as single values, the most informative first."""
     try:
         config, transform = json.loads(attrs["encoder"]), json.loads(attrs["transform"])
         telling = {key: config.pop(key, None) for key in ("name", "output", "node")}
@@ -136,13 +137,13 @@ def _made_by(attrs: Mapping[str, str]) -> dict[str, Any]:
 
 
 def encoder_transform(images: RowReader) -> Transform:
-    """The transform that made an image store."""
+    """The transform with which an image store was made."""
     where = f"{images.path}: the attribute `transform`"
     return Transform.from_dict(parse_json(images.attrs["transform"].encode(), where))
 
 
 def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:
-    """Write the encoder as it was used, for the stages after this one."""
+    """Write the encoder that computed the features, for the stages after this one."""
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / "encoder.safetensors", encoder.state_dict())
     config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
@@ -150,7 +151,7 @@ def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision
 
 
 def load_encoder(folder: Path) -> tuple[Encoder, Transform, Precision]:
-    """What `save_encoder` wrote."""
+    """Read what `save_encoder` wrote: encoder, transform, precision."""
     config = read_json(folder / "config.json")
     try:
         encoder = Encoder(config["encoder"])

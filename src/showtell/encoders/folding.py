@@ -1,6 +1,6 @@
-"""The graph of a network whose layers do not learn, simplified: the same numbers up to rounding, in less time.
+"""Simplifies the graph of a network whose layers are frozen: the same output up to rounding, in less time.
 
-- Batch norms that do not learn are a scale and a shift; the convolutions before them take those into their weights.
+- Frozen batch norms are a scale and a shift, which are folded into the weights of the convolutions before them.
 - Residual sums overwrite their first term, as torchvision writes them (`out += identity`); tracing had undone that.
 """
 
@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
-    """A twin of `network` that shares its layers; those not `learning` (in eval mode) are simplified."""
+    """A copy of `network` that shares its modules; modules that are not in `learning` (in eval mode) are simplified."""
     twin = fx.GraphModule(network, copy.deepcopy(network.graph))
     _fold_norms(twin, _at_rest(twin, learning))
     _sum_in_place(twin, _at_rest(twin, learning))
@@ -28,13 +28,13 @@ def _at_rest(network: fx.GraphModule, learning: Set[nn.Module]) -> dict[str, nn.
 
 
 def _fold_norms(network: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
-    """Put batch norms among `modules` into the convolutions before them, where only they follow.
+    """Fold batch norms among `modules` into the convolutions before them, where nothing else reads the convolution.
 
-    The convolutions are replaced by new ones, none is changed.
+    The convolutions are replaced by new ones; none is changed.
     """
     calls = [node.target for node in network.graph.nodes if node.op == "call_module"]
     for node in list(network.graph.nodes):
-        if _calls(node, modules, nn.Sequential):  # tracing takes torchvision's convolution with norm as a single layer
+        if _calls(node, modules, nn.Sequential):  # tracing treats torchvision's Conv2dNormActivation as one layer
             network.set_submodule(node.target, _without_norms(cast(nn.Sequential, modules[node.target])))
         if not _calls(node, modules, nn.BatchNorm2d):
             continue
@@ -53,7 +53,7 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def _without_norms(layers: nn.Sequential) -> nn.Sequential:
-    """The same layers, each convolution with the norm that follows it in one."""
+    """The same layers, with each norm folded into the convolution before it."""
     found: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d) and found and type(found[-1]) is nn.Conv2d:
@@ -64,7 +64,7 @@ def _without_norms(layers: nn.Sequential) -> nn.Sequential:
 
 
 def _sum_in_place(network: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
-    """Let a sum overwrite its first term where one of `modules` made it and nothing else reads it."""
+    """Make a sum overwrite its first term where one of `modules` computed it and nothing else reads it."""
     for node in network.graph.nodes:
         if node.op == "call_function" and node.target is operator.add:
             first = node.args[0]
@@ -73,5 +73,5 @@ def _sum_in_place(network: fx.GraphModule, modules: dict[str, nn.Module]) -> Non
 
 
 def _calls(node: Any, modules: dict[str, nn.Module], kind: Any) -> bool:
-    """Whether a node of the graph is the output of a module of this kind."""
+    """Whether a node of the graph is a call of a module of this type."""
     return isinstance(node, fx.Node) and node.op == "call_module" and isinstance(modules.get(str(node.target)), kind)

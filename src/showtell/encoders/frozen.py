@@ -1,7 +1,7 @@
-"""Features by an encoder that does not learn, as fast as its network can: the same numbers up to rounding.
+"""Features from a frozen encoder, as fast as its network allows: the same output up to rounding.
 
-- Its backbone is simplified (torchvision's: `folding.py`).
-- On a processor a few images at a time: the maps of more would not fit its cache.
+- Its backbone is simplified (for torchvision: `folding.py`).
+- On a processor it takes a few images at a time: the activations of more would not fit the cache.
 """
 
 import copy
@@ -12,11 +12,11 @@ from torch import Tensor
 from showtell.core.precision import Precision, autocast, device
 from showtell.encoders.network import Encoder
 
-ON_PROCESSOR, ON_ACCELERATOR = 16, 128  # images in the network together
+ON_PROCESSOR, ON_ACCELERATOR = 16, 128  # images per forward pass
 
 
 class FrozenEncoder:
-    """Images in, features out, by an encoder as it is now."""
+    """Maps images to features with an encoder in its present state."""
 
     def __init__(self, encoder: Encoder, precision: Precision):
         self._encoder, self._precision = copy.deepcopy(encoder).eval().to(device()), precision
@@ -24,7 +24,7 @@ class FrozenEncoder:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (image, 3, height, width), in any memory -> features as the encoder's, on the device."""
+        """uint8 (image, 3, height, width), in any memory -> features as the encoder gives them, on the device."""
         where = device()
         parts = images.split(ON_PROCESSOR if where.type == "cpu" else ON_ACCELERATOR)
         with autocast(self._precision):

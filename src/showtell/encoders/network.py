@@ -1,4 +1,4 @@
-"""A network of torchvision or timm as an encoder of images.
+"""The encoder: a backbone from torchvision or timm between uint8 images and features.
 
 Shapes: images uint8 (image, 3, height, width), 0-255, RGB. Features are `grid` (image, cell, channel), cells row by row
 from the top left, or one vector an image, `pooled` and `hidden` (image, channel).
@@ -23,20 +23,20 @@ from showtell.encoders.settings import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
 Build = Callable[[str, str, str, str | None, int], tuple[Backbone, ImageStatistics]]
-# `build(name, weights, output, node, size)` of each library by the prefix of its names.
+# For each prefix of names the function `build(name, weights, output, node, size)` of its library.
 LIBRARIES: dict[str, Build] = {timm_names.PREFIX: timm_backbone.build, "": torchvision_backbone.build}
 
 
 class Encoder(nn.Module):
-    """A backbone between uint8 images and features.
+    """A backbone with image normalisation before it and, if asked, pooling after it.
 
-    `config` is all that rebuilds it (name, node, output, image size, crop, mean, std), as JSON-able content; weights
-    travel in the state dict. Of images of `size` pixels it sees the middle `crop` pixels, when there is a crop; images
-    that are cropped already (by augmentation) it takes as they are.
+    `config` is all that is needed to rebuild it (name, node, output, image size, crop, mean, std), JSON-able; the
+    weights are in the state dict. With a crop, it uses the central `crop` x `crop` pixels of images of `size` pixels;
+    images that are cropped already (by augmentation) are used whole.
     """
 
     def __init__(self, config: Mapping[str, Any], backbone: Backbone | None = None):
-        """`backbone` None: the one that `config` names, with weights drawn at random."""
+        """`backbone` None: build the one that `config` names, with random weights."""
         super().__init__()
         seen = _pixels_seen(config)
         if backbone is None:
@@ -47,19 +47,19 @@ class Encoder(nn.Module):
         self.size: int = config["size"]
         self.crop: int | None = config.get("crop")
         self.gives_grid: bool = config["output"] == "grid"  # else one vector an image
-        scale = 255.0  # images are 0-255, the networks' statistics 0-1
+        scale = 255.0  # images are 0-255, the statistics 0-1
         shape = (1, 3, 1, 1)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(config["mean"]).mul(scale).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).mul(scale).view(shape), persistent=False)
-        self._frozen: list[nn.Module] = []  # nothing of them learns
-        self._resting: list[nn.Module] = []  # batch norms in use as they are, whose scale and shift learn
-        self._simplified: list[Backbone] = []  # in a list: a twin of the backbone, no part of the state dict
+        self._frozen: list[nn.Module] = []  # modules without gradients, in eval mode
+        self._resting: list[nn.Module] = []  # batch norms in eval mode, whose scale and shift learn
+        self._simplified: list[Backbone] = []  # in a list, so that this copy is not in the state dict
         self.freeze()
         with torch.no_grad(), _images_of(self.name, seen):
             cells = self.eval().feature_map(torch.zeros(1, 3, seen, seen))
-        self.cells: int = cells.shape[1]  # of the map; 1 where hidden features have none
+        self.cells: int = cells.shape[1]  # cells of the map; 1 for hidden features without a map
         self.channels: int = cells.shape[2]
         self.shift: float = backbone.view_shift(self.size, isqrt(self.cells))
 
@@ -68,11 +68,11 @@ class Encoder(nn.Module):
         return self.output(self.feature_map(images))
 
     def output(self, cells: Tensor) -> Tensor:
-        """The map (image, cell, channel) as decoders get it: itself, or its mean (image, channel)."""
+        """The features for the decoder: the map (image, cell, channel) itself, or its mean (image, channel)."""
         return cells if self.gives_grid else cells.mean(dim=1)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """The map that all outputs are made of, (image, cell, channel): a grid is it, pooled features are its mean."""
+        """The map that all outputs are computed from, (image, cell, channel): `grid` is the map, `pooled` its mean."""
         x = (self._middle(images).float() - self.mean).div_(self.std)
         backbone = self._simplified[0] if self._simplified else self.backbone
         return backbone(x.contiguous(memory_format=torch.channels_last))
@@ -84,14 +84,14 @@ class Encoder(nn.Module):
         return images[:, :, edge : edge + self.crop, edge : edge + self.crop]
 
     def freeze(self) -> None:
-        """Nothing learns: no gradients, and batch-norm statistics stay as they are."""
+        """Freeze all modules: no gradients, and batch-norm statistics stay fixed."""
         self.train_from(None)
 
     def train_from(self, block: str | None, batch_norm: BatchNormMode = "learning") -> None:
-        """Let `block` and what follows learn; what comes before is frozen, batch norm included. None: all frozen.
+        """Train `block` and the blocks after it; freeze those before it, batch norms included. None: freeze all.
 
-        `batch_norm` of the blocks that learn: `learning` norms by the statistics of each update, and follows them;
-        `frozen` goes on with the statistics there are, and only scale and shift learn.
+        `batch_norm` of the blocks that learn: `learning` normalises by the statistics of each batch and updates the
+        running statistics; `frozen` uses the present statistics, and only scale and shift learn.
         """
         modules = self.backbone.blocks()
         order = {name: position for position, name in enumerate(modules)}
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
         for name, parameter in self.backbone.network.named_parameters():
             owner = name.rpartition(".")[0]
             parameter.requires_grad_(order.get(owner, 0) >= first and name not in unused)
-        # A block that is split has frozen parts before and learning parts after the cut, and learns itself.
+        # A block that contains the cut has frozen parts before it and learning parts after it, and counts as learning.
         self._frozen = [
             modules[name] for name in order if order[name] < first and not f"{block}.".startswith(f"{name}.")
         ]
@@ -127,7 +127,7 @@ class Encoder(nn.Module):
         return self
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Parameters and statistics of the blocks that learn; the rest never changes."""
+        """Parameters and statistics of the blocks that learn; all others stay as loaded."""
         still = {id(buffer) for module in (*self._frozen, *self._resting) for buffer in module.buffers()}
         return {
             name: tensor
@@ -136,19 +136,19 @@ class Encoder(nn.Module):
         }
 
     def has_folded_norms(self) -> bool:
-        """Whether all its batch norms hold mean 0 and variance 1 and yet shift what they norm.
+        """Whether all batch norms hold mean 0 and variance 1 but a shift that is not 0.
 
-        Their statistics were put into the convolutions before them (a network for 8-bit arithmetic is made so). To norm
-        by the statistics of an update makes another network of it.
+        Their statistics were folded into the convolutions before them (networks for 8-bit arithmetic are published so).
+        Normalising such a network by batch statistics would change its output.
         """
         norms = [module for module in self.backbone.modules() if isinstance(module, BatchNorm)]
         found = [(norm.running_mean, norm.running_var, norm.bias) for norm in norms]
         kept = [(m, v, bias) for m, v, bias in found if m is not None and v is not None and bias is not None]
         plain = all(mean.abs().max() < 1e-6 and (var - 1).abs().max() < 1e-3 for mean, var, _ in kept)
-        return plain and any(bias.abs().max() > 0 for _, _, bias in kept)  # freshly drawn ones shift nothing
+        return plain and any(bias.abs().max() > 0 for _, _, bias in kept)  # newly initialised norms have shift 0
 
     def hash(self) -> str:
-        """Names what it computes: configuration and every weight."""
+        """A hash of what it computes: configuration and every weight."""
         return fingerprint(self.config, state_hash(self))
 
 
@@ -162,7 +162,7 @@ def state_hash(module: nn.Module) -> str:
 
 
 def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
-    """The encoder of params.yaml for square images of `size` pixels: weights loaded (or drawn), frozen, eval mode."""
+    """The encoder of params.yaml for square images of `size` pixels: weights loaded or random, frozen, in eval mode."""
     torch.manual_seed(seed)
     config: dict[str, Any] = {"name": params.name, "output": params.output, "node": params.node, "size": size}
     if params.crop is not None:
@@ -173,7 +173,7 @@ def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
 
 
 def usable_batch_norm(encoder: Encoder, asked: BatchNormMode) -> BatchNormMode:
-    """What `encoder` can learn with: `frozen`, and a line that says so, where its norms are folded."""
+    """The mode that `encoder` can train in: `frozen`, with a log line, where its batch norms are folded."""
     if asked == "frozen" or not encoder.has_folded_norms():
         return asked
     log(
@@ -191,7 +191,7 @@ def _build(config: Mapping[str, Any], weights: str) -> tuple[Backbone, ImageStat
 
 
 def _pixels_seen(config: Mapping[str, Any]) -> int:
-    """Height and width of what the backbone gets."""
+    """Height and width of the backbone's input."""
     crop = config.get("crop")
     if crop is not None and crop > config["size"]:
         raise UserError(f"encoder.crop = {crop} is more than the images have (resize.size = {config['size']})")
@@ -200,7 +200,7 @@ def _pixels_seen(config: Mapping[str, Any]) -> int:
 
 @contextmanager
 def _images_of(name: str, size: int) -> Iterator[None]:
-    """Say in one line that a network cannot take images of this size."""
+    """Turn the error of a network that cannot take images of this size into one line."""
     try:
         yield
     except (RuntimeError, AssertionError) as error:

@@ -1,7 +1,7 @@
-"""Whether features are what decoders take them for, looked at on a few pictures before all are encoded.
+"""Self-check of features: tests on a few images, before all are encoded, that features are what decoders expect.
 
-What this catches has spoilt published results: maps read in another layout, position embeddings left at zero after a
-change of size, arithmetic in half precision that does not suit the weights.
+The mistakes that it detects have spoilt published results: maps read in the wrong layout, position embeddings left at
+zero after a change of size, half precision that does not suit the weights.
 """
 
 from math import isqrt
@@ -16,19 +16,19 @@ from showtell.data.store import RowReader
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
 
-PICTURES = 16  # looked at: enough for means over them
-SAME = 1e-4  # relative: rounding of fp32 and of sums in another order
+PICTURES = 16  # images that are tested: enough for means over them
+SAME = 1e-4  # relative: fp32 rounding, sums in another order
 MOVED = 0.01  # the two correlations of trained networks differ by 0.4, of random ones by 0.02 and more; else by chance
-HALF = 0.95  # least cosine of features in half precision with those in single
+HALF = 0.95  # lowest cosine similarity of half to single precision features
 
 
 def some_images(store: RowReader) -> Tensor:
-    """Images from all over a store, uint8 (image, 3, height, width)."""
+    """Images spread evenly over a store, uint8 (image, 3, height, width)."""
     return torch.from_numpy(store.rows(range(0, len(store), max(1, len(store) // PICTURES)))[:PICTURES])
 
 
 def check_features(encoder: Encoder, images: Tensor, precision: Precision) -> None:
-    """A line for each check of `encoder` on uint8 (image, 3, height, width); `UserError` where one fails."""
+    """Log a line for each check of `encoder` on uint8 (image, 3, height, width); `UserError` where one fails."""
     frozen = FrozenEncoder(encoder, "fp32")
     features = frozen(images).float()
     if not features.isfinite().all():
@@ -49,7 +49,7 @@ def check_features(encoder: Encoder, images: Tensor, precision: Precision) -> No
 
 
 def _cells_differ(features: Tensor, name: str) -> str:
-    """Spread over the cells of a picture, as a share of the values' size."""
+    """Standard deviation over the cells of an image, as a fraction of the features' magnitude."""
     spread = (features.std(dim=1).square().mean().sqrt() / features.square().mean().sqrt()).item()
     if not spread > SAME:
         raise UserError(f"self-check: all cells of a picture have the same features; {name} is no encoder for a grid")
@@ -57,11 +57,11 @@ def _cells_differ(features: Tensor, name: str) -> str:
 
 
 def _cells_move(frozen: FrozenEncoder, encoder: Encoder, images: Tensor) -> str:
-    """Left and right of pictures exchanged, each half from another picture: neighbours look alike, these do not."""
+    """Compares cells after swapping halves between images: a cell resembles its neighbours in its own half only."""
     side, width = isqrt(encoder.cells), images.shape[3]
     cells, pixels = side // 2, round(side // 2 * width / side)
     mixed = torch.cat([images[..., : width - pixels], images.roll(1, dims=0)[..., width - pixels :]], dim=3)
-    shifted = mixed.roll(pixels, dims=3)  # what leaves on the right comes in on the left
+    shifted = mixed.roll(pixels, dims=3)  # pixels shifted out on the right enter on the left
     maps, moved = (frozen(x).float().unflatten(1, (side, side)) for x in (mixed, shifted))  # (image, row, column, ...)
     back = moved.roll(-cells, dims=2)
     embedded = any("pos_embed" in name for name, _ in encoder.named_parameters())
@@ -80,6 +80,6 @@ def _cells_move(frozen: FrozenEncoder, encoder: Encoder, images: Tensor) -> str:
 
 
 def _likeness(one: Tensor, other: Tensor) -> float:
-    """Mean correlation over pictures and places, what all pictures have in a place left out."""
+    """Mean correlation over images and cells, after subtracting each cell's mean over the images."""
     one, other = one - one.mean(dim=0), other - other.mean(dim=0)
     return torch.cosine_similarity(one, other, dim=-1).mean().item()

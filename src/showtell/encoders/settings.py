@@ -1,4 +1,4 @@
-"""Which encoder, and the pictures that its weights were made for, asked before there is one."""
+"""The section `encoder` of params.yaml, and the image statistics of its weights, known before the network is built."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ from showtell.encoders.backbone import ImageStatistics
 
 
 class EncoderParams(Section):
-    """Which network looks at the images, and which of its activations the decoder sees."""
+    """Which network encodes the images, and which of its activations the decoder gets."""
 
     name: str = Field(description="a classification model of torchvision.models, or timm/NAME")
     weights: PathName = Field(description="DEFAULT, published weights by name, scenes, none, or a state dict's path")
@@ -32,7 +32,7 @@ class EncoderParams(Section):
 
 
 def say_differences(params: EncoderParams, transform: Transform) -> None:
-    """A line where the pictures are not made as those were that the weights have learnt from."""
+    """Log a line where images are not resized as they were for the training of the weights."""
     wanted = image_statistics(params)
     if params.weights == "none" or (wanted.filter, wanted.size or transform.size) == (transform.filter, transform.size):
         return
@@ -44,6 +44,6 @@ def say_differences(params: EncoderParams, transform: Transform) -> None:
 
 
 def image_statistics(params: EncoderParams) -> ImageStatistics:
-    """Of the weights that `params` names; `UserError` for unknown names. Nothing is downloaded."""
+    """Statistics of the weights that `params` names; `UserError` for unknown names. Nothing is downloaded."""
     library = timm_names if params.name.startswith(timm_names.PREFIX) else weights
     return library.image_statistics(params.name, params.weights)

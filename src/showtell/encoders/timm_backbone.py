@@ -1,7 +1,7 @@
-"""timm's networks up to one of their maps, `encoder.name: timm/NAME`: CNNs, vision transformers, hybrids.
+"""timm's networks up to one of their feature maps, `encoder.name: timm/NAME`: CNNs, vision transformers, hybrids.
 
-timm brings maps of any network into one form (`forward_intermediates`): channels-last maps are turned, class and
-register tokens left out.
+timm brings the maps of all networks into one form (`forward_intermediates`): channels-last maps are transposed, class
+and register tokens left out.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.weights import SUFFIXES, is_state_dict, read_state
 
-# What networks say, each in its own way, that cannot do what is asked: leave out a head, norm a map, take another size.
+# Exceptions of networks that cannot do what is asked: remove the head, normalise a map, take another image size.
 _REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError)
 
 
 class TimmBackbone(Backbone):
-    """A network of timm. Its map is that of the layer numbered `index`, or without one its last, or (`hidden`) what its
-    classifier would read."""
+    """A network of timm. Its map is the output of layer number `index`; without one, its last map or, with `hidden`,
+    the input of its classifier."""
 
-    network: Any  # timm's networks have methods that no type of theirs states
+    network: Any  # timm's networks have methods that their types do not declare
 
     def __init__(
         self, network: nn.Module, node: str | None, size: int, index: int | None = None, norm: bool = False,
@@ -48,7 +48,7 @@ class TimmBackbone(Backbone):
         return x.flatten(2).transpose(1, 2)  # (image, channel, row, column) -> (image, cell, channel)
 
     def unused(self) -> set[str]:
-        """Found by a backward pass: networks keep parts of their heads that no option of timm's removes."""
+        """Found by a backward pass: networks keep parts of their heads that no option of timm removes."""
         if self._unused is None:
             parameters = dict(self.network.named_parameters())
             learning = {name: p.requires_grad for name, p in parameters.items()}
@@ -67,8 +67,8 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
     """The network `name` (timm/NAME or timm/NAME.TAG) for pictures of `size` pixels.
 
     `weights`: DEFAULT or a tag (from the Hub, into its cache), none, or a file. `node`: a layer of timm's
-    `feature_info`; None: the last map, normed where the network norms it; for `output` hidden, what the classifier
-    reads.
+    `feature_info`; None: the last map, normalised where the network does so; for `output` hidden, the classifier's
+    input.
     """
     full = full_name(name, weights)
     network = _network(full, size, classes=0)
@@ -79,14 +79,14 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
 
 
 def _network(full: str, size: int, classes: int, **more: Any) -> nn.Module:
-    """`full` for pictures of `size` pixels, with weights drawn at random unless `more` says otherwise."""
+    """`full` for pictures of `size` pixels, with random weights unless `more` says otherwise."""
     timm = timm_package()
     config = timm.get_pretrained_cfg(full)
     if not config.fixed_input_size:
         return timm.create_model(full, num_classes=classes, **more)
     try:
         return timm.create_model(full, num_classes=classes, img_size=size, **more)
-    except TypeError:  # its layers are made for one size
+    except TypeError:  # the network has no option for the image size
         if size != config.input_size[1]:
             fixed = config.input_size[1]
             raise UserError(
@@ -96,13 +96,13 @@ def _network(full: str, size: int, classes: int, **more: Any) -> nn.Module:
 
 
 def _from_hub(full: str, size: int) -> nn.Module:
-    """The network with its published weights, as timm itself loads them."""
+    """The network with its published weights, as timm loads them."""
     config = timm_package().get_pretrained_cfg(full)
     for note in config.notes or ():
         log(f"timm on {full}: {note}")
     try:
         return _network(full, size, config.num_classes, pretrained=True)
-    except Exception as error:  # the Hub's client has its own kinds for what goes wrong between here and there
+    except Exception as error:  # the Hub's client raises exceptions of its own
         where = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
         file = f"{config.hf_hub_filename or 'model.safetensors'} from {where}" if config.hf_hub_id else where
         raise UserError(
@@ -111,26 +111,27 @@ def _from_hub(full: str, size: int) -> nn.Module:
 
 
 def _from_file(full: str, size: int, weights: str) -> nn.Module:
-    """The network with the weights of a file, whose names may be timm's or those of who published them."""
+    """The network with the weights of a file, whose tensors may be named as in timm or as their publisher named
+    them."""
     state = read_state(given(weights))
     asked = f"encoder.weights = {weights!r}"
     if not is_state_dict(state):
         raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
     reasons = []
     for classes in _classes(full, state):
-        # With as many classes as the file has, timm demands every weight of the network and none besides.
+        # Built with the file's number of classes, the network must get every weight, and the file may hold no others.
         overlay = {"state_dict": dict(state), "num_classes": classes, "label_offset": 0}
         try:
             return _network(full, size, classes, pretrained=True, pretrained_cfg_overlay=overlay)
         except UserError:
             raise
-        except Exception as error:  # names and shapes of another network fail in any way
+        except Exception as error:  # weights of another network raise exceptions of many types
             reasons.append(_one_line(error))
     raise UserError(f"{asked} does not hold a state dict of {full}: {reasons[0]}")
 
 
 def _classes(full: str, state: Mapping[str, Tensor]) -> list[int]:
-    """How many classes the file's classifier may have: what it says, what timm's table says, or it has none."""
+    """Candidates for the number of classes of a file's classifier: from its shapes, from timm's table, or none."""
     config = timm_package().get_pretrained_cfg(full)
     names = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
     rows = [len(state[f"{name}.weight"]) for name in names if f"{name}.weight" in state]
@@ -138,7 +139,7 @@ def _classes(full: str, state: Mapping[str, Tensor]) -> list[int]:
 
 
 def _copy_weights(source: nn.Module, network: nn.Module, asked: str) -> None:
-    """All of `network`'s from `source`, which is the same with a classifier."""
+    """Copy all weights of `network` from `source`, which is the same network with a classifier."""
     state = source.state_dict()
     shapes = {name: tensor.shape for name, tensor in state.items()}
     missing = [name for name, tensor in network.state_dict().items() if shapes.get(name) != tensor.shape]
@@ -148,7 +149,7 @@ def _copy_weights(source: nn.Module, network: nn.Module, asked: str) -> None:
 
 
 def _up_to(network: Any, name: str, output: str, node: str | None, size: int) -> TimmBackbone:
-    """`network` up to the map that is asked for, without what lies behind it."""
+    """`network` up to the map that is asked for; the layers after it are removed."""
     if output == "hidden" and node is None:
         return TimmBackbone(network, None, size, hidden=True)
     layers = _layers(network)
@@ -161,7 +162,7 @@ def _up_to(network: Any, name: str, output: str, node: str | None, size: int) ->
         last = network.forward_features(probe)
     if isinstance(last, Tensor) and last.dim() == 4:
         channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
-        if last[0].numel() > network.num_features:  # more than one cell
+        if last[0].numel() > network.num_features:  # a map of more than one cell
             _drop_head(network)
             return TimmBackbone(network, None, size, channels_last=channels_last)
     elif layers and (backbone := _tokens(network, len(layers) - 1, size)):
@@ -175,7 +176,7 @@ def _up_to(network: Any, name: str, output: str, node: str | None, size: int) ->
 
 
 def _layers(network: nn.Module) -> list[str]:
-    """Names of the layers whose maps `forward_intermediates` numbers from 0 on."""
+    """Names of the layers whose maps `forward_intermediates` numbers from 0."""
     if not hasattr(network, "forward_intermediates"):
         return []
     info = getattr(network, "feature_info", [])
@@ -183,7 +184,7 @@ def _layers(network: nn.Module) -> list[str]:
 
 
 def _at(network: Any, layers: list[str], index: int, size: int) -> TimmBackbone:
-    """Up to a layer in the middle, its map as it is."""
+    """The network up to a layer in the middle; its map is not normalised."""
     try:
         network.prune_intermediate_layers([index], prune_norm=True, prune_head=True)
     except _REFUSALS:
@@ -192,9 +193,9 @@ def _at(network: Any, layers: list[str], index: int, size: int) -> TimmBackbone:
 
 
 def _tokens(network: nn.Module, index: int, size: int) -> TimmBackbone | None:
-    """A transformer's last tokens but for class and registers, under its final norm where that is allowed.
+    """A transformer's last tokens without class and register tokens, after its final norm where timm allows that.
 
-    None where they are a single one, or no map at all.
+    None where there is only one such token, or no map at all.
     """
     for norm in (True, False):
         backbone = TimmBackbone(network, None, size, index, norm)

@@ -1,4 +1,4 @@
-"""What timm has and what it says of it: networks, weights, the pictures they were made for. Nothing is downloaded."""
+"""timm's names: networks, weights, and the image statistics of their training. Nothing is downloaded."""
 
 import difflib
 from types import ModuleType
@@ -12,24 +12,24 @@ PREFIX = "timm/"
 
 
 def networks() -> list[str]:
-    """As `encoder.name` has them."""
+    """timm's networks, as `encoder.name` spells them."""
     return [f"{PREFIX}{name}" for name in timm_package().list_models()]
 
 
 def image_statistics(name: str, weights: str) -> ImageStatistics:
-    """The pictures that these weights were made for; nothing is read or downloaded."""
+    """The image statistics of these weights; nothing is read or downloaded."""
     config = timm_package().get_pretrained_cfg(full_name(name, weights))
     filter_: Filter = "bilinear" if config.interpolation in ("bilinear", "random") else "bicubic"
     return ImageStatistics(tuple(config.mean), tuple(config.std), filter_, config.input_size[1])
 
 
 def licence(name: str) -> str:
-    """Of the weights that `DEFAULT` gives; empty where timm does not know it."""
+    """Licence of the `DEFAULT` weights; empty where timm does not know it."""
     return timm_package().get_pretrained_cfg(name.removeprefix(PREFIX)).license or ""
 
 
 def full_name(name: str, weights: str) -> str:
-    """timm's name of network and weights, NAME or NAME.TAG; `UserError` for what it does not know."""
+    """timm's name of network and weights, NAME or NAME.TAG; `UserError` for unknown ones."""
     timm, asked = timm_package(), name.removeprefix(PREFIX)
     network, _, tag = asked.partition(".")
     if not timm.is_model(network):
@@ -52,9 +52,9 @@ def full_name(name: str, weights: str) -> str:
 
 
 def timm_package() -> ModuleType:
-    """timm; `UserError` where it is not installed."""
+    """The module timm; `UserError` where it is not installed."""
     try:
-        import timm  # late: it takes seconds
+        import timm  # imported late: it takes seconds
     except ImportError:
         raise UserError("encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'") from None
     return timm

@@ -1,4 +1,4 @@
-"""Any classification network of torchvision up to one of its layers. Its map is found in its graph."""
+"""Any classification network of torchvision up to one of its layers. Its map is found in its traced graph."""
 
 from collections.abc import Set
 from typing import Any
@@ -14,13 +14,13 @@ from showtell.encoders.weights import bare_network, load_weights
 
 
 class TorchvisionBackbone(Backbone):
-    """A network as a graph, which ends at the map."""
+    """A network as an fx graph that ends at the map."""
 
     network: GraphModule
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.network(images)["features"]
-        return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map are its only cell
+        return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
 
     def view_shift(self, size: int, side: int) -> float:
         return _view_shift(self.network, size, side)
@@ -32,7 +32,7 @@ class TorchvisionBackbone(Backbone):
 def build(name: str, weights: str, output: str, node: str | None, size: int) -> tuple[Backbone, ImageStatistics]:
     """The network called `name` for pictures of `size` pixels; `weights` as in `load_weights`.
 
-    `node` None: the last map of more than one cell, or for `output` hidden what the last linear layer reads.
+    `node` None: the last map of more than one cell, or for `output` hidden the input of the last linear layer.
     """
     network = bare_network(name)
     statistics = load_weights(network, name, weights, node)
@@ -46,13 +46,13 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
 
 
 def _view_shift(network: GraphModule, size: int, side: int) -> float:
-    """`Backbone.view_shift`: 0 for networks that make their cells otherwise than by convolutions.
+    """`Backbone.view_shift`: 0 for networks that compute their cells without convolutions.
 
-    A convolution with stride 2 and padding on both sides sees every second pixel from the first one on, so after four
-    of them a cell looks half a cell up and left of where the map puts it. Followed through the layers as in Dumoulin
-    and Visin, "A guide to convolution arithmetic for deep learning" (2016), chapter 2.
+    A convolution with stride 2 and padding on both sides reads every second pixel from the first on. After four of them
+    a cell's receptive field is half a cell up and left of the cell. Computed layer by layer as in Dumoulin and Visin,
+    "A guide to convolution arithmetic for deep learning" (2016), chapter 2.
     """
-    places: dict[Node, tuple[float, float]] = {}  # pixel in the middle of the first cell's view; pixels between cells
+    places: dict[Node, tuple[float, float]] = {}  # centre of the first cell's receptive field; pixels between cells
     for node in network.graph.nodes:
         place = next((places[before] for before in node.all_input_nodes if before in places), (0.0, 1.0))
         for layer in network.get_submodule(node.target).modules() if node.op == "call_module" else ():
@@ -63,8 +63,8 @@ def _view_shift(network: GraphModule, size: int, side: int) -> float:
                 first, step = place
                 place = (first + ((kernel - 1) * dilation / 2 - padding) * step, step * stride)
         places[node] = place
-    first, step = place  # of the last node, the output
-    middle = first + 0.5 + (side - 1) / 2 * step  # of what all cells see together
+    first, step = place  # of the last node, which is the output
+    middle = first + 0.5 + (side - 1) / 2 * step  # centre of all receptive fields together
     return middle / size - 0.5 if abs(size - side * step) <= step else 0.0
 
 
@@ -73,14 +73,14 @@ def _first(value: Any) -> Any:
 
 
 def _extractor(network: nn.Module, nodes: list[str] | dict[str, str]) -> GraphModule:
-    """`network` up to `nodes`, whose outputs it gives by their names."""
-    from torchvision.models.feature_extraction import create_feature_extractor  # late, as in weights.py
+    """`network` up to `nodes`, whose outputs it returns by name."""
+    from torchvision.models.feature_extraction import create_feature_extractor  # imported late, as in weights.py
 
     return create_feature_extractor(network, nodes, suppress_diff_warning=True)
 
 
 def _find_node(network: nn.Module, probe: Tensor, output: str) -> str:
-    """The node that holds what `output` asks for, found by running the network once and looking at the shapes."""
+    """The node whose output has the shape that `output` asks for, found by running the network once."""
     from torchvision.models.feature_extraction import get_graph_node_names
 
     _, nodes = get_graph_node_names(network, suppress_diff_warning=True)
@@ -103,9 +103,9 @@ def _last_linear(network: nn.Module, nodes: list[str]) -> int:
 
 
 def _is_map(x: Tensor) -> bool:
-    """A convolution's map (1, channel, row, column), or a transformer's sequence (1, token, channel).
+    """Whether `x` is a convolution's map (1, channel, row, column) or a transformer's sequence (1, token, channel).
 
-    Images are square, so maps are; that also tells (channel, row, column) from (row, column, channel).
+    Images are square, so maps are; this also distinguishes (channel, row, column) from (row, column, channel).
     """
     return (x.dim() == 4 and x.shape[2] == x.shape[3] > 1) or (x.dim() == 3 and x.shape[1] > 1)
 
@@ -116,4 +116,4 @@ def _as_grid(x: Tensor) -> Tensor:
         return x.flatten(2).transpose(1, 2)
     tokens = x.shape[1]
     side = int((tokens - 1) ** 0.5)
-    return x[:, 1:] if side * side == tokens - 1 else x  # torchvision's transformers put one class token in front
+    return x[:, 1:] if side * side == tokens - 1 else x  # torchvision's transformers have one class token, the first

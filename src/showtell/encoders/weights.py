@@ -1,6 +1,6 @@
-"""Where the weights of torchvision's networks come from: torchvision, this package, a file of one's own, or nowhere.
+"""Weights of torchvision's networks: from torchvision, from this package, from a file, or random.
 
-Nothing in a weights file is ever run: only tensors are read, from torchvision's cache as from any other file.
+No code in a weights file is run: only tensors are read, from torchvision's cache as from any other file.
 """
 
 import hashlib
@@ -28,24 +28,25 @@ from showtell.encoders.backbone import ImageStatistics
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
-# Two networks have heads for training alone, take minutes to draw initial weights, and expect inputs normalised in
-# their own way, which torchvision switches on for its weights only: a network rebuilt without them would differ.
+# Two networks have auxiliary heads for training, take minutes to initialise, and expect inputs normalised in another
+# way, which torchvision switches on only together with its weights. A network rebuilt without these options would
+# differ.
 _INCEPTIONS = {"init_weights": False, "transform_input": True, "aux_logits": False}
 _OPTIONS: dict[str, dict[str, Any]] = {"googlenet": _INCEPTIONS, "inception_v3": _INCEPTIONS}
 _AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
-_OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # names in the published DenseNet files
+_OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # names in the published DenseNet weights
 
 
 def networks() -> list[str]:
-    """torchvision's classification networks, as `encoder.name` has them."""
+    """torchvision's classification networks, as `encoder.name` spells them."""
     from torchvision import models
 
     return sorted(models.list_models(module=models))
 
 
 def bare_network(name: str) -> nn.Module:
-    """A classification network of torchvision with initial weights drawn at random."""
-    from torchvision import models  # takes as long as torch; who only checks params need not wait for it
+    """A classification network of torchvision with random initial weights."""
+    from torchvision import models  # imported late: slow, and not needed to check params.yaml
 
     if name not in models.list_models(module=models):
         raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models")
@@ -53,11 +54,11 @@ def bare_network(name: str) -> nn.Module:
 
 
 def load_weights(network: nn.Module, name: str, weights: str, node: str | None = None) -> ImageStatistics:
-    """Fill the network called `name`; the statistics of its images, ImageNet's unless the weights bring theirs.
+    """Fill the network called `name`; returns the statistics of its images, ImageNet's unless the weights bring others.
 
-    `weights` is DEFAULT or another name of torchvision's (downloaded once, into torch's cache), the name of weights in
-    this package (they reach as far as `node`), `none`, or the path of a state dict. `UserError` for anything else, for
-    a file that holds something else, and without network.
+    `weights` is DEFAULT or another of torchvision's names (downloaded once, into torch's cache), the name of weights in
+    this package (which reach as far as `node`), `none`, or the path of a state dict. `UserError` for anything else, for
+    a file with other content, and when the download fails.
     """
     if weights in pretrained.SHIPPED:
         return _load_shipped(network, name, weights, node)
@@ -69,7 +70,7 @@ def load_weights(network: nn.Module, name: str, weights: str, node: str | None =
 
 
 def image_statistics(name: str, weights: str) -> ImageStatistics:
-    """The images that these weights were made for; nothing is read or downloaded."""
+    """The image statistics of these weights; nothing is read or downloaded."""
     if weights == "none" or weights.endswith(SUFFIXES):
         return ImageStatistics()
     if weights in pretrained.SHIPPED:
@@ -80,7 +81,7 @@ def image_statistics(name: str, weights: str) -> ImageStatistics:
 
 
 def _known(name: str, weights: str) -> Any:
-    """torchvision's entry of these weights."""
+    """torchvision's enum member for these weights."""
     from torchvision.models import get_model_weights
 
     known = get_model_weights(name)
@@ -94,7 +95,7 @@ def _known(name: str, weights: str) -> Any:
 
 
 def _shipped(weights: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """What the weights called `weights` are of, and the state dict."""
+    """Metadata and state dict of this package's weights called `weights`."""
     path = pretrained.SHIPPED[weights]
     if not path.is_file():
         raise UserError(f"encoder.weights = {weights!r}: there is no {path}; install showtell anew or `make encoder`")
@@ -108,7 +109,7 @@ def _statistics(made: Mapping[str, str]) -> ImageStatistics:
 
 
 def _load_shipped(network: nn.Module, name: str, weights: str, node: str | None) -> ImageStatistics:
-    """Fill `network` up to `node` with the weights called `weights`."""
+    """Fill `network` up to `node` with this package's weights called `weights`."""
     made, state = _shipped(weights)
     for key, asked in (("name", name), ("node", node)):
         if made[key] != asked:
@@ -121,7 +122,7 @@ def _load_shipped(network: nn.Module, name: str, weights: str, node: str | None)
 
 
 def save_shipped(path: Path, encoder_config: Mapping[str, Any], network: nn.Module) -> None:
-    """Write the weights of `network`, an encoder's, in half precision, with what they are of."""
+    """Write the weights of `network`, an encoder's, in half precision, with the metadata that `_shipped` reads."""
     state = {
         key: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for key, tensor in network.state_dict().items()
@@ -133,7 +134,7 @@ def save_shipped(path: Path, encoder_config: Mapping[str, Any], network: nn.Modu
 
 
 def _published(url: str) -> Any:
-    """The state dict at `url`, from torch's cache when it is there."""
+    """The state dict at `url`, from torch's cache if it is there."""
     cached = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if cached.exists():
         _check_hash(cached)
@@ -145,12 +146,12 @@ def _published(url: str) -> Any:
             f"cannot download {url} ({reason}); bring the file and put it in {cached.parent}, "
             "or set encoder.weights to its path"
         ) from None
-    except Exception as error:  # a wrong checksum, or bytes that make no sense
+    except Exception as error:  # a wrong checksum, or a file that cannot be parsed
         raise UserError(f"what came from {url} is damaged ({_reason(error)}); run the same command again") from None
 
 
 def _check_hash(cached: Path) -> None:
-    """The name of a published file ends in the first digits of its SHA-256."""
+    """Check a cached file: the name of a published file ends in the first digits of its SHA-256."""
     expected = cached.stem.rpartition("-")[2]
     with open(cached, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -161,14 +162,14 @@ def _check_hash(cached: Path) -> None:
 
 
 def read_state(path: Path) -> Any:
-    """What a file of weights holds, tensors only."""
+    """The content of a weights file, tensors only."""
     asked = f"encoder.weights = {str(path)!r}"
     if not path.is_file():
         raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what a broken file may be; the line below says it
+        with warnings.catch_warnings(action="ignore"):  # about damaged files; the error below is enough
             state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # bytes that make no sense fail in any way
+    except Exception as error:  # damaged files raise exceptions of many types
         raise UserError(
             f"{asked} is damaged or holds more than tensors ({_reason(error)}), and nothing in it was run; "
             "save a state dict, with torch.save(model.state_dict(), path)"
@@ -179,7 +180,7 @@ def read_state(path: Path) -> Any:
 
 
 def is_state_dict(state: Any) -> bool:
-    """Whether it is a tensor for each name."""
+    """Whether `state` maps names to tensors."""
     return isinstance(state, Mapping) and all(isinstance(tensor, Tensor) for tensor in state.values())
 
 
@@ -194,8 +195,8 @@ def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
 
 
 def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Why `state` does not fit, in a few words; empty when it does."""
-    # Counters of batches, which old files lack, play no part in what a network computes.
+    """Why `state` does not fit the network, in a few words; empty when it does."""
+    # Batch counters, which old files lack, do not affect the output.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
         return f"{len(missing)} of its {len(wanted)} tensors are missing, such as {missing[0]}"

@@ -1,4 +1,4 @@
-"""Weights that come with the package: `encoder.weights` by name. A card beside each file says how it was made."""
+"""Weights that are part of the package: `encoder.weights` by name. A card beside each file says how it was trained."""
 
 from pathlib import Path
 
