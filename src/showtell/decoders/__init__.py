@@ -1,4 +1,4 @@
-"""The decoders by name. Adding one means one file and one entry here (CONTRIBUTING.md)."""
+"""The decoders by name. A new decoder is one file and one entry here (CONTRIBUTING.md)."""
 
 from showtell.decoders.attention import AttentionDecoder
 from showtell.decoders.injection import InitInjectDecoder, PreInjectDecoder

@@ -1,7 +1,8 @@
-"""Recurrent cells whose gates come in parts: what does not depend on the state is computed before the loop.
+"""LSTM and GRU cells whose gates are computed in two parts: the part that does not depend on the state, before the
+loop.
 
-gates = input_gates + hidden_gates, each (..., gate) with PyTorch's order of gates and its weights, so published
-weights fit. The arithmetic of the gates themselves is float32 under autocast.
+gates = input_gates + hidden_gates, each (..., gate), with PyTorch's order of gates and its weights, so that published
+weights fit. The gates' nonlinearities are computed in float32 under autocast.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from showtell.decoders.word_layers import WordParams
 
 
 class RecurrentParams(WordParams):
-    """What all recurrent decoders read."""
+    """Keys that all recurrent decoders read."""
 
     cell: Literal["lstm", "gru"] = Field(description="recurrent cell", examples=["lstm"])
     layers: int = Field(ge=1, le=8, description="recurrent layers, one on top of the other", examples=[1])
@@ -26,7 +27,7 @@ class RecurrentParams(WordParams):
 class LSTMCell(nn.LSTMCell):
     """Hochreiter and Schmidhuber (1997), with the forget gate of Gers et al. (2000)."""
 
-    carried = 2  # tensors that make its state: hidden, cell
+    carried = 2  # tensors of its state: hidden, cell
 
     @staticmethod
     def run(input_gates: Tensor, hidden_gates: Tensor, state: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any]:
@@ -40,9 +41,9 @@ class LSTMCell(nn.LSTMCell):
 
     @staticmethod
     def back(kept: Any, grads: Sequence[Tensor]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
-        """Gradients of input gates, hidden gates and the state before, from those of the state after.
+        """Gradients of input gates, hidden gates and the previous state, from those of the next state.
 
-        That of the hidden state is None where it acts through the hidden gates alone.
+        The gradient of the previous hidden state is None where it acts through the hidden gates alone.
         """
         enter, forget, candidate, leave, bounded, before = kept
         grad_cell = grads[1] + grads[0] * leave * (1 - bounded * bounded)
@@ -74,7 +75,7 @@ class GRUCell(nn.GRUCell):
 
     @staticmethod
     def back(kept: Any, grads: Sequence[Tensor]) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
-        """As of the LSTM; the hidden state before acts directly too."""
+        """As for the LSTM; the previous hidden state also acts directly."""
         reset, keep, candidate, candidate_hidden, before = kept
         grad_candidate = grads[0] * (1 - keep) * (1 - candidate * candidate)
         grad_reset = grad_candidate * candidate_hidden * reset * (1 - reset)
@@ -88,9 +89,9 @@ CELLS: dict[str, type[LSTMCell] | type[GRUCell]] = {"lstm": LSTMCell, "gru": GRU
 
 
 class UpperLayers(nn.Module):
-    """The layers above the first: each takes the hidden state of the one below, with dropout in between.
+    """The layers above the first: each takes the hidden state of the layer below, with dropout in between.
 
-    Zaremba et al., "Recurrent Neural Network Regularization" (2014): dropout on what goes up, not on what goes on.
+    Zaremba et al., "Recurrent Neural Network Regularization" (2014): dropout between layers, not between steps.
     """
 
     def __init__(self, kind: str, layers: int, hidden: int, dropout: float):
@@ -99,7 +100,7 @@ class UpperLayers(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, below: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """`below` (..., hidden), `state` of all these layers one after the other -> their next states, likewise."""
+        """`below` (..., hidden), `state` of all these layers, concatenated -> their next states, concatenated."""
         after: tuple[Tensor, ...] = ()
         for number, cell in enumerate(cast(Iterable[LSTMCell | GRUCell], self.cells)):
             own = state[number * cell.carried : (number + 1) * cell.carried]

@@ -1,9 +1,9 @@
-"""Attention over a grid of another size than the encoder's, without ever making that grid.
+"""Attention over a pooled grid that is never computed.
 
-Average pooling to rows x rows cells is linear: pooled = weights @ grid, whatever the channels hold. So a projection of
-the pooled grid is the pooled projection, and a weighted sum over pooled cells is one over the encoder's own cells with
-weights that were pooled back. An 8 x 8 grid stands for the 14 x 14 one that the show-attend-tell tutorials store, in a
-third of the space and of the arithmetic.
+Average pooling to rows x rows cells is linear: pooled = weights @ grid, whatever the channels contain. So a projection
+of the pooled grid is the pooled projection, and a weighted sum over pooled cells is a weighted sum over the encoder's
+own cells, with the weights multiplied by the pooling matrix. An 8 x 8 grid replaces the 14 x 14 grid that the
+show-attend-tell tutorials store, with a third of the storage and arithmetic.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ def pooling_weights(cells: int, rows: int, device: torch.device) -> Tensor:
     side = round(cells**0.5)
     if side * side != cells:
         raise UserError(f"decoder.grid = {rows}: the encoder's grid of {cells} cells is no square; set it to null")
-    with torch.inference_mode(False):  # it is kept, and must do for training as well
+    with torch.inference_mode(False):  # the matrix is cached, and used in training as well
         each_cell = torch.eye(cells).view(cells, 1, side, side)
         pooled = functional.adaptive_avg_pool2d(each_cell, rows)  # (cell, 1, row, column)
         return pooled.flatten(1).T.contiguous().to(device)

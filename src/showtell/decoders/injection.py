@@ -1,4 +1,4 @@
-"""Show and tell and its variants: a recurrent language model that is shown the image once, at the beginning.
+"""Show and tell and its variants: a recurrent language model that gets the image once, at the beginning.
 
 `pre_inject`: the image is the first input, before `<start>`. Vinyals et al., "Show and Tell" (CVPR 2015), section 3.1.
 `init_inject`: the image is the initial state. The names are Tanti et al.'s, "Where to put the Image in an Image Caption
@@ -15,12 +15,12 @@ from showtell.decoders.cells import RecurrentParams
 from showtell.decoders.interface import Decoded, Decoder, State, at_real_positions
 from showtell.decoders.word_layers import build_embedding, build_output
 
-# Of the running statistics of the image's batch norm: the weight of the present batch. The resnet152 tutorial's.
+# Momentum of the running statistics of the image's batch norm, as in the resnet152 tutorial.
 IMAGE_NORM_MOMENTUM = 0.01
 
 
 class InjectionParams(RecurrentParams):
-    """`decoder.kind: pre_inject`, and what `init_inject` reads besides its own."""
+    """Keys of `decoder.kind: pre_inject`, which `init_inject` reads as well."""
 
     image_projection: Literal["linear", "batch_norm", "prelu"] = Field(
         description="how the image's vector gets its size", examples=["linear"]
@@ -34,7 +34,7 @@ class InitInjectParams(InjectionParams):
 
 
 class ImageNorm(nn.BatchNorm1d):
-    """Batch norm over images (image, channel). A batch of one image has no spread and meets the running statistics."""
+    """Batch norm over images (image, channel). A batch of one image is normalised by the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) == 1:
@@ -43,7 +43,7 @@ class ImageNorm(nn.BatchNorm1d):
 
 
 def image_projection(kind: str, channels: int, size: int, dropout: float) -> nn.Module:
-    """(image, channel) -> (image, size): how the image's vector becomes an input or a state."""
+    """(image, channel) -> (image, size): the layers that turn the image's vector into an input or a state."""
     if kind == "prelu":
         return nn.Sequential(nn.Linear(channels, size), nn.PReLU(), nn.Dropout(dropout), nn.Linear(size, size))
     if kind == "batch_norm":
@@ -52,7 +52,7 @@ def image_projection(kind: str, channels: int, size: int, dropout: float) -> nn.
 
 
 class InjectionDecoder(Decoder):
-    """LSTM or GRU over words; what becomes of the image is `_begin`'s to say. A grid counts as its mean."""
+    """LSTM or GRU over words; subclasses define in `_begin` how the image enters. A grid is replaced by its mean."""
 
     Params: type[InjectionParams] = InjectionParams
 
@@ -90,10 +90,11 @@ class InjectionDecoder(Decoder):
         return Decoded(self.output(self.dropout(at_real_positions(hidden, mask))), None)  # (real position, word)
 
     def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> None:
-        """These do not look at the image again."""
+        """None: these decoders have no attention."""
 
     def _run(self, beam: tuple[Tensor, ...], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Read tokens (image, caption, step): the top layer's (image, caption, step, hidden), and the state."""
+        """Run over tokens (image, caption, step): the top layer's outputs (image, caption, step, hidden), and the
+        state."""
         images, captions, steps = tokens.shape
         words = self.embedding(tokens.flatten(0, 1))  # (image x caption, step, embedding)
         before = [x.flatten(0, 1).transpose(0, 1).contiguous() for x in beam]  # (layer, image x caption, hidden)
@@ -110,7 +111,7 @@ class InjectionDecoder(Decoder):
 
 
 class PreInjectDecoder(InjectionDecoder):
-    """The image is the first input; it is read once, whatever the number of captions."""
+    """The image is the first input; it is processed once, whatever the number of captions."""
 
     def _image_size(self, params: InjectionParams) -> int:
         return self.embedding.embedding_dim

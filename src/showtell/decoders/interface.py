@@ -1,4 +1,4 @@
-"""What every decoder offers: training, search, reports and serving use this and nothing else.
+"""The interface of every decoder, which training, search, reports and serving use.
 
 Shapes: an image has several captions (training) or several beams (search); both are the second dimension.
 tokens, inputs (image, caption, step) ints; mask the same shape, True where an input is real, in processor memory;
@@ -16,16 +16,16 @@ from showtell.decoders.settings import DecoderParams
 
 
 class State(NamedTuple):
-    """What a decoder carries from step to step, split by what it belongs to so that search can reorder it.
+    """The recurrent state between steps, split so that search can reorder beams.
 
-    No weights: those are the module's, and would become inputs of an exported graph.
+    It holds no weights: those belong to the module, and would become inputs of an exported graph.
     """
 
     image: tuple[Tensor, ...]  # each (image, ...): shared by all captions of an image
-    beam: tuple[Tensor, ...]  # each (image, caption, ...): one for every caption or beam
+    beam: tuple[Tensor, ...]  # each (image, caption, ...): one row for each caption or beam
 
     def select(self, beams: Tensor) -> "State":
-        """For each image keep these beams, in this order (they may repeat). `beams` (image, kept) ints."""
+        """For each image select these beams, in this order, with repetitions. `beams` (image, kept) ints."""
         rows = [x.flatten(2) if x.dim() > 2 else x.unsqueeze(2) for x in self.beam]  # (image, beam, anything)
         picked = [x.gather(1, beams.unsqueeze(2).expand(-1, -1, x.shape[2])) for x in rows]
         shapes = [(*beams.shape, *x.shape[2:]) for x in self.beam]
@@ -33,11 +33,11 @@ class State(NamedTuple):
         return self._replace(beam=beam)
 
     def keep_images(self, images: Tensor) -> "State":
-        """Only these images (indices)."""
+        """Select these images (indices)."""
         return self._replace(image=tuple(x[images] for x in self.image), beam=tuple(x[images] for x in self.beam))
 
     def repeat(self, captions: int) -> "State":
-        """For so many captions of an image, from a state for one."""
+        """A state for `captions` captions of each image, from a state for one."""
         return self._replace(beam=tuple(x.expand(-1, captions, *x.shape[2:]) for x in self.beam))
 
 
@@ -45,56 +45,56 @@ DecoderStep = Callable[[State, Tensor], tuple[Tensor, State]]
 
 
 class Decoded(NamedTuple):
-    """What teacher forcing gives."""
+    """The result of teacher forcing."""
 
     logits: Tensor  # (real position, word): the positions where `mask` is True, in its order
     attention: Tensor | None  # (image, caption, step, cell); None for decoders that do not attend
-    # targets (real position,) -> what training minimises besides, a sum over real positions; None: nothing
+    # targets (real position,) -> an additional loss, summed over real positions; None: no such loss
     extra_loss: Callable[[Tensor], Tensor] | None = None
 
 
 class Decoder(nn.Module):
-    """Features in, words out. `start`, `step` and `forward` are what a new decoder must have.
+    """Features in, logits out. A new decoder defines `start`, `step` and `forward`.
 
-    `Decoder(params, channels, words)`: for features of `channels` channels and a vocabulary of `words`.
+    `Decoder(params, channels, words)`: features have `channels` channels, the vocabulary has `words` words.
     """
 
-    Params: type[DecoderParams] = DecoderParams  # the keys of params.yaml's section `decoder` that it reads
+    Params: type[DecoderParams] = DecoderParams  # the keys that it reads in the section `decoder` of params.yaml
     heads: int = 1  # of the attention that `attend` gives
 
     def start(self, features: Tensor) -> State:
-        """The state before the first word, one beam for each image."""
+        """The state before the first word, with one beam for each image."""
         raise NotImplementedError
 
     def step(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
-        """One word on. `tokens` (image, beam) -> logits (image, beam, word) of the next word, and the new state."""
+        """One step. `tokens` (image, beam) -> logits (image, beam, word) of the next word, and the new state."""
         raise NotImplementedError
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
-        """Teacher forcing: the logits after each real input, as `step` would give them one by one."""
+        """Teacher forcing: the logits after each real input, equal to those of single calls of `step`."""
         raise NotImplementedError
 
     def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor | None:
-        """The attention of `forward` alone: a decoder that attends can spare itself the vocabulary layer here.
+        """The attention of `forward`, without the vocabulary layer where the decoder can leave that out.
 
-        `head`: that of one of `heads`, from 0, in place of their mean.
+        `head`: the attention of this head, from 0, instead of the mean over `heads`.
         """
         return self(features, inputs, mask).attention
 
     def steps(self) -> DecoderStep:
-        """`step` for many steps with the weights as they are now: what depends on them alone is computed once."""
+        """`step` for many steps with fixed weights: what depends on the weights alone is computed once."""
         return self.step
 
     def without_decay(self) -> Iterable[nn.Parameter]:
-        """The parameters that weight decay leaves alone."""
+        """The parameters without weight decay."""
         return ()
 
 
 def active_corner(mask: Tensor) -> list[tuple[int, int]]:
-    """For each step how many images and captions, counted from the first, hold every real position of that step.
+    """For each step the number of leading images and captions that contain all real positions of that step.
 
-    Batches put long captions first, so that later steps are computed for few of them; any other order costs time but
-    changes nothing.
+    Batches are sorted with long captions first, so that later steps are computed for few captions. Another order is
+    slower and gives the same result.
     """
     corners = []
     for step in range(mask.shape[2]):
@@ -104,18 +104,18 @@ def active_corner(mask: Tensor) -> list[tuple[int, int]]:
 
 
 def at_real_positions(x: Tensor, mask: Tensor) -> Tensor:
-    """Of `x` (image, caption, step, ...) the rows where `mask` is True, in its order: (real position, ...).
+    """The rows of `x` (image, caption, step, ...) where `mask` is True, in its order: (real position, ...).
 
-    Picked by number: the gradient of picking by mask takes ten times as long.
+    Selected by index: the gradient of selecting by mask takes ten times as long.
     """
     return x.flatten(0, 2).index_select(0, real_positions(mask, x.device))
 
 
 def real_positions(mask: Tensor, device: torch.device) -> Tensor:
-    """The numbers of the positions where `mask` (image, caption, step) is True, counted row by row, on `device`."""
+    """The flat indices of the positions where `mask` (image, caption, step) is True, on `device`."""
     return mask.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
 def pad_corner(x: Tensor, images: int, captions: int) -> Tensor:
-    """Zeros around `x` (some images, some captions, anything), up to so many images and captions."""
+    """Pad `x` (some images, some captions, ...) with zeros to `images` images and `captions` captions."""
     return functional.pad(x, (0, 0, 0, captions - x.shape[1], 0, images - x.shape[0]))

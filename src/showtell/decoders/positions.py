@@ -1,16 +1,16 @@
-"""Where in a caption a word stands, as vectors: steps (...) ints, from 0 -> (..., hidden)."""
+"""Position encodings: steps (...) ints, from 0 -> (..., hidden)."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-# Rows of learned positions: `<start>` and the longest caption that vocab.max_length can allow.
+# Rows of learned positions: `<start>` and the longest caption that vocab.max_length allows.
 LONGEST = 1001
 
 
 class SinusoidalPositions(nn.Module):
-    """Sines and cosines of falling frequency, in turn; nothing to learn. Vaswani et al. (2017), section 3.5."""
+    """Sines and cosines of decreasing frequency, interleaved; not learned. Vaswani et al. (2017), section 3.5."""
 
     rates: Tensor
 
@@ -26,11 +26,11 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Embedding):
-    """A vector for each step; steps beyond the last row, which no caption taught, share it."""
+    """A learned vector for each step; steps beyond the last row share the last row."""
 
     def __init__(self, hidden: int):
         super().__init__(LONGEST, hidden)
-        nn.init.normal_(self.weight, std=math.sqrt(0.5))  # as large as sines and cosines
+        nn.init.normal_(self.weight, std=math.sqrt(0.5))  # the root mean square of sines and cosines
 
     def forward(self, steps: Tensor) -> Tensor:
         return super().forward(steps.clamp(max=LONGEST - 1))

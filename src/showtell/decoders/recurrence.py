@@ -1,13 +1,13 @@
-"""The loop of an attending decoder over the words of given captions, with its gradients written out.
+"""The loop of an attention decoder over given captions (teacher forcing), with its backward pass written out.
 
-The same numbers as one `advance` after the other under autograd (tests/test_recurrence.py), several times faster:
-- the gradient of a weight is one product over all steps, not one for each step and a sum of them;
-- attention's hidden layer (image, caption, cell, key), the one large thing of a step, is never kept: the backward pass
-  makes it again, a few images at a time, so that it stays in the processor's cache;
-- one node in autograd's graph instead of some thirty for each step.
+It gives the same numbers as calls of `advance` under autograd (tests/test_recurrence.py), several times faster:
+- the gradient of a weight is one product over all steps, not a sum of one product for each step;
+- the attention's hidden layer (image, caption, cell, key), the one large tensor of a step, is not kept: the backward
+  pass recomputes it, a few images at a time, so that it stays in the processor's cache;
+- autograd's graph has one node instead of some thirty for each step.
 
-Shapes as in `interface.py`, with channel the grid's, key attention's hidden size, gate all gates of the cell. A grid
-may be pooled while it is attended to (`grids.py`): keys and attention then have pooled cells, the grid has its own.
+Shapes as in `interface.py`, with channel the grid's, key the attention's hidden size, gate all gates of the cell. The
+grid may be pooled for attention (`grids.py`): keys and attention then have pooled cells, the grid has its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,31 +24,31 @@ from showtell.decoders.interface import pad_corner
 
 
 def as_keys(projected: Tensor) -> Tensor:
-    """Keys as attention's hidden layer wants them. Processors add float32 twice as fast as they add bf16."""
+    """Keys in the dtype that the attention's hidden layer uses. Processors add float32 twice as fast as bf16."""
     return wide(projected) if projected.device.type == "cpu" else projected
 
 
 class StepWeights(NamedTuple):
-    """What every step multiplies by."""
+    """The weights that every step multiplies by."""
 
-    hidden: Tensor  # (key + channel + gate, hidden): all that meets the previous hidden state, one below the other
+    hidden: Tensor  # (key + channel + gate, hidden): all weights applied to the previous hidden state, stacked
     hidden_bias: Tensor  # (key + channel + gate,)
     context: Tensor  # (gate, channel)
     energy: Tensor  # (key,)
 
 
 class Step(NamedTuple):
-    """One step and what its gradients need, each (image, caption, ...)."""
+    """One step and what its backward pass needs, each (image, caption, ...)."""
 
     state: tuple[Tensor, ...]  # after the step
     attention: Tensor  # (..., cell or pooled cell), float32
-    seen: Tensor  # likewise: how much of each cell was seen, which is the attention where nothing is drawn
+    seen: Tensor  # likewise: the weight of each cell in the context; the attention itself unless a cell is sampled
     context: Tensor  # (..., channel), gated
-    hidden: Tensor  # before the step, in the grid's arithmetic
+    hidden: Tensor  # before the step, in the grid's dtype
     query: Tensor
     on_cells: Tensor  # the attention on the grid's own cells
     gate: Tensor  # (..., channel)
-    cell: Any  # what the cell keeps
+    cell: Any  # what `back` of the cell needs
 
 
 def advance(
@@ -62,10 +62,10 @@ def advance(
     follow: Tensor | None = None,
     places: Callable[[Tensor], Tensor] | None = None,
 ) -> Step:
-    """Attend with the previous hidden state, gate what was seen, and step the cell over word and context.
+    """Attend with the previous hidden state, gate the context, and step the cell over word and context.
 
-    `follow` (image, caption, hidden): the state that attention and gate follow, when it is not the cell's own.
-    `places` says how much of each cell is seen, (image, caption, cell), when it is not the attention itself.
+    `follow` (image, caption, hidden): the state that attention and gate depend on, when it is not the cell's own.
+    `places` gives the weight of each cell, (image, caption, cell), when it is not the attention itself.
     """
     sizes = keys.shape[2], grid.shape[2], word_gates.shape[-1]
     hidden = state[0].to(grid.dtype)
@@ -90,20 +90,21 @@ def advance(
 
 def energies(keys: Tensor, query: Tensor, energy: Tensor) -> Tensor:
     """Additive attention with one hidden layer: keys (image, cell, key), query (image, caption, key) -> (image,
-    caption, cell), up to what is the same for all cells, which softmax does not see: the bias is left out, and of
-    relu(key + query) = max(key, -query) + query the second term."""
+    caption, cell), up to a constant over the cells, which softmax removes: the bias is left out, and so is the second
+    term of relu(key + query) = max(key, -query) + query."""
     found = []
     for part in _chunks(keys, query):
         hidden = torch.maximum(keys[part].unsqueeze(1), query[part].neg().unsqueeze(2))  # (image, caption, cell, key)
-        rows = energy.expand(*hidden.shape[:2], 1, -1)  # a product of matrices has more threads than one with a vector
+        # a matrix product uses more threads than a matrix-vector product
+        rows = energy.expand(*hidden.shape[:2], 1, -1)
         found.append(torch.matmul(rows, hidden.transpose(2, 3)).squeeze(2))
     return torch.cat(found)
 
 
 def _chunks(keys: Tensor, query: Tensor) -> list[slice]:
-    """Parts of the images whose hidden layer is about CACHED numbers; an accelerator takes all at once."""
+    """Slices of the images whose hidden layer has about CACHED numbers; on an accelerator one slice of all."""
     images, captions, key = query.shape
-    if images == 1:  # no parts, and no question of the number of captions, which an exported graph leaves open
+    if images == 1:  # one slice; does not read the number of captions, which is dynamic in an exported graph
         return [slice(0, 1)]
     size = max(1, CACHED // max(1, captions * keys.shape[1] * key)) if keys.device.type == "cpu" else max(1, images)
     return [slice(start, start + size) for start in range(0, images, size)] or [slice(0, 0)]
@@ -124,12 +125,12 @@ def recur(
     `corners` (`active_corner`): for each step how many images and captions take part. grid (image, cell, channel),
     keys (image, pooled cell, key), state each (image, caption, hidden), word_gates (image, caption, step, gate).
     """
-    with autocast("fp32"):  # every product is cast already
+    with autocast("fp32"):  # the inputs have been cast already
         return _Recurrence.apply(cell, corners, pooling, grid, keys, word_gates, *weights, *state)
 
 
 class _Recurrence(torch.autograd.Function):
-    """`recur` with gradients by hand."""
+    """`recur` with its backward pass."""
 
     @staticmethod
     def forward(ctx, cell, corners, pooling, grid, keys, word_gates, w_hidden, b_hidden, w_context, w_energy, *state):
@@ -163,7 +164,7 @@ class _Recurrence(torch.autograd.Function):
         for t in reversed(range(count)):
             i, c = corners[t]
             outer = tuple(None if x is None else x[:i, :c, t] for x in wanted)
-            after = steps[t].state  # captions that ended here got no gradient from later steps
+            after = steps[t].state  # captions that end here get no gradient from later steps
             grads = tuple(pad_corner(x, i, c) for x in state) or tuple(torch.zeros_like(x) for x in after)
             state = back.step(t, cell, steps[t], grads, *outer)
         products = back.products(steps)
@@ -172,24 +173,24 @@ class _Recurrence(torch.autograd.Function):
 
 
 class _Backward:
-    """The gradients of all steps, from the last to the first."""
+    """Gradients of all steps, from the last to the first."""
 
     def __init__(self, grid_learns, grid, keys, pooling, word_gates, weights):
         self.grid, self.keys, self.pooling, self.weights = grid, keys, pooling, weights
         images, captions, count, _ = word_gates.shape
         self.word_gates = torch.zeros_like(word_gates)
-        # Of each key: the sum over captions and steps of energy gradients where the hidden layer is positive.
+        # For each key: the sum over captions and steps of the energies' gradients where the hidden layer is positive.
         self.lit_keys = torch.zeros_like(keys, dtype=wide_dtype(keys))
         self.energy = torch.zeros_like(weights.energy, dtype=wide_dtype(keys))
         self.looks = self.on_cells = None
-        if grid_learns:  # kept side by side: the grid's gradient is one product over all captions and steps
+        if grid_learns:  # collected, so that the grid's gradient is one product over all captions and steps
             self.looks = grid.new_zeros(images, count, captions, grid.shape[2])
             self.on_cells = grid.new_zeros(images, count, captions, grid.shape[1])
         self.hidden_projections: list[Tensor] = []  # gradients of `hidden_projections` of each step, last step first
         self.input_gates: list[Tensor] = []
 
     def step(self, t, cell, step, grads, hidden, context, attention) -> tuple[Tensor, ...]:
-        """Gradients of the state before a step from those of the state after it and of the step's outputs."""
+        """Gradients of the state before a step, from those of the state after it and of the step's outputs."""
         dtype = self.grid.dtype
         if hidden is not None:
             grads = (grads[0] + hidden, *grads[1:])
@@ -216,7 +217,8 @@ class _Backward:
         return (before[0] + before_hidden, *before[1:]) if before[0] is not None else (wide(before_hidden), *before[1:])
 
     def attend(self, query: Tensor, energy: Tensor) -> Tensor:
-        """Through attention's hidden layer, made again: the gradient of `query` from that of the energies."""
+        """Backward through the attention's hidden layer, recomputed: the gradient of `query` from that of the
+        energies."""
         keys, lit_keys, lit_queries = self.keys[: len(query)], self.lit_keys[: len(query)], []
         for part in _chunks(keys, query):
             key, negative, by_cell = keys[part].unsqueeze(1), query[part].neg().unsqueeze(2), energy[part]
@@ -229,7 +231,7 @@ class _Backward:
         return lit_query * self.weights.energy
 
     def products(self, steps) -> tuple[Tensor | None, ...]:
-        """The gradients of grid, keys, word_gates and weights."""
+        """The gradients of grid, keys, word_gates and weights, as single products over all steps."""
         # (position, key + channel + gate)
         hidden_projections = torch.cat([x.flatten(0, 1) for x in self.hidden_projections])
         hidden = torch.cat([x.hidden.flatten(0, 1) for x in reversed(steps)])  # (position, hidden)

@@ -11,10 +11,10 @@ from showtell.core.params import Section
 
 
 class DecoderParams(Section):
-    """What a decoder is built from; each kind has a subclass of its own with the keys that it reads.
+    """Base of the decoders' parameters; each kind has a subclass with the keys that it reads.
 
-    `DecoderParams.model_validate({"kind": ..., ...})` gives an instance of the subclass of that kind, and refuses keys
-    that it does not read: a value that does nothing would mislead its reader. Such a key may be absent, null or false.
+    `DecoderParams.model_validate({"kind": ..., ...})` gives an instance of the subclass of that kind. A key that the
+    kind does not read is refused, since its value would have no effect; it may be absent, null or false.
     """
 
     kind: str = Field(description="which decoder")
@@ -43,20 +43,20 @@ def _classes() -> dict[str, type[DecoderParams]]:
 
 
 def _refused(kind: Any, reason: str) -> ValidationError:
-    """An error at the key `kind`."""
+    """A validation error at the key `kind`."""
     error = PydanticCustomError("kind", "{reason}", {"reason": reason})
     return ValidationError.from_exception_data("decoder", [InitErrorDetails(type=error, loc=("kind",), input=kind)])
 
 
 def _lacks(data: dict[str, Any], key: str, field: FieldInfo) -> bool:
-    """Whether the key has no value though it must have one."""
+    """Whether a required key has no value."""
     if key not in data:
         return field.is_required()
     return data[key] is None and type(None) not in get_args(field.annotation)
 
 
 def _advice(unread: list[str], needed: dict[str, FieldInfo], data: dict[str, Any]) -> str:
-    """What to set so that the section fits its kind, in one line: for people, and as flags of `dvc exp run`."""
+    """Which keys to set so that the section fits its kind, in one line, as flags of `dvc exp run`."""
     said = []
     if unread:
         said.append(f"does not read {', '.join(unread)}")
@@ -64,6 +64,6 @@ def _advice(unread: list[str], needed: dict[str, FieldInfo], data: dict[str, Any
         said.append(f"needs {', '.join(needed)}")
     flags = [f"-S decoder.{key}=null" for key in unread]
     for key, field in needed.items():
-        absent = "" if key in data else "+"  # DVC's flag for a key that the file lacks
+        absent = "" if key in data else "+"  # DVC's prefix for a key that the file does not have
         flags.append(f"-S {absent}decoder.{key}={json.dumps((field.examples or [None])[0]).strip(chr(34))}")
     return f"it {' and '.join(said)}; set for example {' '.join(flags)}"

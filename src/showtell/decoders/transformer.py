@@ -1,13 +1,14 @@
-"""A transformer that looks at the grid in every layer. Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), as
-captioning uses it (Sharma et al., "Conceptual Captions", ACL 2018): a decoder over words, and before it, where asked
-for, an encoder over the grid's cells with the memory slots of Cornia et al. (CVPR 2020).
+"""A transformer decoder with cross-attention to the grid in every layer. Vaswani et al., "Attention Is All You Need"
+(NeurIPS 2017), as used for captioning by Sharma et al., "Conceptual Captions" (ACL 2018). Optionally an encoder over
+the grid's cells before it, with the memory slots of Cornia et al. (CVPR 2020).
 
-Norms come before sublayers, where captioning has mostly left them behind: so a short warm-up does (Xiong et al., "On
-Layer Normalization in the Transformer Architecture", ICML 2020), and recurrent decoders' schedules serve here as well.
+Layer norms come before the sublayers (pre-norm), unlike in most captioning models: a short warm-up is then enough
+(Xiong et al., "On Layer Normalization in the Transformer Architecture", ICML 2020), and the schedules of recurrent
+decoders can be used.
 
-The grid's keys and values are computed once for an image, whatever the number of its captions or beams. Teacher forcing
-computes real positions alone. Generating keeps keys and values of what was said, each once: beams are told apart by
-which of them they may see, so that reordering them moves a few integers.
+The grid's keys and values are computed once for each image, whatever the number of captions or beams. Teacher forcing
+computes real positions only. During generation the keys and values of generated words are cached, each once; a beam is
+a list of the entries that it may attend to, so that reordering beams moves a few integers.
 """
 
 import math
@@ -28,7 +29,7 @@ from showtell.decoders.word_layers import WordParams, build_embedding, build_out
 
 
 class TransformerParams(WordParams):
-    """`decoder.kind: transformer`. `hidden` is its width; `dropout` acts on words and on what each sublayer adds."""
+    """Keys of `decoder.kind: transformer`. `hidden` is its width; `dropout` acts on words and sublayer outputs."""
 
     layers: int = Field(ge=1, le=24, description="layers over the words", examples=[3])
     heads: int = Field(ge=1, le=1024, description="attention heads of every layer; they divide hidden", examples=[8])
@@ -76,13 +77,13 @@ class TransformerDecoder(Decoder):
         self.output = build_output(params, self.embedding, words)
 
     def without_decay(self) -> list[nn.Parameter]:
-        """Norms, biases, and what is looked up rather than multiplied by: words, positions, memory slots."""
+        """Norms, biases, and embeddings: words, positions, memory slots."""
         looked_up = {"embedding.weight", "positions.weight"}
         return [p for name, p in self.named_parameters() if p.dim() < 2 or name in looked_up or "memory" in name]
 
     def start(self, features: Tensor) -> State:
         looks = self._looks(features)
-        # Of each layer: keys and values of all words said so far in any beam; which of them a beam may see.
+        # For each layer the keys and values of all words generated so far in any beam; which of them a beam attends to.
         said = tuple(x.new_zeros(len(x), 0, x.shape[2]) for x in looks)  # (image, entry, 2 hidden)
         seen = torch.zeros(len(features), 1, 0, dtype=torch.long, device=features.device)  # (image, beam, step)
         return State((*looks, *said), (seen,))
@@ -115,7 +116,7 @@ class TransformerDecoder(Decoder):
         return by_head.mean(dim=3) if head is None else by_head[:, :, :, head]
 
     def _read(self, features: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last layer gives, (real position, hidden), and its attention, (image, caption, step, head, cell)."""
+        """The last layer's output, (real position, hidden), and its attention, (image, caption, step, head, cell)."""
         looks, shape = self._looks(features), mask.shape  # (image, caption, step)
         rows = real_positions(mask, inputs.device)
         steps = torch.arange(shape[2], device=inputs.device).expand(shape)
@@ -155,6 +156,6 @@ class TransformerDecoder(Decoder):
         return tuple(layer.grid_key_value(grid) for layer in cast(Iterable[WordLayer], self.layers))
 
     def _words(self, tokens: Tensor, steps: Tensor) -> Tensor:
-        """What enters the first layer: tokens (...) at `steps` of their captions -> (..., hidden)."""
+        """The input of the first layer: tokens (...) at `steps` of their captions -> (..., hidden)."""
         words = self.word_input(self.embedding(tokens) * math.sqrt(self.hidden))
         return self.dropout(words + self.positions(steps))

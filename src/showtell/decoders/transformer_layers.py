@@ -1,7 +1,7 @@
-"""The layers of a transformer, before the sublayers' norms are moved: x + sublayer(norm(x)).
+"""The layers of a pre-norm transformer: x + sublayer(norm(x)).
 
 Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), sections 3.1 to 3.3. Shapes as in `interface.py`, with head
-the attention heads, part hidden / head, and place any position that asks (a step of a caption, a beam, a cell).
+the attention heads, part hidden / head, and place a query position (a step of a caption, a beam, a cell).
 """
 
 import math
@@ -27,7 +27,7 @@ def together(x: Tensor) -> Tensor:
 def attend(query: Tensor, keys_values: Tensor, heads: int, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """Scaled dot-product attention: query (row, place, hidden), keys_values (row, entry, 2 hidden) -> as `query`.
 
-    `mask` (row, 1, place, entry) is True where a place may look; `causal`: each at itself and those before.
+    `mask` (row, 1, place, entry) is True where a place may attend; `causal`: each to itself and those before.
     """
     keys, values = (by_head(x, heads) for x in keys_values.chunk(2, dim=-1))
     attended = functional.scaled_dot_product_attention(by_head(query, heads), keys, values, mask, is_causal=causal)
@@ -35,7 +35,7 @@ def attend(query: Tensor, keys_values: Tensor, heads: int, mask: Tensor | None =
 
 
 def attend_and_show(query: Tensor, keys_values: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """What `attend` gives without a mask, and the weights (row, head, place, entry), float32, that it hides."""
+    """The output of `attend` without a mask, and the attention weights (row, head, place, entry), float32."""
     keys, values = (by_head(x, heads) for x in keys_values.chunk(2, dim=-1))
     scores = by_head(query, heads) @ keys.transpose(-1, -2) / math.sqrt(keys.shape[-1])
     weights = functional.softmax(wide(scores), dim=-1)
@@ -43,7 +43,7 @@ def attend_and_show(query: Tensor, keys_values: Tensor, heads: int) -> tuple[Ten
 
 
 class FeedForward(nn.Sequential):
-    """The sublayer that sees one place at a time: (..., hidden) -> (..., hidden)."""
+    """The position-wise feed-forward sublayer: (..., hidden) -> (..., hidden)."""
 
     def __init__(self, hidden: int, feed_forward: int, dropout: float):
         super().__init__(
@@ -53,10 +53,10 @@ class FeedForward(nn.Sequential):
 
 
 class GridLayer(nn.Module):
-    """Cells look at one another and, where there are some, at `memory_slots` learned keys and values besides.
+    """Self-attention over cells and, if there are any, `memory_slots` learned keys and values.
 
-    The slots hold what is known before any picture: Cornia et al., "Meshed-Memory Transformer for Image Captioning"
-    (CVPR 2020), section 3.1, scaled as their code has it.
+    The slots can hold knowledge that does not depend on the image: Cornia et al., "Meshed-Memory Transformer for Image
+    Captioning" (CVPR 2020), section 3.1, scaled as in their code.
     """
 
     def __init__(self, hidden: int, heads: int, feed_forward: int, dropout: float, memory_slots: int):
@@ -85,7 +85,7 @@ class GridLayer(nn.Module):
 
 
 class WordLayer(nn.Module):
-    """A word looks at the words before it, then at the grid."""
+    """Causal self-attention over words, then cross-attention to the grid."""
 
     def __init__(self, hidden: int, heads: int, feed_forward: int, dropout: float):
         super().__init__()
@@ -104,7 +104,7 @@ class WordLayer(nn.Module):
         """x (..., hidden) -> (..., hidden).
 
         `attend_words` takes query, key and value of every word, (..., 3 hidden), `attend_grid` every word's query,
-        (..., hidden); both give what was attended to, (..., hidden).
+        (..., hidden); both return the attended values, (..., hidden).
         """
         words = attend_words(self.word_query_key_value(self.word_norm(x)))
         x = x + self.dropout(self.word_output(words))

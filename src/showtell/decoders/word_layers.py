@@ -1,4 +1,4 @@
-"""Where words go in and come out: vectors of tokens, and the layer that scores every word of the vocabulary."""
+"""Word embeddings and the vocabulary layer, which computes the logits of all words."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from torch.nn import functional
 from showtell.core.params import PathName
 from showtell.decoders.settings import DecoderParams
 
-VECTORLESS = {"embeddings": None, "train_embeddings": True, "tied": False}  # what they must be for one-hot words
+VECTORLESS = {"embeddings": None, "train_embeddings": True, "tied": False}  # required values for one-hot words
 
-# Half the width of the uniform distribution that word vectors and the vocabulary layer are drawn from: the tutorials'.
+# Bound of the uniform distribution that initialises word vectors and the vocabulary layer, as in the tutorials.
 INITIAL_RANGE = 0.1
 
 
 class WordParams(DecoderParams):
-    """How words enter a decoder and leave it."""
+    """Keys of word embeddings and the vocabulary layer."""
 
     embedding: int | None = Field(ge=1, le=65_536, examples=[512], description="size of a word's vector; null: one-hot")
     embeddings: PathName | None = Field(description="word vectors (GloVe, word2vec) to begin with; null: none")
@@ -43,7 +43,7 @@ class WordParams(DecoderParams):
 
 
 class OneHot(nn.Module):
-    """Tokens (...) -> vectors (..., word) that are 1 for the word and 0 elsewhere; nothing to learn."""
+    """Tokens (...) -> one-hot vectors (..., word); nothing is learned."""
 
     def __init__(self, words: int):
         super().__init__()
@@ -54,7 +54,7 @@ class OneHot(nn.Module):
 
 
 class TiedOutput(nn.Module):
-    """Scores of all words: hidden (..., hidden) -> logits (..., word), with the words' own vectors as weights.
+    """Logits of all words: hidden (..., hidden) -> (..., word), with the word embeddings as weights.
 
     Press and Wolf, "Using the Output Embedding to Improve Language Models" (EACL 2017).
     """
@@ -69,7 +69,7 @@ class TiedOutput(nn.Module):
 
 
 def build_embedding(params: WordParams, words: int) -> nn.Embedding | OneHot:
-    """Word vectors, drawn at random; `learning/word_vectors.py` loads those of a file."""
+    """Word embeddings with random initial values; `learning/word_vectors.py` loads vectors from a file."""
     if params.embedding is None:
         return OneHot(words)
     embedding = nn.Embedding(words, params.embedding)
@@ -79,9 +79,9 @@ def build_embedding(params: WordParams, words: int) -> nn.Embedding | OneHot:
 
 
 def build_output(params: WordParams, embedding: nn.Embedding | OneHot, words: int) -> nn.Module:
-    """The vocabulary layer, its own weights or the words' vectors."""
+    """The vocabulary layer, with weights of its own or the word embeddings."""
     if params.tied:
-        assert isinstance(embedding, nn.Embedding)  # WordParams has seen to it
+        assert isinstance(embedding, nn.Embedding)  # checked by WordParams
         return TiedOutput(embedding)
     output = nn.Linear(params.hidden, words)
     nn.init.uniform_(output.weight, -INITIAL_RANGE, INITIAL_RANGE)
