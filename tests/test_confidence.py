@@ -1,6 +1,11 @@
 """How sure captions are: fitted on val, kept in the bundle, told and asked for by everyone."""
 
+import csv
+import io
 import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -12,7 +17,10 @@ from tiny_model import tiny_captioner
 
 from showtell import Captioner
 from showtell.commands import cli, demo
+from showtell.commands.alt_text import session, xmp
+from showtell.commands.alt_text.description import Description, Origin
 from showtell.core.errors import UserError
+from showtell.data.transform import load_image
 from showtell.evaluation.confidence import Judged, calibration_errors, fit_confidence, reliability_rows, sureness
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.captioner import Caption
@@ -193,12 +201,69 @@ def test_describe_leaves_out_what_it_is_not_sure_of(sure, old, photo, tmp_path, 
     table = tmp_path / "table.jsonl"
     common = ["describe", str(photo), "--format", "jsonl", "--output", str(table)]
     assert cli.dispatch([*common, "--model", str(sure), "--min-confidence", "0.7"]) == 0
-    assert "no caption: confidence 0.625 is below 0.7" in (told := capsys.readouterr().err) and not table.exists()
+    assert "no caption: confidence 0.625 is below 0.7" in (told := capsys.readouterr().err)
     assert "1 not sure enough" in told
+    (row,) = map(json.loads, table.read_text().splitlines())
+    assert (row["caption"], row["confidence"]) == (None, 0.625) and "0.625 is below 0.7" in row["abstained"]
     assert cli.dispatch([*common, "--model", str(sure), "--min-confidence", "0.5"]) == 0
-    assert len(table.read_text().splitlines()) == 1
+    (row,) = map(json.loads, table.read_text().splitlines())
+    assert row["caption"] and (row["confidence"], row["abstained"]) == (0.625, None)
     with pytest.raises(UserError, match="does not know its own"):
         cli.dispatch([*common, "--model", str(old), "--min-confidence", "0.5"])
+
+
+def described(folder, form):
+    """(caption or None, reason or None) of the one picture, as its form of output has it."""
+    if form == "xmp":
+        node = ET.parse(folder / "a.png.xmp").getroot()[0][0]
+        found = {child.tag.partition("}")[2]: "".join(child.itertext()).strip() for child in node}
+        assert found.get("description") == found.get("AltTextAccessibility")
+        return found.get("description"), found.get("Abstained")
+    if form == "txt":
+        caption, _, last = (folder / "a.png.txt").read_text().splitlines()
+        return caption or None, last.partition("no caption: ")[2].rstrip("]") or None
+    table = (folder / f"alt-text.{form}").read_text()
+    rows = list(csv.DictReader(io.StringIO(table))) if form == "csv" else [json.loads(table)]
+    assert [row["confidence"] for row in rows] == (["0.625"] if form == "csv" else [0.625])
+    return rows[0]["caption"] or None, rows[0]["abstained"] or None
+
+
+@pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
+def test_what_was_withheld_is_not_generated_again_until_something_changes(sure, photo, tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    picture = shutil.copy(photo, tmp_path / "a.png")
+    decoded = []
+    monkeypatch.setattr(session, "load_image", lambda path: decoded.append(path) or load_image(path))
+
+    def describe(*flags) -> int:
+        """How many pictures were decoded."""
+        decoded.clear()
+        assert cli.dispatch(["describe", str(picture), "--model", str(sure), "--format", form, *flags]) == 0
+        return len(decoded)
+
+    def withheld(least):
+        return None, f"confidence 0.625 is below {least}"
+
+    assert describe("--min-confidence", "0.7") == 1 and described(tmp_path, form) == withheld("0.7")
+    assert describe("--min-confidence", "0.7") == 0 and describe("--min-confidence", "0.65") == 0
+    assert describe("--min-confidence", "0.625") == 1  # that is enough for it
+    caption, reason = described(tmp_path, form)
+    assert caption and reason is None
+    assert describe("--min-confidence", "0.7") == 0 and described(tmp_path, form) == (caption, None)
+    Image.new("RGB", (50, 40), "teal").save(picture)
+    assert describe("--min-confidence", "0.8") == 1 and described(tmp_path, form) == withheld("0.8")
+    assert describe() == 1 and described(tmp_path, form)[0]
+
+
+def test_a_description_by_somebody_else_stays_where_ours_is_withheld(sure, photo, tmp_path):
+    picture = shutil.copy(photo, tmp_path / "a.png")
+    theirs = Description(picture, "theirs", -1.0, "0")
+    text = re.sub(r"<showtell:.*", "", xmp.sidecar_text(tmp_path / "none", theirs, Origin("1", "m")))
+    (tmp_path / "a.png.xmp").write_text(text)
+    for least in ("0.7", "0.8"):
+        assert cli.dispatch(["describe", str(picture), "--model", str(sure), "--min-confidence", least]) == 0
+        assert described(tmp_path, "xmp")[0] == "theirs"
+        Image.new("RGB", (50, 40), "teal").save(picture)
 
 
 def test_the_demo_abstains_and_tells_chances(sure, old, photo):

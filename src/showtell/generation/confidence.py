@@ -3,6 +3,7 @@
 The bundle that `evaluate` writes holds it as `confidence.json`. A model that was not evaluated has none.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -85,4 +86,9 @@ def reason_against(confidence: float, least: float) -> str | None:
     """Why a caption of this confidence is not given when `least` is asked for; None when it is."""
     if confidence >= least:
         return None
-    return f"confidence {np.floor(1000 * confidence) / 1000:g} is below {least:g}"  # 0.4996 is no 0.5
+    return f"confidence {floored(confidence):g} is below {least:g}"
+
+
+def floored(confidence: float) -> float:
+    """With three digits, never more than it is: 0.4996 is below 0.5, and is told as 0.499."""
+    return math.floor(confidence * 1000 + 1e-6) / 1000  # 1000 * 0.57 is less than 570

@@ -3,8 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from showtell.core.errors import UserError
+from showtell.generation.confidence import reason_against
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,32 @@ class Origin:
 
 @dataclass(frozen=True)
 class Description:
-    """`state` names the picture's content as it was described: another content, another state."""
+    """`state` names the picture's content as it was described: another content, another state.
+
+    `caption` is None where it was withheld: `abstained` says why. `confidence`: None where the model knows none.
+    """
 
     path: Path
-    caption: str
+    caption: str | None
     logprob: float  # natural log
     state: str
+    confidence: float | None = None
+    abstained: str | None = None
+
+
+class Kept(NamedTuple):
+    """What a form of output holds of a picture: who described it, of what content, and, where the caption was
+    withheld, its confidence."""
+
+    origin: str
+    state: str
+    withheld: float | None = None
+
+    def is_done(self, origin: Origin, state: str, least: float | None) -> bool:
+        """Whether the same model has described the same content, or withheld a caption that `least` withholds too."""
+        if (self.origin, self.state) != (str(origin), state):
+            return False
+        return self.withheld is None or (least is not None and reason_against(self.withheld, least) is not None)
 
 
 def picture_state(path: Path) -> str:

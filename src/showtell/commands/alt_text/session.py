@@ -18,14 +18,16 @@ from showtell.core.terminal import printable
 from showtell.data.formats import passed_over
 from showtell.data.transform import load_image
 from showtell.generation.captioner import Caption, Captioner
+from showtell.generation.confidence import floored
 
 
 class Session:
     """Pictures on their way from the disk to a description. Those that wait are counted, not held."""
 
-    def __init__(self, writer: Writer, origin: Origin, exiftool: str | None):
-        self.writer, self.origin, self.exiftool = writer, origin, exiftool
-        self.counts = {"described": 0, "already described": 0, "not sure enough": 0, "failed": 0}
+    def __init__(self, writer: Writer, origin: Origin, exiftool: str | None, min_confidence: float | None):
+        self.writer, self.origin, self.exiftool, self.min_confidence = writer, origin, exiftool, min_confidence
+        told = "described", "already described", "not sure enough", "still not sure enough", "failed"
+        self.counts = dict.fromkeys(told, 0)
         self._waiting: deque[tuple[Path, str]] = deque()
 
     def undescribed(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
@@ -33,10 +35,11 @@ class Session:
         for path in paths:
             try:
                 state = picture_state(path)
-                if self.writer.is_done(path, state):
-                    self.counts["already described"] += 1
-                else:
+                kept = self.writer.kept(path)
+                if kept is None or not kept.is_done(self.origin, state, self.min_confidence):
                     yield path, state
+                else:
+                    self.counts["already described" if kept.withheld is None else "still not sure enough"] += 1
             except UserError as error:
                 self._failed(error)
 
@@ -54,16 +57,16 @@ class Session:
     def write(self, caption: Caption) -> None:
         """Keep the caption of the first picture that waits; where there is none, a line in the log says why."""
         path, state = self._waiting.popleft()
-        if caption.abstained is not None:
-            self.counts["not sure enough"] += 1
+        text = caption.text if caption.abstained is None else None
+        if text is None:
             log(f"{path}: no caption: {caption.abstained}")
-            return
         try:
-            if self.exiftool is not None:
-                embed(self.exiftool, path, caption.text, self.origin)
+            if self.exiftool is not None and text is not None:
+                embed(self.exiftool, path, text, self.origin)
                 state = picture_state(path)  # as it is now: that is what the next run meets
-            self.writer.write(Description(path, caption.text, caption.logprob, state))
-            self.counts["described"] += 1
+            confidence = None if caption.confidence is None else floored(caption.confidence)
+            self.writer.write(Description(path, text, caption.logprob, state, confidence, caption.abstained))
+            self.counts["not sure enough" if text is None else "described"] += 1
         except UserError as error:
             self._failed(error)
 
@@ -88,7 +91,7 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
     captioner = Captioner.load(model)
     captioner.check_confidence(wanted.min_confidence)
     origin = Origin(version("showtell"), captioner.model.hash())
-    session = Session(_writer(form, output, origin), origin, exiftool)
+    session = Session(_writer(form, output, origin), origin, exiftool, wanted.min_confidence)
     total = sum(1 for _ in pictures(roots))
     undescribed = session.undescribed(track(pictures(roots), "describe", total=total))
     place = str(output) if form in ("csv", "jsonl") else f"{form} beside the pictures"
@@ -103,7 +106,7 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
         ):
             session.write(caption)
         session.writer.finish()
-    counts = {what: count for what, count in session.counts.items() if count or what != "not sure enough"}
+    counts = {what: count for what, count in session.counts.items() if count or "sure" not in what}
     log(", ".join(f"{count} {what}" for what, count in counts.items()) + f" ({place})")
     return session.counts["failed"] == 0
 

@@ -8,7 +8,7 @@ keeps everything else that it says.
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from showtell.commands.alt_text.description import Description, Origin
+from showtell.commands.alt_text.description import Description, Kept, Origin
 from showtell.core.errors import UserError
 
 NAMESPACES = {
@@ -33,17 +33,15 @@ def sidecar_of(picture: Path) -> Path:
     return picture.with_name(f"{picture.name}.xmp")
 
 
-def described_state(sidecar: Path) -> tuple[str, str] | None:
-    """(origin, picture's state) of a sidecar that holds a description of ours; None for others and for none."""
+def kept(sidecar: Path) -> Kept | None:
+    """What a sidecar of ours holds; None for others and for none."""
     try:
         node = _description_node(_parsed(sidecar))
-    except (OSError, ET.ParseError, UserError):
+        origin, state, abstained = (_text(node, f"showtell:{name}") for name in ("Origin", "PictureState", "Abstained"))
+        withheld = float(_text(node, "showtell:Confidence") or 0) if abstained else None
+    except (OSError, ET.ParseError, ValueError, UserError):
         return None
-    origin, state = (node.findtext(_name(name)) or node.get(_name(name)) for name in _OURS)
-    return (origin, state) if origin and state else None
-
-
-_OURS = ("showtell:Origin", "showtell:PictureState")
+    return Kept(origin, state, withheld) if origin and state else None
 
 
 def sidecar_text(existing: Path, description: Description, origin: Origin) -> str:
@@ -54,10 +52,19 @@ def sidecar_text(existing: Path, description: Description, origin: Origin) -> st
         reason = f"is not XMP that can be added to ({error})"
         raise UserError(f"{existing} {reason}; move it away to have a new one") from None
     node = _description_node(tree)
+    says_ours = _text(node, "showtell:Origin") is not None and _text(node, "showtell:Abstained") is None
     for name in ("dc:description", "Iptc4xmpCore:AltTextAccessibility"):
-        _set_alternative(node, _name(name), description.caption)
-    for name, text in zip(_OURS, (str(origin), description.state), strict=True):
-        _set_text(node, _name(name), text)
+        if description.caption is not None:
+            _set_alternative(node, _name(name), description.caption)
+        elif says_ours:  # of a picture, or by a model, that was another; what others say stays
+            _drop_alternative(node, _name(name))
+    confidence = None if description.confidence is None else f"{description.confidence:g}"
+    ours = {
+        "Origin": str(origin), "PictureState": description.state, "Confidence": confidence,
+        "Abstained": description.abstained,
+    }  # fmt: skip
+    for name, text in ours.items():
+        _set_text(node, _name(f"showtell:{name}"), text)
     ET.indent(tree)
     return f"{_START}\n{ET.tostring(tree, encoding='unicode')}\n{_END}\n"
 
@@ -102,8 +109,30 @@ def _set_alternative(node: ET.Element, name: str, text: str) -> None:
     item.text = text
 
 
-def _set_text(node: ET.Element, name: str, text: str) -> None:
+def _drop_alternative(node: ET.Element, name: str) -> None:
+    """Take the default of a language alternative away, and the alternative when no language is left."""
+    found, choices = node.find(name), node.find(f"{name}/{_name('rdf:Alt')}")
+    if found is None or choices is None:
+        return
+    for item in choices.findall(_name("rdf:li")):
+        if item.get(_LANGUAGE) == "x-default":
+            choices.remove(item)
+    if not len(choices):
+        node.remove(found)
+
+
+def _text(node: ET.Element, short: str) -> str | None:
+    """A simple property, as an element or as an attribute."""
+    return node.findtext(_name(short)) or node.get(_name(short))
+
+
+def _set_text(node: ET.Element, name: str, text: str | None) -> None:
+    """Set a simple property; None takes it away."""
     node.attrib.pop(name, None)
     found = node.find(name)
+    if text is None:
+        if found is not None:
+            node.remove(found)
+        return
     found = found if found is not None else ET.SubElement(node, name)
     found.text = text
