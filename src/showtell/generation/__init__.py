@@ -1,1 +1,1 @@
-"""From features to captions: search over a step function, and the bundle that people use."""
+"""From features to captions: search over a step function, the bundle, the captioner, and export."""

@@ -1,7 +1,7 @@
-"""The bookkeeping of a search: the living and the finished beams of all images, as tensors.
+"""State of a search: the live and the finished beams of all images, as tensors.
 
 Shapes: image = independent searches run side by side, group = beams chosen together, beam = those of a group, step =
-tokens so far. Log probabilities are natural logs. A *finished* beam has produced the end token.
+tokens generated so far. Log probabilities are natural logs. A *finished* beam has produced the end token.
 """
 
 import torch
@@ -12,21 +12,22 @@ from showtell.generation.choices import Choice, Hypothesis
 
 
 class Beams:
-    """A beam that finishes leaves its place empty, so `width` beams of a group finish at most."""
+    """A finished beam is not replaced, so at most `width` beams of a group finish."""
 
     def __init__(self, start: Tensor, end: int, choice: Choice, max_length: int):
         images, groups, width, device = len(start), choice.groups, choice.width, start.device
         self.end, self.choice, self.width, self.max_length = end, choice, width, max_length
         self.tokens = start.view(images, 1, 1, 1).repeat(1, groups, 1, 1)  # (image, group, beam, step), start included
-        self.logprob = torch.zeros(images, groups, 1, device=device)  # (image, group, beam); -inf: an empty place
-        self.trace = torch.empty(images, groups, 1, 0, device=device)  # (image, group, beam, step): of each token alone
-        self.vacant = torch.full((images, groups), width, device=device)  # beams that may still live or finish
-        # One place more than can finish: what is not to be kept is written there.
+        self.logprob = torch.zeros(images, groups, 1, device=device)  # (image, group, beam); -inf: an empty slot
+        # (image, group, beam, step): log probability of each token
+        self.trace = torch.empty(images, groups, 1, 0, device=device)
+        self.vacant = torch.full((images, groups), width, device=device)  # beams that are live or may still finish
+        # One slot more than can finish: values that are not kept are written there.
         self.finished_tokens = torch.zeros(images, groups, width + 1, max_length, dtype=torch.long, device=device)
         self.finished_trace = torch.zeros(images, groups, width + 1, max_length, device=device)
         self.finished_logprob = torch.full((images, groups, width + 1), -torch.inf, device=device)
         self.finished_length = torch.ones(images, groups, width + 1, dtype=torch.long, device=device)
-        self.rows = torch.arange(images, device=device)  # which image each row searches for
+        self.rows = torch.arange(images, device=device)  # the image of each row
         self._retired: dict[int, tuple[Tensor, ...]] = {}
 
     def said(self) -> Tensor:
@@ -34,9 +35,9 @@ class Beams:
         return self.tokens.flatten(1, 2)
 
     def extend(self, logprobs: Tensor) -> Tensor:
-        """Take the chosen continuations; returns which beam of the image each continues, (image, beam of all groups).
+        """Append the chosen continuations; returns the beam that each continues, (image, beam of all groups).
 
-        `logprobs` (image, beam of all groups, word). `UserError` when they are no numbers.
+        `logprobs` (image, beam of all groups, word). `UserError` when they are NaN.
         """
         groups, beams, length = self.tokens.shape[1:]
         logprobs = logprobs.unflatten(1, (groups, beams))  # (image, group, beam, word)
@@ -56,11 +57,11 @@ class Beams:
         self.trace = torch.cat([traces, logprobs.flatten(2).gather(2, place).unsqueeze(3)], dim=3)
         self._finish((word == self.end) & (logprob > -torch.inf), logprob)
         self.logprob = logprob.masked_fill(word == self.end, -torch.inf)
-        first = torch.arange(groups, device=place.device).view(1, groups, 1) * beams  # of each group, among all beams
+        first = torch.arange(groups, device=place.device).view(1, groups, 1) * beams  # index of each group's first beam
         return (first + beam).flatten(1)
 
     def _finish(self, ended: Tensor, logprob: Tensor) -> None:
-        """Move the beams where `ended` (image, group, beam) to the finished ones."""
+        """Move the beams where `ended` (image, group, beam) is True to the finished ones."""
         before = (self.width - self.vacant).unsqueeze(2)
         place = torch.where(ended, before + ended.cumsum(2) - 1, self.width)
         length = self.tokens.shape[3] - 1
@@ -74,9 +75,9 @@ class Beams:
         self.vacant = self.vacant - ended.sum(2)
 
     def done(self, penalty: float, n_best: int) -> Tensor:
-        """Where no living beam can still be among the image's `n_best`, each group giving its share: bool (image,).
+        """Where no live beam can still enter the image's `n_best`, each group giving its share: bool (image,).
 
-        A log probability only falls as a beam grows, and dividing it by the greatest length is the kindest.
+        A beam's log probability only decreases, so its best possible score divides it by the greatest length.
         """
         share = -(-n_best // self.choice.groups)
         best_possible_score = self.logprob.max(dim=2).values / self.max_length**penalty
@@ -87,7 +88,7 @@ class Beams:
         return dead.all(dim=1)
 
     def retire(self, done: Tensor, going: Tensor) -> None:
-        """Set the images that are `done` aside and go on with the others."""
+        """Store the images that are `done`, and continue with `going`, the others."""
         for row in done.nonzero().squeeze(1).tolist():
             self._retired[int(self.rows[row])] = self._row(row)
         finished = [f"finished_{name}" for name in ("tokens", "trace", "logprob", "length")]
@@ -117,7 +118,7 @@ def _hypotheses(
     penalty: float, finished_tokens: list[list[int]], finished_trace: list[list[float]], finished_logprob: list[float],
     finished_length: list[int], tokens: list[list[int]], trace: list[list[float]], logprob: list[float],
 ) -> list[Hypothesis]:  # fmt: skip
-    """Of one group: finished ones by falling score, then unfinished ones."""
+    """The hypotheses of one group: finished ones by decreasing score, then unfinished ones."""
     finished = [
         Hypothesis(words[: length - 1], value, value / length**penalty, True, each[:length])
         for words, each, value, length in zip(

@@ -1,8 +1,8 @@
-"""A model as a folder: all that is needed to caption a picture, and nothing else.
+"""A model as a folder: everything that is needed to caption an image.
 
-`config.json` (what to build, see `bundle_config.py`), `vocab.json` and `model.safetensors` (the weights): no pickle, no
-params.yaml, no DVC. `train` and `finetune` write models; `evaluate` writes the bundle that people serve, with the
-settings of the search that it was scored with and how sure its captions are (`confidence.py`).
+`config.json` (how to build it, see `bundle_config.py`), `vocab.json` and `model.safetensors` (the weights): no pickle,
+no params.yaml, no DVC. `train` and `finetune` write models; `evaluate` writes the bundle that is served, with the
+search settings that it was scored with and the calibration of its confidence (`confidence.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,16 +30,16 @@ CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "model.safetensors"
 
 
 class Bundle(NamedTuple):
-    """What a folder holds."""
+    """The content of a bundle."""
 
     model: Model
-    search: SearchParams  # that the model was scored with; plain ones where it was not
-    others: tuple[Model, ...] = ()  # that were scored together with it
-    confidence: Confidence | None = None  # of its captions, with all that
+    search: SearchParams  # settings that the model was scored with; defaults if it was not
+    others: tuple[Model, ...] = ()  # the other models of the ensemble
+    confidence: Confidence | None = None  # for captions of this ensemble with these settings
 
 
 def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
-    """Write the folder; `notes` (JSON-able) is kept in config.json for people, and read by nobody."""
+    """Write the folder; `notes` (JSON-able) is stored in config.json for people, and never read."""
     weights = {
         f"{prefix}.{name}": tensor
         for prefix, network in model.networks().items()
@@ -48,11 +48,12 @@ def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
     folder = Path(folder)
     save_tensors(folder / WEIGHTS, weights, {"belongs_to": _identity(model.vocabulary, model.transform)})
     model.vocabulary.save(folder / VOCAB)
-    write_json(folder / CONFIG, {"format": FORMAT, **model.config(), "notes": notes})  # last: now the folder is whole
+    # written last: marks the folder as complete
+    write_json(folder / CONFIG, {"format": FORMAT, **model.config(), "notes": notes})
 
 
 def hand_on(source: Path, folder: Path) -> None:
-    """The model in `source` as it is, in `folder` too: linked, not copied."""
+    """Link the model in `source` unchanged into `folder`."""
     for name in (WEIGHTS, VOCAB, CONFIG):
         link(source / name, folder / name)
 
@@ -61,9 +62,9 @@ def serve_model(
     source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None],
     others: Sequence[Path | str] = (), confidence: Confidence | None = None,
 ) -> None:  # fmt: skip
-    """Write the bundle that is served: the model in `source` (linked, not copied), the settings of the search that it
-    was scored with, its scores and how sure its captions are; and the models in `others`, when it was scored together
-    with them."""
+    """Write the bundle that is served: the model in `source` (linked, not copied), the search settings that it was
+    scored with, its scores and its confidence calibration; and the models in `others`, when they were scored as an
+    ensemble."""
     names = [f"others/{number}" for number, _ in enumerate(others, start=1)]
     for other, name in zip(others, names, strict=True):
         _link_model(Path(other), folder / name)
@@ -74,7 +75,7 @@ def serve_model(
 
 
 def _link_model(source: Path, folder: Path) -> dict[str, Any]:
-    """A bundle of the model alone, as its own stage wrote it; returns its configuration."""
+    """Write a bundle of the model alone, as its own stage wrote it; returns its configuration."""
     for name in (WEIGHTS, VOCAB):
         link(source / name, folder / name)
     config = read_json(source / CONFIG)
@@ -84,7 +85,7 @@ def _link_model(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def load_bundle(folder: Path | str) -> Bundle:
-    """The bundle in `folder`; `UserError` naming both sides when its parts do not belong together."""
+    """The bundle in `folder`; `UserError` naming both when two of its parts do not fit each other."""
     folder = Path(folder)
     model, config = _read(folder)
     others = tuple(_read(folder / name)[0] for name in config.others)
@@ -103,18 +104,18 @@ def _read(folder: Path) -> tuple[Model, BundleConfig]:
 
 
 def load_model(folder: Path | str) -> Model:
-    """The model in `folder` by itself, as it was before anyone scored it."""
+    """The model in `folder` alone, without search settings and scores."""
     return _read(Path(folder))[0]
 
 
 def _identity(vocabulary: Vocabulary, transform: Transform) -> str:
-    """What the weights were learnt for, as text that people can read too."""
+    """What the weights were trained for, as readable text."""
     return f"vocabulary {vocabulary.hash}, transform {transform.hash}"
 
 
 def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
-    """The model that `config` describes, with the weights of its file: other words in the same number would fit as
-    well, so the file says what it belongs to. Sizes are compared before anything of that size is made."""
+    """The model that `config` describes, with the weights of its file. A vocabulary of the same size with other words
+    would fit as well, so the file records what it belongs to. Sizes are checked before memory is allocated."""
     path, transform = folder / WEIGHTS, Transform(**config.transform.model_dump())
     if config.encoder.get("size") != transform.size:
         raise UserError(
@@ -128,7 +129,7 @@ def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
     encoder = _encoder(config, folder / CONFIG)
     networks: dict[str, nn.Module] = {"encoder": encoder}
     try:
-        with torch.device("meta"):  # shapes alone, whatever sizes the configuration asks for
+        with torch.device("meta"):  # shapes only: the configuration may ask for any size
             networks |= _speaking(config, encoder, len(vocabulary))
     except (RuntimeError, OverflowError) as error:
         raise UserError(f"{folder / CONFIG} describes no network that can be built: {one_line(error)}") from None
@@ -148,10 +149,10 @@ def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
 
 
 def _encoder(config: BundleConfig, where: Path) -> Encoder:
-    """The encoder with weights drawn at random."""
+    """The encoder with random weights."""
     try:
         encoder = Encoder(config.encoder)
-        encoder.output(torch.zeros(1, encoder.cells, encoder.channels))  # reads what building does not
+        encoder.output(torch.zeros(1, encoder.cells, encoder.channels))  # uses the keys that building does not read
         return encoder
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         told = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -159,7 +160,7 @@ def _encoder(config: BundleConfig, where: Path) -> Encoder:
 
 
 def _speaking(config: BundleConfig, encoder: Encoder, words: int) -> dict[str, nn.Module]:
-    """Decoder and, where there is one, detector, on torch's present default device."""
+    """The decoder and, if there is one, the detector, on torch's current default device."""
     networks: dict[str, nn.Module] = {"decoder": build_decoder(config.decoder, encoder.channels, words)}
     if config.detector is not None:
         networks["detector"] = WordDetector(encoder, torch.zeros(config.detector.words, dtype=torch.long), words)

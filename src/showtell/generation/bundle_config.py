@@ -1,4 +1,4 @@
-"""What `config.json` of a bundle may say, checked before anything is built."""
+"""The schema of a bundle's `config.json`, checked before anything is built."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from showtell.data.transform import Filter, Fit
 from showtell.decoders import DecoderParams
 from showtell.generation.search_params import SearchParams
 
-FORMAT = 2  # of the folder; raised when older code could not read it, or this code an older one
+FORMAT = 2  # format of the folder; raised when old and new code cannot read each other's folders
 
 
 class _Part(BaseModel):
@@ -29,23 +29,23 @@ class TransformConfig(_Part):
 
 
 class BundleConfig(_Part):
-    """All parts of a model by name; then what `evaluate` found out, where it has written the bundle."""
+    """All parts of a model by name; then, in a bundle that `evaluate` wrote, search settings and scores."""
 
     format: int
-    encoder: dict[str, JsonValue]  # the encoder's own affair
+    encoder: dict[str, JsonValue]  # checked by Encoder
     decoder: DecoderParams
     detector: DetectorConfig | None
     transform: TransformConfig
     precision: Precision
     vocabulary: str  # hash
-    others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = []  # folders of models that speak together with it
+    others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = []  # folders of the other models of the ensemble
     search: SearchParams | None = None  # the settings that the model was scored with
     scores: dict[str, float | None] | None = None  # metrics on test with them, fractions; CIDEr-D unscaled
     notes: dict[str, JsonValue] = {}  # for people
 
 
 def checked_config(content: Any, where: str) -> BundleConfig:
-    """`content` of the file `where`; `UserError` names the first thing in it that is wrong."""
+    """`content` of the file `where`, validated; `UserError` names the first error in it."""
     found = content.get("format") if isinstance(content, dict) else None
     if found is not None and found != FORMAT:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What people use: photographs in, captions out, by a bundle that was loaded."""
+"""The captioner: images in, captions out, with a model loaded from a bundle."""
 
 import hashlib
 import math
@@ -24,58 +24,58 @@ from showtell.generation.model import Model
 from showtell.generation.pictures import Picture, as_picture, is_single
 from showtell.generation.search_params import PLAIN, SearchParams
 
-BATCH = 32  # photographs described side by side; bounds memory, changes no result
+BATCH = 32  # images per batch; bounds memory, does not change results
 
 
 @dataclass(frozen=True)
 class Caption:
-    """One generated caption. `words` are those of `text`; `attention` (word, cell) is where each was looked for.
+    """One generated caption. `words` are those of `text`; `attention` (word, cell) is the attention for each word.
 
-    What a cell sees lies around its middle, moved right and down by `shift`, a share of the picture.
-    `confidence`: the chance that it is as good as the model's median caption of val (CIDEr-D); `truth`: that all it
-    says of things and colours is true. None where the model does not know, or settings of the search are not its own.
-    `abstained`: why there is no caption (then text and words are empty); None when there is one.
-    Of an image's several captions only the first knows its attention and its confidence.
+    The centre of a cell's receptive field is offset from the cell's middle by `shift`, right and down, a fraction of
+    the image. `confidence`: the probability that it is at least as good as the model's median caption of val (CIDEr-D);
+    `truth`: the probability that all it states of objects and colours is true. None where the model was not calibrated,
+    or with other search settings than it was calibrated for. `abstained`: why the caption was withheld (then text and
+    words are empty); None when it was not. Of an image's several captions only the first has attention and confidence.
     """
 
     text: str
     words: list[str]
     logprob: float  # natural log, the end of the caption included when `finished`
-    score: float  # logprob / length ** penalty: what ranks the beams
+    score: float  # logprob / length ** penalty: beams are ranked by it
     finished: bool
     attention: np.ndarray | None
     shift: float = 0.0
-    probabilities: Sequence[float] = ()  # the model's, of each word
+    probabilities: Sequence[float] = ()  # of each word, by the model
     confidence: float | None = None
     truth: float | None = None
     abstained: str | None = None
 
     @property
     def length(self) -> int:
-        """Tokens, the end counted."""
+        """Number of tokens, the end token counted."""
         return len(self.words) + self.finished
 
     def unless_unsure(self, least: float | None) -> "Caption":
-        """This caption; or, when its confidence is below `least`, none, and why."""
+        """This caption; if its confidence is below `least`, an empty one with the reason."""
         if least is None or self.confidence is None or (reason := reason_against(self.confidence, least)) is None:
             return self
         return replace(self, text="", words=[], probabilities=[], attention=None, abstained=reason)
 
 
 class Encoded(NamedTuple):
-    """Images as a captioner's decoders see them."""
+    """Encoded images, the input of `decode`."""
 
     features: tuple[Tensor, ...]  # of each model, (image, ...)
-    names: tuple[int, ...]  # of each image, told from its pixels: with a seed they decide what is drawn
+    names: tuple[int, ...]  # a hash of each image's pixels: with the seed it determines what is sampled
 
 
 class Captioner:
-    """Describes images. `Captioner.load(folder).caption([path, ...])`.
+    """Captions images. `Captioner.load(folder).caption([path, ...])`.
 
-    `search`: how, unless single settings are given with a call; `load` takes those that the model was scored with.
-    `others`: further models with the same vocabulary (an ensemble). Each sees the images in its own way, and a word's
-    log probability is the mean of theirs, normalised; attention is the first model's.
-    `confidence`: of captions that these models generate with the settings of `search`.
+    `search`: the search settings, which single calls can override; `load` uses those that the model was scored with.
+    `others`: further models with the same vocabulary (an ensemble). Each encodes the images itself; a word's log
+    probability is the mean over the models, normalised; attention is the first model's.
+    `confidence`: the calibration for captions of these models with the settings of `search`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Captioner:
     ):  # fmt: skip
         self.model, self.search, self.models = model, search, (model, *others)
         self.confidence = confidence
-        self.head: int | None = None  # of the attention that captions carry; None: the mean of all heads
+        self.head: int | None = None  # head whose attention captions have; None: the mean over heads
         for other in others:
             if other.vocabulary.hash != model.vocabulary.hash:
                 theirs, ours = other.vocabulary, model.vocabulary
@@ -95,17 +95,17 @@ class Captioner:
 
     @classmethod
     def load(cls, folder: Path | str, *others: Path | str) -> "Captioner":
-        """The bundle in `folder`, with its settings, and the models of further ones; `UserError` when one is none, or
-        parts do not fit."""
+        """The bundle in `folder`, with its settings, and the models of further bundles; `UserError` when one is not a
+        bundle, or parts do not fit each other."""
         bundle = load_bundle(folder)
-        confidence = None if others else bundle.confidence  # it was measured without them
+        confidence = None if others else bundle.confidence  # it was calibrated without them
         together = [*bundle.others, *(load_model(other) for other in others)]
         return cls(bundle.model, bundle.search, together, confidence)
 
     def show_head(self, head: int | None) -> None:
-        """Let captions carry the attention of one head, counted from 0, or (None) the mean of all.
+        """Give captions the attention of one head, counted from 0, or (None) the mean over all.
 
-        `UserError` for a head that there is not.
+        `UserError` for a head that does not exist.
         """
         heads = self.model.decoder.heads
         if head is not None and not 0 <= head < heads:
@@ -113,8 +113,8 @@ class Captioner:
         self.head = head
 
     def check_confidence(self, least: float | None, **settings: Any) -> None:
-        """`UserError` when captions below a confidence of `least` cannot be told, as generated with these `settings`;
-        None asks for nothing."""
+        """`UserError` when captions cannot be withheld below a confidence of `least` with these `settings` of the
+        search; with None no check is made."""
         if least is None:
             return
         if not 0 <= least <= 1:
@@ -129,7 +129,7 @@ class Captioner:
             raise UserError(f"min_confidence: it was measured with {told}; leave those settings as they are")
 
     def _measured(self, search: SearchParams) -> bool:
-        """Whether the confidence is that of captions which `search` generates; arithmetic does not count."""
+        """Whether the confidence was calibrated for captions of `search`; precision does not count."""
         return search.model_copy(update={"precision": self.search.precision}) == self.search
 
     def caption(
@@ -137,7 +137,7 @@ class Captioner:
     ) -> list[Caption]:
         """The best caption of each image; `settings` are fields of `SearchParams` that replace the model's own.
 
-        With `min_confidence` (0 to 1) a caption of less confidence is withheld: `abstained` says why.
+        With `min_confidence` (0 to 1) captions with less confidence are withheld: `abstained` says why.
 
         An image is a path, the bytes of a file, a Pillow image, an array (height, width[, 3]) or a tensor
         (3 or 1, height, width), RGB: uint8 0-255, or floating point 0-1. `UserError` for one that cannot be read.
@@ -148,7 +148,7 @@ class Captioner:
         self, images: Iterable[Picture], n_best: int = 5, attention: bool = True, min_confidence: float | None = None,
         **settings: Any,
     ) -> list[list[Caption]]:  # fmt: skip
-        """The `n_best` best captions of each image, best first, or as many samples; as `caption` otherwise.
+        """The `n_best` best captions of each image, best first, or as many samples; otherwise as `caption`.
 
         Where the best is withheld, it is the only one.
         """
@@ -158,8 +158,8 @@ class Captioner:
         self, images: Iterable[Picture], n_best: int = 1, attention: bool = True, min_confidence: float | None = None,
         **settings: Any,
     ) -> Iterator[list[Caption]]:  # fmt: skip
-        """As `n_best`, one image's captions after the other. Few images are taken from `images` at a time: together
-        they may be more than the memory holds."""
+        """As `n_best`, one image after the other. Few images are taken from `images` at a time, since all together may
+        not fit into memory."""
         if is_single(images):
             raise UserError("caption takes several images: put a single one in a list, caption([image])")
         self.check_confidence(min_confidence, **settings)
@@ -171,7 +171,7 @@ class Captioner:
                 yield [first, *more] if first.abstained is None else [first]
 
     def _squares(self, picture: Image.Image) -> list[np.ndarray]:
-        """The picture through each model's transform."""
+        """The image transformed for each model."""
         made = {transform: transform(picture) for transform in {model.transform for model in self.models}}
         return [made[model.transform] for model in self.models]
 
@@ -180,7 +180,8 @@ class Captioner:
         return self.decode(self.encode(pixels), n_best, attention, **settings)
 
     def encode(self, *pixels: Tensor) -> Encoded:
-        """Transformed images uint8 (image, 3, height, width), of each model or the same for all, for `decode`."""
+        """Transformed images uint8 (image, 3, height, width), one tensor per model or one for all, encoded for
+        `decode`."""
         if len(pixels) == 1:
             pixels *= len(self.models)
             for model in self.models:
@@ -208,7 +209,7 @@ class Captioner:
         ]
 
     def _logit_bias(self, features: Sequence[Tensor], weight: float) -> Tensor | None:
-        """The mean over the models of what their detectors add; a model without one adds nothing."""
+        """The mean over the models of their detectors' biases; a model without a detector has bias 0."""
         found = [model.logit_bias(own, weight) for model, own in zip(self.models, features, strict=True)]
         biases = [bias for bias in found if bias is not None]
         if len(found) == 1 or not biases:
@@ -231,5 +232,5 @@ class Captioner:
 
 
 def _name(pixels: np.ndarray) -> int:
-    """A number that is an image's own, wherever and beside whatever it is described."""
+    """A number that depends on the image's pixels alone."""
     return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=7).digest())

@@ -1,7 +1,7 @@
-"""How to choose what is said next among everything that may be: one function for each way to generate.
+"""Choosing the next words among all continuations: one class for each method of generation.
 
-An image's beams come in `groups` that are chosen one after the other, each of `width` beams; a plain beam search has
-one group, samples are groups of one beam. A new way to choose is a class here and a line in `choice_of`.
+An image's beams are divided into `groups`, chosen one after the other, each of `width` beams. A plain beam search has
+one group; samples are groups of one beam. A new method is a class here and a line in `choice_of`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from showtell.generation.search_params import SearchParams
 class Hypothesis:
     """One generated sequence. `tokens` without start and end; `logprob` includes the end's when `finished`.
 
-    `logprobs`: of each token, the end's last when `finished`; they add up to `logprob`.
+    `logprobs`: of each token, the end's last when `finished`; their sum is `logprob`.
     """
 
     tokens: list[int]
@@ -32,31 +32,31 @@ class Hypothesis:
 
 
 class Choice(Protocol):
-    """A way to choose."""
+    """The interface of a method of choosing."""
 
     groups: int
     width: int
 
     def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
-        """Which continuations are kept: places in `totals`, the preferred first, (image, group, at most width).
+        """The continuations that are kept: indices into `totals`, best first, (image, group, at most width).
 
-        `totals` (image, group, beam x word): log probability of each continuation, what was said before included;
-        `logprobs` (image, group, beam, word): of its last word alone; -inf: must not be chosen. `vacant` (image,
-        group): how many of those chosen will go on or finish, the first ones.
+        `totals` (image, group, beam x word): log probability of each continuation, with the tokens before it;
+        `logprobs` (image, group, beam, word): of its last word; words with -inf must not be chosen. `vacant` (image,
+        group): only the first so many of the chosen stay.
         """
         ...
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
-        """One image's hypotheses, best first, from those of each group, best first."""
+        """One image's hypotheses, best first, merged from those of each group, best first."""
         ...
 
     def keep_images(self, images: Tensor) -> "Choice":
-        """The choice for these images alone (indices)."""
+        """The choice for these images only (indices)."""
         ...
 
 
 class Beam:
-    """The `width` likeliest continuations of all beams together; width 1 is greedy."""
+    """Beam search: the `width` most probable continuations of all beams; width 1 is greedy."""
 
     groups = 1
 
@@ -74,11 +74,11 @@ class Beam:
 
 
 class DiverseBeam:
-    """Beam searches of several groups, one after the other at every step: a word costs a group `diversity` (nats) for
-    each beam of an earlier group that says it at this step.
+    """Diverse beam search: groups are searched one after the other at every step, and a word costs a group `diversity`
+    (nats) for each beam of an earlier group that chooses it at this step.
 
-    Vijayakumar et al., "Diverse Beam Search" (2016), section 4, with Hamming diversity. The cost decides what is kept;
-    log probabilities and scores are the model's own.
+    Vijayakumar et al., "Diverse Beam Search" (2016), section 4, with Hamming diversity. The cost affects the choice
+    only; log probabilities and scores are the model's own.
     """
 
     def __init__(self, width: int, groups: int, diversity: float):
@@ -86,7 +86,7 @@ class DiverseBeam:
 
     def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
         images, groups, beams, words = logprobs.shape
-        said = torch.zeros(images, words, device=totals.device)  # how many beams of earlier groups say each word
+        said = torch.zeros(images, words, device=totals.device)  # how many beams of earlier groups choose each word
         places = []
         for group in range(groups):
             cost = self.diversity * said.repeat(1, beams)  # (image, beam x word)
@@ -98,7 +98,7 @@ class DiverseBeam:
         return torch.stack(places, dim=1)
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
-        """The best of each group by score, then the second of each, and so on: groups may say the same."""
+        """The best of each group by score, then the second of each, and so on: groups may hold equal hypotheses."""
         ranks = ([h for h in rank if h is not None] for rank in zip_longest(*groups))
         return [h for rank in ranks for h in sorted(rank, key=lambda h: (not h.finished, -h.score))]
 
@@ -107,11 +107,11 @@ class DiverseBeam:
 
 
 class Sample:
-    """Words drawn by their probabilities, after `rules` (temperature, top-k, nucleus); each group is one sample.
+    """Sampling from the word probabilities, after `rules` (temperature, top-k, nucleus); each group is one sample.
 
-    Log probabilities are the model's own, before those rules. The hypotheses come as they were drawn, unranked: the
-    first is a sample like any other, and the same whatever the number of others.
-    `draws` (image, sample, step): numbers from 0 to below 1 that decide the words.
+    Log probabilities are the model's own, before those rules. Hypotheses are in the order of sampling, not ranked, so
+    the first does not depend on the number of samples.
+    `draws` (image, sample, step): uniform random numbers from 0 to below 1 that determine the words.
     """
 
     width = 1
@@ -137,22 +137,22 @@ class Sample:
 
 
 def words_drawn(probabilities: Tensor, draws: Tensor) -> Tensor:
-    """The words (image, sample) that `draws` (image, sample), from 0 to below 1, choose by `probabilities` (image,
-    sample, word): of each the first that takes the sum beyond the draw, so one that has a probability."""
+    """The words (image, sample) that the uniform numbers `draws` (image, sample) select by `probabilities` (image,
+    sample, word): inverse transform sampling. A word of probability 0 is never selected."""
     reached = probabilities.cumsum(dim=-1)
     aim = (draws.unsqueeze(2) * reached[..., -1:]).contiguous()
     return torch.searchsorted(reached, aim, right=True).squeeze(2).clamp(max=reached.shape[-1] - 1)
 
 
 def draws_of(seed: int, names: Sequence[int], samples: int, steps: int) -> Tensor:
-    """Numbers from 0 to below 1, float32 (image, sample, step), that depend on the seed, the image's name and nothing
-    else: not on its neighbours, the device or the number of processes."""
+    """Uniform numbers from 0 to below 1, float32 (image, sample, step), that depend on the seed and the image's name
+    only: not on other images, the device or the number of processes."""
     drawn = [np.random.default_rng([seed, name]).random((samples, steps), np.float32) for name in names]
     return torch.from_numpy(np.stack(drawn))
 
 
 def choice_of(search: SearchParams, n_best: int, names: Sequence[int], device: torch.device) -> Choice:
-    """The way to choose that `search` asks for; `names`: a number for each image, 0 or more, for what is drawn."""
+    """The method that `search` asks for; `names`: a number for each image, 0 or more, that seeds its samples."""
     if search.method == "sample":
         draws = draws_of(search.seed or 0, names, n_best, search.max_length)
         return Sample(draws.to(device), sampling_rules(search))

@@ -1,6 +1,6 @@
-"""How sure a caption is: what its log probability and length say of its quality, as measured on val.
+"""Confidence of captions: probabilities computed from log probability and length, calibrated on val.
 
-The bundle that `evaluate` writes holds it as `confidence.json`. A model that was not evaluated has none.
+The bundle that `evaluate` writes holds the calibration as `confidence.json`. Other models have none.
 """
 
 import math
@@ -14,7 +14,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import read_json, write_json
 from showtell.core.terminal import one_line
 
-CONFIDENCE = "confidence.json"  # in the bundle
+CONFIDENCE = "confidence.json"  # file name in the bundle
 
 Chance = Annotated[float, Field(gt=0, lt=1)]
 
@@ -24,12 +24,12 @@ class _Part(BaseModel):
 
 
 class Calibration(_Part):
-    """A rising function from logprob / length ** power to a chance: straight lines between knots, level outside."""
+    """A nondecreasing function from logprob / length ** power to a probability: piecewise linear, constant outside."""
 
     power: float = Field(ge=0, le=5)
-    places: list[float] = Field(min_length=1)  # rising
-    chances: list[Chance]  # one at each place, never falling
-    captions: int = Field(ge=1)  # that it was fitted on
+    places: list[float] = Field(min_length=1)  # knots, increasing
+    chances: list[Chance]  # the probability at each knot, nondecreasing
+    captions: int = Field(ge=1)  # number of captions that it was fitted on
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -40,20 +40,20 @@ class Calibration(_Part):
         return self
 
     def chance(self, logprob: float, length: int) -> float:
-        """Of a caption of `length` tokens, the end counted."""
+        """The probability for a caption of `length` tokens, the end token counted."""
         return float(np.interp(scaled(logprob, length, self.power), self.places, self.chances))
 
 
 def scaled(logprob: float, length: int, power: float) -> float:
-    """What a calibration is a function of."""
+    """The argument of a calibration."""
     return logprob / max(length, 1) ** power
 
 
 class Confidence(_Part):
-    """What is known of the captions of one model, generated with the settings in its bundle.
+    """The calibration of one model's captions, generated with the settings in its bundle.
 
-    `good`: the chance that a caption's CIDEr-D is at least `median_cider`, the median of the model's captions of val.
-    `true`: the chance that all it says of things and colours is true; None where nothing is known of the pictures.
+    `good`: the probability that a caption's CIDEr-D is at least `median_cider`, the median of the model's captions of
+    val. `true`: the probability that all it states of objects and colours is true; None where no objects are annotated.
     """
 
     median_cider: float = Field(ge=0, le=10)
@@ -62,7 +62,7 @@ class Confidence(_Part):
 
 
 def save_confidence(folder: Path, confidence: Confidence | None) -> None:
-    """Write it into a bundle; None takes away what is there."""
+    """Write it into a bundle; None removes an existing one."""
     if confidence is None:
         (folder / CONFIDENCE).unlink(missing_ok=True)
     else:
@@ -70,7 +70,7 @@ def save_confidence(folder: Path, confidence: Confidence | None) -> None:
 
 
 def load_confidence(folder: Path) -> Confidence | None:
-    """What the bundle knows of its captions, None where it knows nothing; `UserError` for what is no such file."""
+    """The bundle's calibration, None if it has none; `UserError` for a file with other content."""
     path = folder / CONFIDENCE
     if not path.is_file():
         return None
@@ -83,12 +83,12 @@ def load_confidence(folder: Path) -> Confidence | None:
 
 
 def reason_against(confidence: float, least: float) -> str | None:
-    """Why a caption of this confidence is not given when `least` is asked for; None when it is."""
+    """Why a caption with this confidence is withheld at threshold `least`; None when it is not."""
     if confidence >= least:
         return None
     return f"confidence {floored(confidence):g} is below {least:g}"
 
 
 def floored(confidence: float) -> float:
-    """With three digits, never more than it is: 0.4996 is below 0.5, and is told as 0.499."""
+    """Rounded down to three decimals: 0.4996 is below 0.5, and is shown as 0.499."""
     return math.floor(confidence * 1000 + 1e-6) / 1000  # 1000 * 0.57 is less than 570

@@ -1,4 +1,4 @@
-"""A decoder, or several together, under the search: captions of encoded images, and where one looked for each word."""
+"""Runs the search with a decoder, or several as an ensemble: captions of encoded images, and their attention."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ def search_captions(
 ) -> list[list[Hypothesis]]:
     """The `n_best` best hypotheses of each image of `features`, best first; `logit_bias` (image, word).
 
-    In the arithmetic of the caller's autocast: `search.precision` is the caller's to see to.
+    The precision is that of the caller's autocast context: the caller applies `search.precision`.
     """
     return search_together([decoder], [features], search, n_best, logit_bias)
 
@@ -29,9 +29,9 @@ def search_together(
     decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
     logit_bias: Tensor | None = None, names: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
-    """As `search_captions`, by decoders of the same words, each with its features of the same images.
+    """As `search_captions`, for several decoders with one vocabulary, each with its own features of the same images.
 
-    What may be said next has the mean of their log probabilities, normalised. `names` as in `generate`.
+    The next word's log probability is the mean over the decoders, normalised. `names` as in `generate`.
     """
     start = torch.full((len(features[0]),), START, device=features[0].device)
     never = (PAD, START) if search.allow_unknown else (PAD, START, UNK)
@@ -44,7 +44,7 @@ def search_together(
 
 
 class JointState(NamedTuple):
-    """The states of several decoders that say the same words."""
+    """The states of several decoders with the same tokens."""
 
     states: tuple[State, ...]
 
@@ -67,11 +67,10 @@ def _mean_step(steps: Sequence[DecoderStep]) -> Step:
 def attention_of(
     decoder: Decoder, features: Tensor, best: Sequence[Hypothesis], head: int | None = None
 ) -> list[np.ndarray] | None:
-    """Attention (word, cell) of each image's hypothesis, the mean of its heads or one `head`; None if the decoder does
-    not attend.
+    """Attention (word, cell) of each image's hypothesis, the mean over heads or one `head`; None without attention.
 
-    The hypothesis is read to the decoder again: that costs one pass, and spares the search the maps of every beam that
-    it drops.
+    The hypothesis is decoded once more by teacher forcing. That costs one pass, and the search does not have to store
+    the attention of beams that it drops.
     """
     longest = max(len(hypothesis.tokens) for hypothesis in best)
     inputs = torch.full((len(best), 1, max(longest, 1)), PAD)
@@ -84,5 +83,5 @@ def attention_of(
     if attention is None:
         return None
     maps = attention.float().cpu().numpy()
-    # Copies: a view would keep the padded maps of the whole batch in memory.
+    # Cloned: a view would keep the padded maps of the whole batch in memory.
     return [maps[image, 0, : len(hypothesis.tokens)].copy() for image, hypothesis in enumerate(best)]

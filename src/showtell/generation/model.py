@@ -1,6 +1,6 @@
-"""A model: encoder, decoder, vocabulary and transform that belong together, and a detector where one learnt with them.
+"""A model: encoder, decoder, vocabulary and transform that belong together, optionally with a word detector.
 
-What it is made of, not what is done with it: `bundle.py` writes and reads it, `captioner.py` lets it describe images.
+Only its parts: `bundle.py` writes and reads it, `captioner.py` generates captions with it.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from showtell.encoders.network import Encoder, state_hash
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Networks ready for use, on the device. `params`: of the decoder. `precision`: of the frozen encoder."""
+    """Networks ready for use, on the device. `params`: the decoder's. `precision`: the frozen encoder's."""
 
     encoder: Encoder
     decoder: Decoder
@@ -30,19 +30,19 @@ class Model:
     vocabulary: Vocabulary
     transform: Transform
     precision: Precision
-    detector: WordDetector | None = None  # of words in the encoder's grid
+    detector: WordDetector | None = None  # detects words in the encoder's grid
 
     def __post_init__(self) -> None:
         for network in self.networks().values():
             network.eval().to(device())
 
     def networks(self) -> dict[str, nn.Module]:
-        """Its networks by name, which is what their weights' names begin with in a file."""
+        """Its networks by name, the prefix of their weights' names in a file."""
         networks = {"encoder": self.encoder, "decoder": self.decoder, "detector": self.detector}
         return {name: network for name, network in networks.items() if network is not None}
 
     def config(self) -> dict[str, Any]:
-        """How its parts are built, as JSON-able content."""
+        """The configuration of its parts, JSON-able."""
         return {
             "encoder": self.encoder.config,
             "decoder": self.params.model_dump(),
@@ -53,7 +53,7 @@ class Model:
         }
 
     def hash(self) -> str:
-        """Names everything in it that decides what it says."""
+        """A hash of everything that determines its captions."""
         return fingerprint(self.config(), *(state_hash(network) for network in self.networks().values()))
 
     @torch.inference_mode()
@@ -66,7 +66,7 @@ class Model:
         return FrozenEncoder(self.encoder, self.precision)
 
     def logit_bias(self, features: Tensor, weight: float) -> Tensor | None:
-        """What its detector adds to the decoder's scores, (image, word); None without a detector, or with weight 0."""
+        """The detector's bias for the decoder's logits, (image, word); None without a detector, or with weight 0."""
         if self.detector is None or not weight:
             return None
         return weight * self.detector.logit_bias(features)

@@ -1,4 +1,4 @@
-"""Captions by an exported graph and onnxruntime. Without PyTorch, whose import takes longer than a caption."""
+"""Captions with an exported graph and onnxruntime, without PyTorch, whose import takes longer than a caption."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from showtell.core.terminal import one_line
 from showtell.data.transform import load_image
 from showtell.data.words import join
 
-# Inputs of a graph beside the picture, with their least and greatest value: those of `search_params.py`.
+# Inputs of a graph beside the image, with their minimum and maximum, as in `search_params.py`.
 SETTINGS: dict[str, tuple[float, float]] = {"beam": (1, 100), "max_length": (1, 1000), "length_penalty": (0, 5)}
-QUIET = 3  # onnxruntime's severity of errors: it warns of inputs that have a default
+QUIET = 3  # onnxruntime's log level for errors: it warns of inputs with a default
 
 
 class GraphCaption(NamedTuple):
-    """As `captioner.Caption`, without what a graph does not tell: where it looked and how sure it is."""
+    """As `captioner.Caption`, without attention and confidence, which a graph does not compute."""
 
     text: str
     words: list[str]
@@ -34,10 +34,10 @@ class GraphCaption(NamedTuple):
 
 
 class OnnxCaptioner:
-    """Describes pictures. `OnnxCaptioner("model.onnx").caption("photo.jpg")`."""
+    """Captions images. `OnnxCaptioner("model.onnx").caption("photo.jpg")`."""
 
     def __init__(self, path: Path | str):
-        """The graph in a file of `showtell export`; `UserError` when it is none."""
+        """The graph in a file of `showtell export`; `UserError` for any other file."""
         package = runtime_package()
         options = package.SessionOptions()
         options.log_severity_level = QUIET
@@ -46,7 +46,7 @@ class OnnxCaptioner:
             raise UserError(f"{path} does not exist; write it with `showtell export MODEL {path}`")
         try:
             self._session = package.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime has a kind for each thing that can be wrong with a file
+        except Exception as error:  # the runtime raises exceptions of many types
             raise UserError(f"{path} is no graph that onnxruntime can run: {one_line(error)}") from None
         about = self._session.get_modelmeta().custom_metadata_map
         inputs = [value.name for value in self._session.get_inputs()]
@@ -57,7 +57,7 @@ class OnnxCaptioner:
         self.path = path
 
     def check(self, **settings: Any) -> None:
-        """`UserError` for settings of the search that a graph does not take, or not of this value."""
+        """`UserError` for settings of the search that the graph does not take, or values out of range."""
         for name, value in settings.items():
             if name not in SETTINGS:
                 if value == self.search.get(name):
@@ -71,9 +71,9 @@ class OnnxCaptioner:
             raise UserError(f"max_length = {longest}: less than min_length, {shortest}, which is fixed in {self.path}")
 
     def caption(self, image: Any, **settings: Any) -> GraphCaption:
-        """The best caption of one picture: a path, the bytes of a file, a Pillow image or an array.
+        """The best caption of one image: a path, the bytes of a file, a Pillow image or an array.
 
-        `settings`: beam, max_length, length_penalty, where they are not the model's own.
+        `settings`: beam, max_length, length_penalty, instead of the model's own.
         """
         self.check(**settings)
         given = {name: value for name, value in settings.items() if name in SETTINGS}
@@ -98,10 +98,10 @@ def runtime_package() -> ModuleType:
 
 
 def onnx_package() -> ModuleType:
-    """onnx, where the exporter is there too; `UserError` where one is not installed."""
+    """onnx, if its exporter is installed too; `UserError` naming the package that is not."""
     try:
         import onnx
-        import onnxscript  # noqa: F401  # what PyTorch's exporter is made of
+        import onnxscript  # noqa: F401  # PyTorch's exporter needs it
     except ImportError as error:
         raise UserError(f"{error.name} is not installed, which writes ONNX: pip install 'showtell[onnx]'") from None
     return onnx

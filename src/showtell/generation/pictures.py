@@ -13,12 +13,12 @@ Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
 
 
 def is_single(images: Any) -> bool:
-    """Whether `images` is one image, where several are asked for."""
+    """Whether `images` is a single image instead of a sequence."""
     return isinstance(images, Path | str | bytes | Image.Image) or getattr(images, "ndim", 4) < 4
 
 
 def as_picture(image: Picture) -> Any:
-    """A tensor (3 or 1, height, width) or array as a uint8 array (height, width[, 3]); anything else as it is."""
+    """A tensor (3 or 1, height, width) or array as a uint8 array (height, width[, 3]); anything else unchanged."""
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         if image.dim() == 3 and image.shape[0] not in (1, 3):

@@ -1,11 +1,11 @@
-"""What may be said next: small rules over the scores of every word, applied one after the other at every step.
+"""Rules for the next word: small functions of the scores of all words, applied one after the other at every step.
 
-A rule is given `scores` (image, beam, word), natural log, of the next word of each beam, and the `tokens` (image, beam,
-step) said so far, `<start>` left out; it returns scores of the same shape, and may change those given in place. It
-touches nothing else. Up to `LogSoftmax` in the list the scores are logits, from there on log probabilities: a rule that
-comes before it changes how likely the other words are, one that comes after it forbids words and leaves the others'.
+A rule gets `scores` (image, beam, word), natural log, of the next word of each beam, and the `tokens` (image, beam,
+step) generated so far, without `<start>`. It returns scores of the same shape, and may change its input in place. It
+has no other effect. Before `LogSoftmax` in the list the scores are logits, after it log probabilities: a rule before it
+changes the probabilities of all words, a rule after it forbids words and leaves the others' probabilities unchanged.
 
-A new rule is a class here and a line in `rules_of`, or in `sampling_rules` when it only says what is drawn from.
+A new rule is a class here and a line in `rules_of`, or in `sampling_rules` when it only affects sampling.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from showtell.generation.search_params import SearchParams
 
 
 class Rule:
-    """One rule. It is asked about all images that are still being searched for, side by side."""
+    """The interface of a rule. It is applied to all images that are still being searched, side by side."""
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
         raise NotImplementedError
 
     def keep_images(self, images: Tensor) -> "Rule":
-        """The rule for these images alone (indices): for rules that know something of each image."""
+        """The rule for these images only (indices), for rules with data of each image."""
         return self
 
 
 class LogitBias(Rule):
-    """`bias` (image, word), natural log, is added: what an image's detected words make of its scores."""
+    """Adds `bias` (image, word), natural log, the detector's, to the logits."""
 
     def __init__(self, bias: Tensor):
         self.bias = bias
@@ -41,14 +41,14 @@ class LogitBias(Rule):
 
 
 class LogSoftmax(Rule):
-    """From logits to log probabilities, float32."""
+    """Turns logits into log probabilities, float32."""
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
         return torch.log_softmax(scores.float(), dim=-1)
 
 
 class Suppress(Rule):
-    """These words are never said."""
+    """Forbids these words."""
 
     def __init__(self, words: Sequence[int]):
         self.words = list(words)
@@ -59,8 +59,8 @@ class Suppress(Rule):
 
 
 class BlockNgrams(Rule):
-    """No n-gram of `size` words occurs twice (Paulus et al., "A Deep Reinforced Model for Abstractive Summarization",
-    ICLR 2018, section 2.5, has it for trigrams)."""
+    """Forbids words that would repeat an n-gram of `size` words (Paulus et al., "A Deep Reinforced Model for
+    Abstractive Summarization", ICLR 2018, section 2.5, for trigrams)."""
 
     def __init__(self, size: int):
         self.size = size
@@ -70,7 +70,7 @@ class BlockNgrams(Rule):
 
 
 class LeastLength(Rule):
-    """The end is not said before the caption has `length` tokens, the end counted; unless nothing else may be said."""
+    """Forbids the end token before `length` tokens (the end counted), unless no other word is allowed."""
 
     def __init__(self, length: int, end: int):
         self.length, self.end = length, end
@@ -86,7 +86,7 @@ class LeastLength(Rule):
 
 
 class Temperature(Rule):
-    """Scores divided by `value`: below 1 likely words become likelier still, above 1 all become more alike."""
+    """Divides the scores by `value`: below 1 the distribution gets sharper, above 1 flatter."""
 
     def __init__(self, value: float):
         self.value = value
@@ -96,8 +96,8 @@ class Temperature(Rule):
 
 
 class TopK(Rule):
-    """Only the `count` likeliest words, and those as likely as the last of them (Fan et al., "Hierarchical Neural Story
-    Generation", ACL 2018, section 5.1)."""
+    """Keeps the `count` most probable words, and those equal to the last of them (Fan et al., "Hierarchical Neural
+    Story Generation", ACL 2018, section 5.1)."""
 
     def __init__(self, count: int):
         self.count = count
@@ -110,7 +110,7 @@ class TopK(Rule):
 
 
 class Nucleus(Rule):
-    """Only the smallest set of likeliest words that together have probability `mass` or more (Holtzman et al., "The
+    """Keeps the smallest set of most probable words with total probability `mass` or more (Holtzman et al., "The
     Curious Case of Neural Text Degeneration", ICLR 2020, section 3.1)."""
 
     def __init__(self, mass: float):
@@ -118,30 +118,31 @@ class Nucleus(Rule):
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
         likeliest, word = torch.softmax(scores, dim=-1).sort(dim=-1, descending=True, stable=True)
-        before = likeliest.cumsum(dim=-1) - likeliest  # the mass of all likelier ones
+        before = likeliest.cumsum(dim=-1) - likeliest  # total probability of the words before each
         outside = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, word, before >= self.mass)
         return scores.masked_fill(outside, -torch.inf)
 
 
 def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
-    """Which next words would complete an n-gram of `size` that the beam already holds: bool (image, beam, word)."""
+    """The next words that would complete an n-gram of `size` already in the beam: bool (image, beam, word)."""
     images, beams, length = tokens.shape
     blocked = torch.zeros(images, beams, words + 1, dtype=torch.bool, device=tokens.device)
     if length >= size:
         windows = tokens.unfold(2, size, 1)  # (image, beam, window, size)
         last = tokens[:, :, length - size + 1 :].unsqueeze(2)  # (image, beam, 1, size - 1)
         same = (windows[..., :-1] == last).all(dim=-1)  # (image, beam, window)
-        blocked.scatter_(2, torch.where(same, windows[..., -1], words), True)  # `words`: a column that is thrown away
+        # `words`: an extra column that is dropped
+        blocked.scatter_(2, torch.where(same, windows[..., -1], words), True)
     return blocked[..., :words]
 
 
 def rules_of(
     search: SearchParams, end: int, suppressed: Sequence[int] = (), logit_bias: Tensor | None = None
 ) -> list[Rule]:
-    """The rules that `search` asks for, in the order in which they apply.
+    """The rules of `search`, in the order in which they apply.
 
-    `end`: the token that finishes. `suppressed`: words that nobody may say. `logit_bias` (image, word): of the words an
-    encoder detects.
+    `end`: the end token. `suppressed`: words that are never generated. `logit_bias` (image, word): from the encoder's
+    word detector.
     """
     rules: list[Rule] = []
     if logit_bias is not None:
@@ -157,7 +158,7 @@ def rules_of(
 
 
 def sampling_rules(search: SearchParams) -> list[Rule]:
-    """What further rules make of the log probabilities before a word is drawn from them, in their order."""
+    """The further rules of `search` that apply before a word is sampled, in their order."""
     rules: list[Rule] = []
     if search.temperature is not None and search.temperature != 1:
         rules.append(Temperature(search.temperature))

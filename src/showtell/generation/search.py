@@ -1,7 +1,7 @@
-"""Finding captions under a step function. Knows nothing of pictures, networks or words.
+"""The search loop over a step function. Independent of images, networks and words.
 
-Four files: `search_params` (what can be asked for), `rules` (what may be said next), `choices` (how to choose among
-it), `beams` (the bookkeeping); here is the loop. Shapes: image = independent searches run side by side.
+Four more files: `search_params` (settings), `rules` (which words are allowed next), `choices` (how to choose among
+them), `beams` (the state). Shapes: image = independent searches run side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from showtell.generation.choices import Hypothesis, choice_of
 from showtell.generation.rules import Rule
 from showtell.generation.search_params import SearchParams
 
-# Finished searches are dropped from the batch when they are at least this share of it: dropping copies what remains.
+# Finished searches are removed from the batch when they are at least this share of it: removing copies the rest.
 DROP_AT = 0.25
 
 
 class State(Protocol):
-    """What the step function carries along: reordered when beams are, and cut when searches are over."""
+    """The step function's state: reordered with the beams, and cut when searches are finished."""
 
     def select(self, beams: Tensor) -> Self: ...
 
@@ -35,15 +35,15 @@ def generate(
     step: Step, state: AnyState, start: Tensor, end: int, search: SearchParams, rules: Sequence[Rule], n_best: int = 1,
     names: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
-    """The `n_best` best-scoring hypotheses of each image, best first; of a sample as many as were drawn, unranked.
+    """The `n_best` best hypotheses by score of each image, best first; samples in the order of sampling.
 
-    `start` (image,) holds the tokens to begin with; `end` is the token that finishes.
-    `step(state, tokens (image, beam)) -> (logits (image, beam, word), state)`. A beam that finishes leaves its place
-    empty, as in the tutorials' one-image loop (Xu et al. 2015 code and its descendants). Finished hypotheses come
-    before unfinished ones; an image none of whose beams finishes within `search.max_length` tokens gets its best
-    unfinished ones. The score is logprob / length ** search.length_penalty, the end counted in length.
-    `rules` (`rules_of`) turn logits into log probabilities, and say what may be said. `names`: a number for each image,
-    which decides with the seed what is drawn; else its place.
+    `start` (image,) holds the start tokens; `end` is the token that finishes a beam.
+    `step(state, tokens (image, beam)) -> (logits (image, beam, word), state)`. A finished beam is not replaced, as in
+    the tutorials' one-image loop (Xu et al. 2015 code and its descendants). Finished hypotheses come before unfinished
+    ones; an image none of whose beams finishes within `search.max_length` tokens gets its best unfinished ones. The
+    score is logprob / length ** search.length_penalty, with the end token counted in length.
+    `rules` (`rules_of`) turn logits into log probabilities and forbid words. `names`: a number for each image, which
+    determines its samples together with the seed; by default its index.
     """
     choice = choice_of(search, n_best, range(len(start)) if names is None else names, start.device)
     beams = Beams(start, end, choice, search.max_length)

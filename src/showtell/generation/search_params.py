@@ -1,4 +1,4 @@
-"""How captions are generated: sections `beam`, `search` and `sweep` of params.yaml, and the settings in a bundle."""
+"""The settings of generation: sections `beam`, `search` and `sweep` of params.yaml, and the settings in a bundle."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,14 +11,14 @@ from showtell.core.precision import Precision
 from showtell.core.terminal import one_line
 
 Method = Literal["greedy", "beam", "diverse_beam", "sample"]
-MOST = 100  # captions of an image, and beams
+MOST = 100  # maximum number of captions per image, and of beams
 
 Width = Annotated[int, Field(ge=1, le=MOST, description="beams kept while searching; 1 is greedy")]
 BeamWidth = Width | None
 LengthPenalty = Annotated[float, Field(ge=0, le=5, description="score = logprob / length ** penalty; 0 = plain sum")]
 
-# Keys that a method needs, and keys that it reads where they are not null. What no list of a method has, it does not
-# read: a value there would look as if it did something, and is refused.
+# Keys that a method needs, and keys that it reads when they are not null. All other keys are refused for it, since a
+# value would have no effect.
 NEEDED: dict[str, tuple[str, ...]] = {
     "greedy": (),
     "beam": ("beam",),
@@ -28,12 +28,12 @@ NEEDED: dict[str, tuple[str, ...]] = {
 OPTIONAL: dict[str, tuple[str, ...]] = {"sample": ("top_k", "top_p")}
 OWN = sorted({key for keys in (*NEEDED.values(), *OPTIONAL.values()) for key in keys})  # read by some methods only
 
-# What a key is when a call or a flag changes the method and says nothing of it.
+# Defaults of keys when a call or flag changes the method and does not give them.
 USUAL: dict[str, Any] = {"beam": 5, "diversity": 0.5, "temperature": 1.0, "seed": 0}
 
 
 class SearchSection(Section):
-    """Section `search`: all but the beam's width, which has a key of its own so that `-S beam=3` is all one types."""
+    """Section `search`: all settings but the beam width, which is a top-level key, so that `-S beam=3` sets it."""
 
     method: Method = Field(description="how what is said next is chosen")
     min_length: int = Field(ge=1, le=1000, description="tokens generated at least, the end token counted")
@@ -69,8 +69,8 @@ class SearchSection(Section):
 
 
 def fitting(value: Any, key: str, method: str | None) -> Any:
-    """`value`, when the method has a use for the key if and only if there is a value."""
-    if method is None:  # it is wrong itself, and told first
+    """Check that `value` is given if, and only if, `method` uses the key; returns it."""
+    if method is None:  # invalid itself, which is reported first
         return value
     if value is None and key in NEEDED[method]:
         raise PydanticCustomError("needed", f"search.method {method} needs it")
@@ -80,7 +80,7 @@ def fitting(value: Any, key: str, method: str | None) -> Any:
 
 
 class SearchParams(SearchSection):
-    """All settings of the search. They travel with the model: `evaluate` writes them into the bundle it scored."""
+    """All settings of the search. They are part of the model: `evaluate` writes them into the bundle that it scored."""
 
     beam: BeamWidth
 
@@ -88,7 +88,7 @@ class SearchParams(SearchSection):
     @classmethod
     def _width_fits(cls, value: int | None, info: ValidationInfo) -> int | None:
         method, groups = info.data.get("method"), info.data.get("groups")
-        if method == "greedy" and value == 1:  # which is what greedy means
+        if method == "greedy" and value == 1:  # greedy is a beam of 1
             return value
         if value is not None and groups is not None and value % groups:
             raise PydanticCustomError("groups", f"cannot be cut into search.groups, {groups}, of the same width")
@@ -96,13 +96,14 @@ class SearchParams(SearchSection):
 
     @classmethod
     def of(cls, beam: int | None, section: SearchSection) -> "SearchParams":
-        """The sections `beam` and `search` of params.yaml as one; `UserError` where they do not fit each other."""
+        """The sections `beam` and `search` of params.yaml in one object; `UserError` where they do not fit each
+        other."""
         return _validated({**section.model_dump(), "beam": beam})
 
     def override(self, **changes: Any) -> "SearchParams":
         """These settings with single fields replaced; `UserError` naming a field that is unknown or out of range.
 
-        Another method brings its usual settings, and leaves out those that it does not read.
+        Changing the method also sets that method's defaults, and removes the settings that it does not use.
         """
         content, method = {**self.model_dump(), **changes}, changes.get("method", self.method)
         if method != self.method and method in NEEDED:
@@ -117,17 +118,17 @@ class SearchParams(SearchSection):
 
     @property
     def most(self) -> int:
-        """Captions of an image that such a search can find."""
+        """The greatest number of captions of an image that this search can find."""
         return {"greedy": 1, "sample": MOST}.get(self.method, self.beam or 1)
 
     def check_n_best(self, n_best: int) -> None:
-        """`UserError` when it cannot find so many."""
+        """`UserError` when the search cannot find `n_best` captions."""
         if not 1 <= n_best <= self.most:
             limit = f"the width of the beam, {self.beam}" if "beam" in self.method else f"{self.most} ({self.method})"
             raise UserError(f"n_best = {n_best}: must be 1 to {limit}")
 
     def described(self) -> str:
-        """In a few words."""
+        """A short description of these settings."""
         if self.method == "diverse_beam":
             return f"diverse beam {self.beam} in {self.groups} groups, diversity {self.diversity:g}"
         if self.method == "sample":
@@ -149,7 +150,7 @@ def _validated(content: dict[str, Any]) -> SearchParams:
         raise UserError(f"{key} = {value}: {message[0].lower()}{message[1:]}") from None
 
 
-# For a model that was not evaluated, and so has no settings of its own: those that params.yaml says nothing against.
+# For a model that was not evaluated and has no settings: neutral values.
 PLAIN = SearchParams(
     method="beam", beam=5, min_length=1, max_length=30, length_penalty=0.0, block_ngrams=0, allow_unknown=False,
     detection_weight=0.7, precision="fp32",
@@ -157,7 +158,7 @@ PLAIN = SearchParams(
 
 
 class SweepParams(Section):
-    """The decodings that `evaluate` compares on val."""
+    """The settings that `evaluate` compares on val."""
 
     beams: list[Width] = Field(min_length=1, description="widths to try")
     length_penalties: list[LengthPenalty] = Field(min_length=1, description="penalties to try")
@@ -174,7 +175,7 @@ class SweepParams(Section):
         return others
 
     def settings(self, search: SearchParams) -> list[SearchParams]:
-        """Every decoding, the others' settings being those of `search`."""
+        """All settings to compare, with the other fields from `search`."""
         beams = [
             search.override(method="beam", beam=beam, length_penalty=penalty)
             for penalty in self.length_penalties

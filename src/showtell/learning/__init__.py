@@ -1,1 +1,1 @@
-"""How networks learn: the loop, its checkpoints, what is minimised, validation."""
+"""Training: the loop, its checkpoints, losses, validation."""

@@ -1,6 +1,6 @@
-"""What training does to images to see more of them. Captions must stay true, so nothing here may move words.
+"""Augmentation of training images. Captions must stay true, so nothing here moves what a word describes.
 
-Images are uint8 (image, 3, height, width); what is drawn at random comes from PyTorch's generator.
+Images are uint8 (image, 3, height, width); random numbers come from PyTorch's generator.
 """
 
 import math
@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-RATIOS = 3 / 4, 4 / 3  # width to height of what is cut out, Szegedy et al. 2015
+RATIOS = 3 / 4, 4 / 3  # aspect ratios of `cut_out`, Szegedy et al. 2015
 
 
 def augmented(
     images: Tensor, crop: int | None, flip: bool, grey: float, least_area: float = 1.0, colour: float = 0.0
 ) -> Tensor:
-    """Images as training shows them to an encoder: cropped (None: whole), cut out and enlarged where `least_area` is
-    below 1, half mirrored, their colours changed by `colour`, a share of them grey."""
+    """Images augmented for the encoder: cropped to `crop` (None: whole), cut out and enlarged where `least_area` is
+    below 1, half of them mirrored, colours changed by `colour`, a share of them in greyscale."""
     images = cropped(images, crop) if crop is not None else images
     images = cut_out(images, least_area) if least_area < 1 else images
     images = mirrored(images) if flip else images
@@ -24,20 +24,20 @@ def augmented(
 
 
 def cropped(images: Tensor, size: int) -> Tensor:
-    """A square of `size` pixels from anywhere in each image."""
-    room = torch.tensor(images.shape[2:]) - size + 1  # places for the square's top and left
+    """A square of `size` pixels at a random position of each image."""
+    room = torch.tensor(images.shape[2:]) - size + 1  # possible positions of the square's top and left
     corners = (torch.rand(len(images), 2) * room).long().tolist()
     return torch.stack([image[:, y : y + size, x : x + size] for image, (y, x) in zip(images, corners, strict=True)])
 
 
 def cut_out(images: Tensor, least_area: float) -> Tensor:
-    """Of each image a rectangle from anywhere, enlarged to the image's size (bilinear).
+    """A random rectangle of each image, enlarged to the image's size (bilinear): random resized crop.
 
-    It has a share of the image's area between `least_area` and 1, and a width to height between 3/4 and 4/3 of the
-    image's. Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, has 0.08 for the least: there it
-    is enough that something of the one thing is left, where captions speak of the whole picture.
+    Its area is between `least_area` and 1 of the image's, its aspect ratio between 3/4 and 4/3 of the image's. Szegedy
+    et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, use 0.08 as least area for classification, where a
+    part of the one object is enough; captions describe the whole image.
     """
-    from torchvision.transforms.v2.functional import resized_crop  # late, as in weights.py
+    from torchvision.transforms.v2.functional import resized_crop  # imported late, as in weights.py
 
     size = list(images.shape[2:])
     areas = torch.empty(len(images)).uniform_(least_area, 1.0)
@@ -55,12 +55,12 @@ def mirrored(images: Tensor) -> Tensor:
 
 
 def recoloured(images: Tensor, strength: float) -> Tensor:
-    """Each image with brightness, contrast and saturation times a factor of its own, from 1 - `strength` to 1 +
-    `strength`. Hues stay: captions name them."""
+    """Each image with brightness, contrast and saturation multiplied by random factors from 1 - `strength` to 1 +
+    `strength`. Hue is not changed: captions name it."""
     brightness, contrast, saturation = (
         torch.empty(len(images), 1, 1, 1, device=images.device).uniform_(1 - strength, 1 + strength) for _ in range(3)
     )
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)  # of luma, ITU-R BT.601
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)  # luma weights, ITU-R BT.601
     shown = images.float() * brightness
     luma = (shown * weights).sum(dim=1, keepdim=True)
     shown = luma + saturation * (shown - luma)
@@ -69,11 +69,11 @@ def recoloured(images: Tensor, strength: float) -> Tensor:
 
 
 def greyed(images: Tensor, share: float) -> Tensor:
-    """Each image without its colours with probability `share`, so that things are known by their shape as well.
+    """Each image in greyscale with probability `share`, so that objects are recognised by their shape as well.
 
-    Its captions still name the colours; what is learnt of that is that a picture without any does not tell.
+    Its captions still name the colours: the model learns that a greyscale image does not show them.
     """
-    from torchvision.transforms.v2.functional import rgb_to_grayscale  # late, as in weights.py
+    from torchvision.transforms.v2.functional import rgb_to_grayscale  # imported late, as in weights.py
 
     return torch.where(_some(images, share), rgb_to_grayscale(images, num_output_channels=3), images)
 

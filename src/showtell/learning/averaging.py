@@ -1,8 +1,8 @@
-"""The exponential moving average of the weights while they learn, validated and kept in place of the last ones.
+"""Exponential moving average of the weights during training. The average is validated and saved, not the last weights.
 
-Single updates pull weights to and fro. Their mean lies where the loss is lower, as if the learning rate had fallen,
-while it need not fall as far. Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992);
-with a decay as in Szegedy et al., "Rethinking the Inception architecture for computer vision" (CVPR 2016), section 8.
+Single updates make the weights fluctuate. Their average has a lower loss, as if the learning rate had been lowered.
+Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992); with a decay as in Szegedy et al.,
+"Rethinking the Inception architecture for computer vision" (CVPR 2016), section 8.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
-    """Of the tensors `live` that training changes in place; statistics of batch norms are averaged like weights.
+    """The average of the tensors `live`, which training changes in place; batch-norm statistics are averaged as well.
 
-    With `decay` 0 there is no average: everything below speaks of the tensors themselves.
+    With `decay` 0 there is no average: all methods use the tensors themselves.
     """
 
     def __init__(self, live: dict[str, Tensor], decay: float):
@@ -25,14 +25,15 @@ class MovingAverage:
         self.mean = {name: tensor.clone() for name, tensor in self.live.items() if decay and tensor.is_floating_point()}
 
     def update(self, updates: int) -> None:
-        """Take in the tensors after so many updates. The first ones count for more: initial weights mean nothing."""
+        """Add the tensors after `updates` updates. The decay rises at first, so that initial weights are soon
+        forgotten."""
         if self.mean:
             decay = min(self.decay, (1 + updates) / (10 + updates))
             get_ema_multi_avg_fn(decay)(list(self.mean.values()), [self.live[name] for name in self.mean], None)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The averages stand where the tensors themselves stood."""
+        """Replace the tensors by their averages within this context."""
         self._swap()
         try:
             yield
@@ -40,11 +41,11 @@ class MovingAverage:
             self._swap()
 
     def weights(self) -> dict[str, Tensor]:
-        """What is to be kept: the averages, and what has none."""
+        """The tensors to save: the averages, and those tensors that are not averaged."""
         return self.live | self.mean
 
     def load(self, mean: dict[str, Tensor]) -> None:
-        """Go on with averages of an earlier run."""
+        """Continue with the averages of an earlier run."""
         for name, tensor in mean.items():
             self.mean[name].copy_(tensor)
 

@@ -1,4 +1,4 @@
-"""What `train` and `finetune` teach: captions, to the decoder alone or to decoder and encoder together."""
+"""The task of `train` and `finetune`: captions, learned by the decoder alone or by decoder and encoder together."""
 
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_shar
 
 
 class SelectingParams(LoopParams):
-    """What every training on captions has: which of them, and how captions of val pick the epoch."""
+    """Parameters of every training on captions: which captions, and how the best epoch is selected on val."""
 
     captions_per_update: int | None = Field(ge=1, le=1000, description="captions of an image, drawn anew; null: all")
     select: Literal["cider", "bleu4"] = Field(description="metric of captions generated for val that picks the epoch")
@@ -29,7 +29,7 @@ class SelectingParams(LoopParams):
 
 
 class CaptionParams(SelectingParams):
-    """What learning from given captions adds to the loop."""
+    """Parameters of training on given captions (cross-entropy), beside those of the loop."""
 
     alpha_c: float = Field(ge=0, description="weight of the doubly stochastic attention penalty")
     label_smoothing: float = Field(ge=0, lt=1, description="share of probability spread over all words")
@@ -53,7 +53,7 @@ class CaptionParams(SelectingParams):
 
 
 class TrainParams(CaptionParams):
-    """`learning` and `train`: the decoder, on cached features of the frozen encoder."""
+    """`learning` and `train`: the decoder, on stored features of the frozen encoder."""
 
 
 class FinetuneParams(CaptionParams):
@@ -72,9 +72,9 @@ class FinetuneParams(CaptionParams):
 def word_dropout(inputs: Tensor, share: float) -> Tensor:
     """Tokens (..., step) with each but the first replaced by <unk> with probability `share`.
 
-    Word dropout: Bowman et al., "Generating Sentences from a Continuous Space" (CoNLL 2016), section 3.1. Captions come
-    to name things that are not there where the words so far make them likely (Rohrbach et al., "Object Hallucination in
-    Image Captioning", EMNLP 2018); with some of those words hidden, the decoder has to look.
+    Word dropout: Bowman et al., "Generating Sentences from a Continuous Space" (CoNLL 2016), section 3.1. Captions name
+    absent objects where the preceding words make them likely (Rohrbach et al., "Object Hallucination in Image
+    Captioning", EMNLP 2018); with some of those words hidden, the decoder depends on the image.
     """
     if not share:
         return inputs
@@ -84,10 +84,10 @@ def word_dropout(inputs: Tensor, share: float) -> Tensor:
 
 
 class CaptionTask(TrainingTask[Batch]):
-    """A decoder, with an encoder in front of it when that one learns too, and a detector beside it to keep it honest.
+    """A decoder; in fine-tuning with the encoder and, as an auxiliary loss, a word detector on the encoder's map.
 
-    Captions alone teach co-occurrence: an encoder learns only what separates likely captions. Detecting words at the
-    same time teaches it each thing by itself.
+    Captions alone teach co-occurrence: the encoder learns only what separates likely captions. Detecting words at the
+    same time teaches it each object by itself.
     """
 
     def __init__(
@@ -99,28 +99,28 @@ class CaptionTask(TrainingTask[Batch]):
     ):
         super().__init__()
         self.decoder, self.params, self.encoder, self.detector = decoder, params, encoder, detector
-        self.own_words = 0.0  # share of input words that are the decoder's own, in the present epoch
+        self.own_words = 0.0  # scheduled sampling: share of input words predicted by the decoder, in this epoch
 
     def begin_epoch(self, epoch: int) -> None:
         p = self.params
         self.own_words = own_word_share(epoch, p.sampling, p.sampling_start, p.sampling_schedule, p.sampling_rise)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the decoder sees: encoded images, or cached features as they are; float32."""
+        """The decoder's input, float32: encoded images, or stored features unchanged."""
         return self._features(self._feature_map(images))
 
     def _feature_map(self, images: Tensor) -> Tensor:
-        """The encoder's map, (image, cell, channel); cached features as they are."""
+        """The encoder's map, (image, cell, channel); stored features unchanged."""
         return self.encoder.feature_map(images) if self.encoder is not None else images
 
     def _features(self, feature_map: Tensor) -> Tensor:
         return (self.encoder.output(feature_map) if self.encoder is not None else feature_map).float()
 
     def augmented(self, images: Tensor) -> Tensor:
-        """Images as training shows them to an encoder that learns; cached features as they are."""
+        """Augmented images for an encoder that learns; stored features unchanged."""
         if self.encoder is None:
             return images
-        assert isinstance(self.params, FinetuneParams)  # an encoder learns here alone
+        assert isinstance(self.params, FinetuneParams)  # only fine-tuning trains an encoder
         p = self.params
         return augmented(images, self.encoder.crop, p.flip, p.grey, p.least_area, p.colour)
 

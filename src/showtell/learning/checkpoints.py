@@ -1,7 +1,7 @@
-"""Training state that survives a kill: one file for where training stands, one for the best weights so far.
+"""Training state that survives a kill: one file for the latest epoch, one for the best weights so far.
 
-Each file ends with the SHA-256 of what stands before it. One that a power cut or a full disk has damaged is noticed, as
-PyTorch's own format would not, and counts as absent.
+Each file ends with the SHA-256 of its content. A file damaged by a power cut or a full disk is detected, which
+PyTorch's own format does not do, and counts as missing.
 """
 
 import hashlib
@@ -21,20 +21,21 @@ DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 class Checkpoints:
-    """Checkpoints in a workplace, whose name already ties them to parameters, data and code."""
+    """Checkpoints in a workplace, whose name ties them to parameters, data and code."""
 
     def __init__(self, place: Workplace):
         self.stage = place.stage
         self._latest, self._best = place / "latest.pt", place / "best.pt"
 
     def save(self, state: State, weights: State, best: bool) -> None:
-        """Record the end of an epoch. A kill in between repeats the epoch, which writes the same files again."""
+        """Save the end of an epoch. After a kill in between, the epoch is repeated and writes the same files again."""
         if best:
             _save(self._best, weights)
         _save(self._latest, state)
 
     def latest(self) -> State | None:
-        """The state of the last epoch that was recorded; None, with a line, when this or the best weights are lost."""
+        """The state after the last saved epoch; None, with a log line, when it or the best weights are damaged or
+        missing."""
         if not self._latest.exists():
             return None
         for path in (self._best, self._latest):
@@ -42,7 +43,7 @@ class Checkpoints:
             if content is None:
                 log(f"{path} is damaged or missing: training starts from the beginning")
                 return None
-        assert content is not None  # of the latest, the last that was read
+        assert content is not None  # the content of the latest, which was read last
         return _loaded(content)
 
     def best(self) -> State:
@@ -54,7 +55,7 @@ class Checkpoints:
 
 
 def _save(path: Path, content: State) -> None:
-    # In memory first: on a full disk PyTorch's writer says nothing of the disk.
+    # Serialised in memory first: on a full disk PyTorch's writer raises an error that does not name the cause.
     file = io.BytesIO()
     torch.save(content, file)
     file.write(hashlib.sha256(file.getbuffer()).digest())
@@ -62,7 +63,7 @@ def _save(path: Path, content: State) -> None:
 
 
 def _intact(path: Path) -> bytes | None:
-    """What `_save` gave to `path`; None when it is not there any more."""
+    """The content that `_save` wrote to `path`; None when it is damaged or missing."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Small tables of numbers, kept in git and drawn by `dvc plots`: training curves and the decoding sweep."""
+"""Small tables of numbers, kept in git and plotted by `dvc plots`: learning curves and the decoding sweep."""
 
 import csv
 import io
@@ -11,9 +11,9 @@ from showtell.learning.selection import best_row, selected_by
 
 
 def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
-    """`metrics/<name>.tsv`, a line for each row."""
+    """Write `metrics/<name>.tsv`, a line for each row."""
     text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["epoch"]  # a row may lack some
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["epoch"]  # rows may lack some columns
     table = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
@@ -21,10 +21,11 @@ def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
 
 
 def write_curves(stage: str, history: Sequence[dict[str, float]], select: str) -> None:
-    """`metrics/<stage>.tsv`, a line for each epoch, and `metrics/<stage>.json`, the epoch that was kept and by what.
+    """Write `metrics/<stage>.tsv`, a line for each epoch, and `metrics/<stage>.json`, the selected epoch and its
+    metric.
 
-    With the number of processes, which is no parameter and changes the result: statistics and random numbers are each
-    process's own.
+    The number of processes is recorded: it is not a parameter and changes the result, since batch statistics and random
+    numbers are computed in each process.
     """
     write_table(stage, history)
     kept = best_row(history, select)
@@ -33,7 +34,7 @@ def write_curves(stage: str, history: Sequence[dict[str, float]], select: str) -
 
 
 def told(history: Sequence[dict[str, float]], select: str) -> str:
-    """Which epoch was kept, in words."""
+    """The selected epoch, for the log."""
     if not history:
         return "nothing to learn (0 epochs)"
     best, by = best_row(history, select), selected_by(history, select)

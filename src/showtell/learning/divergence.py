@@ -1,4 +1,4 @@
-"""Training that has left the finite numbers is stopped, and the place where it did so is named."""
+"""Divergence: training with values that are not finite is stopped, with the place where they first occurred."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ from torch import Tensor, distributed
 from showtell.core.errors import UserError
 from showtell.core.processes import world
 
-EVERY = 50  # updates between looks: each look waits for the device
-NEVER = 2**62  # more updates than there are
+EVERY = 50  # updates between checks: each check waits for the device
+NEVER = 2**62  # more updates than any training has
 WATCHED = ("a feature of an image", "the loss", "the gradient norm")
 
 
 class Watch:
-    """The first update in which something was not finite: noted on the device, looked at now and then.
+    """The first update in which a value was not finite: recorded on the device, checked every `EVERY` updates.
 
-    `stage` and `remedy` are for the message: who trains, and what its settings could be instead.
+    `stage` and `remedy` are for the message: which stage trains, and which settings to change.
     """
 
     def __init__(self, stage: str, remedy: str, device: torch.device):
@@ -25,23 +25,23 @@ class Watch:
         self._first = torch.full((len(WATCHED),), NEVER, dtype=torch.int64, device=device)
 
     def note(self, update: int, images: Sequence[Tensor], loss: Tensor, gradients: Tensor | None) -> None:
-        """Update number `update` of the epoch: its images or features, its loss, the norm of its gradients."""
+        """Record update `update` of the epoch: its images or features, its loss, the norm of its gradients."""
         none = torch.zeros_like(loss)
         given = sum((part.sum(dtype=torch.float32) for part in images if part.is_floating_point()), none)
         values = torch.stack([given, loss, gradients if gradients is not None else none])
         self._first = torch.where(values.isfinite(), NEVER, update).minimum(self._first)
 
     def look(self, epoch: int, updates: int) -> None:
-        """`UserError` if anything noted was not finite, in any process. All processes look at the same update."""
+        """`UserError` if a recorded value was not finite, in any process. All processes check at the same update."""
         if world() > 1:
             distributed.all_reduce(self._first, distributed.ReduceOp.MIN)
         first = self._first.tolist()
         if min(first) < NEVER:
-            what, update = WATCHED[first.index(min(first))], min(first)  # of several the one that comes first
+            what, update = WATCHED[first.index(min(first))], min(first)  # the earliest
             self._refuse(f"{what} in epoch {epoch}, update {update} of {updates},", features=what == WATCHED[0])
 
     def weights(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
-        """`UserError` if a weight, or a statistic that goes with it, is not finite after an epoch."""
+        """`UserError` if a weight or running statistic is not finite after an epoch."""
         floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
         if not floats:
             return

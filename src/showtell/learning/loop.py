@@ -1,7 +1,7 @@
-"""The training loop: its schedule, early stopping, and going on after a kill. Knows nothing of captions.
+"""The training loop: learning-rate schedule, early stopping, and resuming after a kill. Independent of captions.
 
-Every epoch starts from a seed of its own, so it is a function of the weights and optimiser state it starts with and of
-(seed, epoch): nothing about random numbers has to be saved, and a resumed run is the run it goes on with.
+Every epoch has a seed of its own, so it is a function of (seed, epoch) and of the weights and optimiser state that it
+starts with. No random state has to be saved, and a resumed run gives the same result as one that was not interrupted.
 """
 
 import math
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class LoopParams(Section):
-    """What every training has: how long, how fast, in what arithmetic."""
+    """Parameters of every training: epochs, batch size, learning rate, precision."""
 
     model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the choices as well
 
@@ -60,7 +60,7 @@ class LoopParams(Section):
         return fits_choice(value, info, key, choices)
 
 
-# Keys that only some choices have a use for, and those choices.
+# Keys that only some choices use, and those choices.
 _USED_BY = {
     "decay": ("schedule", ("plateau", "step")),
     "patience": ("schedule", ("plateau",)),
@@ -71,7 +71,7 @@ _USED_BY = {
 
 
 class Counts(NamedTuple):
-    """What the losses of an update are means over."""
+    """The numbers of images, captions and positions that an update's losses are means over."""
 
     images: int
     captions: int
@@ -83,15 +83,15 @@ class Counts(NamedTuple):
 
 
 class ParameterGroup(NamedTuple):
-    """Parameters that learn alike."""
+    """Parameters with the same learning rate and weight decay."""
 
     parameters: list[nn.Parameter]
     rate: float  # the highest learning rate
-    decays: bool = True  # False: weight decay leaves them alone
+    decays: bool = True  # False: no weight decay
 
     @classmethod
     def of(cls, module: nn.Module, rate: float, without_decay: Iterable[nn.Parameter] = ()) -> "list[ParameterGroup]":
-        """The parameters of `module` that learn; those `without_decay` in a group of their own, where there are any."""
+        """The trainable parameters of `module`; those in `without_decay`, if any, in a group of their own."""
         apart = {id(parameter) for parameter in without_decay}
         learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
         decaying = [parameter for parameter in learning if id(parameter) not in apart]
@@ -100,32 +100,33 @@ class ParameterGroup(NamedTuple):
 
 
 class TrainingTask(nn.Module, Generic[AnyBatch]):
-    """What the loop trains."""
+    """A module that `fit` trains: its loss and its parameter groups."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Told before each epoch, from 1."""
+        """Called before each epoch; epochs count from 1."""
 
     def loss(self, batch: AnyBatch, whole: Counts | None = None) -> Tensor:
-        """The scalar to minimise, of a batch or of its part in an update of `whole`: the parts' losses add up."""
+        """The loss of a batch, or of its part in an update of `whole`: the losses of the parts add up to the
+        update's."""
         raise NotImplementedError
 
     def groups(self) -> list[ParameterGroup]:
-        """What learns, each parameter in one group."""
+        """The trainable parameters, each in one group."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, Tensor]:
-        """All that learns and the statistics that go with it, a part of the state dict."""
+        """The trainable tensors and their running statistics, a part of the state dict."""
         raise NotImplementedError
 
 
 @dataclass
 class TrainingProgress:
-    """Where training stands at the end of an epoch."""
+    """Progress of a training at the end of an epoch."""
 
     epoch: int = 0  # epochs done
     update: int = 0  # updates done
-    best: tuple[float, float] | None = None  # `standing` of the best of them
-    since_best: int = 0  # epochs since
+    best: tuple[float, float] | None = None  # `standing` of the best epoch
+    since_best: int = 0  # epochs since the best
     decays: int = 0  # times the plateau has lowered the learning rate
 
 
@@ -138,12 +139,12 @@ def fit(
     checkpoints: Checkpoints,
     judge_first: bool = False,
 ) -> list[dict[str, float]]:
-    """Train until `epochs` or early stop, leave the best epoch's weights in `task`, and return a row for each epoch.
+    """Train until `epochs` or early stop, load the best epoch's weights into `task`, and return a row for each epoch.
 
-    With `judge_first` the task is validated before it is trained, as epoch 0, which is kept if no later one is better.
+    With `judge_first` the task is validated before training, as epoch 0, which is kept if no later epoch is better.
 
-    `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the task as it stands;
-    the epoch with the greatest `select` among them is the best (`selection.py` says which where that cannot tell).
+    `epoch_batches(epoch)` gives the batches (and has a length), `validate()` the metrics of the task in its present
+    state; the epoch with the greatest `select` is the best (`selection.py` decides between equal ones).
     """
     training, history = _Training(task, params, checkpoints.stage), []
     state = broadcast(checkpoints.latest)
@@ -174,12 +175,12 @@ def fit(
 
 
 def seed_weights(seed: int) -> None:
-    """Make the initial weights of what is built next a function of `seed`."""
+    """Seed the generator from which the initial weights of modules built next are drawn."""
     torch.manual_seed(seed)
 
 
 class _Training:
-    """Whatever an update changes, and the pass that makes the updates."""
+    """The state that updates change (weights, optimiser, average, progress), and the pass over an epoch."""
 
     def __init__(self, task: TrainingTask, params: LoopParams, stage: str):
         self.task, self.params, self.progress = task, params, TrainingProgress()
@@ -197,7 +198,7 @@ class _Training:
         return row
 
     def save(self, checkpoints: Checkpoints, history: list[Row], best: bool) -> None:
-        """Record the end of an epoch."""
+        """Save the end of an epoch."""
         if is_main():
             checkpoints.save(self.state_dict() | {"history": history}, self.average.weights(), best)
 
@@ -218,12 +219,13 @@ class _Training:
         self.scaler.load_state_dict(state["scaler"])
 
     def epoch(self, batches: Any) -> float:
-        """One pass; the mean loss of its updates, summed on the device (asking for each value would wait for it).
+        """One pass over the batches; returns the mean loss of its updates, summed on the device to avoid waiting for
+        it.
 
-        `UserError` when it leaves the finite numbers.
+        `UserError` when a value is not finite.
         """
         task, params, progress = self.task, self.params, self.progress
-        parallel = Parallel(task)  # anew: another part may learn than before
+        parallel = Parallel(task)  # built anew: other parameters may be trainable than before
         task.train()
         where, total, updates = device(), torch.zeros((), device=device()), len(batches)
         for number, batch in enumerate(track(batches, f"epoch {progress.epoch + 1}", total=updates), start=1):
@@ -236,7 +238,7 @@ class _Training:
             total += (loss := parallel.backward(mine, whole, self.scaler.scale))
             self.scaler.unscale_(self.optimizer)
             norm = _clip_gradients(task, params)
-            # The scaler leaves out updates whose fp16 gradients overflow, and scales the next ones less.
+            # The scaler skips updates whose fp16 gradients overflow, and lowers its scale.
             self.watch.note(number, [p.images for p in mine], loss, None if self.scaler.is_enabled() else norm)
             if number % EVERY == 0 or number == updates:
                 self.watch.look(progress.epoch + 1, updates)
@@ -250,7 +252,7 @@ class _Training:
 
 
 def parts(batch: AnyBatch, count: int) -> list[AnyBatch]:
-    """The images of `batch` dealt to so many batches; each keeps their order, long captions first."""
+    """The images of `batch` divided into `count` batches; each keeps their order, long captions first."""
     count = min(count, len(batch.images))
     return [batch.images_at(slice(start, None, count)) for start in range(count)] if count > 1 else [batch]
 
@@ -278,7 +280,7 @@ def rate_scale(progress: TrainingProgress, params: LoopParams, updates: int) -> 
     """Factor on the highest learning rates at the present update, of `updates` in all."""
     rise = min(1.0, (progress.update + 1) / max(1, params.warmup_updates))
     if params.schedule == "plateau":
-        assert params.decay is not None  # LoopParams has seen to it, here and below
+        assert params.decay is not None  # checked by LoopParams, here and below
         return rise * params.decay**progress.decays
     if params.schedule == "step":
         assert params.decay is not None and params.step_epochs is not None
@@ -292,7 +294,7 @@ def rate_scale(progress: TrainingProgress, params: LoopParams, updates: int) -> 
 def build_optimizer(task: TrainingTask, params: LoopParams) -> torch.optim.Optimizer:
     """The task's groups, each with its highest learning rate under "highest".
 
-    Fused: one call for all tensors, on processors as on accelerators, where the plain loop takes ten for each.
+    Fused: one call for all tensors, on processors and accelerators; the unfused optimiser takes ten calls for each.
     """
     groups = [
         {
@@ -307,12 +309,12 @@ def build_optimizer(task: TrainingTask, params: LoopParams) -> torch.optim.Optim
 
 
 def build_scaler(params: LoopParams) -> torch.amp.GradScaler:
-    """Keeps fp16 gradients from vanishing; does nothing in wider arithmetic."""
+    """Loss scaling for fp16 gradients; disabled in other precisions."""
     return torch.amp.GradScaler(device().type, enabled=params.precision == "fp16")
 
 
 def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
-    """The norm of the gradients; of those that are clipped by value, afterwards."""
+    """Clip the gradients and return their norm (with clip: value, the norm after clipping)."""
     learning = [p for p in task.parameters() if p.grad is not None]
     if params.clip == "value" and params.clip_at is not None:
         nn.utils.clip_grad_value_(learning, params.clip_at)
@@ -323,7 +325,7 @@ def _clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
 
 
 def _remedy(optimizer: torch.optim.Optimizer, params: LoopParams) -> str:
-    """What to change when training diverges: settings and their present values."""
+    """Settings to change when training diverges, with their present values."""
     rates = " and ".join(f"{rate:g}" for rate in sorted({group["highest"] for group in optimizer.param_groups}))
     clip = f"lower clip_at ({params.clip_at:g})" if params.clip == "norm" else f"set clip: norm ({params.clip})"
     precision = "" if params.precision == "fp32" else f", or set precision: fp32 ({params.precision})"

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The losses of training on captions."""
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ def caption_loss(
 ) -> Tensor:  # fmt: skip
     """Mean cross-entropy over real positions, plus the doubly stochastic penalty of decoders that attend.
 
-    targets, mask (image, caption, step). Natural log. The penalty (Xu et al. 2015, section 4.2.1) asks every cell to be
-    looked at about once in a caption: alpha_c times the mean over captions and cells of (1 - sum over steps)^2.
-    `positions` and `captions` are the real ones of the whole update, so that the losses of its parts add up to its own.
-    `weights` (image, caption, step), of any sign, multiply the cross-entropy of each position; it is still divided by
-    `positions`.
+    targets, mask (image, caption, step). Natural log. The penalty (Xu et al. 2015, section 4.2.1) makes the attention
+    on each cell sum to about 1 over a caption: alpha_c times the mean over captions and cells of (1 - sum over
+    steps)^2. `positions` and `captions` are the real ones of the whole update, so that the losses of its parts add up
+    to the update's. `weights` (image, caption, step), of any sign, multiply the cross-entropy of each position; it is
+    still divided by `positions`.
     """
     loss = cross_entropy(decoded.logits, targets[mask], smoothing, None if weights is None else weights[mask])
     loss = loss / positions
@@ -26,7 +26,7 @@ def caption_loss(
         return loss
     on_device = mask.to(decoded.attention.device, non_blocking=True)
     seen = (decoded.attention * on_device.unsqueeze(3)).sum(dim=2)  # (image, caption, cell)
-    real = mask.any(dim=2)  # captions that the image really has
+    real = mask.any(dim=2)  # captions that exist, not padding
     missed = (1 - seen[real]) ** 2  # (real caption, cell)
     return loss + alpha_c * missed.mean(dim=1).sum() / captions
 
@@ -35,16 +35,16 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, weights: Te
     """The sum over positions of -log P(target), natural log: logits (position, word), targets (position,) ints.
 
     `smoothing` is the share of the target's probability that is spread over all words (Szegedy et al. 2016, section 7).
-    `weights` (position,), of any sign, multiply each position's part; they are constants, no gradient goes to them.
+    `weights` (position,), of any sign, multiply each position's loss; they are constants without gradient.
     """
     return _CrossEntropy.apply(logits, targets, smoothing, weights)
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """`torch.nn.functional.cross_entropy` in float32, some positions at a time.
+    """`torch.nn.functional.cross_entropy` in float32, a chunk of positions at a time.
 
-    A vocabulary layer's output is the largest tensor of an update. Here it is read once and its gradient written once,
-    both in the precision they come in; the float32 in between never leaves the processor's cache.
+    The logits are the largest tensor of an update. Here they are read once and their gradient is written once, both in
+    their own dtype; the float32 intermediates stay in the processor's cache.
     """
 
     @staticmethod
@@ -68,7 +68,7 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(grad), None, None, None  # in place: PyTorch refuses a second pass through it
+        return gradient.mul_(grad), None, None, None  # in place: PyTorch refuses a second backward pass
 
 
 def _times(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -77,6 +77,6 @@ def _times(values: Tensor, weight: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def top_accuracy(logits: Tensor, targets: Tensor, among: int) -> Tensor:
-    """How many targets (position,) are among the `among` best words of logits (position, word)."""
+    """The number of targets (position,) that are among the `among` best words of logits (position, word)."""
     best = logits.topk(min(among, logits.shape[1]), dim=1).indices
     return (best == targets.unsqueeze(1)).any(dim=1).sum()

@@ -1,7 +1,7 @@
-"""Whether the encoder and the decoder of params.yaml can be built, asked before any stage runs.
+"""Checks that the encoder and decoder of params.yaml can be built, before any stage runs.
 
-What only the network itself knows (its layers, its blocks, what sizes it takes) would else be refused by the stage that
-builds it, and DVC has removed that stage's old outputs by then.
+Some mistakes (an unknown layer or block, an image size that the network does not take) are detected only when the
+network is built. Without this check, the stage that builds it would fail after DVC has removed its old outputs.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,13 @@ from showtell.encoders.settings import image_statistics
 from showtell.encoders.weights import SUFFIXES
 from showtell.learning.word_vectors import check_size
 
-ACCEPTED = ROOT / "model.accepted"  # the fingerprint of what was accepted last: to build a network takes seconds
-WORDS = 10  # of the vocabulary, which is not known yet; any number does
+ACCEPTED = ROOT / "model.accepted"  # fingerprint of the last accepted parameters: building networks takes seconds
+WORDS = 10  # size of the vocabulary, which is not known yet; any number will do
 
 
 def check_model(params: Mapping[str, Any]) -> None:
-    """`UserError` for what the networks of `params`, all sections of params.yaml, refuse. Nothing is downloaded."""
+    """Raise the `UserError` of building the networks of `params`, all sections of params.yaml. Nothing is
+    downloaded."""
     asked = [params[name] for name in ("resize", "encoder", "pretrain", "decoder", "finetune")]
     files = [params["encoder"].weights, getattr(params["decoder"], "embeddings", None)]
     name = fingerprint(*asked, [_state(file) for file in files if file])
@@ -38,14 +39,14 @@ def check_model(params: Mapping[str, Any]) -> None:
 
 
 def _state(file: str) -> list[Any]:
-    """A file as it is now; what is a name and no file has none."""
+    """Size and time of a file; None for a name that is not a file."""
     path: Path = given(file)
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
 
 
 def _build(params: Mapping[str, Any]) -> None:
     asked, pretrain, finetune = params["encoder"], params["pretrain"], params["finetune"]
-    image_statistics(asked)  # names of weights that nobody knows
+    image_statistics(asked)  # raises for unknown names of weights
     local = asked.weights in pretrained.SHIPPED or asked.weights.endswith(SUFFIXES)
     encoder = build_encoder(
         asked.model_copy(update={"weights": asked.weights if local else "none"}), params["resize"].size, 0
@@ -63,4 +64,4 @@ def _build(params: Mapping[str, Any]) -> None:
     decoder = build_decoder(shape, encoder.channels, WORDS).eval()
     with torch.no_grad():
         images = torch.zeros(1, 3, params["resize"].size, params["resize"].size, dtype=torch.uint8)
-        decoder.start(encoder.eval()(images))  # a grid that it cannot look at
+        decoder.start(encoder.eval()(images))  # raises for features that the decoder cannot use

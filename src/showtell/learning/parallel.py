@@ -1,4 +1,4 @@
-"""One update by several processes, PyTorch's DistributedDataParallel: each has a share of its images."""
+"""One update by several processes with PyTorch's DistributedDataParallel: each process has a share of the images."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from showtell.data.drawn_scenes import LabelledBatch
     from showtell.learning.loop import Counts, TrainingTask
 
-AnyBatch = TypeVar("AnyBatch", Batch, "LabelledBatch")  # what a task learns from
+AnyBatch = TypeVar("AnyBatch", Batch, "LabelledBatch")  # batches of a task
 
 
 class _Loss(nn.Module):
-    """DDP wants a module whose call is the loss."""
+    """A module whose forward is the loss, as DDP requires."""
 
     def __init__(self, task: "TrainingTask"):
         super().__init__()
@@ -36,14 +36,16 @@ class Parallel:
     def __init__(self, task: "TrainingTask"):
         self.loss: _Loss | DistributedDataParallel = _Loss(task)
         if world() > 1:
-            # Statistics are averaged at the end of an epoch; sending them around with each update would undo that.
+            # Running statistics are averaged at the end of an epoch; broadcasting buffers with each update would undo
+            # that.
             known = inspect.signature(DistributedDataParallel.__init__).parameters
             name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
             others: dict[str, Any] = {name: False}
             self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True, **others)
 
     def backward(self, parts: Sequence[AnyBatch], whole: "Counts", scale: Callable[[Tensor], Tensor]) -> Tensor:
-        """Add this process's parts' gradients, exchange them with the last, and return the sum of its losses."""
+        """Accumulate the gradients of this process's parts, all-reduce them with the last, and return the sum of its
+        losses."""
         total = torch.zeros((), device=parts[0].images.device)
         for number, part in enumerate(parts, start=1):
             more = number < len(parts)
@@ -55,7 +57,7 @@ class Parallel:
 
 
 def own_share(batch: AnyBatch) -> AnyBatch:
-    """This process's images of an update, every `world`-th. Without any it gets one that counts for nothing."""
+    """This process's images of an update, every `world`-th. A process without any gets one that is fully masked."""
     if world() == 1:
         return batch
     if len(batch.images) > rank():
@@ -65,16 +67,16 @@ def own_share(batch: AnyBatch) -> AnyBatch:
 
 
 def summed(value: Tensor) -> Tensor:
-    """The sum of all processes' values."""
+    """The sum of `value` over all processes."""
     if world() > 1:
         distributed.all_reduce(value)
     return value
 
 
 def average_statistics(task: nn.Module, averages: dict[str, Tensor]) -> None:
-    """Batch norm has seen other images in each process: go on with the mean of what they saw.
+    """Replace batch-norm statistics, which differ between processes, by their mean over the processes.
 
-    `averages`, of what learns and by its name: those of statistics likewise.
+    `averages` holds moving averages by tensor name; those of statistics are treated likewise.
     """
     if world() == 1:
         return

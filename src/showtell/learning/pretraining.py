@@ -1,6 +1,6 @@
-"""An encoder without pretrained weights learns from the captions alone which words a picture calls for.
+"""Pretraining of an encoder without weights: it learns from the captions which vocabulary words an image has.
 
-Encoders whose output is pooled learn the same way as grids do, from the map that is pooled.
+An encoder with pooled output is trained on the map that is pooled.
 """
 
 import math
@@ -23,7 +23,7 @@ BATCH = 64  # images judged side by side; bounds memory, changes no result
 
 
 class PretrainParams(LoopParams):
-    """`features`, when the encoder has no weights: learning words from pictures first."""
+    """Pretraining, when the encoder has no weights: word detection from images."""
 
     enabled: bool = Field(description="false: leave an encoder without weights random")
     trainable_from: str | None = Field(description="first block of the encoder that learns to the end; null: all do")
@@ -33,14 +33,15 @@ class PretrainParams(LoopParams):
 
 
 class WordDetectionTask(TrainingTask[Batch]):
-    """Encoder and word detector."""
+    """The encoder with a word detector."""
 
     def __init__(self, encoder: Encoder, detector: WordDetector, params: PretrainParams):
         super().__init__()
         self.encoder, self.detector, self.params = encoder, detector, params
 
     def begin_epoch(self, epoch: int) -> None:
-        """First blocks soon see edges and colours, and cost the most: their maps are the largest.
+        """Freeze the first blocks after `front_epochs`: they learn fast, and cost the most, as their maps are the
+        largest.
 
         Brock et al., "FreezeOut: accelerate training by progressively freezing layers" (2017).
         """
@@ -67,7 +68,7 @@ class WordDetectionTask(TrainingTask[Batch]):
 
 
 def word_validation(network: WordDetectionTask, dataset: CaptionedImages) -> Callable[[], dict[str, float]]:
-    """A function that gives the loss on val and the F1 of words detected with probability over 1/2."""
+    """A function that returns the loss on val and the F1 of words detected with a probability above 1/2."""
 
     @torch.inference_mode()
     def validate() -> dict[str, float]:
@@ -92,12 +93,12 @@ def pretrain(
     params: PretrainParams,
     checkpoints: Checkpoints,
 ) -> list[dict[str, float]]:
-    """Teach `encoder` the words of data["train"] in place, leave it frozen, and return a row for each epoch."""
+    """Train `encoder` in place on the words of data["train"], freeze it, and return a row for each epoch."""
     seed_weights(params.seed)
     detector = WordDetector(encoder, words_to_detect(data["train"].entries.blocks(), words), vocabulary)
     network = WordDetectionTask(encoder, detector, params).to(device())
     if params.trainable_from is not None:
-        encoder.train_from(params.trainable_from)  # a block that it does not have is refused now, not epochs later
+        encoder.train_from(params.trainable_from)  # refuses an unknown block now, not epochs later
     encoder.train_from_start()
     batches = training_batches(data["train"], params.images_per_update, params.seed)
     history = fit(network, batches, word_validation(network, data["val"]), params, "val_f1", checkpoints)

@@ -1,12 +1,12 @@
-"""The decoder learns from the scores of captions that it draws itself.
+"""Reinforcement learning of the decoder: rewards are scores of captions that it samples.
 
 Rennie et al., "Self-critical Sequence Training for Image Captioning" (CVPR 2017), section 3: REINFORCE (Williams 1992)
-with a baseline, which is here the mean reward of the image's other samples (Luo, "A Better Variant of Self-Critical
-Sequence Training", 2020) or, as there, that of the greedy caption. Both baselines do not depend on the sample they are
-for, so the gradient is that of the expected reward.
-
-What is drawn from is what is served: no dropout, and never `<pad>`, `<start>` or `<unk>`. Drawing is one pass without
-gradients, an image's samples side by side on its grid; the gradient then comes from teacher forcing on the samples.
+with a baseline. The baseline is the mean reward of the image's other samples (Luo, "A Better Variant of Self-Critical
+Sequence Training", 2020) or, as in Rennie et al., the reward of the greedy caption. Neither depends on the sample
+itself, so the gradient is an unbiased estimate of that of the expected reward.
+Samples come from the distribution that is used for generation: no dropout, and never `<pad>`, `<start>` or `<unk>`.
+Sampling is one pass without gradients, an image's samples side by side; the gradient comes from teacher forcing on the
+samples.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ from showtell.learning.losses import caption_loss
 from showtell.learning.rewards import Rewards, Weights
 from showtell.metrics.behaviour import FUNCTION_WORDS
 
-MOST_BAD = 0.01  # share of bad endings that goes without a word
-NEVER = [PAD, START, UNK]  # what is not drawn, as it is not said
-SEED = 1_000_003  # epochs of one seed have draws of their own
+MOST_BAD = 0.01  # share of bad endings above which `concerns` reports them
+NEVER = [PAD, START, UNK]  # tokens that are neither sampled nor generated
+SEED = 1_000_003  # factor that gives each epoch of a seed other random numbers
 
 
 class ReinforceParams(SelectingParams):
-    """`reinforce`: the decoder, on features of the encoder as fine-tuning left it."""
+    """`reinforce`: the decoder, on features of the fine-tuned encoder."""
 
     samples: int = Field(ge=1, le=100, description="captions drawn of an image in one update")
     baseline: Literal["mean", "greedy"] = Field(description="mean of the image's other samples | of the greedy caption")
@@ -62,7 +62,7 @@ class ReinforceParams(SelectingParams):
 
 
 class Drawn(NamedTuple):
-    """Captions [image][sample] as tokens without start, with the end where it was said, and their log probability."""
+    """Sampled captions [image][sample], tokens without start, with the end token where it was generated."""
 
     captions: list[list[list[int]]]
     logprob: float  # sum over all tokens, natural log
@@ -70,13 +70,13 @@ class Drawn(NamedTuple):
 
 @torch.no_grad()
 def draw(decoder: Decoder, features: Tensor, steps: int, draws: Tensor | None) -> Drawn:
-    """Captions of at most `steps` tokens. `draws` (image, sample, step), from 0 to below 1, decide the words; None: one
-    greedy caption of each image."""
+    """Sample captions of at most `steps` tokens. `draws` (image, sample, step), from 0 to below 1, determine the words;
+    None: one greedy caption of each image."""
     samples = 1 if draws is None else draws.shape[1]
     step, state = decoder.steps(), decoder.start(features).repeat(samples)
     tokens = torch.full((len(features), samples, steps + 1), PAD, device=features.device)
     tokens[:, :, 0] = START
-    rows = torch.arange(len(features), device=features.device)  # of the images that still have unfinished samples
+    rows = torch.arange(len(features), device=features.device)  # images that still have unfinished samples
     living = torch.ones(tokens.shape[:2], dtype=torch.bool, device=features.device)
     total = torch.zeros((), device=features.device)
     for place in range(steps):
@@ -98,13 +98,13 @@ def draw(decoder: Decoder, features: Tensor, steps: int, draws: Tensor | None) -
 
 
 def draws_for(seed: int, image_ids: Sequence[str], samples: int, steps: int) -> Tensor:
-    """`draws_of` images that are named by their ids."""
+    """`draws_of` for images named by their ids."""
     names = [int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big") for image_id in image_ids]
     return draws_of(seed, names, samples, steps)
 
 
 class Tally:
-    """What the captions of an epoch were like, as sums."""
+    """Statistics of the captions sampled in an epoch, as sums."""
 
     def __init__(self) -> None:
         self.sums = dict.fromkeys(("images", "reward", "spread", "captions", "tokens", "logprob", "words", "bad"), 0.0)
@@ -124,8 +124,8 @@ class Tally:
         self.sums = {key: value + float(found[key]) for key, value in self.sums.items()}
 
     def row(self) -> dict[str, float]:
-        """Of all processes: mean reward, its spread (standard deviation of an image's samples, their mean), entropy
-        (nats a word, estimated from the samples), words a caption, and the share of captions that end badly."""
+        """Over all processes: mean reward, its spread (standard deviation over an image's samples, averaged), entropy
+        (nats a word, estimated from the samples), words per caption, and the share of captions with a bad ending."""
         everybody = all_gather([tuple(self.sums.values())])
         sums = dict(zip(self.sums, (sum(column) for column in zip(*everybody, strict=True)), strict=True))
         images, captions = max(sums["images"], 1.0), max(sums["captions"], 1.0)
@@ -139,18 +139,18 @@ class Tally:
 
 
 def ends_badly(caption: Sequence[int], vocabulary: Vocabulary) -> bool:
-    """Whether a caption never reached its end, says nothing, or ends in a word that no English caption ends with."""
+    """Whether a caption has no end token, is empty, or ends in a word that no English caption ends with."""
     return len(caption) < 2 or caption[-1] != END or vocabulary.words[caption[-2]] in FUNCTION_WORDS
 
 
 class ReinforceTask(CaptionTask):
-    """A decoder that learns from rewards, on cached features; with `cross_entropy` from given captions as well."""
+    """A decoder that learns from rewards, on stored features; with `cross_entropy` from given captions as well."""
 
-    params: ReinforceParams  # type: ignore[assignment]  # what CaptionTask reads of them, both kinds have
+    params: ReinforceParams  # type: ignore[assignment]  # has the fields that CaptionTask reads
 
     def __init__(self, decoder: Decoder, params: ReinforceParams, rewards: Rewards, vocabulary: Vocabulary, steps: int):
-        """`steps`: tokens of a drawn caption at most."""
-        super().__init__(decoder, params)  # type: ignore[arg-type]  # what is read of them here, both kinds have
+        """`steps`: maximal length of a sampled caption, in tokens."""
+        super().__init__(decoder, params)  # type: ignore[arg-type]  # has the fields that are read there
         self.rewards, self.vocabulary, self.steps = rewards, vocabulary, steps
         self.epoch, self.tally = 0, Tally()
 
@@ -168,7 +168,8 @@ class ReinforceTask(CaptionTask):
         return loss
 
     def reward_loss(self, batch: Batch, whole: Counts) -> Tensor:
-        """Its gradient estimates that of the expected reward, turned round; its value says nothing."""
+        """The policy-gradient loss. Its gradient estimates minus that of the expected reward; its value has no
+        meaning."""
         learning, p = self.decoder.training, self.params
         self.decoder.eval()
         with autocast(p.precision):
@@ -177,7 +178,7 @@ class ReinforceTask(CaptionTask):
             drawn = draw(self.decoder, features, self.steps, draws.to(features.device))
             rewards = self.rewards(batch.image_ids, drawn.captions)  # (image, sample)
             advantage = rewards - self._baseline(rewards, features, batch.image_ids)
-            real = batch.mask.flatten(1).any(dim=1).numpy()  # of a process without images the one it has counts nothing
+            real = batch.mask.flatten(1).any(dim=1).numpy()  # a process without images has one that is fully masked
             if real.any():
                 self.tally.add(rewards, drawn, self.vocabulary)
             order, inputs, targets, mask, weights = _batch(drawn, advantage * real[:, None])
@@ -189,16 +190,16 @@ class ReinforceTask(CaptionTask):
         return caption_loss(Decoded(logits, None), targets, mask, 0.0, 0.0, count, 1, weights.to(features.device))
 
     def _baseline(self, rewards: np.ndarray, features: Tensor, image_ids: Sequence[str]) -> np.ndarray:
-        """What each sample's reward (image, sample) is compared with; nothing of that sample is in it."""
+        """The baseline of each sample's reward, (image, sample); it does not depend on that sample."""
         if self.params.baseline == "mean":
             return (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
         return self.rewards(image_ids, draw(self.decoder, features, self.steps, None).captions)
 
 
 def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The order of images, then inputs, targets, mask and weights (image, sample, step) of samples as captions.
+    """The order of images; then inputs, targets, mask and weights (image, sample, step) of the samples as captions.
 
-    Long ones first, of images and of their samples: decoders then stop early for the others.
+    Images and samples are sorted by length, longest first: decoders then stop early for the others.
     """
     lengths = np.array([[len(caption) for caption in of_image] for of_image in drawn.captions])
     samples = np.argsort(-lengths, axis=1, kind="stable")
@@ -209,9 +210,9 @@ def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor,
 
 
 def concerns(kept: dict[str, float], captions: Iterable[Block]) -> list[str]:
-    """What learning from rewards is known to do to captions, where the kept epoch's samples show it; for people.
+    """Known side effects of learning from rewards that the selected epoch's samples show, as lines for the log.
 
-    `captions`: the training images' own.
+    `captions`: those of the training images.
     """
     if "reward" not in kept:
         return ["no epoch was better than the model before: it is kept as it was"]

@@ -1,8 +1,8 @@
-"""What a caption that the decoder drew is worth: CIDEr-D, and on request BLEU-4 and CHAIR, of tokens as they are.
+"""Rewards of sampled captions: CIDEr-D, optionally with BLEU-4 and CHAIR, computed on tokens.
 
-References are the training captions in the vocabulary's words, and so are the document frequencies of CIDEr-D: a table
-made elsewhere, of other words, is the commonest fault of this kind of learning. The end token is a word like any other,
-in hypotheses and references alike; left out of the reward, captions learn to break off ("a man riding a").
+References and document frequencies of CIDEr-D come from the training captions, in the vocabulary's words. Document
+frequencies from other data or other words are the most common mistake of this method. The end token counts as a word in
+hypotheses and references: without it in the reward, captions learn to break off ("a man riding a").
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ from showtell.metrics.statements import is_true, statements
 
 
 class Weights(NamedTuple):
-    """Of the parts of a reward: CIDEr-D (0 to 10), sentence BLEU-4 (0 to 1), and what is subtracted for the share of
-    things mentioned that are not in the picture (0 to 1)."""
+    """Weights of a reward's terms: CIDEr-D (0 to 10), sentence BLEU-4 (0 to 1), and the penalty for the share of
+    mentioned objects that are not in the image (0 to 1)."""
 
     cider: float
     bleu4: float = 0.0
     chair: float = 0.0
-    untrue: float = 0.0  # likewise for things not there in the colour they are said to have, or named before
+    untrue: float = 0.0  # penalty for the share of mentions that are absent, of another colour, or repeated
 
 
 class Rewards:
@@ -39,25 +39,26 @@ class Rewards:
         self, captions: CaptionFile, vocabulary: Vocabulary, weights: Weights,
         objects: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """`captions` of the training images; `UserError` for fewer than two, or where CHAIR knows no things."""
+        """`captions` of the training images; `UserError` for fewer than two, or where CHAIR has no objects."""
         if len(captions) < 2:
             raise UserError(f"rewards need two training images or more, here is {len(captions)}: CIDEr-D compares them")
         self.weights, self._vocabulary, self._captions = weights, vocabulary, captions
         self._rows = Index(captions.image_ids)
         self._ids = NgramIds(*self._references(ragged(captions.first, captions.number)))
         self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(captions)), captions.number))
-        del self._ids.counts  # of all training captions: what is needed of them is counted again
+        del self._ids.counts  # n-grams of all training captions; those of a batch are counted again
         self._known = _Known(objects or {}, captions.image_ids) if weights.chair or weights.untrue else None
 
     def _references(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens (token) and lengths (reference) of training captions; the start says nothing and is left out."""
+        """Tokens (token) and lengths (reference) of training captions, without the start token."""
         tokens, lengths = self._captions.flat(places, skip=1)
         return tokens.astype(np.int64), lengths
 
     def __call__(self, image_ids: Sequence[str], captions: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
-        """Rewards (image, sample) of `captions` [image][sample], tokens without start, with the end where it was said.
+        """Rewards (image, sample) of `captions` [image][sample], tokens without start, with the end where it was
+        generated.
 
-        Every image has as many samples. `UserError` for an image that is none of the training images.
+        All images have the same number of samples. `UserError` for an image that is not a training image.
         """
         rows = np.array([self._row_of(image_id) for image_id in image_ids], np.int64)
         samples = [caption for of_image in captions for caption in of_image]
@@ -69,10 +70,10 @@ class Rewards:
         return total.reshape(len(rows), -1)
 
     def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """CIDEr-D and BLEU-4, weighted, of samples (sample) of the training images `rows`."""
+        """The weighted sum of CIDEr-D and BLEU-4 of samples (sample) of the training images `rows`."""
         number = self._captions.number[rows]
         own, theirs = self._references(ragged(self._captions.first[rows], number))
-        # Counted in one call: an n-gram that no training caption has gets the same id wherever it occurs.
+        # Counted in one call, so that an n-gram outside the training captions gets the same id in every sample.
         counts = self._ids.count(np.concatenate([own, words]), np.concatenate([theirs, lengths]))
         parts = [of_order.split(len(theirs)) for of_order in counts]
         known, said = [known for known, _ in parts], [said for _, said in parts]
@@ -92,8 +93,8 @@ class Rewards:
         raise UserError(f"image {image_id} is none of the training images, so its captions have no references")
 
     def _false(self, image_id: str, words: Sequence[str]) -> float:
-        """What is taken off for what a caption says that is not so."""
-        assert self._known is not None  # with a weight for it things are known
+        """The penalty for a caption's statements that are not true of the image."""
+        assert self._known is not None  # given whenever one of its weights is not 0
         taken, weights = 0.0, self.weights
         if weights.chair:
             taken += weights.chair * self._known.absent(image_id, words)
@@ -107,7 +108,7 @@ def _bleu4(targets: BleuTargets, said: Sequence[Counts], lengths: np.ndarray, im
 
 
 class _Known:
-    """What is known of the training images."""
+    """The known objects of the training images."""
 
     def __init__(self, objects: Mapping[str, Any], wanted: Sequence[str]) -> None:
         images = objects.get("images") or {}
@@ -121,22 +122,22 @@ class _Known:
         self._things = {image_id: images[image_id]["objects"] for image_id in wanted}
 
     def absent(self, image_id: str, words: Sequence[str]) -> float:
-        """CHAIR of one caption: the share of its mentions of things that are not in the picture."""
+        """CHAIR of one caption: the share of its mentions of objects that are not in the image."""
         counts = chair_counts(self._names.mentions(words), kinds(self._things[image_id]))
         return counts.absent / counts.mentions if counts.mentions else 0.0
 
     def untrue(self, image_id: str, words: Sequence[str]) -> float:
-        """The share of its mentions of things that are not in the picture, not in the colour said, or named before."""
+        """The share of its mentions of objects that are absent, of another colour, or mentioned before."""
         said = statements(words, self._names.mentions(words), self._colours)
         named: set[str] = set()
         false = 0
-        for statement in said:  # "a dog and a white dog": nobody names one thing twice, and two are "two dogs"
+        for statement in said:  # "a dog and a white dog": one object named twice, as two would be "two dogs"
             false += statement.mention.kind in named or not is_true(statement, self._things[image_id])
             named.add(statement.mention.kind)
         return false / len(said) if said else 0.0
 
 
 def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens one after another (token) and the lengths (caption), int64."""
+    """Tokens concatenated (token), and lengths (caption), int64."""
     lengths = np.fromiter(map(len, captions), np.int64, len(captions))
     return np.fromiter(chain.from_iterable(captions), np.int64, int(lengths.sum())), lengths

@@ -1,7 +1,7 @@
-"""What training does to drawn scenes to see more of them; boxes move with what they hold.
+"""Augmentation of drawn scenes; bounding boxes are transformed with the images.
 
 Images are uint8 (image, 3, height, width), things float32 (image, thing, field) with the columns of scene_labels.py.
-What is drawn at random comes from PyTorch's generator.
+Random numbers come from PyTorch's generator.
 """
 
 import math
@@ -14,7 +14,7 @@ from showtell.data import scene_labels as shown
 
 
 def mirrored(images: Tensor, things: Tensor) -> tuple[Tensor, Tensor]:
-    """Each picture mirrored left to right with probability 1/2, boxes and all."""
+    """Each image and its boxes mirrored left to right with probability 1/2."""
     some = torch.rand(len(images), device=images.device) < 0.5
     turned = things.clone()
     turned[..., shown.LEFT], turned[..., shown.RIGHT] = 1 - things[..., shown.RIGHT], 1 - things[..., shown.LEFT]
@@ -24,7 +24,7 @@ def mirrored(images: Tensor, things: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moved(images: Tensor, things: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Each picture moved by up to `most` pixels both ways, its edges drawn out, boxes and all."""
+    """Each image and its boxes shifted by up to `most` pixels in both directions; edge pixels are repeated."""
     size = images.shape[2]
     corners = torch.randint(0, 2 * most + 1, (len(images), 2))
     wide = F.pad(images.float(), (most,) * 4, mode="replicate").to(images.dtype)
@@ -39,9 +39,9 @@ def moved(images: Tensor, things: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def recoloured(images: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """A share of the pictures in false colours: hues turned, paler or grey, some of them negatives.
+    """A share of the images in false colours: hue rotated, desaturated, some of them inverted.
 
-    Returns them and which ones have their true colours, (image,).
+    Returns the images, and a mask of those with their true colours, (image,).
     """
     count, where = len(images), images.device
     true = torch.rand(count, device=where) >= share
@@ -51,7 +51,7 @@ def recoloured(images: Tensor, share: float) -> tuple[Tensor, Tensor]:
     contrast = contrast * (0.7 + 0.3 * torch.rand(count, device=where))
     grey = images.new_full((3, 3), 1 / 3, dtype=torch.float32)
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=where) / math.sqrt(3)
-    colour = torch.eye(3, device=where) - grey  # what of a pixel is not grey
+    colour = torch.eye(3, device=where) - grey  # the projection to the part of a pixel that is not grey
     turn = angle.cos().view(-1, 1, 1) * colour + angle.sin().view(-1, 1, 1) * cross
     matrix = contrast.view(-1, 1, 1) * (grey + pale.view(-1, 1, 1) * turn)
     matrix = torch.where(true.view(-1, 1, 1), torch.eye(3, device=where), matrix)

@@ -1,7 +1,7 @@
-"""What the cells of a map are to answer about a drawn scene, and whether they do.
+"""Training targets for the cells of a map on a drawn scene, and the accuracy of their predictions.
 
-`labels` float32 (image, thing, field) as `scene_labels.py` has them, the last thing the scene; `places` (cell, 2): x,
-y of the middle of what a cell sees, as shares of the picture.
+`labels` float32 (image, thing, field) as in `scene_labels.py`, the last thing the scene; `places` (cell, 2): x, y of
+the centre of a cell's receptive field, as fractions of the image.
 """
 
 from typing import NamedTuple
@@ -15,16 +15,16 @@ from showtell.data.scene_labels import THINGS
 
 
 class Targets(NamedTuple):
-    """What the cells are to answer, of things (image, thing, field)."""
+    """The targets of the cells, from things (image, thing, field)."""
 
     kind: Tensor  # (image, cell, kind), 0 or 1
     middle: Tensor  # (image, cell, kind), 0 or 1
     owner: Tensor  # (image, cell, field): the nearest thing that covers the cell
-    weight: Tensor  # (image, cell): of that thing's cells together 1, 0 where there is none
+    weight: Tensor  # (image, cell): sums to 1 over the cells of each thing, 0 where there is none
 
 
 def targets(things: Tensor, places: Tensor) -> Targets:
-    """`things` (image, thing, field), `places` (cell, 2): x and y of the middle of what a cell sees."""
+    """`things` (image, thing, field), `places` (cell, 2): x and y of the centre of a cell's receptive field."""
     x, y = places.unbind(1)
     left, top, right, bottom = (things[..., f, None] for f in (shown.LEFT, shown.TOP, shown.RIGHT, shown.BOTTOM))
     real = things[..., shown.KIND] >= 0  # (image, thing)
@@ -33,7 +33,7 @@ def targets(things: Tensor, places: Tensor) -> Targets:
     middle = F.one_hot(away.argmin(dim=2), len(places)).bool() & real.unsqueeze(2)
     covered = (inside & real.unsqueeze(2)) | middle
     kinds = F.one_hot(things[..., shown.KIND].long().clamp(min=0), len(shown.KIND_NAMES)).float()
-    # Every thing has its middle, whatever stands before it.
+    # The middle of a thing belongs to it, even where another thing covers it.
     front = covered * (1 + things[..., shown.NEARNESS, None]) + 10 * middle  # (image, thing, cell)
     owner = front.argmax(dim=1)  # (image, cell)
     own = F.one_hot(owner, THINGS).transpose(1, 2) * covered  # (image, thing, cell)
@@ -44,7 +44,7 @@ def targets(things: Tensor, places: Tensor) -> Targets:
 
 
 def known_colours(labels: Tensor) -> Tensor:
-    """log of the share of each colour among the things of each kind, (kind, colour); -inf where there are none."""
+    """log of the frequency of each colour among the things of each kind, (kind, colour); -inf where it is 0."""
     things = labels[:, :THINGS].reshape(-1, labels.shape[2])
     things = things[things[:, shown.KIND] >= 0].long()
     counts = torch.zeros(len(shown.KIND_NAMES), len(shown.COLOUR_NAMES))
@@ -53,8 +53,8 @@ def known_colours(labels: Tensor) -> Tensor:
 
 
 def judged(said: dict[str, Tensor], labels: Tensor, places: Tensor) -> dict[str, Tensor]:
-    """Which answers are right, 0 or 1 each: of images whether their kinds and their counts are; of things, at their
-    middle, whether colour and pose are; of images whether their setting is, by all cells together."""
+    """Correct predictions, 0 or 1 each: per image the set of kinds and the counts; per thing, at its middle, colour and
+    pose; per image the setting, predicted by all cells together."""
     things, scene = labels[:, :THINGS], labels[:, THINGS]
     wanted = targets(things, places)
     x, y = places.unbind(1)

@@ -1,11 +1,10 @@
-"""How an encoder learns drawn scenes: every cell of its map says what is there, what it looks like, and where it ends.
+"""Training of an encoder on drawn scenes: every cell of its map predicts what is there, its look, and its box.
 
-Only linear maps stand between the cells and their answers, so that a decoder finds the answers in the cells as easily.
-Kind and colour are learnt apart, so that pairs which training never shows are known as well:
-
-- Kinds are learnt from pictures in true and in false colours alike, so that a dog is one whatever its colour.
-- Colours are told apart only from colours that the same kind has among the training pictures: logit adjustment, Menon
-  et al., "Long-tail learning via logit adjustment" (ICLR 2021), section 4. That no dog here is white teaches nothing.
+The predictions are linear in the cells, so that a decoder can read them from the cells as easily. Kind and colour are
+learned independently, so that combinations which are never in training are recognised as well:
+- Kinds are learned from images in true and in false colours, so that they do not depend on colour.
+- Colours are compared only with colours that the same kind has in training: logit adjustment, Menon et al., "Long-tail
+  learning via logit adjustment" (ICLR 2021), section 4. That no dog is white in training then teaches nothing.
 """
 
 import math
@@ -30,22 +29,22 @@ from showtell.learning.scene_targets import Targets, judged, targets
 
 BATCH = 64  # images judged side by side; bounds memory, changes no result
 
-# Answers of a cell: how many numbers each takes, and the weight of its loss.
+# Predictions of a cell: the number of outputs, and the weight of the loss.
 ANSWERS: dict[str, tuple[int, float]] = {
-    "kind": (len(shown.KIND_NAMES), 0.5),  # of things that cover the cell: a probability for each
-    "middle": (len(shown.KIND_NAMES), 0.5),  # of things whose middle is in the cell, for counting
-    "colour": (len(shown.COLOUR_NAMES), 3.0),  # the rest is of the nearest thing that covers the cell ...
+    "kind": (len(shown.KIND_NAMES), 0.5),  # probability of each kind to cover the cell
+    "middle": (len(shown.KIND_NAMES), 0.5),  # probability of each kind to have its middle in the cell, for counting
+    "colour": (len(shown.COLOUR_NAMES), 3.0),  # the rest describes the nearest thing that covers the cell ...
     "pose": (len(shown.POSE_NAMES), 1.0),
     "look": (2, 1.0),  # growth and shade, as scene_labels.py has them
-    "box": (4, 1.0),  # how far its sides are, in shares of the picture
-    "setting": (len(shown.SETTING_NAMES), 1.0),  # ... and this of the scene
+    "box": (4, 1.0),  # distances to its sides, as fractions of the image
+    "setting": (len(shown.SETTING_NAMES), 1.0),  # ... and this the scene
     "time": (len(shown.TIME_NAMES), 0.3),
     "feature": (len(shown.FEATURE_NAMES), 0.5),
 }
 
 
 class SceneParams(LoopParams):
-    """Learning drawn scenes."""
+    """Training on drawn scenes."""
 
     flip: bool = Field(description="mirror half of the pictures")
     shift: int = Field(ge=0, le=64, description="pixels by which a picture is moved at most, both ways")
@@ -53,7 +52,7 @@ class SceneParams(LoopParams):
 
 
 class SceneTask(TrainingTask[LabelledBatch]):
-    """Encoder and answers; `colours` as `known_colours` gives them."""
+    """Encoder with linear predictions; `colours` is the output of `known_colours`."""
 
     places: Tensor
     colours: Tensor
@@ -62,7 +61,7 @@ class SceneTask(TrainingTask[LabelledBatch]):
         super().__init__()
         self.encoder, self.params = encoder, params
         self.answers = nn.ModuleDict({name: nn.Linear(encoder.channels, size) for name, (size, _) in ANSWERS.items()})
-        for name in ("kind", "middle"):  # at first a thing is in a cell with probability 1/50
+        for name in ("kind", "middle"):  # initial probability 1/50
             nn.init.constant_(cast(nn.Linear, self.answers[name]).bias, -math.log(50))
         side = math.isqrt(encoder.cells)
         line = (torch.arange(side) + 0.5) / side + encoder.shift
@@ -71,13 +70,13 @@ class SceneTask(TrainingTask[LabelledBatch]):
         self.register_buffer("colours", colours, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 images -> every cell's answers, each (image, cell, number), float32."""
+        """uint8 images -> every cell's predictions, each (image, cell, number), float32."""
         with autocast(self.params.precision):
             cells = self.encoder.feature_map(images)
             return {name: answer(cells).float() for name, answer in self.answers.items()}
 
     def augmented(self, images: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images and things as training shows them, and which images have their true colours."""
+        """Augmented images and things, and which images have their true colours."""
         if self.params.flip:
             images, things = mirrored(images, things)
         if self.params.shift:
@@ -91,16 +90,16 @@ class SceneTask(TrainingTask[LabelledBatch]):
         true = torch.ones(len(images), dtype=torch.bool, device=images.device)
         if self.training:
             images, things, true = self.augmented(images, things)
-        there = batch.mask.flatten(1).any(dim=1).to(images.device)  # an image without things counts for nothing
+        there = batch.mask.flatten(1).any(dim=1).to(images.device)  # images without things are not counted
         losses = self.losses(self(images), targets(things, self.places), scene, true & there, there)
         return cast(Tensor, sum(ANSWERS[name][1] * loss for name, loss in losses.items())) / whole.images
 
     def losses(
         self, said: dict[str, Tensor], wanted: Targets, scene: Tensor, true: Tensor, there: Tensor
     ) -> dict[str, Tensor]:
-        """The loss of each answer, natural log, summed over images.
+        """The loss of each prediction, natural log, summed over images.
 
-        `true` (image,): has its colours; `there` (image,): counts at all; `scene` (image, field): the scene's labels.
+        `true` (image,): has its true colours; `there` (image,): is counted; `scene` (image, field): the scene's labels.
         """
         owner, weight = wanted.owner, wanted.weight * there.unsqueeze(1)  # (image, cell)
         coloured = weight * true.unsqueeze(1)
@@ -136,12 +135,13 @@ def _binary(scores: Tensor, aim: Tensor) -> Tensor:
 
 
 def _chosen(scores: Tensor, aim: Tensor) -> Tensor:
-    """Cross-entropy of scores (image, cell, number) for the numbers `aim` (image, cell), any for cells without one."""
+    """Cross-entropy of scores (image, cell, number) for the class `aim` (image, cell); any value for cells without a
+    target."""
     return F.cross_entropy(scores.transpose(1, 2), aim.long().clamp(min=0), reduction="none")
 
 
 def scene_validation(task: SceneTask, dataset: LabelledImages) -> Callable[[], dict[str, float]]:
-    """A function that gives the loss on val, the share of each kind of right answers, and their mean, `right`."""
+    """A function that returns the loss on val, the accuracy of each prediction, and their mean, `right`."""
 
     @torch.inference_mode()
     def validate() -> dict[str, float]:

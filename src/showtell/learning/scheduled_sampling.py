@@ -1,5 +1,5 @@
-"""Learning on one's own words: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural
-Networks" (NeurIPS 2015), section 2.4, for every decoder of the interface.
+"""Scheduled sampling for every decoder of the interface: Bengio et al., "Scheduled Sampling for Sequence Prediction
+with Recurrent Neural Networks" (NeurIPS 2015), section 2.4.
 """
 
 import math
@@ -16,10 +16,11 @@ SamplingSchedule = Literal["constant", "linear", "exponential", "inverse_sigmoid
 def own_word_share(
     epoch: int, highest: float, start: int | None, schedule: SamplingSchedule | None, rise: int | None
 ) -> float:
-    """Probability that an input is the model's own word in `epoch` (from 1); nothing before `start`, or without one.
+    """Probability in `epoch` (from 1) that an input word is the model's own prediction; 0 before `start`, or without
+    it.
 
-    With t epochs of sampling, the present one counted, `highest` times: constant 1; linear t / rise, up to 1;
-    exponential 1 - e^(-t / rise); inverse_sigmoid 1 - rise / (rise + e^(t / rise)).
+    With t epochs of sampling including this one, `highest` times: constant 1; linear t / rise, up to 1; exponential
+    1 - e^(-t / rise); inverse_sigmoid 1 - rise / (rise + e^(t / rise)).
     """
     t = 0 if start is None else epoch - start + 1
     if t < 1:
@@ -37,10 +38,10 @@ def own_word_share(
 
 @torch.no_grad()
 def with_own_words(decoder: Decoder, features: Tensor, inputs: Tensor, mask: Tensor, share: float) -> Tensor:
-    """`inputs` with each word but the first replaced, with probability `share`, by the decoder's likeliest next word.
+    """`inputs` with each word but the first replaced, with probability `share`, by the decoder's most probable word.
 
-    That word is the one it would say after the inputs so far, replaced ones included, dropout off. No gradient flows
-    through the choice, so choosing first and teaching afterwards is the same as choosing while teaching.
+    It is predicted from the preceding inputs, including replaced ones, without dropout. The choice has no gradient, so
+    sampling first and teacher forcing afterwards is equivalent to doing both at once.
     """
     learning = decoder.training
     decoder.eval()

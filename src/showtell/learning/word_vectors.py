@@ -1,4 +1,4 @@
-"""Word vectors that others trained, from text files: GloVe (`word v1 v2 ...`), word2vec (`count size` goes first)."""
+"""Pretrained word vectors from text files: GloVe (`word v1 v2 ...`), word2vec (with a header `count size`)."""
 
 import gzip
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ from showtell.decoders.interface import Decoder
 from showtell.decoders.settings import DecoderParams
 from showtell.decoders.word_layers import WordParams
 
-SHOWN = 10  # words without a vector that the report names
+SHOWN = 10  # words without a vector that the log names
 
 
 def begin_with_word_vectors(decoder: Decoder, params: DecoderParams, vocabulary: Vocabulary) -> None:
-    """Fill the decoder's word vectors from `decoder.embeddings` of params.yaml, where that names a file."""
+    """Fill the decoder's word embeddings from the file `decoder.embeddings` of params.yaml, if it names one."""
     if isinstance(params, WordParams) and params.embeddings is not None:
-        assert isinstance(decoder.embedding, nn.Embedding)  # WordParams has seen to it
+        assert isinstance(decoder.embedding, nn.Embedding)  # checked by WordParams
         use_word_vectors(decoder.embedding, given(params.embeddings), vocabulary)
 
 
 def use_word_vectors(embedding: nn.Embedding, path: Path, vocabulary: Vocabulary) -> float:
-    """Fill `embedding` from the file at `path`, in place, log how far it reaches, and return the share of words found.
+    """Fill `embedding` from the file at `path`, in place, log its coverage, and return the share of words found.
 
-    Words without a vector, special tokens among them, are drawn from a normal distribution with the mean and deviation
-    that the found vectors have in each dimension, so that no word stands out by its scale.
+    Words without a vector, special tokens among them, are drawn from a normal distribution with the mean and standard
+    deviation of the found vectors in each dimension.
     """
     found = read_vectors(path, vocabulary, embedding.embedding_dim)
     words = vocabulary.words[len(SPECIALS) :]
@@ -46,7 +46,7 @@ def use_word_vectors(embedding: nn.Embedding, path: Path, vocabulary: Vocabulary
 
 
 def coverage_report(path: Path, vocabulary: Vocabulary, found: set[int]) -> str:
-    """One line: how many words have a vector, how much of the training captions they are, and the commonest others."""
+    """One line: how many words have a vector, their share of the training captions, and the most frequent others."""
     words = range(len(SPECIALS), len(vocabulary))
     total = sum(vocabulary.counts[token] for token in words)
     covered = sum(vocabulary.counts[token] for token in words if token in found)
@@ -58,7 +58,7 @@ def coverage_report(path: Path, vocabulary: Vocabulary, found: set[int]) -> str:
 
 
 def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Tensor]:
-    """Token -> vector (size,) of the vocabulary's words that the file knows; of a word given twice the first.
+    """Token -> vector (size,) for the vocabulary's words in the file; for a word given twice the first vector.
 
     `UserError` when there is no such file, its vectors have another size, or a line is not a word with its numbers.
     """
@@ -68,7 +68,7 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Ten
     for number, line in enumerate(_lines(path), start=1):
         if number == 1 and header:
             continue
-        word, *values = line.rsplit(" ", size)  # some words hold spaces
+        word, *values = line.rsplit(" ", size)  # some words contain spaces
         token = tokens.get(word)
         if token is not None and token not in found:
             found[token] = _vector(values, size, path, number)
@@ -87,7 +87,7 @@ def check_size(path: Path, size: int) -> bool:
 
 
 def _size_of(first: str) -> tuple[int, bool]:
-    """The size of the vectors, and whether this first line is a header that only says so."""
+    """The size of the vectors, and whether this first line is a header."""
     fields = first.split(" ")
     if len(fields) == 2 and all(field.isdigit() for field in fields):
         return int(fields[1]), True
@@ -105,7 +105,7 @@ def _vector(values: list[str], size: int, path: Path, number: int) -> Tensor:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines without their end (some files have a space before it); `.gz` files are unpacked on the way."""
+    """Lines without their end (some files have a space before it); `.gz` files are decompressed."""
     if not path.is_file():
         raise UserError(f"decoder.embeddings = {str(path)!r}: no such file")
     unpack = gzip.open if path.suffix == ".gz" else open

@@ -1,1 +1,1 @@
-"""A model as graphs that run without this package, and mostly without PyTorch."""
+"""Export of a model as graphs that run without this package, and mostly without PyTorch."""

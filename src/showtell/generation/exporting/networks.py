@@ -1,7 +1,7 @@
-"""A model as two functions of tensors, and as the programs that `torch.export` makes of them.
+"""A model as two functions of tensors, and their `torch.export` programs.
 
-`encoder`: one picture to what its decoder starts from. `step`: one word on, for every beam of that picture. Neither
-keeps anything between calls, and what they take and give has names (`Names`).
+`encoder`: from an image to the decoder's start state. `step`: one decoding step for every beam of that image. Neither
+keeps state between calls; their inputs and outputs have names (`Names`).
 """
 
 import warnings
@@ -21,15 +21,16 @@ from showtell.generation.model import Model
 from showtell.generation.rules import rules_of
 from showtell.generation.search_params import SearchParams
 
-# Numbers of beams, of beams before them and of words that a step is traced with. It then works with any others.
+# Numbers of beams, previous beams and words that a step is traced with; these dimensions are dynamic.
 BEAMS, BEFORE, SAID = 4, 5, 2
-PICTURE = (97, 131, 3)  # height, width and colours that a picture's encoder is traced with; any others as well
+PICTURE = (97, 131, 3)  # height, width, channels for tracing; height and width are dynamic
 
 
 class Names(NamedTuple):
-    """Of what `encoder` gives and `step` takes, in this order: what is `fixed` for a picture, and the `state`.
+    """Names of the encoder's outputs, which are inputs of `step`, in this order: those `fixed` for an image, the
+    `state`.
 
-    `step` gives `logprobs` and, in the order of `state`, the next state.
+    `step` returns `logprobs` and the next state, in the order of `state`.
     """
 
     fixed: list[str]
@@ -49,15 +50,15 @@ class Names(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where the parts of a decoder's state are among the tensors that go in and out."""
+    """How a decoder's state is laid out among input and output tensors."""
 
-    biased: bool  # whether the first is the bias of detected words
+    biased: bool  # whether the first tensor is the logit bias of detected words
     images: int  # tensors in `State.image`
-    growing: tuple[int, ...]  # those of them that a step changes
+    growing: tuple[int, ...]  # indices of those that a step changes
     beams: int  # tensors in `State.beam`
 
     def flat(self, state: State, bias: Tensor | None) -> tuple[Tensor, ...]:
-        """What is fixed, then what changes."""
+        """The tensors of a state: fixed ones, then those that change."""
         fixed = [x for number, x in enumerate(state.image) if number not in self.growing]
         return (*([] if bias is None else [bias]), *fixed, *self.changing(state))
 
@@ -65,7 +66,7 @@ class Layout(NamedTuple):
         return (*(state.image[number] for number in self.growing), *state.beam)
 
     def state(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, State]:
-        """The bias and the state, from what `flat` gave."""
+        """The logit bias and the state, from the output of `flat`."""
         rest = list(tensors)
         bias = rest.pop(0) if self.biased else None
         fixed = [rest.pop(0) for _ in range(self.images - len(self.growing))]
@@ -79,7 +80,7 @@ class Layout(NamedTuple):
 
 
 class SquareEncoder(nn.Module):
-    """An image as the transform makes it, uint8 (1, 3, height, width) -> the tensors that `Names` names."""
+    """An image of the transform's size, uint8 (1, 3, height, width) -> the tensors that `Names` names."""
 
     def __init__(self, model: Model, search: SearchParams, layout: Layout):
         super().__init__()
@@ -110,16 +111,18 @@ class PictureEncoder(nn.Module):
 
 
 class WordStep(nn.Module):
-    """`tokens` and `parents` (1, beam), what is fixed, and the state of the beams before -> `logprobs`, next state.
+    """`tokens` and `parents` (1, beam), the fixed tensors, and the state of the previous beams -> `logprobs`, next
+    state.
 
-    `parents`: which of the beams before each one continues. At first `tokens` is `<start>` and `parents` 0. `logprobs`
-    (1, beam, word), natural log, of the next word; -inf for words that are never said.
+    `parents`: the previous beam that each beam continues. At first `tokens` is `<start>` and `parents` 0. `logprobs`
+    (1, beam, word), natural log, of the next word; -inf for words that are never generated.
     """
 
     def __init__(self, model: Model, search: SearchParams, layout: Layout):
         super().__init__()
         self.decoder, self.layout = model.decoder, layout
-        self.search = search.override(block_ngrams=0, min_length=1)  # those rules are the loop's: they look back
+        # those rules need the earlier tokens, and are applied in the loop
+        self.search = search.override(block_ngrams=0, min_length=1)
         self.never = (PAD, START) if search.allow_unknown else (PAD, START, UNK)
 
     def forward(self, tokens: Tensor, parents: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -131,19 +134,19 @@ class WordStep(nn.Module):
 
 
 class Functions(NamedTuple):
-    """A model as functions of tensors, and what they are traced with."""
+    """A model as functions of tensors, with example inputs for tracing."""
 
     encoder: SquareEncoder
     step: WordStep
     names: Names
-    image: Tensor  # for the encoder
+    image: Tensor  # example input of the encoder
     step_inputs: tuple[Tensor, ...]
-    open_sizes: tuple[tuple[int, ...], ...]  # of each input of the step: the dimensions that differ from call to call
+    open_sizes: tuple[tuple[int, ...], ...]  # dynamic dimensions of each input of the step
 
 
 @torch.no_grad()
 def functions_of(model: Model, search: SearchParams) -> Functions:
-    """The functions of a model on the processor. What varies in size is found by running it."""
+    """The functions of a model on the processor. Dynamic sizes are found by running them."""
     image = torch.full((1, 3, model.transform.size, model.transform.size), 128, dtype=torch.uint8)
     features = model.encoder(image)
     bias = model.logit_bias(features, search.detection_weight)
@@ -162,7 +165,7 @@ def functions_of(model: Model, search: SearchParams) -> Functions:
 
 
 def _after(model: Model, state: State, beams: int, words: int) -> State:
-    """The state of so many beams that have said so many words."""
+    """The state after `words` steps with `beams` beams."""
     tokens = torch.full((1, beams), UNK)
     state = state.select(torch.zeros_like(tokens))
     for _ in range(words):
@@ -171,19 +174,19 @@ def _after(model: Model, state: State, beams: int, words: int) -> State:
 
 
 class Programs(NamedTuple):
-    """What `torch.export` makes of the functions."""
+    """`torch.export` programs of the functions."""
 
     encoder: ExportedProgram
     step: ExportedProgram
 
 
 def square_programs(functions: Functions) -> Programs:
-    """With an encoder of images of the transform's size."""
+    """Programs whose encoder takes images of the transform's size."""
     return Programs(_traced(functions.encoder, (functions.image,), None), _step_program(functions))
 
 
 def picture_programs(functions: Functions, transform: Transform) -> Programs:
-    """With an encoder of pictures of any size."""
+    """Programs whose encoder takes images of any size."""
     encoder = PictureEncoder(functions.encoder, transform).eval()
     pixels = torch.full(PICTURE, 128, dtype=torch.uint8)
     sizes = {"pixels": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}}
@@ -198,7 +201,7 @@ def _step_program(functions: Functions) -> ExportedProgram:
 
 def _traced(module: nn.Module, inputs: tuple[Tensor, ...], sizes: dict | None) -> ExportedProgram:
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's own, of functions that it will give up some day
+        warnings.simplefilter("ignore")  # torch's own deprecation warnings
         try:
             return torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
         except (RuntimeError, NotImplementedError, AssertionError, TypeError, ValueError) as error:

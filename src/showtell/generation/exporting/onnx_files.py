@@ -1,7 +1,7 @@
-"""ONNX files of a model: one graph from a picture's pixels to its caption, or encoder and step apart.
+"""ONNX files of a model: one graph from an image's pixels to its caption, or encoder and step as two graphs.
 
-Encoder and step are what PyTorch's own exporter makes of them. The transform before and the search around them are
-written here and in `search_graph.py`. A file also has the words, by number, and its settings (`metadata`).
+Encoder and step are converted by PyTorch's own exporter. The transform before them and the search around them are
+written here and in `search_graph.py`. A file also contains the vocabulary and the settings (`metadata`).
 """
 
 import json
@@ -74,10 +74,10 @@ def step_file(program: ExportedProgram, names: Names, metadata: Mapping[str, str
 def whole_file(
     programs: Programs, functions: Functions, model: Model, search: SearchParams, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
-    """`pixels`, and where they are given `beam`, `max_length` and `length_penalty` -> `tokens`, `logprob`, `finished`.
+    """`pixels`, and optionally `beam`, `max_length` and `length_penalty` -> `tokens`, `logprob`, `finished`.
 
-    `tokens` (length,) are the best caption's, start and end left out; `logprob`, natural log, is of all of them and the
-    end; `finished`: whether there is one.
+    `tokens` (length,) are the best caption's, without start and end; `logprob`, natural log, includes the end token;
+    `finished`: whether the caption has one.
     """
     names = functions.names
     encoder = encoder_file(programs.encoder, names, model, {})
@@ -110,7 +110,7 @@ def whole_file(
 
 
 def metadata(model: Model, search: SearchParams, version: str) -> dict[str, str]:
-    """What a file says of itself: `words` by their tokens, `search`, `transform` and `model` (a hash), JSON each."""
+    """A file's metadata: `words` by token, `search`, `transform` and `model` (a hash), each as JSON."""
     content: dict[str, Any] = {
         "words": model.vocabulary.words,
         "search": search.model_dump(),
@@ -122,7 +122,7 @@ def metadata(model: Model, search: SearchParams, version: str) -> dict[str, str]
 
 
 def serialised(file: onnx.ModelProto) -> bytes:
-    """The bytes of a file; `UserError` when they are more than one can have."""
+    """The bytes of a file; `UserError` above the size limit of ONNX files."""
     if file.ByteSize() > LARGEST:
         raise UserError(f"the graph has {file.ByteSize():,} bytes, and ONNX files end at {LARGEST:,}")
     return file.SerializeToString()
@@ -136,7 +136,7 @@ def _exported(program: ExportedProgram, inputs: list[str], outputs: list[str]) -
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise UserError(f"PyTorch's exporter cannot turn this model into ONNX: {one_line(error, 300)}") from None
-    assert exported is not None  # it is None only where a file is written
+    assert exported is not None  # None only when the exporter writes a file itself
     found = exported.model_proto
     assert [value.name for value in found.graph.input] == inputs
     assert [value.name for value in found.graph.output] == outputs
@@ -145,7 +145,7 @@ def _exported(program: ExportedProgram, inputs: list[str], outputs: list[str]) -
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of its own inner life."""
+    """Suppress the exporter's output and warnings."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -160,7 +160,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _transform(graph: onnx.GraphProto, transform: Transform) -> onnx.GraphProto:
-    """From `pixels` to `image`; its constants are added to `graph`."""
+    """The graph from `pixels` to `image`; its constants are added to `graph`."""
     crop, size = transform.fit == "crop", transform.size
     mode = {"bilinear": "linear", "bicubic": "cubic"}[transform.filter]
     text = TRANSFORM.format(size=size, mode=mode, crop=CROP if crop else "", cropped="square" if crop else "pixels")
@@ -172,7 +172,7 @@ def _transform(graph: onnx.GraphProto, transform: Transform) -> onnx.GraphProto:
 
 
 def _add_state(body: onnx.GraphProto, step: onnx.GraphProto, names: Names) -> None:
-    """Let the body of the loop carry the decoder's state, and give the step the last tokens."""
+    """Make the loop body carry the decoder's state, and pass the last tokens to the step."""
     inputs = {value.name: value for value in step.input}
     outputs = {value.name: value for value in step.output}
     body.input.extend(inputs[f"step_{name}"] for name in names.state)
@@ -185,7 +185,7 @@ def _add_state(body: onnx.GraphProto, step: onnx.GraphProto, names: Names) -> No
 
 
 def _replace(repeated: Any, values: list) -> None:
-    """Let a repeated field of a message hold `values`."""
+    """Replace the content of a repeated protobuf field by `values`."""
     del repeated[:]
     repeated.extend(values)
 
@@ -195,10 +195,10 @@ def _add_constants(graph: onnx.GraphProto, values: Mapping[str, np.ndarray]) -> 
 
 
 def _finished(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """A file with this graph alone, whose unused constants are left out; checked for what ONNX demands."""
+    """A file with this graph, without unused constants, checked by ONNX's checker."""
     used = _names_used(graph)
     _replace(graph.initializer, [value for value in graph.initializer if value.name in used])
-    del graph.value_info[:]  # of the exporter, by names that may have changed
+    del graph.value_info[:]  # the exporter's type annotations, whose names may have changed
     graph.name = "showtell"
     file = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="showtell", ir_version=IR_VERSION
@@ -208,7 +208,7 @@ def _finished(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.Model
 
 
 def _names_used(graph: onnx.GraphProto) -> set[str]:
-    """The names that nodes read, those in loops and branches included, and outputs."""
+    """The names that nodes read, including those in loops and branches, and the outputs."""
     names = {value.name for value in graph.output}
     for node in graph.node:
         names |= set(node.input)

@@ -1,8 +1,8 @@
-"""The beam search of one picture as an ONNX graph: the numbers of `search.generate`, for its single best caption.
+"""The beam search of one image as an ONNX graph: the same numbers as `search.generate`, for the best caption.
 
-In ONNX's text form. Shapes: beam = those that live, step = tokens said, `<start>` included. A beam that finishes leaves
-its place empty, as in `beams.py`; of the finished ones only the best is kept. Scores that rank captions are float64, as
-they are in Python. The names of constants are those of `constants`.
+In ONNX's text format. Shapes: beam = live beams, step = tokens generated, `<start>` included. A finished beam is not
+replaced, as in `beams.py`; of the finished ones only the best is kept. Scores that rank captions are float64, as they
+are in Python. Constants are named as in `constants`.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from showtell.generation.search_params import SearchParams
 
 ENDLESS = np.iinfo(np.int64).max  # as the end of a slice
 
-# From the picture's encoder on. What `Loop` carries: tokens of the living beams and their log probabilities, how many
-# may still live or finish, the best finished caption, which beams they continue, and the decoder's state.
+# Starts from the encoder's outputs. `Loop` carries: tokens and log probabilities of the live beams, how many beams may
+# still live or finish, the best finished caption, the beams that are continued, and the decoder's state.
 OUTER = """
 whole () => () {{
  width = Max(beam, one)
@@ -36,7 +36,7 @@ whole () => () {{
 }}
 """
 
-# One turn, behind the decoder's step. `logprobs` (1, beam, word) are the step's.
+# One iteration, after the decoder's step. `logprobs` (1, beam, word) are the step's output.
 BODY = """
 turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] alive, int64 places, int64[finished]
  kept, float kept_logprob, double kept_score, int64[1, beams] step_parents)
@@ -95,7 +95,7 @@ turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] aliv
 }}
 """
 
-# `rules.BlockNgrams`: which words would complete an n-gram that the beam holds already.
+# `rules.BlockNgrams`: the words that would complete an n-gram already in the beam.
 BLOCK_NGRAMS = """
  spoken = Slice(told, from_1, to_end, from_1)
  windows_maybe = Sub(turn, ngram_less_1)
@@ -118,7 +118,7 @@ BLOCK_NGRAMS = """
  unrepeated = Add({scores}, block)
 """
 
-# Word number {number} of each window against that of what was said last.
+# Word number {number} of each window, compared with that of the last words.
 SAME = """
  window_end_{number} = Add(windows, number_{number})
  word_{number} = Slice(spoken, number_{number}, window_end_{number}, from_1)
@@ -128,7 +128,7 @@ SAME = """
  same_{number} = Equal(word_{number}, last_{number})
 """
 
-# `rules.LeastLength`: no end before its time, unless nothing else may be said.
+# `rules.LeastLength`: no end token before the minimal length, unless no other word is allowed.
 LEAST_LENGTH = """
  unended = Where(ends, infinitely_unlikely, {scores})
  unended_best = ReduceMax<keepdims=1>(unended, from_1)
@@ -141,14 +141,14 @@ LEAST_LENGTH = """
 
 
 def outer_text(names: Names) -> str:
-    """From a picture's state, named as the encoder's outputs, to `tokens`, `logprob` and `finished`."""
+    """From the encoder's outputs, by their names, to `tokens`, `logprob` and `finished`."""
     starts = "".join(f", encoder_{name}" for name in names.state)
     ends = "".join(f", end_{name}" for name in names.state)
     return OUTER.format(starts=starts, ends=ends)
 
 
 def body_text(search: SearchParams) -> str:
-    """One turn of the search, from the step's `logprobs`, with the rules that `search` asks for."""
+    """One iteration of the search, from the step's `logprobs`, with the rules of `search`."""
     rules, scores = "", "all_words"
     if search.block_ngrams:
         rules, scores = rules + _block_ngrams(search.block_ngrams, scores), "unrepeated"
@@ -168,7 +168,7 @@ def _block_ngrams(size: int, scores: str) -> str:
 
 
 def constants(search: SearchParams, words: int) -> dict[str, np.ndarray]:
-    """What the texts name and do not make."""
+    """The constants that the graph texts use."""
     ends = np.zeros((1, words), bool)
     ends[0, END] = True
     size = search.block_ngrams

@@ -1,4 +1,4 @@
-"""Writing a model's graphs: whole or not at all, and only when they say what PyTorch says."""
+"""Writing a model's graphs: atomically, and only if they give the same captions as PyTorch."""
 
 import io
 import warnings
@@ -28,14 +28,14 @@ from showtell.generation.model import Model
 from showtell.generation.onnx_captioner import OnnxCaptioner, onnx_package, runtime_package
 from showtell.generation.search_params import SearchParams
 
-# Of the log probability of what is said, in nats: arithmetic in another order. Pictures of other sizes than the
-# network's also meet another resizing, which differs by a level of 255 in a few pixels.
+# Tolerance on a caption's log probability, in nats: floating-point order differs. For images of other sizes than the
+# network's, resizing differs too, by one level of 255 in a few pixels.
 TOLERANCE, RESIZED_TOLERANCE = 0.005, 0.1
-CHECKED_SIZE = (211, 150)  # height and width of the second picture that graphs are checked with
+CHECKED_SIZE = (211, 150)  # height and width of the second test image
 
 
 def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
-    """The search of the bundle with `settings` replaced; `UserError` for what no graph is made of."""
+    """The bundle's search settings with `settings` replaced; `UserError` for settings that cannot be exported."""
     if settings.get("precision", "fp32") != "fp32":
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
     search = bundle.search.override(**{**settings, "precision": "fp32"})
@@ -103,7 +103,7 @@ def _can_run() -> bool:
 
 
 def _pictures(size: int) -> list[np.ndarray]:
-    """Soft shapes and noise, uint8 (height, width, 3): of the network's own size, and of another."""
+    """Test images of smooth shapes and noise, uint8 (height, width, 3): of the network's size, and of another."""
     rng = np.random.default_rng(0)
     pictures = []
     for height, width in ((size, size), CHECKED_SIZE):
@@ -115,9 +115,10 @@ def _pictures(size: int) -> list[np.ndarray]:
 
 
 def _check_whole(captioner: Captioner, graph: OnnxCaptioner) -> None:
-    """`UserError` when the graph says something else; of two captions as likely as each other either will do."""
+    """`UserError` when the graph gives another caption; of two equally likely captions either is accepted."""
     own, resized = _pictures(captioner.model.transform.size)
-    few = {"beam": 1, "max_length": captioner.search.min_length}  # a longer way may turn at a level of 255
+    # a longer search may differ after a rounding of one level of 255
+    few = {"beam": 1, "max_length": captioner.search.min_length}
     for picture, tolerance, settings in ((own, TOLERANCE, {}), (resized, RESIZED_TOLERANCE, few)):
         ours = captioner.caption([picture], attention=False, **settings)[0]
         theirs = graph.caption(picture, **settings)
@@ -130,7 +131,7 @@ Run = Callable[..., list[np.ndarray]]
 
 
 def _check_parts(functions: Functions, model: Model, encoder: Run, step: Run) -> None:
-    """`UserError` when encoder or step compute other numbers, for a picture of the network's own size."""
+    """`UserError` when encoder or step compute other numbers, for an image of the network's size."""
     picture = _pictures(model.transform.size)[0]
     with torch.no_grad():
         expected = PictureEncoder(functions.encoder, model.transform)(torch.from_numpy(picture))
@@ -138,7 +139,7 @@ def _check_parts(functions: Functions, model: Model, encoder: Run, step: Run) ->
         _close("encoder", expected, found)
         tokens, parents, *_ = functions.step_inputs
         first = tokens[:, :1], torch.zeros_like(parents[:, :1])
-        for given in (first, (tokens, torch.zeros_like(parents))):  # the first word, and beams that continue it
+        for given in (first, (tokens, torch.zeros_like(parents))):  # the first step, and a step with reordered beams
             expected_step = functions.step(*given, *expected)
             found_step = step(*(x.numpy() for x in given), *found)
             _close("step", expected_step, found_step)
