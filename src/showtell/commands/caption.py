@@ -1,6 +1,6 @@
-"""`showtell caption`: describe photographs, with a model's folder and nothing else.
+"""`showtell caption`: captions images with a model's folder.
 
-What needs the networks is in `caption_output`, imported when all arguments are known to be right.
+Code that needs the networks is in `caption_output`, imported after all arguments have been checked.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from showtell.core.paths import MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything that decides what is said, and how it is shown."""
+    """Arguments that affect the captions and the output."""
     parser.description = "Describe photographs: one line for each, `name: caption`."
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, a 'glob*', a URL or - (stdin)")
     parser.add_argument(
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_min_confidence(parser: argparse.ArgumentParser) -> None:
-    """For every command that captions pictures."""
+    """Add `--min-confidence`, for every command that captions images."""
     parser.add_argument(
         "--min-confidence", type=float, metavar="P",
         help="say nothing of a picture when the chance that its caption is as good as the model's usual one (median on "
@@ -43,7 +43,7 @@ def add_min_confidence(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-# The settings of the search by their names in params.yaml: type, what stands for the value in the help, and the help.
+# Settings of the search by their names in params.yaml: type, metavar, and help.
 SETTINGS: dict[str, tuple[type, str, str]] = {
     "method": (str, "M", "how what is said next is chosen: greedy, beam, diverse_beam or sample"),
     "beam": (int, "N", "beams kept; 1 is greedy"),
@@ -63,7 +63,7 @@ SETTINGS: dict[str, tuple[type, str, str]] = {
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """The settings of the search. None: the model's own."""
+    """Add the settings of the search; by default the model's own."""
     told = "What is not given is as it was when the model was scored; in brackets: what a new --method begins with."
     group = parser.add_argument_group("search", told)
     for name, (kind, value, text) in SETTINGS.items():
@@ -72,7 +72,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def search_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given; whether they are in range, and fit the model's own, is the captioner's to say."""
+    """The settings that were given; Captioner checks their range and whether they fit the model's own."""
     names = (*SETTINGS, "allow_unknown")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_graph(args: argparse.Namespace, models: Sequence[Path]) -> bool:
-    """Whether the model is an exported graph; `UserError` for what is asked of one that it cannot do."""
+    """Whether the model is an exported graph; `UserError` for options that a graph does not support."""
     graphs = [model for model in models if model.suffix == ".onnx"]
     if args.runtime == "onnx" and len(graphs) < len(models):
         folder = next(model for model in models if model.suffix != ".onnx")
@@ -118,9 +118,9 @@ def _is_graph(args: argparse.Namespace, models: Sequence[Path]) -> bool:
 
 
 def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:
-    """The picture to draw for each image: OUT.png itself, or with several images OUT-<name of the image>.png.
+    """Where each image's attention is drawn: OUT.png, or with several images OUT-<name of the image>.png.
 
-    A folder holds <name of the image>.png. Images of the same name are told apart by a number.
+    In a folder <name of the image>.png. Images of the same name get numbers.
     """
     folder = out.is_dir() or out.suffix == ""
     if not folder and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):

@@ -1,4 +1,4 @@
-"""Captioning a row of pictures by an exported graph, one at a time: read, caption, print."""
+"""Captioning images with an exported graph, one at a time: read, caption, print."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from showtell.generation.onnx_captioner import OnnxCaptioner
 
 
 def caption_by_graph(path: Path, sources: Sequence[Source], settings: Mapping[str, Any], as_json: bool) -> bool:
-    """Print the captions of `sources`; whether all of them could be read."""
+    """Print the captions of `sources`; returns whether all of them could be read."""
     captioner = OnnxCaptioner(path)
     captioner.check(**settings)
     read = Pictures(sources, None)

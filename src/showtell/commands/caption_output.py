@@ -1,4 +1,4 @@
-"""Captioning a row of pictures, few at a time: read, caption, print, draw."""
+"""Captioning images in batches: read, caption, print, draw."""
 
 import json
 import sys
@@ -16,15 +16,15 @@ from showtell.core.progress import log
 from showtell.core.terminal import printable
 from showtell.data.transform import Transform, load_image
 
-if TYPE_CHECKING:  # an exported graph is run without torch and matplotlib, which take seconds to import
+if TYPE_CHECKING:  # not imported for an exported graph: torch and matplotlib take seconds
     from showtell.generation.captioner import Caption
     from showtell.generation.onnx_captioner import GraphCaption
 
-LARGEST = 1024  # pixels, the longer side of a picture that attention is drawn on
+LARGEST = 1024  # pixels, longer side of an image that attention is drawn on
 
 
 class Asked(NamedTuple):
-    """What is wanted of the captioner. `settings` of the search replace the model's own."""
+    """Options of the captions. `settings` of the search replace the model's own."""
 
     n_best: int
     min_confidence: float | None
@@ -35,10 +35,10 @@ def caption_photos(
     folders: Sequence[Path], sources: Sequence[Source], asked: Asked, drawings: Sequence[Path] | None, as_json: bool,
     head: int | None = None,
 ) -> bool:  # fmt: skip
-    """Print the captions of `sources`, and draw them at the paths `drawings`; whether all of them could be read.
+    """Print the captions of `sources`, draw their attention to `drawings`; returns whether all could be read.
 
-    Several models in `folders` speak together, with the settings of the first. `head`: the attention head to draw, else
-    their mean. What is wrong with a picture goes to stderr, as does why one has no caption, and the others go on.
+    Several models in `folders` form an ensemble, with the settings of the first. `head`: the attention head to draw; by
+    default their mean. Errors of an image, and reasons for withheld captions, go to stderr; the others are captioned.
     """
     from showtell.generation.captioner import Captioner
 
@@ -57,16 +57,16 @@ def caption_photos(
 
 
 class Photo(NamedTuple):
-    """A picture that was asked for, made small, to be drawn on; or why it could not be read."""
+    """An image of the command line, reduced in size for drawing; or the reason why it could not be read."""
 
-    index: int  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
     source: Source
     picture: Image.Image | None = None
     problem: str | None = None
 
 
 class Pictures:
-    """Iterates over the pictures that can be read, and remembers all of them until they are told of."""
+    """Iterates over the readable images, and keeps all of them until their output is printed."""
 
     def __init__(self, sources: Sequence[Source], draws_on: Transform | None):
         self._sources, self._draws_on = sources, draws_on
@@ -88,12 +88,12 @@ class Pictures:
                 from showtell.evaluation.attention_pictures import seen
 
                 small = seen(picture, self._draws_on).copy()
-                small.thumbnail((LARGEST, LARGEST))  # a batch of photographs at their full size may not fit the memory
+                small.thumbnail((LARGEST, LARGEST))  # a batch of full-size photographs may not fit into memory
             self._waiting.append(Photo(index, source, small))
             yield picture
 
     def up_to_a_whole_one(self) -> Iterator[Photo]:
-        """Those that wait, the first that could be read being the last."""
+        """The waiting images, up to and including the first that could be read."""
         while self._waiting:
             photo = self._waiting.popleft()
             yield photo
@@ -104,7 +104,7 @@ class Pictures:
 def tell(
     photo: Photo, captions: "Sequence[Caption | GraphCaption]", drawings: Sequence[Path] | None, as_json: bool
 ) -> None:
-    """Print what was found for a picture, and draw it."""
+    """Print the captions of an image, and draw it."""
     if photo.problem is not None:
         log(f"error: {photo.problem}")
     reason = captions[0].abstained if captions else None
@@ -119,9 +119,9 @@ def tell(
 def lines(
     name: str, captions: "Sequence[Caption | GraphCaption]", as_json: bool, problem: str | None = None
 ) -> Iterator[str]:
-    """What is printed for one image: `name: caption`, with the log probability where there are several; or JSON.
+    """The output for one image: `name: caption`, with the log probability where there are several; or JSON.
 
-    Of an image with a `problem`, or without a caption, only JSON says so.
+    An image with a `problem`, or without a caption, appears in JSON only.
     """
     if as_json:
         entries = [_entry(caption) for caption in captions]
@@ -135,7 +135,7 @@ def lines(
 
 
 def _entry(caption: "Caption | GraphCaption") -> dict[str, Any]:
-    """One caption for JSON. Confidence and truth are the first caption's alone."""
+    """One caption as a JSON object. Only the first caption has confidence and truth."""
     if caption.abstained is not None:
         return {"caption": None, "abstained": caption.abstained, "confidence": caption.confidence}
     said = {"caption": caption.text, "logprob": caption.logprob, "score": caption.score, "finished": caption.finished}
@@ -144,7 +144,7 @@ def _entry(caption: "Caption | GraphCaption") -> dict[str, Any]:
 
 
 def _json(content: Mapping[str, Any]) -> str:
-    """One line; what would steer a terminal, and what its encoding lacks, is escaped."""
+    """JSON on one line; control characters, and those that the encoding lacks, are escaped."""
     text = json.dumps(content, ensure_ascii=False)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

@@ -1,4 +1,4 @@
-"""`showtell`: one command for each thing a person does. A command's module is imported when that command runs."""
+"""`showtell`: one subcommand for each task. A subcommand's module is imported when it runs."""
 
 import argparse
 import difflib
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from showtell.core import errors
 
-# Name, the module that has `add_arguments(parser)` and `run(args) -> exit status`, and what it does.
+# Name, module (with `add_arguments(parser)` and `run(args) -> exit status`), and description.
 COMMANDS = {
     "caption": ("showtell.commands.caption", "describe photographs"),
     "convert": ("showtell.commands.convert", "write a bundle from a checkpoint of a well-known tutorial"),
@@ -26,12 +26,12 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `showtell ARGUMENTS` and exit with its status: 0 done, 1 a problem told on stderr, 2 wrong usage."""
+    """Run `showtell ARGUMENTS` and exit with its status: 0 done, 1 an error (on stderr), 2 wrong usage."""
     errors.run(lambda: dispatch(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run one command; its exit status."""
+    """Run one subcommand; returns its exit status."""
     overview = _overview()
     own = overview.parse_args(arguments[:1])
     if own.version:

@@ -1,4 +1,4 @@
-"""`showtell compare`: are the captions of one revision, or of one file, better than those of another?"""
+"""`showtell compare`: compares two sets of captions, from files or git revisions, by paired bootstrap."""
 
 import argparse
 import json
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def captions_of(name: str) -> dict[str, str]:
-    """{image id: caption} of a results file or, where there is no such file, of a git revision's test captions."""
+    """{image id: caption} of a results file or, where there is no such file, the test captions of a git revision."""
     path = Path(name)
     if path.is_file():
         return parse_hypotheses(name, read_json(path))
@@ -63,7 +63,7 @@ def captions_of(name: str) -> dict[str, str]:
 
 
 def _at_revision(revision: str) -> object:
-    import dvc.api  # slow to import, and needed only here
+    import dvc.api  # imported late: slow, and needed only here
     from dvc.exceptions import DvcException
     from scmrepo.exceptions import SCMError
 

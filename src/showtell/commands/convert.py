@@ -1,4 +1,4 @@
-"""`showtell convert`: a bundle from what the best-known PyTorch tutorials save."""
+"""`showtell convert`: writes a bundle from the checkpoint of a well-known PyTorch tutorial."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`showtell demo`: a page in the browser that describes the photograph dropped on it. For this machine alone."""
+"""`showtell demo`: a page in the browser that captions the image dropped on it. Served on this machine only."""
 
 import argparse
 import base64
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from showtell.generation.captioner import Caption, Captioner
 
 LARGEST_FILE = 20 << 20  # bytes of an upload
-LARGEST_PICTURE = 50_000_000  # pixels: more than telephones take; told from the file's head, before it is decoded
-CAPTIONS = 5  # shown where the model's own settings say nothing of a beam
-# The methods of generating, and which of the page's settings each reads.
+LARGEST_PICTURE = 50_000_000  # pixels: more than phone cameras take; read from the file's header, before it is decoded
+CAPTIONS = 5  # number of captions shown where the model's settings have no beam
+# The methods of generation, and the settings on the page that each reads.
 METHODS: dict[str, tuple[str, ...]] = {
     "greedy": (), "beam": ("beam",), "diverse_beam": ("beam", "diversity"), "sample": ("temperature", "top_p", "seed"),
 }  # fmt: skip
-TILE = 176  # pixels, the longer side of a word's picture
+TILE = 176  # pixels, longer side of a word's image
 PACE = 0.32  # seconds from one word to the next
 
 STYLE = f"""
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve the page until interrupted."""
     _without_telemetry()
     try:
         import gradio  # noqa: F401
@@ -68,18 +68,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _without_telemetry() -> None:
-    """Before the library is imported, which is when it reads these."""
+    """Disable telemetry; called before gradio is imported, which reads these variables then."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def launch(page: "gradio.Blocks", port: int, browser: bool) -> str:
-    """Serve `page` on 127.0.0.1 and print where; `UserError` when the port is taken."""
+    """Serve `page` on 127.0.0.1 and print its address; `UserError` when the port is taken."""
     import gradio
 
     if port == 0:
         port = _free_port()
-    # The library's own themes fetch fonts from elsewhere; these are there already.
+    # gradio's own themes download fonts; these fonts are installed.
     theme = gradio.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
         _, url, _ = page.launch(
@@ -102,7 +102,7 @@ def _free_port() -> int:
 
 
 def build_page(captioner: "Captioner") -> "gradio.Blocks":
-    """The page: photograph and settings on the left, what is said on the right."""
+    """The page: image and settings on the left, captions on the right."""
     import gradio
 
     own = captioner.search
@@ -110,7 +110,7 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
         gradio.Markdown("# Showtell\nDrop a photograph; see what the model says, and where it looked for every word.")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=280):
-                # image_mode=None: the library hands the file over as it is, unread
+                # image_mode=None: gradio passes the file unchanged
                 photo = gradio.Image(
                     type="filepath",
                     image_mode=None,
@@ -146,7 +146,7 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
 def asked(
     captioner: "Captioner", width: int, method: str, diversity: float, temperature: float, top_p: float, seed: int
 ) -> tuple[int, dict[str, Any]]:
-    """How many captions are shown, and the settings of the search: those that `method` reads; the model's otherwise."""
+    """The number of captions shown, and the settings of the search that `method` reads; the model's own otherwise."""
     values = {"beam": int(width), "diversity": diversity, "temperature": temperature, "top_p": top_p, "seed": int(seed)}
     settings = {"method": method, **{key: values[key] for key in METHODS[method]}}
     if method == "diverse_beam":
@@ -159,10 +159,9 @@ def describe(
     captioner: "Captioner", path: str | None, n_best: int, settings: Mapping[str, Any],
     min_confidence: float | None = None,
 ) -> str:  # fmt: skip
-    """HTML of what the model says of a picture: the caption word by word, each with its attention; and `n_best` ones.
+    """The HTML of an image's captions: the best one word by word with its attention, and a table of `n_best` captions.
 
-    `settings` of the search replace the model's own. Where the caption is less sure than `min_confidence`, why there is
-    none.
+    `settings` of the search replace the model's own. If the confidence is below `min_confidence`, a message instead.
     """
     from showtell.data.transform import load_image
     from showtell.evaluation.attention_pictures import seen
@@ -190,7 +189,7 @@ def _check(path: Path) -> None:
     try:
         with Image.open(path) as picture:
             pixels = picture.width * picture.height
-    except Exception:  # whatever is wrong with it, reading it whole says so best
+    except Exception:  # reading the whole image gives the better message
         return
     if pixels > LARGEST_PICTURE:
         raise UserError(f"{path.name} has {pixels / 1e6:.0f} megapixels, more than {LARGEST_PICTURE / 1e6:.0f}")
@@ -214,7 +213,7 @@ def _caption(picture: "Image.Image", best: "Caption") -> str:
 
 
 def _sure(best: "Caption") -> str:
-    """How sure the caption is, where the model knows."""
+    """The caption's confidence, if the model has a calibration."""
     if best.confidence is None:
         return ""
     truth = f"; that all of it is true: {_percent(best.truth)}" if best.truth is not None else ""
@@ -223,7 +222,7 @@ def _sure(best: "Caption") -> str:
 
 
 def _percent(chance: float) -> str:
-    return f"{min(round(100 * chance), 99)}%"  # nothing is certain
+    return f"{min(round(100 * chance), 99)}%"  # never shown as certain
 
 
 def _beams(beams: "Sequence[Caption]") -> str:

@@ -1,6 +1,6 @@
-"""`showtell describe`: alt text for folders of pictures, kept where other programs read it.
+"""`showtell describe`: writes alt text for folders of images.
 
-What needs the networks is in `alt_text`, imported when all arguments are known to be right.
+Code that needs the networks is in `alt_text`, imported after all arguments have been checked.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe what has no description yet; 1 if a picture could not be described (its line is on stderr)."""
+    """Describe images that have no description yet; 1 if one could not be described (its line is on stderr)."""
     if args.output is not None and args.format not in ("csv", "jsonl"):
         raise UserError(f"--output is for --format csv and jsonl; {args.format} is written beside each picture")
     for path in args.pictures:

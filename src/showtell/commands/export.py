@@ -1,4 +1,4 @@
-"""`showtell export`: a model as graphs that run without PyTorch, or without this package."""
+"""`showtell export`: writes a model as graphs that run without PyTorch, or without this package."""
 
 import argparse
 import os
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _processor() -> Iterator[None]:
-    """Graphs are traced on the processor, and run anywhere."""
+    """Graphs are traced on the processor; they run on any device."""
     before = os.environ.get("SHOWTELL_DEVICE")
     os.environ["SHOWTELL_DEVICE"] = "cpu"
     try:

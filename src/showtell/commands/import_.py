@@ -1,4 +1,4 @@
-"""`showtell import`: look at your own pictures and captions, and set params.yaml to use them."""
+"""`showtell import`: inspects your own images and captions, and sets params.yaml to use them."""
 
 import argparse
 import array
@@ -45,13 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the pictures and captions are, then set params.yaml to them and to a recipe for so many."""
+    """Print a summary of images and captions, then set params.yaml to them and to a recipe for their number."""
     params = _params(args)
     splits = _look_at_shards(args, params) if args.captions is None else _look_at_files(args, params)
     if args.dry_run:
         return 0
     own: recipe.Params = {"dataset": "custom", "custom": params.model_dump()}
-    own["reinforce"] = {"chair": 0.0, "untrue": 0.0}  # rewards for what is in a picture, which nobody knows of these
+    own["reinforce"] = {"chair": 0.0, "untrue": 0.0}  # these rewards need annotated objects, which these images lack
     settings = None if args.keep else settings_for(splits["train"], args.recipe)
     overlay = recipe.laid_over(settings.overlay if settings else {}, own)
     recipe.check(recipe.overlaid(read_sections(PARAMS), overlay), str(PARAMS))
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan() -> None:
-    """What `dvc repro` will take; params.yaml is set, whether this can be told or not."""
-    from showtell.commands import plan  # torch and all stages' parameters, which a wrong command line need not wait for
+    """Print the cost of `dvc repro`; params.yaml has been set already, even where this fails."""
+    from showtell.commands import plan  # imported late: imports torch and all stages' parameters
 
     try:
         plan.run(argparse.Namespace())
@@ -76,7 +76,7 @@ def _plan() -> None:
 
 
 def _look_at_shards(args: argparse.Namespace, params: CustomParams) -> Counter[str]:
-    """Print what shards hold and return the number of images of each split; `UserError` for none."""
+    """Print a summary of shards and return the number of images of each split; `UserError` for none."""
     with closing(Crawl(shard_paths(args.images))) as crawl:
         summary = Summary(crawled(crawl, params))
         left_out = [f"samples           {crawl.told()}"] if crawl.told() else []
@@ -87,7 +87,7 @@ def _look_at_shards(args: argparse.Namespace, params: CustomParams) -> Counter[s
 
 
 def _look_at_files(args: argparse.Namespace, params: CustomParams) -> Counter[str]:
-    """Print what there is and return the number of usable images of each split; `UserError` for none."""
+    """Print a summary of files and return the number of usable images of each split; `UserError` for none."""
     if args.captions.suffix == ".tar":
         raise UserError(f"{args.captions} is a shard: put the pattern of several in quotation marks, such as '*.tar'")
     images = read_captions(args.captions, args.format)
@@ -112,7 +112,7 @@ def _check_sizes(args: argparse.Namespace, splits: Counter[str], where: str, rem
 def _look(
     args: argparse.Namespace, params: CustomParams, images: Sequence[Captioned], pictures: Pictures
 ) -> list[Record]:
-    """Print what there is and return what can be used; `UserError` when nothing can."""
+    """Print a summary and return the usable images; `UserError` when there are none."""
     inside = in_folder(images, args.images, str(args.captions))
     captioned = [image for image in inside if image.captions]
     missing = pictures.missing([image.file for image in captioned], str(args.captions))
@@ -156,7 +156,7 @@ def _params(args: argparse.Namespace) -> CustomParams:
 def describe(
     kind: str, images: Sequence[Captioned], missing: Sequence[str], usable: Sequence[Record], pictures: Pictures
 ) -> Iterator[str]:
-    """What was found, line by line."""
+    """The summary, line by line."""
     uncaptioned = [image.file for image in images if not image.captions]
     unnamed = _unnamed(images, pictures)
     blank = [image.file for image in images if image.blank]
@@ -169,7 +169,7 @@ def describe(
 
 
 class Summary:
-    """What there is of images and captions, counted one by one."""
+    """Statistics of images and captions, counted one by one."""
 
     def __init__(self, records: Iterable[Record]):
         self.splits: Counter[str] = Counter()
@@ -195,7 +195,7 @@ class Summary:
 
 
 def _unnamed(images: Sequence[Captioned], pictures: Pictures) -> list[str]:
-    """Picture files that the captions do not mention at all."""
+    """Image files that the captions file does not mention."""
     mentioned = {pictures.find(image.file) for image in images}
     return [
         name
@@ -209,7 +209,7 @@ def _some(files: Sequence[str]) -> str:
 
 
 def histogram(lengths: Sequence[int]) -> Iterator[str]:
-    """One line for each band of lengths: bounds, count, bar."""
+    """One line for each bin of lengths: bounds, count, bar."""
     if not lengths:
         return
     width = max(1, -(-(max(lengths) + 1) // 12))

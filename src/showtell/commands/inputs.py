@@ -1,4 +1,4 @@
-"""The pictures that a command line names: files, folders, globs, standard input and, when asked for, URLs."""
+"""The images that a command line names: files, folders, globs, standard input and, if allowed, URLs."""
 
 import glob
 import os
@@ -19,28 +19,28 @@ LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are
 TIMEOUT = 30  # seconds without an answer from a server
 LONGEST_FETCH = 300.0  # seconds for all of a picture
 clock = time.monotonic
-MOST_REASONS = 5  # why files of a folder are passed over, in one line
+MOST_REASONS = 5  # reasons for skipping files, in one line
 
 
 class Source(NamedTuple):
-    """One picture to be. `name` is what people call it; `problem`, if any, is why it cannot be read."""
+    """One image to be read. `name` is for output; `problem`, if any, is why it cannot be read."""
 
     name: str
     problem: str | None = None
 
     @property
     def shown(self) -> str:
-        """The name as text that can be printed: file names are bytes, and need not be any text."""
+        """The name as printable text: file names are bytes that may not be valid text."""
         return os.fsencode(self.name).decode("utf-8", "replace")
 
     @property
     def stem(self) -> str:
-        """A file name for what is made of it."""
+        """A file name for outputs of this image."""
         stem = "stdin" if self.name == "-" else PurePosixPath(urlsplit(self.name).path).stem
         return stem or "image"
 
     def load(self) -> bytes:
-        """What the file, standard input or the server holds; `UserError` when it cannot be had."""
+        """The bytes of the file, of standard input or from the server; `UserError` when they cannot be read."""
         if self.problem is not None:
             raise UserError(self.problem)
         if self.name == "-":
@@ -51,9 +51,9 @@ class Source(NamedTuple):
 
 
 def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Source]:
-    """Every picture that `arguments` name, in their order, those of a folder or a glob by name.
+    """Every image that `arguments` name, in their order; those of a folder or a glob by name.
 
-    An argument that names nothing yields one `Source` whose `load` raises, so that the others go on.
+    An argument without images yields one `Source` whose `load` raises, so that the others are still processed.
     """
     for argument in arguments:
         if argument == "-":
@@ -70,7 +70,7 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
 
 
 def _files(argument: str, paths: Sequence[Path], otherwise: str) -> Iterator[Source]:
-    """The pictures among `paths`, by their names; how many others there are is told, and why."""
+    """The images among `paths`, by name; the number of other files is logged, with reasons."""
     found: list[Source] = []
     other: Counter[str] = Counter()
     for path in paths:
@@ -88,7 +88,7 @@ def _files(argument: str, paths: Sequence[Path], otherwise: str) -> Iterator[Sou
 
 
 def _read(name: str) -> bytes:
-    """The bytes of a file; a pipe is read where the shell made it (`<(command)`), and nowhere else."""
+    """The bytes of a file; of pipes only those that the shell made (`<(command)`) are read."""
     try:
         with open(name, "rb", opener=_without_waiting) as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -104,7 +104,7 @@ def _read(name: str) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for someone to write to it
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
 
 
 def _is_url(argument: str) -> bool:
@@ -112,7 +112,7 @@ def _is_url(argument: str) -> bool:
 
 
 def _fetch(url: str) -> bytes:
-    import httpx  # slow to import, and needed only here
+    import httpx  # imported late: slow, and needed only here
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"{url}: only http and https URLs can be fetched")

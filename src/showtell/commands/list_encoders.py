@@ -1,4 +1,4 @@
-"""`showtell encoders`: what torchvision and timm have to look at pictures with, and what each of them takes."""
+"""`showtell encoders`: lists the networks of torchvision and timm, their size and what they need."""
 
 import argparse
 import fnmatch
@@ -19,8 +19,8 @@ from showtell.encoders.backbone import ImageStatistics
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
 
-PICTURES = 16  # encoded together to measure the time
-USUAL = 224  # pixels, where there is no params.yaml
+PICTURES = 16  # images per batch when the time is measured
+USUAL = 224  # image size in pixels where there is no params.yaml
 HEAD = ("encoder.name", "parameters", "map", "bytes an image", "ms an image", "licence of the weights")
 
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Names alone without a pattern, since figures of 1,400 networks take minutes; exit status 0."""
+    """Without a pattern names only, since figures of 1,400 networks take minutes; exit status 0."""
     names = _matching(args.pattern)
     if args.pattern is None:
         print("\n".join(names))
@@ -63,7 +63,7 @@ def _own_size() -> int:
 
 
 def _line(row: Sequence[str], width: int) -> str:
-    if len(row) == 2:  # a name, and why it has no figures
+    if len(row) == 2:  # a name, and the reason why it has no figures
         return f"{row[0]:<{width}}  {row[1]}"
     name, parameters, grid, size, milliseconds, terms = row
     return f"{name:<{width}}  {parameters:>10}  {grid:>14}  {size:>14}  {milliseconds:>11}  {terms}".rstrip()
@@ -84,7 +84,7 @@ def _rows(names: Sequence[str], size: int, timed: bool) -> Iterator[Sequence[str
 
 
 def _encoder(name: str, size: int, real: bool) -> Encoder:
-    """With weights drawn at random; unless it must be `real` without any, where the network can be built so."""
+    """The encoder with random weights; on the meta device unless `real`, where the network can be built there."""
     statistics = ImageStatistics()
     config: dict[str, Any] = {"name": name, "output": "grid", "node": None, "size": size}
     config |= {"mean": statistics.mean, "std": statistics.std}
@@ -92,17 +92,17 @@ def _encoder(name: str, size: int, real: bool) -> Encoder:
         try:
             with torch.device("meta"):
                 return Encoder(config)
-        except Exception:  # some look at values of tensors while they are built, in ways of their own
+        except Exception:  # some networks read values of tensors while they are built
             pass
     return Encoder(config)
 
 
 def _milliseconds(encoder: Encoder, size: int) -> float:
-    """An image's share of a batch, the quicker of two after a first; in the arithmetic of `encoder.precision: auto`."""
+    """Milliseconds per image, the minimum of two batches after a warm-up, with `encoder.precision: auto`."""
     frozen, images = FrozenEncoder(encoder, "auto"), torch.zeros(PICTURES, 3, size, size, dtype=torch.uint8)
     taken = []
     for _ in range(3):
         started = time.perf_counter()
-        frozen(images).sum().item()  # waits for the device
+        frozen(images).sum().item()  # synchronises with the device
         taken.append(time.perf_counter() - started)
     return 1000 * min(taken[1:]) / PICTURES

@@ -7,17 +7,17 @@ from showtell.commands import recipe
 
 
 class Settings(NamedTuple):
-    """What to write into params.yaml, and the reason in words."""
+    """The changes of params.yaml, and the reason for the choice."""
 
     overlay: recipe.Params
     why: str
 
 
 def settings_for(images: int, name: str | None = None) -> Settings:
-    """The recipe `name`, or the one for this machine, with its schedule for so many train images."""
+    """The recipe `name`, or the one for this machine, with a schedule for `images` train images."""
     chosen, reason = (name, "asked for") if name is not None else recipe_for_machine()
     overlay = recipe.merged([chosen])
-    overlay.pop("scenes", None)  # another dataset's affair
+    overlay.pop("scenes", None)  # settings of another dataset
     if name is not None:
         return Settings(overlay, f"{chosen} ({reason})")
     schedule = schedule_for(images, overlay)
@@ -26,8 +26,8 @@ def settings_for(images: int, name: str | None = None) -> Settings:
 
 
 def recipe_for_machine() -> tuple[str, str]:
-    """The recipe for photographs that this machine can train in hours, and why."""
-    from showtell.core.precision import accelerated  # torch takes seconds; a wrong command line need not wait for it
+    """The recipe for photographs that this machine can train in hours, and the reason."""
+    from showtell.core.precision import accelerated  # imported late: torch takes seconds
 
     if not accelerated():
         return "photographs", "no GPU"
@@ -37,10 +37,10 @@ def recipe_for_machine() -> tuple[str, str]:
 
 
 def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
-    """Passes, warm-up and vocabulary for so many train images.
+    """Epochs, warm-up and vocabulary for so many train images.
 
-    The recipes' passes are meant for thousands of images. Few images are learnt by heart soon, but give few updates a
-    pass; many images need fewer passes. A word of few captions must occur less often to be learnt.
+    The recipes' epochs are meant for thousands of images. Few images are soon overfitted but give few updates per
+    epoch; many images need fewer epochs. With few captions, the minimum count of a vocabulary word is lower.
     """
     passes = 2.0 if images < 2_000 else 1.0 if images < 50_000 else 0.5
     updates = -(-images // overlay["train"]["images_per_update"]) * overlay["train"]["epochs"] * passes
@@ -49,6 +49,6 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
         "learning": {"warmup_updates": int(min(overlay["learning"]["warmup_updates"], updates // 10))},
     }
     for stage in ("train", "finetune", "reinforce"):
-        if overlay[stage]["epochs"]:  # a stage that the recipe leaves out stays out
+        if overlay[stage]["epochs"]:  # a stage that the recipe disables stays disabled
             schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * passes))}
     return schedule

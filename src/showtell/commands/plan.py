@@ -1,4 +1,4 @@
-"""`showtell plan`: what the present params.yaml will cost on this machine, stage by stage, before any work starts."""
+"""`showtell plan`: estimates the cost of the present params.yaml on this machine, stage by stage, before any work."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ from showtell.core.workplace import ROOT, held
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
 
-# Stages whose time and outputs grow with the images alone; those that train have epochs.
+# Stages whose cost depends on the number of images only; stages that train have epochs.
 GROWING = ("download", "vocab", "resize", "features")
 TRAINING = {"encoder": "pretrain", "train": "train", "finetune": "finetune", "reinforce": "reinforce"}
 STORES = ("data/raw", "data/captions", "data/images", "data/features")  # outputs that grow with the images
@@ -40,10 +40,10 @@ STORES = ("data/raw", "data/captions", "data/images", "data/features")  # output
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage takes."""
+    """Cost of a stage."""
 
     seconds: float
-    memory: int  # bytes at most
+    memory: int  # peak memory, bytes
     disk: int  # bytes of its outputs
 
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Print what is to be downloaded, then each stage with its costs, then what all that will run takes together."""
+    """Print the downloads, then the cost of each stage, then the total of the stages that will run."""
     whole, waiting = look(params), to_run(stages)
     print(f"images     {', '.join(f'{split} {whole.counts[split]:,}' for split in paths.SPLITS)}")
     for line in downloads(params):
@@ -81,11 +81,11 @@ def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
 
 
 def to_run(stages: Mapping[str, Any]) -> set[str]:
-    """The stages that `dvc repro` would run: those that DVC calls changed, and all that use what they make."""
+    """The stages that `dvc repro` would run: those that changed, and those that depend on their outputs."""
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"dvc status: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    changed = set(json.loads(done.stdout)) - {"check", "source"}  # those run every time, and change nothing by it
+    changed = set(json.loads(done.stdout)) - {"check", "source"}  # these run every time, without effect on the others
     while True:
         outs = [out for name in changed for out in _paths(stages[name], "outs", "metrics", "plots")]
         after = {name for name, stage in stages.items() if _touches(_paths(stage, "deps"), outs)}
@@ -104,7 +104,7 @@ def _paths(stage: Mapping[str, Any], *keys: str) -> list[str]:
 
 
 def downloads(params: Mapping[str, Any]) -> Iterable[str]:
-    """What is not here yet, as far as it is known beforehand."""
+    """Downloads that are still to be made, as far as they are known."""
     dataset = PUBLISHED.get(params["dataset"])
     if dataset is not None and params["download"].source is None:
         for file in (CAPTION_DATASETS, *dataset.pictures):
@@ -116,7 +116,7 @@ def downloads(params: Mapping[str, Any]) -> Iterable[str]:
 
 
 def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole) -> dict[str, Cost]:
-    """Cost of every stage, from its runs on two samples: what differs between them is what an image costs."""
+    """The cost of every stage, from its runs on two samples: their difference is the cost per image."""
     names = [name for name in stages if name != "check"]
     counts, few = sizes(whole, params), sizes(whole, params, share=0.25)
     with held("plan"), _samples() as place:
@@ -137,14 +137,14 @@ def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole)
 
 @contextmanager
 def _samples() -> Iterator[Path]:
-    """An empty folder for the samples, which goes at the end; one that a killed process left goes at the start.
+    """An empty folder for the samples, removed at the end; one that a killed process left is removed at the start.
 
-    It is on the repository's own disk: pictures are linked, and it has room.
+    It is on the repository's disk, where there is room and images can be linked.
     """
     folder = ROOT.absolute() / "plan"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a plain end would leave the folder
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the default handler would leave the folder
     try:
         yield folder
     finally:
@@ -161,7 +161,7 @@ def _run(name: str, folder: Path, whole: Whole) -> Ran:
 
 
 def _one_decoding(folder: Path) -> Ran:
-    """`evaluate` again with a sweep of one decoding: the difference is what the others cost."""
+    """`evaluate` again with a sweep of one decoding: the difference is the cost of the others."""
     set_values(folder / "params.yaml", {"sweep.beams": [1], "sweep.length_penalties": [0.0]})
     return run_stage("evaluate", folder)
 
@@ -169,7 +169,7 @@ def _one_decoding(folder: Path) -> Ran:
 def _seconds(
     name: str, ran: Ran, again: Ran | None, params: Mapping[str, Any], whole: Counts, counts: Counts, few: Counts
 ) -> float:
-    """Seconds of a stage on the whole dataset, from its run on the sample and, where there is one, another."""
+    """Seconds of a stage on the whole dataset, from its run on the sample and, where there is one, a second run."""
     if name in GROWING and again is not None:
         images = sum(counts.values()) - sum(few.values())
         each = max(0.0, ran.seconds - again.seconds) / max(images, 1)
@@ -179,14 +179,15 @@ def _seconds(
     if name == "evaluate" and again is not None:
         beams, penalties = params["sweep"].beams, params["sweep"].length_penalties
         decodings = len(beams) * len(penalties) - 1
-        each = max(0.0, ran.seconds - again.seconds) / max(decodings * counts["val"], 1)  # an image, once
+        each = max(0.0, ran.seconds - again.seconds) / max(decodings * counts["val"], 1)  # per image and decoding
         more = 2 * (whole["test"] - counts["test"]) + (decodings + 1) * (whole["val"] - counts["val"])
         return ran.seconds + each * more
     return ran.seconds
 
 
 def _training(ran: Ran, params: Any, whole: Counts, counts: Counts) -> float:
-    """Epochs after the first, which also warms up, are what an epoch takes; before a front rests, they take longer."""
+    """Extrapolated from the epochs after the first, which includes warm-up; epochs with all blocks trainable are
+    longer."""
     grown = (whole["train"] + whole["val"]) / (counts["train"] + counts["val"])
     longer = getattr(params, "front_epochs", 0) if len(ran.epochs) > 2 else 0
     later = ran.epochs[-1]
@@ -194,12 +195,12 @@ def _training(ran: Ran, params: Any, whole: Counts, counts: Counts) -> float:
 
 
 def _disk(path: Path, out: str, whole: Counts, counts: Counts) -> int:
-    """Bytes of an output once the whole dataset has gone through."""
+    """Size of an output for the whole dataset, in bytes."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     found = sum(file.stat().st_size for file in files if file.exists())
     return round(found * sum(whole.values()) / sum(counts.values())) if out.startswith(STORES) else found
 
 
 def size(count: int) -> str:
-    """Bytes as people say them."""
+    """Bytes as text for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

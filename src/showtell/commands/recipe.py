@@ -1,8 +1,8 @@
-"""`showtell recipe`: published configurations, from files of recipes/ to flags for DVC or into params.yaml.
+"""`showtell recipe`: published configurations in recipes/, as flags for DVC or written into params.yaml.
 
-A recipe is a small overlay of params.yaml: `based_on: NAME` and what differs from that recipe. Several are laid one
-over the other; where two set the same key the later one counts, so a dataset goes first and the system that is to be
-reproduced after it. Every system is based on `base`, which sets all that systems differ in.
+A recipe is a small overlay of params.yaml: `based_on: NAME` and the values that differ from that recipe. Several can be
+combined; where two set the same key the later one wins, so a dataset comes first and the system to reproduce after it.
+Every system is based on `base`, which sets all keys in which systems differ.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def title(path: Path) -> str:
 
 
 def merged(names: Sequence[str]) -> Params:
-    """The recipes, each with what it is based on, laid one over the other."""
+    """The recipes, each with the recipes that it is based on, merged in order."""
     overlay: Params = {}
     for name in names:
         for layer in read_recipe(name):
@@ -66,8 +66,8 @@ def merged(names: Sequence[str]) -> Params:
 
 
 def read_recipe(name: str) -> list[Params]:
-    """The overlays that make up the recipe called `name` (a file of recipes/ without its ending, or the path of a YAML
-    file): what it is based on first, itself last."""
+    """The overlays of the recipe called `name` (a file of recipes/ without its suffix, or the path of a YAML file): the
+    recipes that it is based on first, its own last."""
     layers: list[Params] = []
     path, seen = _path(name, RECIPES), set()
     while path not in seen:
@@ -84,7 +84,7 @@ def read_recipe(name: str) -> list[Params]:
 
 
 def _path(name: str, beside: Path) -> Path:
-    """Where a recipe lies: at a path, in the folder `beside`, or in recipes/."""
+    """The file of a recipe: the path itself, or in the folder `beside`, or in recipes/."""
     if name.endswith((".yaml", ".yml")):
         choices = [Path(name), beside / name]
     else:
@@ -96,7 +96,7 @@ def _path(name: str, beside: Path) -> Path:
 
 
 def laid_over(params: Params, overlay: Params) -> Params:
-    """`params` with the values of `overlay`, which may be new keys."""
+    """`params` updated with `overlay`, which may add keys."""
     result = copy.deepcopy(params)
     for section, values in overlay.items():
         if isinstance(values, dict) and isinstance(result.get(section), dict):
@@ -107,7 +107,7 @@ def laid_over(params: Params, overlay: Params) -> Params:
 
 
 def overlaid(params: Params, overlay: Params) -> Params:
-    """The content of params.yaml once the recipe is written into it."""
+    """The content of params.yaml after the recipe has been written into it."""
     result = copy.deepcopy(params)
     for key in defeating(params, overlay):
         section, _, name = key.partition(".")
@@ -116,13 +116,13 @@ def overlaid(params: Params, overlay: Params) -> Params:
 
 
 def changes(params: Params, overlay: Params) -> Params:
-    """Value of every `section.key` that is to be set. Null stands for absent: what is absent already stays so."""
+    """The value of every `section.key` to set. Null means absent: keys that are absent stay absent."""
     present = dict(flat(params))
     return {key: value for key, value in flat(overlay) if key in present or value is not None}
 
 
 def defeating(params: Params, overlay: Params) -> list[str]:
-    """`section.key` of what `train` or `finetune` sets for itself although `overlay` sets it for both."""
+    """`section.key` of values in `train` or `finetune` that would override what `overlay` sets for both."""
     return [
         f"{section}.{key}"
         for shared, sections in SHARED.items()
@@ -133,7 +133,7 @@ def defeating(params: Params, overlay: Params) -> list[str]:
 
 
 def check(params: Params, where: str = "params.yaml") -> None:
-    """Refuse what `dvc repro` would refuse."""
+    """Raise the errors that `dvc repro` would raise."""
     validate_all(params, Path(where))
 
 
@@ -158,7 +158,7 @@ def unflat(values: Params) -> Params:
 
 
 def flags(params: Params, overlay: Params) -> list[str]:
-    """`-S`, `key=value`, ... as `dvc exp run` takes them; no value may hold a space, for the shell splits there."""
+    """`-S`, `key=value`, ... for `dvc exp run`; values must not contain spaces, where the shell would split them."""
     present, words = dict(flat(params)), []
     for key, value in changes(params, overlay).items():
         words += ["-S", f"{'' if key in present else '+'}{key}={shown(key, value)}"]
@@ -168,7 +168,7 @@ def flags(params: Params, overlay: Params) -> list[str]:
 
 
 def shown(key: str, value: Any) -> str:
-    """A value as one word of a command line, which DVC and YAML read as this value."""
+    """A value as one word of a command line that DVC and YAML parse as this value."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     if not re.fullmatch(r"[\w./+-]+", text) or parsed(f"value: {text}", key) != {"value": value}:
         raise UserError(f"{key} = {text} cannot be a flag; use `showtell recipe --write`")
@@ -176,6 +176,6 @@ def shown(key: str, value: Any) -> str:
 
 
 def written(text: str, overlay: Params) -> str:
-    """The text of params.yaml with the recipe in it, every comment where it was."""
+    """The text of params.yaml with the recipe written into it, comments kept."""
     params = parsed(text, paths.PARAMS)
     return edited(text, changes(params, overlay), defeating(params, overlay))

@@ -1,7 +1,7 @@
-"""A small part of the dataset taken through the real stages, to learn what the whole will cost on this machine.
+"""Runs the stages on a small part of the dataset, to estimate the cost of the whole on this machine.
 
-The sample keeps every setting that decides what an image costs: sizes, networks, updates, the vocabulary's size. It has
-fewer images and passes, and weights drawn at random, which cost the same and need no download.
+The sample keeps all settings that determine the cost per image: sizes, networks, updates, vocabulary size. It has fewer
+images and epochs, and random weights, which cost the same and need no download.
 """
 
 import os
@@ -32,10 +32,10 @@ from showtell.data.datasets.picture_files import Pictures
 from showtell.encoders import pretrained
 
 PUBLISHED = {dataset.name: dataset for dataset in (COCO, FLICKR8K, FLICKR30K)}
-# Words that occur five times or more in their train captions, in round numbers.
+# Number of words that occur five times or more in the train captions, rounded.
 WORDS = {"coco": 9_500, "flickr8k": 2_600, "flickr30k": 7_700, "scenes": 600}
-UPDATES = 3  # of the sample's train images, by the largest update
-HELD_OUT = 32  # images of the sample's val and test at most
+UPDATES = 3  # number of updates per epoch, with the largest update
+HELD_OUT = 32  # maximum number of images of the sample's val and test
 EPOCH = re.compile(r"^epoch +\d+/\d+ .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
 
 Counts = dict[str, int]  # images of each split
@@ -43,25 +43,25 @@ Counts = dict[str, int]  # images of each split
 
 @dataclass(frozen=True)
 class Whole:
-    """The dataset that the sample is of."""
+    """Size of the dataset that the sample is taken from."""
 
     counts: Counts
     words: int  # of the vocabulary
-    records: list[Record] | None = None  # of one's own pictures
+    records: list[Record] | None = None  # for the user's own images
     pictures: Pictures | None = None
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A stage's run on a sample."""
+    """Measurements of a stage's run on a sample."""
 
     seconds: float
-    memory: int  # bytes at most, of all its processes together
+    memory: int  # peak of all its processes together, bytes
     epochs: list[float]  # seconds of each
 
 
 def look(params: Mapping[str, Any]) -> Whole:
-    """How much there is: asked of the captions file where it is one's own, else known."""
+    """The size of the dataset: counted in the user's captions file, known for published datasets."""
     name = params["dataset"]
     if name == "scenes":
         scenes = params["scenes"]
@@ -77,14 +77,14 @@ def look(params: Mapping[str, Any]) -> Whole:
 
 
 def sizes(whole: Whole, params: Mapping[str, Any], share: float = 1.0) -> Counts:
-    """Images of the sample's splits."""
+    """Number of images in the sample's splits."""
     most = max(params[stage].images_per_update for stage in ("pretrain", "train", "finetune", "reinforce"))
     wanted = {"train": max(4, round(share * UPDATES * most)), "val": HELD_OUT, "test": HELD_OUT}
     return {split: min(wanted[split], whole.counts[split]) for split in paths.SPLITS}
 
 
 def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
-    """params.yaml of a project in `folder` with so many images of each split, and its pictures."""
+    """Write a project to `folder`: params.yaml, and captions and images of so many images per split."""
     folder.mkdir(parents=True, exist_ok=True)
     params = load_all(paths.PARAMS)
     changes: dict[str, Any] = {"pretrain.epochs": 2, "evaluate.pictures": 1, "vocab.min_count": 1}
@@ -108,13 +108,13 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
         karpathy.write(folder / "sample.json", "custom", records)
         changes |= {"dataset": "custom", "custom.images": "pictures", "custom.captions": "sample.json"}
         changes |= {"custom.format": "karpathy", "resize.broken": "skip"}
-        changes |= {"reinforce.chair": 0.0, "reinforce.untrue": 0.0}  # nobody knows what is in these pictures
+        changes |= {"reinforce.chair": 0.0, "reinforce.untrue": 0.0}  # these images have no annotated objects
     (folder / "params.yaml").write_text(paths.PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
     set_values(folder / "params.yaml", changes)
 
 
 def _some(records: Sequence[Record], counts: Counts) -> list[Record]:
-    """As many of each split, from its beginning to its end."""
+    """So many records of each split, spread evenly."""
     chosen = []
     for split, count in counts.items():
         of_split = [record for record in records if record.split == split]
@@ -123,7 +123,7 @@ def _some(records: Sequence[Record], counts: Counts) -> list[Record]:
 
 
 def _made_up(counts: Counts) -> list[Record]:
-    """Records of a published dataset that is not here yet: five captions of 7 to 14 words."""
+    """Records that stand for a published dataset not downloaded yet: five captions of 7 to 14 words."""
     rng = np.random.default_rng(0)
     records: list[Record] = []
     for split, count in counts.items():
@@ -135,7 +135,7 @@ def _made_up(counts: Counts) -> list[Record]:
 
 
 def _noise(number: int) -> bytes:
-    """A JPEG of 640 x 480 pixels and about 100 kB, as published photographs have."""
+    """A JPEG of 640 x 480 pixels and about 100 kB, typical of published photographs."""
     from io import BytesIO
 
     from PIL import Image
@@ -147,7 +147,7 @@ def _noise(number: int) -> bytes:
 
 
 def fill_vocabulary(folder: Path, words: int) -> None:
-    """As many words as the whole dataset has: the vocabulary layer costs by their number."""
+    """Extend the vocabulary to `words` words: the cost of the vocabulary layer depends on it."""
     content = read_json(folder / paths.VOCAB)
     missing = max(0, words - len(content["words"]))
     content["words"] += [f"more{number}" for number in range(missing)]
@@ -168,7 +168,7 @@ def run_stage(name: str, folder: Path) -> Ran:
                 with suppress(subprocess.TimeoutExpired):
                     stage.wait(0.05)
         finally:
-            stage.kill()  # where it goes on, this process has been told to end
+            stage.kill()  # still running only when this process is being ended
     seconds, said = time.perf_counter() - started, log.read_text(encoding="utf-8", errors="replace")
     if stage.returncode:
         raise UserError(f"{name} on a sample: {(said.strip().splitlines() or ['it ended without a word'])[-1]}")
@@ -176,9 +176,9 @@ def run_stage(name: str, folder: Path) -> Ran:
 
 
 def _memory(pid: int) -> int:
-    """Resident bytes of a process and all that it has started."""
+    """Resident memory of a process and its descendants, bytes."""
     total = 0
-    with suppress(psutil.Error):  # one has just ended
+    with suppress(psutil.Error):  # a process has just ended
         process = psutil.Process(pid)
         for one in (process, *process.children(recursive=True)):
             total += one.memory_info().rss

@@ -1,6 +1,6 @@
-"""`make encoder`: train the encoder of drawn scenes that comes with the package, from its recipe, and write its card.
+"""`make encoder`: trains the encoder of drawn scenes that is part of the package, from its recipe, and writes its card.
 
-`python -m showtell.commands.scenes_encoder [recipe] [folder]`; without arguments it makes what is shipped.
+`python -m showtell.commands.scenes_encoder [recipe] [folder]`; without arguments it makes the shipped weights.
 """
 
 import argparse
@@ -31,14 +31,14 @@ RECIPE = Path("recipes/encoders/scenes.yaml")
 
 
 class NetworkParams(Section):
-    """Which network learns, and up to where."""
+    """The network that is trained, up to its last layer."""
 
     name: str = Field(description="a classification model of torchvision.models")
     node: str = Field(description="layer whose output is the grid")
 
 
 class Recipe(NamedTuple):
-    """A recipe's sections."""
+    """The sections of a recipe."""
 
     drawn: DrawnParams
     network: NetworkParams
@@ -46,7 +46,7 @@ class Recipe(NamedTuple):
 
 
 def read(path: Path) -> Recipe:
-    """The recipe at `path`; `UserError` names what is wrong with it."""
+    """The recipe at `path`; `UserError` names the first error in it."""
     raw, kinds = read_sections(path), Recipe.__annotations__
     if set(raw) != set(kinds):
         raise UserError(f"{path} must have the sections {', '.join(kinds)}, and has {', '.join(raw) or 'none'}")
@@ -54,7 +54,7 @@ def read(path: Path) -> Recipe:
 
 
 def make(recipe: Recipe, source: str, target: Path) -> str | None:
-    """Train as `recipe` says and write the weights to `target` (.safetensors), their card beside it."""
+    """Train with `recipe` and write the weights to `target` (.safetensors), with their card beside it."""
     with shared_workplace(workplace(__file__, *recipe)) as place:
         for split in ("train", "val"):
             broadcast(partial(draw_split, split, recipe.drawn, place.folder))
@@ -77,7 +77,7 @@ def make(recipe: Recipe, source: str, target: Path) -> str | None:
 
 
 def card(recipe: Recipe, source: str, scores: dict[str, float], weights: Path) -> str:
-    """What a reader of the weights should know, Markdown."""
+    """The card of the weights, Markdown."""
     drawn, network, learning = recipe
     rows = "\n".join(f"| {WHAT[name]} | {scores[name]:.1%} |" for name in WHAT)
     return f"""# Encoder of drawn scenes

@@ -1,4 +1,4 @@
-"""`showtell score`: a COCO results file against a COCO captions file."""
+"""`showtell score`: scores a COCO results file against a COCO captions file."""
 
 import argparse
 import json
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_spice(scores: Scores, args: argparse.Namespace) -> Scores:
-    """The scores with SPICE of the same images, or why there is none."""
+    """The scores with SPICE of the same images, or the reason why it was not computed."""
     captions, references = read_hypotheses(args.hypotheses), read_references(args.references)
     ids = [str(image_id) for image_id in scores.image_ids]
     protocol = Protocol({image_id: references[image_id] for image_id in ids})
@@ -69,7 +69,7 @@ def _with_spice(scores: Scores, args: argparse.Namespace) -> Scores:
 
 def _with_clipscore(scores: Scores, args: argparse.Namespace) -> Scores:
     """The scores with CLIPScore and RefCLIPScore of the same images."""
-    from showtell.metrics.clip_score import load_clip, score_with  # torch takes seconds; the rest does without
+    from showtell.metrics.clip_score import load_clip, score_with  # imported late: torch takes seconds
 
     captions, references = read_hypotheses(args.hypotheses), read_references(args.references)
     ids = [str(image_id) for image_id in scores.image_ids]
@@ -80,7 +80,7 @@ def _with_clipscore(scores: Scores, args: argparse.Namespace) -> Scores:
 
 
 def _pictures(where: Path, references: Path, image_ids: Sequence[str]) -> Iterator[Image.Image]:
-    """The pictures of these images, upright in RGB; `UserError` at once when one is missing."""
+    """The pictures of these images, upright in RGB; `UserError` before any is read when one is missing."""
     from showtell.data.datasets.picture_files import Pictures
     from showtell.data.transform import load_image
 
@@ -98,7 +98,7 @@ def _pictures(where: Path, references: Path, image_ids: Sequence[str]) -> Iterat
 
 
 def _files(references: Path) -> dict[str, str]:
-    """{image id as text: name of its picture} as far as a COCO captions file or one of the pipeline's tells."""
+    """{image id as text: file name} from a COCO captions file or one of the pipeline's, as far as it has names."""
     content = read_json(references)
     entries = content.get("images", []) if isinstance(content, dict) else content
     named = ((entry.get("id", entry.get("image_id")), entry.get("file_name", entry.get("file"))) for entry in entries)

@@ -1,4 +1,4 @@
-"""Scores as a table for people: times 100, with intervals, the scale stated."""
+"""Scores as a text table: times 100, with intervals."""
 
 from collections.abc import Mapping
 
@@ -20,8 +20,7 @@ NAMES = {
 
 
 def format_scores(scores: Scores, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """What was scored, then a line for each metric, times 100 (CIDEr-D, too: 1000 at most), with 95% intervals where
-    given."""
+    """A title, then a line for each metric, times 100 (CIDEr-D, too: 1000 at most), with 95% intervals where given."""
     title = f"{len(scores.image_ids)} images; scores x100"
     lines = [f"{title}; 95% bootstrap interval over images" if intervals else title]
     lines.append(f"scored on {scores.tokenisation.text}")

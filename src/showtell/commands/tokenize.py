@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # Only \n ends a line: captions may hold characters that Python would split at
+    # Only \n ends a line: captions may contain other characters at which Python would split.
     text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     if text.endswith("\n"):
         text = text[:-1]

@@ -1,1 +1,1 @@
-"""Captions kept where other programs read them: sidecars, tables, and the pictures' own metadata."""
+"""Writing captions where other programs read them: sidecar files, tables, and the images' own metadata."""

@@ -1,4 +1,4 @@
-"""One picture's description and where it comes from: what every form of output keeps."""
+"""A description of one image, and its origin: the content of every output format."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from showtell.generation.confidence import reason_against
 
 @dataclass(frozen=True)
 class Origin:
-    """What made the descriptions: the version of showtell and the model's hash."""
+    """Origin of descriptions: the version of showtell and the model's hash."""
 
     version: str
     model: str
@@ -22,9 +22,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class Description:
-    """`state` names the picture's content as it was described: another content, another state.
+    """A generated description; `state` is a hash of the image's content when it was described.
 
-    `caption` is None where it was withheld: `abstained` says why. `confidence`: None where the model knows none.
+    `caption` is None where it was withheld: `abstained` says why. `confidence` is None without calibration.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Description:
 
 
 class Kept(NamedTuple):
-    """What a form of output holds of a picture: who described it, of what content, and, where the caption was
+    """The stored description of an image: who described it, the hash of the content, and, where the caption was
     withheld, its confidence."""
 
     origin: str
@@ -44,14 +44,14 @@ class Kept(NamedTuple):
     withheld: float | None = None
 
     def is_done(self, origin: Origin, state: str, least: float | None) -> bool:
-        """Whether the same model has described the same content, or withheld a caption that `least` withholds too."""
+        """Whether the same model described the same content, or withheld a caption that `least` would withhold too."""
         if (self.origin, self.state) != (str(origin), state):
             return False
         return self.withheld is None or (least is not None and reason_against(self.withheld, least) is not None)
 
 
 def picture_state(path: Path) -> str:
-    """16 hex digits that name a file's content: read in blocks, so any size will do. `UserError` if it cannot be."""
+    """16 hex digits of a hash of a file's content, read in blocks. `UserError` if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The caption in the picture's own metadata, by exiftool, which knows how to write into every common format."""
+"""Writing a caption into an image's own metadata with exiftool, which supports all common formats."""
 
 import shutil
 import subprocess
@@ -16,9 +16,9 @@ def find_exiftool() -> str:
 
 
 def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> None:
-    """Write `caption` into `picture` as XMP, in place; its pixels stay as they are. `UserError` when that fails.
+    """Write `caption` into `picture` as XMP, in place; its pixels stay unchanged. `UserError` when that fails.
 
-    Arguments go through standard input: a file's name that begins with a hyphen is no option there.
+    Arguments are passed on standard input, so that a file name that begins with a hyphen is not taken for an option.
     """
     one_line = " ".join(caption.split())
     arguments = [

@@ -1,4 +1,4 @@
-"""Describing many pictures: what is to be done, done a few at a time, in memory that does not grow with them."""
+"""Describing many images in batches, with memory that does not depend on their number."""
 
 import os
 from collections import deque
@@ -22,7 +22,8 @@ from showtell.generation.confidence import floored
 
 
 class Session:
-    """Pictures on their way from the disk to a description. Those that wait are counted, not held."""
+    """The images of a run, from reading to writing the description. Images that wait for a caption are not in
+    memory."""
 
     def __init__(self, writer: Writer, origin: Origin, exiftool: str | None, min_confidence: float | None):
         self.writer, self.origin, self.exiftool, self.min_confidence = writer, origin, exiftool, min_confidence
@@ -31,7 +32,7 @@ class Session:
         self._waiting: deque[tuple[Path, str]] = deque()
 
     def undescribed(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-        """The pictures that have no description yet, each with its state; what cannot be read is a line in the log."""
+        """The images without a description, each with its state; unreadable ones are logged."""
         for path in paths:
             try:
                 state = picture_state(path)
@@ -55,7 +56,7 @@ class Session:
             yield image
 
     def write(self, caption: Caption) -> None:
-        """Keep the caption of the first picture that waits; where there is none, a line in the log says why."""
+        """Store the caption of the first waiting image; if it was withheld, log why."""
         path, state = self._waiting.popleft()
         text = caption.text if caption.abstained is None else None
         if text is None:
@@ -63,7 +64,7 @@ class Session:
         try:
             if self.exiftool is not None and text is not None:
                 embed(self.exiftool, path, text, self.origin)
-                state = picture_state(path)  # as it is now: that is what the next run meets
+                state = picture_state(path)  # the state after embedding, which the next run compares
             confidence = None if caption.confidence is None else floored(caption.confidence)
             self.writer.write(Description(path, text, caption.logprob, state, confidence, caption.abstained))
             self.counts["not sure enough" if text is None else "described"] += 1
@@ -76,16 +77,16 @@ class Session:
 
 
 class Wanted(NamedTuple):
-    """How descriptions are kept, and of which pictures: those whose captions are at least so sure."""
+    """How descriptions are stored, and the lowest confidence at which they are."""
 
     form: str
-    output: Path  # of the forms that are one file
+    output: Path  # of the formats csv and jsonl
     embedded: bool
     min_confidence: float | None
 
 
 def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) -> bool:
-    """Describe the pictures of `roots` that have no such description yet; whether all of them could be."""
+    """Describe the images in `roots` that have no description yet; returns whether all could be described."""
     form, output = wanted.form, wanted.output
     exiftool = find_exiftool() if wanted.embedded else None
     captioner = Captioner.load(model)
@@ -118,7 +119,7 @@ def _writer(form: str, output: Path, origin: Origin) -> Writer:
 
 
 def pictures(roots: Sequence[Path]) -> Iterator[Path]:
-    """Every picture file of `roots`, those of a folder by name, with all folders below it but hidden ones."""
+    """Every image file of `roots`; those of a folder by name, with all folders below it except hidden ones."""
     for root in roots:
         if not root.is_dir():
             yield root

@@ -1,4 +1,4 @@
-"""The forms that descriptions are kept in. Each knows what it holds already, so that work goes on where it stopped."""
+"""The output formats of descriptions. Each knows which images are done, so that a run continues where it stopped."""
 
 import csv
 import io
@@ -19,10 +19,10 @@ _OTHER_COLUMNS = "has other columns than showtell describe writes; name another 
 
 
 class Writer(Protocol):
-    """One form of output."""
+    """The interface of an output format."""
 
     def kept(self, path: Path) -> Kept | None:
-        """What there is of the picture; None where there is nothing of ours."""
+        """The stored description of the image; None if there is none by showtell."""
         ...
 
     def write(self, description: Description) -> None: ...
@@ -48,9 +48,9 @@ class XmpSidecars:
 
 
 class TextSidecars:
-    """`photo.jpg.txt` beside each picture: the caption in the first line, where it comes from in the last.
+    """`photo.jpg.txt` beside each image: the caption on the first line, its origin on the last.
 
-    Where the caption was withheld the first line is empty and the last says why.
+    For a withheld caption the first line is empty and the last gives the reason.
     """
 
     _LAST = re.compile(
@@ -86,15 +86,15 @@ class TextSidecars:
 
 
 class Table:
-    """One file with a row for each picture: CSV or JSON lines. Rows are added as they are made.
+    """One file with a row for each image: CSV or JSON lines. Rows are appended as they are made.
 
-    A caption that was withheld is none, and `abstained` says why. Of a picture that was described again the last row
-    counts; `finish` takes the others out.
+    The caption of a withheld one is empty, and `abstained` gives the reason. Of an image that was described again the
+    last row counts; `finish` removes the earlier ones.
     """
 
     def __init__(self, path: Path, origin: Origin, as_json: bool):
         self.path, self.origin, self.as_json = path, origin, as_json
-        self._kept: dict[str, Kept] = {}  # some 300 bytes a picture
+        self._kept: dict[str, Kept] = {}  # about 300 bytes an image
         self._stale = False
         for row in self._rows():
             self._remember(row)
@@ -102,13 +102,13 @@ class Table:
             self._compact()
 
     def _remember(self, row: dict[str, Any]) -> None:
-        """Of rows that were read too, in which people may have written."""
+        """Index a row; rows read from the file may have been edited by people."""
         file, origin = str(row["file"]), sys.intern(str(row["origin"]))
         self._stale |= file in self._kept
         try:
             withheld = float(row["confidence"]) if row["abstained"] else None
         except (TypeError, ValueError):
-            withheld = 1.0  # unknown: it is described again for every least confidence
+            withheld = 1.0  # unknown: the image is described again whatever the threshold
         self._kept[file] = Kept(origin, str(row["picture"]), withheld)
 
     def kept(self, path: Path) -> Kept | None:
@@ -131,7 +131,7 @@ class Table:
             self._compact()
 
     def _compact(self) -> None:
-        """Write the file anew with the last row of each picture, in the order of the first."""
+        """Rewrite the file with the last row of each image, in the order of the first."""
         last = {row["file"]: number for number, row in enumerate(self._rows())}
         with atomic(self.path) as temporary, self._open(temporary, "w") as out:
             out.write(self._head())
@@ -149,7 +149,7 @@ class Table:
         return _csv_line([row[column] for column in COLUMNS])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        """The rows that are there. A last one that a kill cut short is left out."""
+        """The rows in the file, without a last one that a kill cut short."""
         if not self.path.exists():
             return
         with self._open(self.path, "r") as file:
@@ -173,12 +173,12 @@ class Table:
                 raise UserError(f"{self.path} {_OTHER_COLUMNS}")
 
     def _open(self, path: Path, mode: Literal["r", "w", "a"]) -> TextIO:
-        """Names of files are bytes, and need not be any text."""
+        """Opened with surrogateescape: file names are bytes that may not be valid text."""
         newline = "\n" if self.as_json else ""
         return open(path, mode, encoding="utf-8", errors="surrogateescape", newline=newline)
 
     def _is_cut_short(self) -> bool:
-        """Whether the file ends in something that is no whole row."""
+        """Whether the file ends in an incomplete row."""
         if not self.path.exists() or not self.path.stat().st_size:
             return False
         with open(self.path, "rb") as file:

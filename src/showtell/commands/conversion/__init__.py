@@ -1,1 +1,1 @@
-"""Checkpoints of well-known tutorials read as bundles, without running anything in them."""
+"""Reading checkpoints of well-known tutorials as bundles, without running code in them."""

@@ -1,11 +1,11 @@
-"""Models of the best-known PyTorch tutorials as bundles: the same weights under our names, in our order of words.
+"""Models of well-known PyTorch tutorials as bundles: the same weights with this package's names and token order.
 
-- Show, attend and tell (`BEST_checkpoint_*.pth.tar` and its WORDMAP): ResNet of any depth, soft attention over the
-  14 x 14 grid that is pooled from the network's own.
+- Show, attend and tell (`BEST_checkpoint_*.pth.tar` and its WORDMAP): ResNet of any depth, soft attention over a grid
+  pooled to 14 x 14.
 - The first captioning tutorial (encoder's and decoder's state dicts and its pickled vocabulary): ResNet of any depth,
-  the image's vector as the LSTM's first input.
+  the image's vector is the LSTM's first input.
 
-What a file holds is read by `inert_pickle.py`: nothing in it runs.
+Files are read by `inert_pickle.py`, which runs no code in them.
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ from showtell.encoders.network import Encoder
 from showtell.generation.model import Model
 from showtell.generation.search_params import PLAIN, SearchParams
 
-# ResNets by the number of blocks in their third stage and the convolutions of a block.
+# ResNets by the number of blocks in their third stage and of convolutions in a block.
 RESNETS = {(2, 2): "resnet18", (6, 2): "resnet34", (6, 3): "resnet50", (23, 3): "resnet101", (36, 3): "resnet152"}
-# The tutorials take a network's children as a row: theirs by number, ours by name.
+# The tutorials wrap a network's children in a Sequential: they are numbered there, named here.
 CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 ATTEND_NAMES = {
@@ -44,14 +44,14 @@ PER_WORD = ("embedding.weight", "output.weight", "output.bias")  # a row for eac
 
 
 class Converted(NamedTuple):
-    """A tutorial's model and the settings of its own caption function."""
+    """A tutorial's model, and the settings of its own caption function."""
 
     model: Model
     search: SearchParams
 
 
 def convert_attend(checkpoint: Path, wordmap: Path) -> Converted:
-    """Show, attend and tell: whole modules in a dict, and words by their numbers in a JSON."""
+    """Show, attend and tell: pickled modules in a dict, and a JSON file of word indices."""
     content = read_checkpoint(checkpoint)
     if not isinstance(content, dict) or not {"encoder", "decoder"} <= content.keys():
         raise UserError(f"{checkpoint} is no checkpoint of the show-attend-tell tutorial: no encoder and decoder in it")
@@ -65,11 +65,11 @@ def convert_attend(checkpoint: Path, wordmap: Path) -> Converted:
         **_recurrent(weights, "cell.weight_hh", checkpoint),
     }  # fmt: skip
     model = _model(encoder, shape, weights, vocabulary, Transform(256, "stretch"), checkpoint)
-    return Converted(model, _search(beam=5, max_length=51))  # it looks at its limit after the word
+    return Converted(model, _search(beam=5, max_length=51))  # its loop checks the limit after adding the word
 
 
 def convert_inject(encoder_file: Path, decoder_file: Path, vocabulary_file: Path) -> Converted:
-    """The first tutorial: two state dicts, and an object with the words by their numbers."""
+    """The first tutorial: two state dicts, and a pickled object with word indices."""
     encoder_state, decoder_state = (module_state(read_checkpoint(path)) for path in (encoder_file, decoder_file))
     record = read_checkpoint(vocabulary_file)
     words = record.attributes.get("word2idx") if isinstance(record, Record) else None
@@ -92,7 +92,7 @@ def _search(beam: int, max_length: int) -> SearchParams:
 
 
 def _vocabulary(numbers: Any, source: Path) -> tuple[Vocabulary, Tensor]:
-    """The words in our order, and for each of our tokens its row in the tutorial's weights."""
+    """The vocabulary in this package's order, and for each token its row in the tutorial's weights."""
     if not isinstance(numbers, dict) or not all(
         isinstance(word, str) and type(number) is int for word, number in numbers.items()
     ):
@@ -128,7 +128,7 @@ def _encoder(state: Mapping[str, Tensor], source: Path, config: dict[str, Any]) 
 def _renamed(
     state: Mapping[str, Tensor], names: Mapping[str, str], rows: Tensor | None, source: Path
 ) -> dict[str, Tensor]:
-    """The tensors of `state` under our names; those of words in our order."""
+    """The tensors of `state` under this package's names; rows of words reordered."""
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
         prefix, _, last = name.rpartition(".")
@@ -150,7 +150,7 @@ def _size(weights: Mapping[str, Tensor], name: str, source: Path, dimension: int
 
 
 def _recurrent(weights: Mapping[str, Tensor], recurrent: str, source: Path) -> dict[str, Any]:
-    """What all recurrent decoders have in params.yaml. Dropout does nothing in a model that no longer learns."""
+    """Keys of params.yaml common to all recurrent decoders. Dropout has no effect in inference."""
     return {
         "cell": "lstm", "layers": 1, "hidden": _size(weights, recurrent, source, 1), "tied": False, "dropout": 0.0,
         "embedding": _size(weights, "embedding.weight", source, 1), "embeddings": None, "train_embeddings": True,
@@ -171,7 +171,7 @@ def _model(
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Load `weights`, all of them and nothing else; counts of batches that a norm has seen are of no use."""
+    """Load `weights`, which must be complete; batch-norm counters are ignored."""
     wanted = {name: t for name, t in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     for name in sorted(wanted.keys() ^ {name for name in weights if not name.endswith("num_batches_tracked")}):
         where = "has no" if name in wanted else "has a tensor too many,"

@@ -1,11 +1,11 @@
-"""Reading what `torch.save` and `pickle` wrote, without running any of it.
+"""Reading files of `torch.save` and `pickle` without running code in them.
 
-A pickle is a program: it names functions and classes and calls them. Here tensors, their storages and plain containers
-are all that is ever made. Every other class or function becomes an inert `Record` of what it was called with and of its
-attributes, so that a whole pickled module is a tree of records that ends in tensors.
+A pickle is a program that names functions and classes and calls them. This reader creates only tensors, their storages
+and plain containers. Every other class or function becomes an inert `Record` of its arguments and attributes, so that a
+pickled module is a tree of records with tensors as leaves.
 
-`torch.save` has two forms: a zip archive (PyTorch 1.6 and later) with the pickle in `data.pkl` and a file for each
-storage, and before that a row of pickles followed by the storages' bytes.
+`torch.save` has two formats: a zip archive (PyTorch 1.6 and later) with the pickle in `data.pkl` and a file for each
+storage, and before that a sequence of pickles followed by the storages' bytes.
 """
 
 import io
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from showtell.core.errors import UserError
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older form
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 DTYPES: dict[str, torch.dtype] = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -30,7 +30,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 
 class Record:
-    """An object of the file that is not made: the name of its class, what that was called with, its attributes."""
+    """Stands for an object of the file: the name of its class, its arguments and its attributes."""
 
     name = "record"
 
@@ -49,7 +49,7 @@ class Record:
     items: list[Any]
 
     def __setstate__(self, state: Any) -> None:
-        for part in state if isinstance(state, tuple) else (state,):  # (dict, slots) or either
+        for part in state if isinstance(state, tuple) else (state,):  # (dict, slots), or one of them
             if isinstance(part, dict):
                 self.attributes.update({str(key): value for key, value in part.items()})
 
@@ -67,7 +67,7 @@ class Record:
 
 
 class _Storage:
-    """Numbers of one type in a row; the bytes of the older form come after the pickle that names them."""
+    """Numbers of one dtype; in the older format their bytes follow the pickle that names them."""
 
     def __init__(self, dtype: torch.dtype, count: int, content: bytes | None):
         self.dtype, self.count, self.content = dtype, count, content
@@ -102,7 +102,7 @@ def _rebuild_parameter(data: Any, *rest: Any) -> Any:
 
 
 class _Dictionary(dict):
-    """In place of an OrderedDict; a state dict's has attributes of its own, which say nothing about weights."""
+    """Stands for an OrderedDict; attributes of a state dict's OrderedDict are ignored, they hold no weights."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -113,7 +113,7 @@ def _dictionary(*items: Any) -> _Dictionary:
 
 
 class _Plain:
-    """A callable of ours, given out in place of the function of the same meaning; nothing can be set on it."""
+    """Wraps a function of this module that replaces one of PyTorch's; its attributes cannot be set."""
 
     __slots__ = ("_call",)
 
@@ -138,22 +138,23 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Knows tensors and plain containers. `storage(kind, key, count)` gives a storage by its name in the file."""
+    """Unpickles tensors and plain containers. `storage(kind, key, count)` returns a storage by its name in the file."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, str, int], _Storage] | None):
-        super().__init__(file, encoding="latin1")  # latin1 also reads what Python 2 wrote
+        super().__init__(file, encoding="latin1")  # latin1 also reads pickles of Python 2
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
         known = _KNOWN.get((module, name))
         if known is not None:
             return _Plain(known)
-        return type("Record", (Record,), {"name": f"{module}.{name}"})  # a new class each time: they share nothing
+        # a new class each time, so that they share no state
+        return type("Record", (Record,), {"name": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
         if self._storage is None or not isinstance(pid, tuple) or not pid:
             raise pickle.UnpicklingError("it refers to something outside of it")
-        if pid[0] == "module":  # the older form keeps a class with its source
+        if pid[0] == "module":  # the older format stores a class with its source
             return pid[1]
         if len(pid) < 5 or pid[0] != "storage" or type(pid[4]) is not int or pid[4] < 0:
             raise pickle.UnpicklingError("it names a storage that makes no sense")
@@ -162,9 +163,9 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What `torch.save` or `pickle` wrote to `path`: dicts, lists, tensors on the processor, and `Record`s.
+    """The content of a file of `torch.save` or `pickle`: dicts, lists, tensors on the processor, and `Record`s.
 
-    `UserError` when the file is neither, is damaged, or holds a pickle that makes no sense. Nothing in it runs.
+    `UserError` when the file is neither, is damaged, or its pickle is not valid. No code in it is run.
     """
     try:
         with open(path, "rb") as file:
@@ -202,11 +203,11 @@ def _read_zip(file: BinaryIO) -> Any:
 
 
 def _read_legacy(file: BinaryIO) -> Any:
-    """The older form, or a plain pickle."""
+    """The older format, or a plain pickle."""
     first = _InertUnpickler(file, None).load()
     if first != LEGACY_MAGIC:
         return first
-    for _ in range(2):  # protocol, and what the machine was like
+    for _ in range(2):  # protocol version, and a description of the machine
         _InertUnpickler(file, None).load()
     found: dict[str, _Storage] = {}
 
@@ -231,7 +232,7 @@ def _dtype(kind: str) -> torch.dtype:
 
 
 def _finished(content: Any) -> Any:
-    """`content` with tensors in place of views; each object once, however often it is met."""
+    """`content` with tensors in place of views; an object that occurs several times is converted once."""
     done: dict[int, Any] = {}
 
     def finish(value: Any) -> Any:
@@ -257,7 +258,7 @@ def _finished(content: Any) -> Any:
 
 
 def module_state(module: Any) -> dict[str, Tensor]:
-    """The state dict of a pickled `nn.Module`'s record (or a state dict as it is): names of tensors as PyTorch's."""
+    """The state dict of a pickled `nn.Module`'s record (or a state dict unchanged), with PyTorch's names."""
     if isinstance(module, dict):
         return {str(name): tensor for name, tensor in module.items() if isinstance(tensor, Tensor)}
     if not isinstance(module, Record):
