@@ -1,1 +1,1 @@
-"""What captions are worth, and the page that shows it."""
+"""Evaluation of captions, and the report page."""

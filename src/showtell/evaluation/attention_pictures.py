@@ -1,4 +1,4 @@
-"""Captions drawn on their pictures: where the model looked for each word. Needs no display."""
+"""Images of captions with the attention for each word. Needs no display."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,25 +14,24 @@ from showtell.core.files import atomic_folder
 from showtell.data.transform import Transform
 from showtell.generation.captioner import Caption
 
-if TYPE_CHECKING:  # captioning a photo needs no dataset
+if TYPE_CHECKING:  # `showtell caption` needs no dataset
     from showtell.data.batches import CaptionedImages
 
 PAPER, INK = (252, 251, 249), (32, 33, 36)
 WARM = np.array([255.0, 140.0, 20.0])  # the colour of attention
-GLOW = 0.55  # of that colour over the picture where attention is greatest, 0-1
+GLOW = 0.55  # opacity of that colour at the maximum of the attention, 0-1
 TILE = 168  # pixels, the longer side of a word's tile
 GAP = 14
 WORD_SIZE, CAPTION_SIZE = 19, 30  # pixels, of the letters
 ROWS = 2  # of tiles, until there are more words than WIDEST x ROWS
 WIDEST = 8  # tiles in a row
 
-# Attention that is spread evenly must look dull, not bright: full brightness asks for at least so many times the even
-# share of a cell.
+# Uniform attention must look dull: full brightness requires an attention of at least this multiple of the uniform one.
 PEAK = 4.0
 
 
 def seen(picture: Image.Image, transform: Transform) -> Image.Image:
-    """The part of an RGB picture that the model sees, at the picture's own resolution: what attention is drawn on."""
+    """The part of an RGB image that the model gets, at the image's own resolution, for drawing attention on it."""
     if transform.fit == "stretch":
         return picture
     side = min(picture.size)
@@ -42,35 +41,35 @@ def seen(picture: Image.Image, transform: Transform) -> Image.Image:
 def heat(attention: np.ndarray, size: tuple[int, int], shift: float = 0.0) -> np.ndarray:
     """Brightness 0-1, float (height, width), of one word's attention (cell,), cells row by row of a square grid.
 
-    1 is the attention of the best cell or `PEAK` times the even share, whichever is more; `size` is (width, height),
-    `shift` as in `Caption`.
+    1 is the attention of the best cell or `PEAK` times the uniform attention, whichever is more; `size` is (width,
+    height), `shift` as in `Caption`.
     """
     side = isqrt(len(attention))
     if side * side != len(attention):
-        raise ValueError(f"attention over {len(attention)} cells is no square grid")
+        raise ValueError(f"attention over {len(attention)} cells is not a square grid")
     grid = np.asarray(attention, np.float32).reshape(side, side)
     grid = grid / max(float(grid.max()), PEAK * float(grid.mean()), 1e-9)
-    low, high = 1 - shift * side, 1 - shift * side + side  # the picture's edges, in cells of the padded grid
+    low, high = 1 - shift * side, 1 - shift * side + side  # the image's edges, in cells of the padded grid
     padded = Image.fromarray(np.pad(grid, 1, mode="edge"))
     smooth = padded.resize(size, Image.Resampling.BICUBIC, box=(low, low, high, high))
     return np.clip(np.asarray(smooth), 0, 1)
 
 
 def glow(picture: Image.Image, attention: np.ndarray, shift: float = 0.0) -> Image.Image:
-    """The RGB picture dimmed, with a warm light where one word's `attention` (cell,) lies; `shift` as in `Caption`."""
+    """The RGB image darkened, with a warm light where one word's `attention` (cell,) lies; `shift` as in `Caption`."""
     light = heat(attention, picture.size, shift)[..., None]  # (height, width, 1)
     pixels = np.asarray(picture, np.float32)  # (height, width, 3)
     grey = pixels.mean(axis=2, keepdims=True)
     dimmed = 0.2 * (pixels + grey)
-    lit = 255 - (255 - pixels) * (1 - GLOW * WARM / 255)  # as a lamp of that colour would show it
+    lit = 255 - (255 - pixels) * (1 - GLOW * WARM / 255)  # screen blending with that colour
     mixed = dimmed * (1 - light) + lit * light
     return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
 
 
 def draw_attention(picture: Image.Image, caption: Caption) -> Image.Image:
-    """One RGB picture: the caption, the RGB `picture` below it, and beside that a tile for each word.
+    """One RGB image: the caption, the RGB `picture` below it, and beside it a tile for each word.
 
-    `picture` is what the model saw, at any resolution (see `seen`). Without attention there are no tiles.
+    `picture` is what the model gets, at any resolution (see `seen`). Without attention there are no tiles.
     """
     attention = caption.attention if caption.attention is not None else np.zeros((0, 1))
     words = caption.words[: len(attention)]
@@ -121,9 +120,9 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
 def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Caption], count: int) -> None:
     """`folder` with `image-00.png`, ...: `draw_attention` of `count` images spread over `data`, and `sheet.png`.
 
-    No name is a number alone: DVC takes such pictures for steps of a series, and fails beside one that is not.
+    No file name is a number alone: DVC would take it for a step of a series, and fail beside a file that is not.
 
-    `captions` has one for each image of `data`. The folder appears whole, instead of one that is there already.
+    `captions` has one for each image of `data`. The folder is replaced atomically.
     """
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int).tolist()
     pictures = [Image.fromarray(row.transpose(1, 2, 0)) for row in data.store.rows(rows)] if rows else []
@@ -142,7 +141,7 @@ def _font(size: int, plain: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFon
 
 
 def font(size: int, text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font of letters `size` pixels high that has the characters of `text`: Pillow's own is fine but only Latin."""
+    """A font of letters `size` pixels high with the characters of `text`: Pillow's own font has Latin letters only."""
     return _font(size, text.isascii())
 
 

@@ -1,4 +1,4 @@
-"""CLIPScore and RefCLIPScore of the captions of a split, from the pictures as they are stored."""
+"""CLIPScore and RefCLIPScore of the captions of a split, from the stored images."""
 
 from dataclasses import replace
 
@@ -14,9 +14,9 @@ from showtell.metrics.clip_score import KEYS, kinship, load_clip, score_with
 def with_clipscore(
     evaluation: Evaluation, data: CaptionedImages, params: EvaluateParams, captioner: Captioner
 ) -> Evaluation:
-    """The evaluation with both metrics by the CLIP that `params` names; None where it names none.
+    """The evaluation with both metrics, by the CLIP that `params` names; None where it names none.
 
-    A line warns where the captioner sees with a CLIP itself.
+    Logs a warning where the captioner's encoder is a CLIP, too.
     """
     if params.clip_model is None or params.clip_weights is None:
         return replace(evaluation, metrics={**evaluation.metrics, **dict.fromkeys(KEYS)})

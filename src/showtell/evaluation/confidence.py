@@ -1,4 +1,4 @@
-"""Fitting on val how sure the captions are, and how far that holds on test."""
+"""Calibration of the captions' confidence on val, and its error on test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,16 +17,17 @@ from showtell.metrics.calibration import (
     risk_coverage,
 )
 
-# The quality of a caption is a mean over its words, as logprob / length is; that all of it is true hangs on every
-# word, as the whole log probability does.
+# The quality of a caption is a mean over its words, as logprob / length is; whether all of it is true depends on every
+# word, as the sum logprob does.
 POWERS = {"good": 1.0, "true": 0.0}
-# Captions of similar log probability, averaged before the fit. One by one, the best few on val, all of them right by
-# luck, would be certain; 30 know their share to within 0.1.
+# Captions of similar log probability are averaged before the fit. Fitted one by one, the best few on val, all right by
+# chance, would get probability 1; the mean of 30 has a standard error of at most 0.1.
 GROUP = 30
 
 
 class Judged(NamedTuple):
-    """Captions of a split, one an image, the CIDEr-D of each (caption) and whether all it says is true (or None)."""
+    """Captions of a split, one an image, with the CIDEr-D of each (caption) and whether all it states is true (or
+    None)."""
 
     captions: Sequence[Caption]
     cider: np.ndarray
@@ -34,7 +35,7 @@ class Judged(NamedTuple):
 
 
 class Sureness(NamedTuple):
-    """Stated chances (caption) against what was right (caption, 0 or 1)."""
+    """Predicted probabilities (caption) and outcomes (caption, 0 or 1)."""
 
     confidence: np.ndarray
     right: np.ndarray
@@ -61,14 +62,14 @@ def judged(
 
 
 def fit_confidence(val: Judged) -> Confidence:
-    """What val's captions, generated as all others will be, say of how sure a caption is."""
+    """The calibration from captions of val, generated with the settings that are served."""
     median = float(np.median(val.cider))
     true = _fit(val.captions, np.asarray(val.true), POWERS["true"]) if val.true is not None else None
     return Confidence(median_cider=median, good=_fit(val.captions, val.cider >= median, POWERS["good"]), true=true)
 
 
 def _fit(captions: Sequence[Caption], right: np.ndarray, power: float) -> Calibration:
-    """Isotonic regression over groups of neighbours; never a chance of 0 or 1, which no number of captions shows."""
+    """Isotonic regression over groups of neighbours; probabilities are kept away from 0 and 1."""
     x = np.array([scaled(caption.logprob, caption.length, power) for caption in captions])
     groups = np.array_split(np.argsort(x, kind="stable"), max(1, len(x) // GROUP))
     middle = np.array([x[group].mean() for group in groups])
@@ -81,8 +82,8 @@ def _fit(captions: Sequence[Caption], right: np.ndarray, power: float) -> Calibr
 
 
 def sureness(confidence: Confidence, test: Judged) -> dict[str, Sureness]:
-    """`good` and, where truth is known, `true`: the chances that `confidence` gives to test's captions, and what they
-    are."""
+    """`good` and, where objects are annotated, `true`: the probabilities that `confidence` predicts for test's
+    captions, and the outcomes."""
     found = {"good": _sureness(confidence.good, test.captions, test.cider >= confidence.median_cider)}
     if confidence.true is not None and test.true is not None:
         found["true"] = _sureness(confidence.true, test.captions, np.asarray(test.true))
@@ -95,7 +96,7 @@ def _sureness(calibration: Calibration, captions: Sequence[Caption], right: np.n
 
 
 def calibration_errors(found: Mapping[str, Sureness]) -> dict[str, float | None]:
-    """For `metrics/evaluate.json`: ECE on test of each kind of confidence, None where it is not known."""
+    """For `metrics/evaluate.json`: ECE on test of each kind of confidence, None where it was not computed."""
     return {f"ece_{key}": found[key].error if key in found else None for key in POWERS}
 
 

@@ -1,4 +1,4 @@
-"""Judging captions: the field's metrics, what they say about things that are known, and how decoding changes both."""
+"""Evaluating captions: metrics, statements about annotated objects, and a comparison of decodings."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,11 +32,11 @@ from showtell.metrics.ngrams import ORDER
 from showtell.metrics.protocol import KEYS as COCO
 from showtell.metrics.protocol import Protocol, Scores
 
-BATCH = 128  # images decoded side by side; bounds memory, changes no result
+BATCH = 128  # images per batch; bounds memory, does not change results
 
 
 class EvaluateParams(Section):
-    """What `evaluate` shows."""
+    """Settings of `evaluate`."""
 
     pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
     captions: int = Field(ge=1, le=MOST, description="captions generated of a test image; the first is judged")
@@ -52,13 +52,13 @@ class EvaluateParams(Section):
         return weights
 
     def folders(self) -> list[Path]:
-        """Where the models of `ensemble` are."""
+        """The folders of the models in `ensemble`."""
         return [given(folder) for folder in self.ensemble or []]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One set of captions of a split, judged. `captions[i]` are the beams of image i, best first; on the disk."""
+    """The captions of a split with their metrics. `captions[i]` are those of image i, best first, stored on disk."""
 
     entries: Sequence[Entry]
     captions: Sequence[list[Caption]]
@@ -82,14 +82,14 @@ class Evaluation:
         return found
 
     def hypotheses(self) -> list[dict[str, Any]]:
-        """In the format of COCO results, with the log probability (natural) and the confidence."""
+        """The COCO results format, with log probability (natural) and confidence."""
         return [
             {"image_id": e["image_id"], "caption": c.text, "logprob": c.logprob, "confidence": c.confidence}
             for e, c in zip(self.entries, self.best, strict=True)
         ]
 
     def judged(self, objects: Mapping[str, Any]) -> Judged:
-        """Caption by caption."""
+        """CIDEr-D and truth of each caption."""
         return judged(self.entries, self.best, self.scores.images["cider"], objects)
 
 
@@ -103,7 +103,7 @@ def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Encoded]:
 def evaluate(
     captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], n_best: int, meteor: bool = False
 ) -> Evaluation:
-    """Caption every image of `data` and judge the first of its `n_best` captions (fewer, where the search finds no
+    """Caption every image of `data` and score the first of its `n_best` captions (fewer, where the search finds no
     more); `objects` is `objects.json`."""
     n_best = min(captioner.search.most, n_best)
     batches = (captioner.decode(images, n_best) for images in encoded(captioner, data))
@@ -119,7 +119,7 @@ def _first(beams: list[Caption]) -> Caption:
 def judge(
     entries: Sequence[Entry], captions: Sequence[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
 ) -> Evaluation:
-    """Metrics of `captions` (fractions; CIDEr-D unscaled); those on things are None where none are known."""
+    """Metrics of `captions` (fractions; CIDEr-D unscaled); those on objects are None where none are annotated."""
     references, best = references_of(entries), View(captions, _first)
     texts = dict(zip(references, (caption.text for caption in best), strict=True))
     scores = Protocol(references).score(texts, meteor)
@@ -137,7 +137,7 @@ def _nltk_of_order(order: int, sums: np.ndarray) -> np.ndarray:
 
 
 def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluation | None:
-    """The same captions judged on images that hold a pair no training image shows; None where none is known."""
+    """The same captions scored on images with a pair that is in no training image; None where there are none."""
     known = objects.get("images", {})
     rows = [
         row
@@ -150,7 +150,7 @@ def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluatio
 
 
 def without_skipped(path: Path, skipped: Path) -> CaptionFile:
-    """The images of a captions file whose pictures were used: nothing has learnt from a skipped one."""
+    """The images of a captions file whose pictures were used; skipped images are left out."""
     captions = CaptionFile(path)
     left_out = {image["image_id"] for image in read_json(skipped)}  # ids are unique across splits, and text
     rows = [row for row, image_id in enumerate(captions.image_ids) if image_id not in left_out] if left_out else []
@@ -158,8 +158,8 @@ def without_skipped(path: Path, skipped: Path) -> CaptionFile:
 
 
 def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry]) -> dict[str, float | None]:
-    """What the model does: variety, copying, length, endings, how different an image's captions are, and what it says
-    and looks at that is (not) there."""
+    """Properties of the captions: variety, copying, length, endings, diversity of an image's captions, and statements
+    about objects that are (not) there."""
     habits: dict[str, float | None] = {}
     habits |= behaviour(
         View(evaluation.best, lambda caption: caption.words),
@@ -176,8 +176,8 @@ def sweep(
     captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], params: SweepParams
 ) -> tuple[list[dict[str, Any]], Judged]:
     """A row for each decoding: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
-    greatest CIDEr-D); and what the captioner's own settings gave, which are among them. Every image is encoded once for
-    all. `beam` is empty where a decoding has none."""
+    greatest CIDEr-D); and the evaluation with the captioner's own settings, which are among them. Every image is
+    encoded once for all decodings. `beam` is empty for a decoding without one."""
     searches = params.settings(captioner.search)
     searches = searches if captioner.search in searches else [*searches, captioner.search]
     captioners = [Captioner(captioner.model, search, captioner.models[1:]) for search in searches]

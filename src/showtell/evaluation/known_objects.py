@@ -1,6 +1,6 @@
-"""Captions against what is known to be in the pictures: `objects.json`, where a dataset has it.
+"""Metrics on annotated objects: captions against `objects.json`, where a dataset has it.
 
-Every measure is kept as sums over images (`Measured`), so that it has a score and a bootstrap interval alike.
+Every metric is stored as sums over images (`Measured`), from which scores and bootstrap intervals are computed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ Captions = Mapping[Any, Caption]  # the best caption of each image, by image id
 
 
 def in_view(objects: Mapping[str, Any], transform: Transform) -> dict[str, Any]:
-    """`objects.json` with sizes and boxes of what the transform keeps of each picture, as attention maps see it.
+    """`objects.json` with sizes and boxes in the coordinates of the transformed image, which attention maps refer to.
 
-    A thing that is cut off keeps its kind, and its box then lies outside.
+    An object that is cut off keeps its kind; its box is then outside the image.
     """
     images = {}
     for image_id, image in objects.get("images", {}).items():
@@ -49,11 +49,11 @@ def in_view(objects: Mapping[str, Any], transform: Transform) -> dict[str, Any]:
 def on_things(
     best: Captions, objects: Mapping[str, Any], references: Mapping[Any, Sequence[Sequence[str]]]
 ) -> dict[str, Measured]:
-    """CHAIR (per mention and per caption), the share of things mentioned, pointing and what chance would reach, the
-    share of stated colours that are right, and of captions all of whose things and colours are.
+    """CHAIR (per mention and per caption), recall of objects, pointing and its chance level, the share of stated
+    colours that are right, and of captions all of whose objects and colours are.
 
-    Empty where a dataset has no objects. Where `objects` says that `references_tell`, CHAIR takes as there what the
-    `references` (words) of an image name, too, as it is published for COCO.
+    Empty where a dataset has no objects. Where `objects` has `references_tell`, CHAIR also counts objects named in the
+    `references` (words) of an image as present, as in its definition for COCO.
     """
     known = objects.get("images", {})
     if not known:
@@ -80,7 +80,7 @@ def on_things(
 
 
 def _pointing(best: Captions, mentions: Sequence[Sequence[Mention]], known: Mapping[str, Any]) -> dict[str, Measured]:
-    """Pointing and its chance; empty for decoders that do not attend."""
+    """Pointing and its chance level; empty for decoders without attention."""
     counts = []
     for (image_id, caption), found in zip(best.items(), mentions, strict=True):
         if caption.attention is None:
@@ -96,7 +96,7 @@ def _pointing(best: Captions, mentions: Sequence[Sequence[Mention]], known: Mapp
 
 
 def true_captions(best: Captions, objects: Mapping[str, Any]) -> list[bool] | None:
-    """Whether all that each caption says of things and colours is there; None without objects."""
+    """Whether all objects and colours in each caption are there; None without objects."""
     known = objects.get("images", {})
     if not known:
         return None
@@ -104,7 +104,7 @@ def true_captions(best: Captions, objects: Mapping[str, Any]) -> list[bool] | No
 
 
 def said_of(best: Captions, objects: Mapping[str, Any]) -> dict[Any, list[Statement]]:
-    """What each caption says is there, and of which colour."""
+    """The objects that each caption mentions, with the colours that it states."""
     names, colours = Names(objects["names"]), objects.get("colours", {})
     return {
         image_id: statements(caption.words, names.mentions(caption.words), colours)
@@ -113,7 +113,7 @@ def said_of(best: Captions, objects: Mapping[str, Any]) -> dict[Any, list[Statem
 
 
 def held_out_metrics(best: Captions, objects: Mapping[str, Any], train: CaptionFile) -> dict[str, float | None]:
-    """What became of the things of test that are of a kind and colour, or in a setting, that no training image shows:
+    """Metrics on the objects of test whose pair of kind and colour, or kind and setting, is in no training image:
     shares of captions that name them rightly, without their colour, wrongly, or not at all. None without objects."""
     known = objects.get("images", {})
     if not known:

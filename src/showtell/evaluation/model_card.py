@@ -1,7 +1,7 @@
-"""The README.md of the bundle that is served: a model card in the Hugging Face Hub's format, of what is known.
+"""README.md of the served bundle: a model card in the Hugging Face Hub's format.
 
-Front matter: https://huggingface.co/docs/hub/model-cards. What nobody but the user can know (licence, and the language
-of captions of one's own) stands there as a comment to fill in.
+Front matter: https://huggingface.co/docs/hub/model-cards. What only the user knows (licence, and the language of own
+captions) is a comment to fill in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,19 @@ CARD = "README.md"
 LICENCE = "# license: to be chosen by who publishes this model (https://huggingface.co/docs/hub/repositories-licenses)"
 LANGUAGE = "# language: of the captions, as en (to be filled in)"
 ENGLISH = ("scenes", "coco", "flickr8k", "flickr30k")  # datasets whose captions' language is known
-# What the Hub calls the metrics that it knows; others go by our own key.
+# The Hub's names of metrics that it knows; the others keep this package's keys.
 HUB_METRICS = {"bleu4": "bleu", "rouge_l": "rouge", "meteor": "meteor", "cider": "cider"}
-NOT_LISTED = ("pointing_chance",)  # it is no property of the model
+NOT_LISTED = ("pointing_chance",)  # not a property of the model
 
 
 class Facts(NamedTuple):
-    """What a card is made of. `train`, `val`: entries of their captions; `identity`: what `provenance` says."""
+    """The content of a card. `train`, `val`: entries of their captions; `identity`: the output of `provenance`."""
 
     encoder: EncoderParams
     train: Sequence[Mapping[str, Any]]
     val: Sequence[Mapping[str, Any]]
     test: Evaluation
-    intervals: Mapping[str, float]  # of the metrics of test: `<metric>_low`, `<metric>_high`
+    intervals: Mapping[str, float]  # intervals of test's metrics: `<metric>_low`, `<metric>_high`
     captioner: Captioner
     identity: Mapping[str, str]
 
@@ -69,7 +69,7 @@ def model_card(folder: Path, facts: Facts) -> str:
 
 
 def front_matter(facts: Facts) -> str:
-    """YAML that the Hub reads; scores x100, with two decimals."""
+    """YAML front matter for the Hub; scores x100, with two decimals."""
     known = _known(facts)
     results = [
         {"type": HUB_METRICS.get(key, key), "name": f"{row.name} (x100)", "value": round(100 * value, 2)}
@@ -92,7 +92,7 @@ def front_matter(facts: Facts) -> str:
 
 
 def _known(facts: Facts) -> list[tuple[str, Row, float]]:
-    """The metrics that were computed: key, name for people, value."""
+    """The metrics that were computed: key, display name, value."""
     rows = {**AGREEMENT, **TRUTH}
     return [
         (key, rows.get(key) or Row(key, ""), value)
@@ -131,7 +131,7 @@ def _data(facts: Facts) -> str:
 
 
 def _scores(facts: Facts) -> str:
-    """The protocol in words, then a row for each metric, x100."""
+    """The protocol, then a row for each metric, x100."""
     protocol = (
         f"On the {len(facts.test.entries):,} images of test, one generated caption each against all references; "
         f"scored on {facts.test.scores.tokenisation.text}. Times 100; 95% bootstrap intervals over images. The epoch "
@@ -165,7 +165,7 @@ def _training(config: Mapping[str, Any], encoder: EncoderParams) -> str:
 
 
 def weights_source(encoder: EncoderParams) -> str:
-    """Where the encoder's first weights came from, for people; of a file its name, not its folder."""
+    """Source of the encoder's initial weights, for people; for a file its name without its folder."""
     if encoder.weights == "none":
         return "drawn at random: all that it knows it learnt from train"
     if encoder.weights in SHIPPED:

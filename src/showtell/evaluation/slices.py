@@ -1,6 +1,6 @@
-"""Scores of parts of test, with intervals: where a model is better and where worse.
+"""Scores of slices of test, with intervals.
 
-Document frequencies of CIDEr-D are those of the whole set, so that parts can be compared with it and with each other.
+Document frequencies of CIDEr-D are those of the whole set, so that slices can be compared with it and each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,22 @@ from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.views import View
 from showtell.metrics.bootstrap import Measured, intervals
 
-METRICS = ("cider", "bleu4", "chair_i", "captions_true")  # those that were computed
-RARE = 30  # times in the train captions; what occurs less often is seen in few pictures, whatever the set's size
-FEWEST = 2  # images of a slice: of one there is no interval
-MANY = 4  # things; pictures with so many or more are one slice
-# Words that tell a person's gender, after Hendricks et al. 2018, "Women also Snowboard"; the lists are ours.
+METRICS = ("cider", "bleu4", "chair_i", "captions_true")  # as far as they were computed
+RARE = 30  # occurrences in the train captions below which a word is rare
+FEWEST = 2  # fewest images of a slice: one has no interval
+MANY = 4  # objects; images with so many or more are one slice
+# Words that state a person's gender, after Hendricks et al. 2018, "Women also Snowboard"; with lists of our own.
 _WOMEN = "woman women female females girl girls lady ladies mother sister daughter wife she her hers"
 _MEN = "man men male males boy boys guy guys gentleman father brother son husband he his him"
 WOMEN, MEN = frozenset(_WOMEN.split()), frozenset(_MEN.split())
 
-Parts = Mapping[str, np.ndarray]  # bool (image), by what the part is called
+Parts = Mapping[str, np.ndarray]  # bool (image), by the slice's name
 
 
 def slice_rows(evaluation: Evaluation, vocabulary: Vocabulary, objects: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each part of the test images: `by`, `part`, `images`, and each metric with `_low` and `_high` (95%
-    bootstrap interval over its images). What does not divide the images is left out."""
-    words = View(evaluation.entries, lambda entry: entry["words"])  # read anew for each division
+    """A row for each slice of the test images: `by`, `part`, `images`, and each metric with `_low` and `_high` (95%
+    bootstrap interval over its images). Divisions with a single slice are left out."""
+    words = View(evaluation.entries, lambda entry: entry["words"])  # read again for each division
     image_ids = [str(entry["image_id"]) for entry in evaluation.entries]
     divisions: dict[str, Parts] = {
         "length of references": _by_length(words),
@@ -74,7 +74,7 @@ def _by_objects(image_ids: Sequence[str], known: Mapping[str, Any]) -> Parts:
 
 
 def _by_rarity(words: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary) -> Parts:
-    """A word that the vocabulary lacks is rare."""
+    """A word that is not in the vocabulary is rare."""
     counts = dict(zip(vocabulary.words, vocabulary.counts, strict=True))
     common = {word for word, count in counts.items() if count >= RARE}
     rare = np.array([any(word not in common for caption in captions for word in caption) for captions in words])

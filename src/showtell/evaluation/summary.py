@@ -1,4 +1,4 @@
-"""What a person reads at the end of a run: the scores in a small table, a few captions, and what to do next."""
+"""The summary printed at the end of a run: a small table of scores, a few captions, and next commands."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.html_tables import AGREEMENT, HEADLINES, TRUTH, hundred
 from showtell.generation.captioner import Captioner
 
-SHOWN = 3  # captions
+SHOWN = 3  # number of captions shown
 NEXT = (
     ("showtell caption PHOTO.jpg", "describe a picture of yours"),
     ("showtell import --help", "train on pictures and captions of yours"),
@@ -22,10 +22,10 @@ NEXT = (
 
 
 def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script: Path | str) -> dict[str, str]:
-    """What the scores were measured on, of and by; after a run that failed they may belong to an earlier one.
+    """What the scores were measured with: dataset, model and code, each by a hash of its content.
 
-    Names of content, the same for the same parameters, data and code. A commit's name would say less: its code need
-    not be what ran.
+    The hashes are equal for equal parameters, data and code. A commit would be less precise: the code that ran may
+    differ from it.
     """
     code = code_fingerprint(Path(script))
     return {"dataset": dataset, "test": test.fingerprint, "model": captioner.model.hash(), "code": code}
@@ -34,7 +34,8 @@ def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script
 def scores(
     tuned: Evaluation, frozen: Mapping[str, float | None], unseen: Evaluation | None, more: Mapping[str, float | None]
 ) -> dict[str, float | str | None]:
-    """`metrics/evaluate.json`: of test; of its pictures with unseen pairs; before fine-tuning. `more` of test."""
+    """`metrics/evaluate.json`: metrics of test, of its images with unseen pairs, and before fine-tuning; `more` of
+    test."""
     return {
         "tokenisation": tuned.scores.tokenisation.name,
         **tuned.metrics,
@@ -46,7 +47,7 @@ def scores(
 
 
 def summary(after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float]) -> str:
-    """Several lines for the end of `evaluate`: metrics of test before and after fine-tuning, captions, what is next."""
+    """The lines printed by `evaluate`: metrics of test before and after fine-tuning, captions, next commands."""
     count = len(after.entries)
     lines = [f"{count:,} captions of test are in {paths.HYPOTHESES}", "", *_table(after.metrics, before, intervals), ""]
     rows = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
@@ -57,7 +58,7 @@ def summary(after: Evaluation, before: Mapping[str, float | None], intervals: Ma
 
 
 def _table(after: Mapping[str, Any], before: Mapping[str, Any], intervals: Mapping[str, float]) -> list[str]:
-    """Times 100; for metrics that were computed."""
+    """Times 100; the metrics that were computed."""
     rows = {**AGREEMENT, **TRUTH}
     width = max(len(rows[key].name) for key in HEADLINES)
     lines = [f"  {'':{width}}  before  after  95% interval"]

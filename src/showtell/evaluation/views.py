@@ -1,4 +1,4 @@
-"""Views of what lies on the disk, for code that goes through images: nothing is made before it is looked at."""
+"""Views of sequences on disk, for code that iterates over images: items are made when they are accessed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class View(OnDemand[T], Generic[S, T]):
-    """`make` of every item of a sequence, made anew whenever it is asked for."""
+    """`make` of every item of a sequence, computed at each access."""
 
     def __init__(self, items: Sequence[S], make: Callable[[S], T]):
         self.items, self.make = items, make
@@ -23,11 +23,11 @@ class View(OnDemand[T], Generic[S, T]):
         return self.make(self.items[place])
 
     def __iter__(self) -> Iterator[T]:
-        return map(self.make, self.items)  # not one by one: a file is read from one end to the other
+        return map(self.make, self.items)  # iterates over `items`, so that a file is read sequentially
 
 
 class ByImage(Mapping[Any, T]):
-    """A sequence's items by the image id of each."""
+    """The items of a sequence by image id."""
 
     def __init__(self, image_ids: Sequence[Any], items: Sequence[T]):
         self.image_ids, self.items_in_order = image_ids, items
@@ -44,7 +44,7 @@ class ByImage(Mapping[Any, T]):
             self._place = {image_id: place for place, image_id in enumerate(self.image_ids)}
         return self.items_in_order[self._place[image_id]]
 
-    def values(self) -> Sequence[T]:  # type: ignore[override]  # in order, and read in order
+    def values(self) -> Sequence[T]:  # type: ignore[override]  # in order, read sequentially
         return self.items_in_order
 
 

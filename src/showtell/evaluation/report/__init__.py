@@ -1,4 +1,4 @@
-"""One page that shows an evaluation: scores, curves, the decoding sweep, and every test image to look at."""
+"""A page that shows an evaluation: scores, learning curves, the decoding sweep, and every test image."""
 
 from showtell.evaluation.report.content import ReportData, ReportImage
 from showtell.evaluation.report.nearest import Nearest, TrainingCaptions

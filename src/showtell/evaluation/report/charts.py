@@ -1,4 +1,4 @@
-"""Small line charts as SVG that take their colours from the page, so that they follow light and dark."""
+"""Small line charts as SVG that use the page's colours, so that they follow its light and dark modes."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -6,11 +6,11 @@ from math import ceil, floor, log10
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 270
-LEFT, RIGHT, TOP, BOTTOM = 46, 96, 14, 40  # margins, pixels; names of lines stand in the right one
+LEFT, RIGHT, TOP, BOTTOM = 46, 96, 14, 40  # margins, pixels; the right one has the names of lines
 
 
 class Point(NamedTuple):
-    """A place on a chart; `label` is written beside it, `best` rings it."""
+    """A point of a line; `label` is written beside it, `best` draws a ring around it."""
 
     x: float
     y: float
@@ -22,7 +22,7 @@ def line_chart(
     name: str, lines: Mapping[str, Sequence[Point]], x_title: str, y_title: str, guides: Sequence[str] = ()
 ) -> str:
     """A chart of named lines through points, as an SVG element; "" when there is no point. Lines in `guides` are drawn
-    faintly: they are there to be compared with."""
+    faintly, for comparison."""
     points = [point for line in lines.values() for point in line]
     if not points:
         return ""
@@ -42,7 +42,7 @@ def line_chart(
 
 
 class _Frame:
-    """From values to pixels."""
+    """Maps values to pixels."""
 
     def __init__(self, x_ticks: Sequence[float], y_ticks: Sequence[float]):
         self.x_ticks, self.y_ticks = x_ticks, y_ticks
@@ -96,7 +96,7 @@ def _guide(
 
 
 def _spread(places: Sequence[tuple[float, str]], apart: float = 15) -> dict[str, float]:
-    """Heights for the names of lines, near where the lines end and not on top of each other."""
+    """Heights for the names of lines, near the ends of the lines and without overlap."""
     heights: dict[str, float] = {}
     last = -apart
     for y, key in sorted(places):
@@ -106,7 +106,7 @@ def _spread(places: Sequence[tuple[float, str]], apart: float = 15) -> dict[str,
 
 
 def ticks(values: Sequence[float], count: int, whole: bool = False) -> list[float]:
-    """About `count` round numbers from below the least of `values` to above the greatest; at least two."""
+    """About `count` round numbers that cover the range of `values`; at least two."""
     low, high = min(values), max(values)
     rough = max((high - low) / count, abs(high) * 1e-6, 1e-9)
     size = 10 ** floor(log10(rough))

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: `evaluate` fills it, and nothing here knows of networks."""
+"""The content of a report as plain data, filled by `evaluate`; independent of networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from showtell.generation.captioner import Caption
 
 @dataclass(frozen=True)
 class ReportImage:
-    """One test image with everything said about it."""
+    """One test image with its captions and scores."""
 
     image_id: str
-    captions: Sequence[Caption]  # the beams, best first; the first is the hypothesis
+    captions: Sequence[Caption]  # best first; the first is the hypothesis
     references: Sequence[str]
     cider: float  # CIDEr-D of the hypothesis, unscaled (0-10)
     nearest: Nearest | None = None
@@ -27,14 +27,14 @@ class ReportImage:
 class ReportData:
     """A whole evaluation. Fractions are fractions here; the page shows them times 100.
 
-    `pixels(i)` gives image i as the model saw it, uint8 (3, height, width), RGB.
+    `pixels(i)` gives image i as the model gets it, uint8 (3, height, width), RGB.
     """
 
     title: str  # of the dataset
     facts: Sequence[str]  # a few words each, below the title: images, model, beam
     metrics: Mapping[str, float | None]  # of test
     intervals: Mapping[str, float]  # <metric>_low and <metric>_high
-    others: Mapping[str, Mapping[str, float | None]]  # a column's heading -> metrics to stand beside those of test
+    others: Mapping[str, Mapping[str, float | None]]  # heading of a column -> metrics shown beside those of test
     behaviour: Mapping[str, float | None]
     curves: Mapping[str, Sequence[Mapping[str, float]]]  # stage -> a row for each epoch
     sweep: Sequence[Mapping[str, Any]]  # method, beam, length_penalty, cider, bleu4, milliseconds, best
@@ -42,5 +42,5 @@ class ReportData:
     images: Sequence[ReportImage]
     pixels: Callable[[int], np.ndarray]
     notes: Mapping[str, str] = field(default_factory=dict)  # metric -> why it was not computed
-    sure: Mapping[str, Sureness] = field(default_factory=dict)  # "good", "true": chances stated, and what was right
+    sure: Mapping[str, Sureness] = field(default_factory=dict)  # "good", "true": predicted probabilities and outcomes
     slices: Sequence[Mapping[str, Any]] = ()  # by, part, images, then metrics with their _low and _high

@@ -1,4 +1,4 @@
-"""From what `evaluate` found to what the report shows."""
+"""Builds the report's content from the results of `evaluate`."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from showtell.generation.captioner import Captioner
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:
-    """The rows of a table of numbers (TSV with a header); what is no number is left out."""
+    """The rows of a table of numbers (TSV with a header); other values are left out."""
     try:
         lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
     except OSError as error:
@@ -27,7 +27,7 @@ def read_curves(path: Path) -> list[dict[str, float]]:
 
 
 def learning_curves() -> dict[str, list[dict[str, float]]]:
-    """`metrics/<stage>.tsv` of every stage that learns captions."""
+    """`metrics/<stage>.tsv` of every stage that trains on captions."""
     return {stage: read_curves(paths.METRICS / f"{stage}.tsv") for stage in paths.LEARNING}
 
 
@@ -39,7 +39,7 @@ def _number(text: str) -> float | None:
 
 
 def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping[str, Any]) -> Sequence[ReportImage]:
-    """Every image of `evaluation`, on the disk; `known` is what objects.json says of images."""
+    """Every image of `evaluation`, stored on disk; `known` is the field `images` of objects.json."""
     remembered = TrainingCaptions(words for entry in train for words in entry["words"])
     ciders = evaluation.scores.images["cider"].tolist()
     return Pickled(
@@ -59,7 +59,8 @@ def report_data(
     title: str, evaluation: Evaluation, data: CaptionedImages, train: Iterable[Entry],
     objects: Mapping[str, Any], captioner: Captioner, **tables: Any,
 ) -> ReportData:  # fmt: skip
-    """The report of `evaluation` of the images of `data` by `captioner`; `tables`: more of `ReportData`."""
+    """The report's content for `evaluation` of the images of `data` by `captioner`; `tables`: more fields of
+    `ReportData`."""
     model, search, others = captioner.model, captioner.search, len(captioner.models) - 1
     networks = f"{model.encoder.name}, {model.params.kind} decoder" + (f" and {others} more" if others else "")
     return ReportData(
@@ -80,5 +81,5 @@ def report_data(
 
 
 def report_evaluation(title: str, evaluation: Evaluation, *about: Any, **tables: Any) -> None:
-    """Write the report's page of what `report_data` makes of it, with the curves of every stage that learnt."""
+    """Write the report's page from `report_data`, with the learning curves of all stages."""
     write_report(paths.REPORT, report_data(title, evaluation, *about, curves=learning_curves(), **tables))

@@ -1,4 +1,4 @@
-"""How sure the captions are: what was stated against what was right, and what abstaining gains."""
+"""A section of the page: calibration of the confidence, and risk against coverage."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ from showtell.evaluation.report.charts import Point, line_chart
 from showtell.evaluation.report.content import ReportData
 from showtell.evaluation.report.html_tables import figure, hundred, section
 
-KINDS = {  # kind: what is stated, the line's name, what a caption that is not so is called
+KINDS = {  # kind: title, name of the line, name of the opposite
     "good": ("as good as the model's median caption of val (CIDEr-D)", "as good", "not as good"),
     "true": ("all true: every thing and colour it names is there", "all true", "not all true"),
 }
-RISK_POINTS = 20  # of a curve, from the surest twentieth of the captions to all of them
+RISK_POINTS = 20  # points of a curve, from the most confident twentieth of the captions to all
 
 
 def confidence(data: ReportData) -> str:
-    """Reliability diagrams, their bins in a table, and risk against coverage; nothing where nothing was fitted."""
+    """Reliability diagrams, a table of their bins, and risk against coverage; empty without calibration."""
     if not data.sure:
         return ""
     charts = [_reliability(kind, sure) for kind, sure in data.sure.items()]
@@ -43,7 +43,7 @@ def _risk(data: ReportData) -> str:
 
 
 def _thinned(coverage: np.ndarray, risk: np.ndarray) -> list[Point]:
-    """Some points of the curve, the last among them."""
+    """Some points of the curve, including the last."""
     wanted = np.searchsorted(coverage, np.arange(1, RISK_POINTS + 1) / RISK_POINTS - 1e-9)
     places = np.unique(wanted.clip(max=len(coverage) - 1))
     return [Point(100 * float(coverage[place]), 100 * float(risk[place])) for place in places]

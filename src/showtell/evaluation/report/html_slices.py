@@ -1,4 +1,4 @@
-"""Scores of parts of test with their intervals. A section of the page."""
+"""A section of the page: scores of slices of test with their intervals."""
 
 from collections.abc import Mapping
 from html import escape
@@ -9,7 +9,7 @@ from showtell.evaluation.report.html_tables import hundred, row_of, section
 
 
 def slices(data: ReportData) -> str:
-    """One table, its parts grouped by what they are parts by; or nothing."""
+    """One table, its slices grouped by how test is divided; empty without slices."""
     if not data.slices:
         return ""
     metrics = [key.removesuffix("_low") for key in data.slices[0] if key.endswith("_low")]

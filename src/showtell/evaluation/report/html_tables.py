@@ -1,4 +1,4 @@
-"""The parts of the page that are the same without JavaScript: headline figures, scores, behaviour, charts, settings."""
+"""Sections of the page that need no JavaScript: headline figures, scores, properties of captions, charts, settings."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -9,7 +9,7 @@ from showtell.evaluation.report.content import ReportData
 
 
 class Row(NamedTuple):
-    """How a metric is called and what it says; `top` is the end of its scale on the page."""
+    """Display name and meaning of a metric; `top` is the end of its scale on the page."""
 
     name: str
     tells: str
@@ -58,12 +58,12 @@ CURVES = {
 
 
 def hundred(value: float | None) -> str:
-    """A fraction times 100, or a dash."""
+    """A fraction times 100, or a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
 
 
 def tiles(data: ReportData) -> str:
-    """The few figures that say most, with their intervals."""
+    """The headline figures, with their intervals."""
     known = [key for key in HEADLINES if data.metrics.get(key) is not None][:4]
     return "\n".join(_tile(data, key) for key in known)
 
@@ -76,7 +76,7 @@ def _tile(data: ReportData, key: str) -> str:
 
 
 def scores(data: ReportData) -> str:
-    """The table of every metric, beside it the same metrics of other captions."""
+    """The table of all metrics, beside the same metrics of other captions."""
     heads = "".join(f'<th class="number" scope="col">{escape(name)}</th>' for name in data.others)
     rest = dict.fromkeys(key for key in data.metrics if key not in AGREEMENT and key not in TRUTH)
     groups = (("Agreement with people", AGREEMENT), ("Truth", TRUTH), ("More", {key: Row(key, "") for key in rest}))
@@ -94,7 +94,7 @@ def scores(data: ReportData) -> str:
 
 
 def row_of(key: str) -> Row:
-    """What is known of a metric by its key."""
+    """Display name and meaning of a metric by its key."""
     return AGREEMENT.get(key) or TRUTH.get(key) or Row(key, "")
 
 
@@ -131,11 +131,11 @@ def _range(data: ReportData, key: str, value: float, top: float) -> str:
 
 
 def behaviour(data: ReportData) -> str:
-    """What the captions are like: a section, or nothing."""
+    """Properties of the captions: a section, or nothing."""
     entries = []
     for key, value in data.behaviour.items():
         if key in data.metrics or value is None:
-            continue  # it stands among the scores, with its interval; or there is nothing to measure
+            continue  # shown among the scores, with its interval; or not computed
         whole = key in ("captions", "distinct_captions", "words_used", "captions_an_image")
         shown = f"{value:,.0f}" if whole else f"{value:.1f}" if key == "mean_length" else f"{hundred(value)}%"
         name = BEHAVIOUR.get(key, key.replace("_", " "))
@@ -144,7 +144,7 @@ def behaviour(data: ReportData) -> str:
 
 
 def curves(data: ReportData) -> str:
-    """How training went: a section of charts, or nothing."""
+    """Learning curves: a section of charts, or nothing."""
     figures = []
     for key, (title, scale) in CURVES.items():
         lines = {
@@ -163,7 +163,7 @@ def _best_ringed(line: list[Point]) -> list[Point]:
 
 
 def sweep(data: ReportData) -> str:
-    """Quality against time for each way of decoding: a section of one chart and its table, or nothing."""
+    """Quality against time for each decoding: a section of a chart and a table, or nothing."""
     if not data.sweep:
         return ""
     lines: dict[str, list[Point]] = {}
@@ -187,19 +187,19 @@ def sweep(data: ReportData) -> str:
 
 
 def figure(title: str, svg: str) -> str:
-    """A chart under its title, or nothing."""
+    """A chart with its title, or nothing."""
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" if svg else ""
 
 
 def section(name: str, title: str, content: str) -> str:
-    """A part of the page that `links` leads to."""
+    """A section of the page, a target of `links`."""
     return (
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>\n{content}\n</section>'
     )
 
 
 def links(sections: Mapping[str, str]) -> str:
-    """Links to the sections that are there."""
+    """Links to the sections that are not empty."""
     return " ".join(f'<a href="#{name}">{title}</a>' for name, title in _present(sections))
 
 

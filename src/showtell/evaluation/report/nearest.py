@@ -1,13 +1,13 @@
-"""The training caption that a generated one is most like: is the model describing, or remembering?
+"""The training caption most similar to a generated one, to show whether the model copies training captions.
 
 Captions are compared as sets of words and pairs of neighbouring words. Each n-gram g has the weight
-log(1 + N / (1 + n)), where n of the N distinct training captions hold it, so that rare ones count. The similarity of
-two captions is the weight of what they share over the weight of what either has (weighted Jaccard, 0-1; 1 for captions
-of the same n-grams). The nearest is the one of greatest similarity, the earliest in training order among equals.
+log(1 + N / (1 + n)), where n of the N distinct training captions contain it, so that rare ones count more. The
+similarity of two captions is the weight of their common n-grams over the weight of all their n-grams (weighted Jaccard,
+0-1; 1 for captions with the same n-grams). The nearest is the one of greatest similarity, the earliest among equals.
 
-The search is exact: candidates are the captions that share the rarest n-grams, and it stops when no caption without
-those could be as similar as the best one found. Words, n-grams and who holds them lie in files without names, so that
-a caption takes a few bytes of memory for each of its numbers that is needed at once.
+The search is exact: candidates are the captions that share the rarest n-grams, and it stops when no other caption could
+be as similar as the best one found. Words, n-grams and their inverted index are in temporary files, so that a caption
+takes a few bytes of memory.
 """
 
 import hashlib
@@ -36,28 +36,28 @@ def ngrams(words: Sequence[str]) -> list[str]:
 
 
 class TrainingCaptions:
-    """Training captions, counted once, to be searched often."""
+    """Training captions, indexed once for many searches."""
 
     def __init__(self, captions: Iterable[Sequence[str]]):
         """`captions` as words."""
         self._word: dict[str, int] = {}
-        words, self._ends = self._distinct(captions)  # the words of caption i end before ends[i]
+        words, self._ends = self._distinct(captions)  # words of caption i end before ends[i]
         self._words, self._spelt = words.mapped(), list(self._word)
         self._pairs = self._all_pairs()  # (pair) of neighbouring words, sorted
         with self._grams_of_all() as grams:
             counts = self._counts(grams)
-            self._holders_of = np.concatenate([[0], np.cumsum(counts)])  # gram g: holders[holders_of[g : g + 2]]
+            self._holders_of = np.concatenate([[0], np.cumsum(counts)])  # n-gram g: holders[holders_of[g : g + 2]]
             self._weights = np.log1p(len(self._ends) / (1 + counts))
-            self._unseen = float(np.log1p(len(self._ends)))  # weight of an n-gram that no training caption holds
+            self._unseen = float(np.log1p(len(self._ends)))  # weight of an n-gram in no training caption
             self._holders = self._who_holds(grams, counts)
-            self._grams = grams.mapped()  # of caption i: grams[starts[i : i + 2]]
+            self._grams = grams.mapped()  # n-grams of caption i: grams[starts[i : i + 2]]
         self._totals = np.empty(len(self._ends))
         for part in self._parts():
             self._totals[part] = self._sums(part, self._weights)
             self._grams.forget()
 
     def _distinct(self, captions: Iterable[Sequence[str]]) -> tuple[Spool, np.ndarray]:
-        """Numbers of the words of captions that differ, each where it comes first, and where each ends (caption)."""
+        """Word ids of the distinct captions, in order of first occurrence, and where each ends (caption)."""
         ends, names = array("q", [0]), bytearray()
         distinct = Spool(np.int32)
         with Spool(np.int32) as every:
@@ -70,7 +70,7 @@ class TrainingCaptions:
             order = np.lexsort((halves[:, 1], halves[:, 0]))
             again = (halves[order][1:] == halves[order][:-1]).all(axis=1)
             first = np.ones(len(order), bool)
-            first[order[1:][again]] = False  # lexsort is stable: of equals the earliest comes first
+            first[order[1:][again]] = False  # lexsort is stable: the earliest of equal ones comes first
             lengths = np.diff(np.array(ends, np.int64)).astype(np.int64)
             kept, start = np.repeat(first, lengths), 0
             for block in every.blocks():
@@ -79,12 +79,12 @@ class TrainingCaptions:
         return distinct, np.cumsum(lengths[first])
 
     def _parts(self) -> Iterator[np.ndarray]:
-        """The numbers of all captions, some at a time."""
+        """The word ids of all captions, in blocks."""
         for start in range(0, len(self._ends), 1 << 14):
             yield np.arange(start, min(start + (1 << 14), len(self._ends)))
 
     def _neighbours(self, captions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The words of neighbouring captions (word) with whose they are, and their pairs (pair) with whose."""
+        """The words of neighbouring captions (word) with their captions, and their pairs (pair) with their captions."""
         start = int(self._ends[captions[0] - 1]) if captions[0] else 0
         words = self._words.array[start : self._ends[captions[-1]]].astype(np.int64)
         owner = np.repeat(captions, np.diff(self._ends[captions], prepend=start))
@@ -98,7 +98,7 @@ class TrainingCaptions:
         return pairs
 
     def _grams_of_all(self) -> Spool:
-        """The distinct n-grams of every caption, one caption after the other; `_starts` says where each begins."""
+        """The distinct n-grams of every caption, concatenated; caption i begins at `_starts[i]`."""
         grams, numbers = Spool(np.int32), [np.zeros(0, np.int64)]
         for part in self._parts():
             words, owner, pairs, of_pair = self._neighbours(part)
@@ -118,9 +118,9 @@ class TrainingCaptions:
         return counts
 
     def _who_holds(self, grams: Spool, counts: np.ndarray) -> Mapped:
-        """Captions that hold each n-gram, rising, for one n-gram after the other; so many n-grams at a time."""
+        """The captions that contain each n-gram, ascending, concatenated by n-gram; sorted in blocks of n-grams."""
         holders = Spool(np.int32)
-        group = np.cumsum(counts) // AT_ONCE  # (gram), rising
+        group = np.cumsum(counts) // AT_ONCE  # (n-gram), nondecreasing
         for low, high in pairwise([*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(counts)]):
             found: list[np.ndarray] = []
             owners: list[np.ndarray] = []
@@ -138,12 +138,12 @@ class TrainingCaptions:
         grams = ngrams(words)
         known = sorted(self._known(words), key=lambda g: -self._weights[g])
         total = float(self._weights[known].sum()) + self._unseen * (len(grams) - len(known))
-        shared = np.zeros(len(self._weights))  # the weight of each n-gram that the caption has, else 0
+        shared = np.zeros(len(self._weights))  # the weight of each n-gram of the caption, else 0
         shared[known] = self._weights[known]
         seen = np.zeros(len(self._ends), bool)
         best, place, remaining = 0.0, -1, float(self._weights[known].sum())
         for gram in known:
-            if best > remaining / total + 1e-12:  # what shares only the rest cannot come near
+            if best > remaining / total + 1e-12:  # captions that share only the remaining n-grams cannot be as similar
                 break
             remaining -= float(self._weights[gram])
             holders = self._holders.array[self._holders_of[gram] : self._holders_of[gram + 1]]
@@ -163,7 +163,7 @@ class TrainingCaptions:
         return found
 
     def _known(self, words: Sequence[str]) -> set[int]:
-        """Numbers of the n-grams of a caption that training captions hold."""
+        """Ids of a caption's n-grams that occur in training captions."""
         numbers = [self._word.get(word, -1) for word in words]
         pairs = np.array([a << 32 | b for a, b in pairwise(numbers) if a >= 0 and b >= 0], np.int64)
         place = np.searchsorted(self._pairs, pairs)
@@ -175,7 +175,7 @@ class TrainingCaptions:
         return " ".join(self._spelt[number] for number in self._words.array[start : self._ends[caption]])
 
     def _sums(self, captions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """For each of `captions` the sum of `weights` (gram) over its n-grams."""
+        """For each of `captions` the sum of `weights` (n-gram) over its n-grams."""
         lengths = self._starts[captions + 1] - self._starts[captions]
         ends = np.cumsum(lengths)
         inside = np.arange(int(lengths.sum())) - np.repeat(ends - lengths - self._starts[captions], lengths)

@@ -1,8 +1,8 @@
-"""Writing the report: one file that holds everything or, when there is much to show, a page and parts beside it.
+"""Writing the report: one file with all content or, for many images, a page and part files beside it.
 
-The page itself holds what the list of images needs (captions and scores). Pictures, attention, beams and references
-are in parts that are read when they come into sight: from the page where all of it is small, else from `parts/*.js`,
-because a page opened from disk may load scripts and may not load other files.
+The page contains the data of the list of images (captions and scores). Images, attention, beams and references are in
+parts that are loaded when they become visible: from the page where they are small, else from `parts/*.js`, because a
+page opened from disk may load scripts and no other files.
 """
 
 import base64
@@ -25,16 +25,16 @@ from showtell.evaluation.attention_pictures import PEAK
 from showtell.evaluation.report import html_confidence, html_slices, html_tables
 from showtell.evaluation.report.content import ReportData, ReportImage
 
-PER_PART = 16  # images; those of neighbouring scores share a part, so that the first screen reads two of them
-ALL_IN_ONE = 8_000_000  # characters of all parts up to which the page holds them: a thousand small pictures
-PICTURE = 192  # pixels, the longer side of the pictures at most
-QUALITY = 82  # of JPEG
+PER_PART = 16  # images per part; images with neighbouring scores share a part, so that the first screen loads two
+ALL_IN_ONE = 8_000_000  # total size of the parts, in characters, up to which they are embedded: a thousand small images
+PICTURE = 192  # pixels, greatest length of the longer side
+QUALITY = 82  # JPEG quality
 
 
 def write_report(folder: Path, data: ReportData) -> None:
-    """Write `folder/index.html` (and `folder/parts/` for many images); the same data always gives the same bytes.
+    """Write `folder/index.html` (and `folder/parts/` for many images); equal data gives equal bytes.
 
-    The folder appears whole, instead of one that is there already.
+    The folder is replaced atomically.
     """
     ciders = [image.cider for image in data.images]
     order = sorted(range(len(ciders)), key=lambda image: (-ciders[image], image))
@@ -70,7 +70,8 @@ def _details(image: ReportImage, pixels: np.ndarray) -> dict[str, Any]:
 
 
 def heat_bytes(attention: np.ndarray) -> str:
-    """Attention (word, cell) as base64 of one byte for each: 255 is the best cell, or `PEAK` times the even share."""
+    """Attention (word, cell) as base64, a byte per cell: 255 is the best cell, or `PEAK` times the uniform
+    attention."""
     greatest = np.maximum(attention.max(axis=1), PEAK * attention.mean(axis=1)).clip(1e-9)  # (word,)
     heat = np.rint(255 * attention / greatest[:, None]).clip(0, 255).astype(np.uint8)
     return base64.b64encode(heat.tobytes()).decode("ascii")
@@ -86,12 +87,12 @@ def jpeg(pixels: np.ndarray) -> str:
 
 
 def dumped(content: Any) -> str:
-    """JSON that can stand inside a script element: no `<`, so no caption can end it."""
+    """JSON for a script element: `<` is escaped, so that no caption can end the element."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _write_part(path: Path, content: Any) -> int:
-    """How many characters it has; an iterator becomes a list that is never held."""
+    """The number of characters written; an iterator is written as a list, item by item."""
     pieces = _listed(content) if isinstance(content, Iterator) else iter([dumped(content)])
     size = 0
     with open(path, "wb") as file:
@@ -110,7 +111,7 @@ def _listed(items: Iterator[Any]) -> Iterator[str]:
 
 
 def _embedded(parts: list[Path]) -> str:
-    """The parts as elements of the page; their files go."""
+    """The parts as elements of the page; their files are removed."""
     elements = []
     for path in parts:
         text = path.read_text(encoding="utf-8")
@@ -121,7 +122,7 @@ def _embedded(parts: list[Path]) -> str:
 
 
 def _beside(parts: list[Path]) -> str:
-    """Each part becomes a script that hands its content to the page."""
+    """Turn each part into a script that passes its content to the page."""
     for path in parts:
         with open(path, "rb") as part, open(path.with_suffix(".js"), "wb") as script:
             script.write(f'showtell.part("{path.stem}",'.encode())
@@ -164,4 +165,4 @@ def _page(data: ReportData, order: list[int], parts: str) -> str:
         style=asset("style.css").read_text(encoding="utf-8"),
         script=asset("browse.js").read_text(encoding="utf-8"),
     )
-    return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, from a caption, is not text
+    return page.encode("utf-8", "replace").decode("utf-8")  # an unpaired surrogate of a caption cannot be encoded
