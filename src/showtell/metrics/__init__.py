@@ -1,5 +1,5 @@
-"""Scores of captions: the COCO protocol (`coco`), how sure they are (`bootstrap`), and what the model does.
+"""Scores of captions: the COCO protocol (`protocol`), bootstrap intervals (`bootstrap`), and properties of captions.
 
-Everything here works on plain strings and NumPy arrays, needs no deep-learning library and no Java (METEOR
-alone asks for it). Import what you need from the modules; importing this package loads nothing.
+Everything here works on plain strings and NumPy arrays, and needs no deep-learning library and no Java (METEOR and
+SPICE apart). Import from the modules; importing this package loads nothing.
 """

@@ -1,10 +1,10 @@
-"""What a model's captions are like, apart from whether they are right: variety, copying, repetition, endings."""
+"""Properties of a model's captions apart from correctness: variety, copying, repetition, endings."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-# Words that a whole English caption hardly ever ends with
+# Words with which a complete English caption hardly ever ends.
 _CUT_OFF = """a an the and or but nor of in on at by to from with without into onto near beside between against toward
 towards as than while is are was were be being been has have had its their who which"""
 FUNCTION_WORDS = frozenset(_CUT_OFF.split())
@@ -16,7 +16,7 @@ def behaviour(
     vocabulary: Iterable[str],
     unfinished: Sequence[bool] | None = None,
 ) -> dict[str, float | int]:
-    """Figures of generated captions (words each); shares are fractions, the rest counts.
+    """Statistics of generated captions (words each); shares are fractions, the rest counts.
 
     `captions`, `distinct` (share of captions that are unlike all others), `distinct_captions` (number), `copied`
     (share that occur word for word among the `train` captions), `words_used` and `vocabulary_used` (share of
@@ -27,7 +27,8 @@ def behaviour(
     number = max(len(captions), 1)
     texts = [" ".join(words) for words in captions]
     counts = Counter(texts)
-    known = {text for words in train if (text := " ".join(words)) in counts}  # not all: there may be millions
+    # only those that were generated: there may be millions
+    known = {text for words in train if (text := " ".join(words)) in counts}
     used = {word for words in captions for word in words}
     possible = set(vocabulary)
     length = sum(len(words) for words in captions)

@@ -2,10 +2,10 @@
 
 Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of Machine Translation", section 2. Both sum clipped
 n-gram matches over the corpus and divide once; the reference length is the closest one, ties to the shorter; neither
-smooths. They differ in corners: the COCO scorer adds tiny constants against division by zero, NLTK counts a caption
-of fewer than n words as having one n-gram, and gives 0 when no word matches.
+smooths. They differ in corner cases: the COCO scorer adds tiny constants against division by zero, NLTK counts a
+caption of fewer than n words as having one n-gram, and gives 0 when no word matches.
 
-Because corpus BLEU is not the mean of image scores, everything goes through sufficient statistics that add up.
+Corpus BLEU is not the mean of image scores, so everything is computed from sufficient statistics, which add up.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +18,12 @@ from showtell.metrics.ngrams import ORDER, Counts, References, group, lookup, pr
 
 _SMALL, _TINY = 1e-9, 1e-15  # the COCO scorer's guards against division by zero; part of its definition
 Words = Sequence[str]
-BLOCK = 1024  # images counted at once; bounds memory, changes no result
+BLOCK = 1024  # images counted at once; bounds memory, does not change results
 LENGTH, CLOSEST = 0, 1  # columns of the statistics; then ORDER guesses, then ORDER matches
 
 
 class BleuTargets:
-    """References counted for being compared with any number of hypotheses of each image."""
+    """References counted once, for comparison with any number of hypotheses of each image."""
 
     def __init__(self, counts: Sequence[Counts], lengths: np.ndarray, image: np.ndarray, number: np.ndarray) -> None:
         """`counts` by order and `lengths` (reference); `image` (reference), rising; `number` (image) of references."""

@@ -1,10 +1,10 @@
-"""How sure a score is: bootstrap intervals over images, and paired comparison of two systems.
+"""Bootstrap intervals of scores over images, and paired comparison of two systems.
 
 Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapters 13 (percentile intervals) and 16; Koehn 2004,
 "Statistical Significance Tests for Machine Translation Evaluation", for pairing: both systems are scored on the same
 resampled images. A metric is a function of statistics that add up over images, so that corpus metrics such as BLEU are
-computed anew from each resample and not averaged. CIDEr-D is the mean of its image scores with document frequencies
-held at those of the whole set: resampling them too would judge the set, not the captions.
+recomputed for each resample, not averaged. CIDEr-D is the mean of its image scores with document frequencies fixed at
+those of the whole set: resampling them too would measure the variation of the references as well.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""How far stated chances are from what happens: isotonic fits, reliability, calibration error, risk and coverage.
+"""Calibration: isotonic regression, reliability, calibration error, risk and coverage.
 
-`confidence` (caption): stated chances, 0 to 1; `right` (caption): whether each turned out so, 0 or 1.
+`confidence` (caption): predicted probabilities, 0 to 1; `right` (caption): outcomes, 0 or 1.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ BINS = 10  # of equal width
 
 
 def isotonic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The rising function of `x` (item) nearest to `y` (item) in least squares: its distinct places, rising, and its
-    value at each.
+    """The nondecreasing function of `x` (item) nearest to `y` (item) in least squares: the distinct values of `x`,
+    ascending, and the function's value at each.
 
     Pool adjacent violators: Barlow et al. 1972, "Statistical Inference under Order Restrictions".
     """
@@ -31,7 +31,7 @@ def isotonic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) ->
 
 
 class Bin(NamedTuple):
-    """Captions of similar confidence, from `low` to `high`: how many, their mean confidence, and the share right."""
+    """Captions of similar confidence, from `low` to `high`: their number, mean confidence, and share of right ones."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Bin(NamedTuple):
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """The captions in `bins` of equal width, empty ones left out."""
+    """The captions in `bins` of equal width, without empty ones."""
     confidence, right = np.asarray(confidence, float), np.asarray(right, float)
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     found = []
@@ -56,20 +56,21 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     """ECE: the mean over captions of |mean confidence - share right| of their bin, 0 to 1.
 
     Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017,
-    "On Calibration of Modern Neural Networks", section 2. Chance alone makes it greater than 0 on a small set.
+    "On Calibration of Modern Neural Networks", section 2. On a small set its expectation is above 0 by chance alone.
     """
     found = reliability(confidence, right, bins)
     return sum(b.captions * abs(b.confidence - b.right) for b in found) / max(sum(b.captions for b in found), 1)
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage and risk (threshold): of the captions at least as sure as each confidence there is, falling, the share
-    of all captions that they are and the share of them that are not right.
+    """Coverage and risk at each threshold, i.e. each distinct confidence, descending: the share of captions with at
+    least that confidence, and the share of wrong ones among them.
 
     El-Yaniv & Wiener 2010, "On the Foundations of Noise-free Selective Classification".
     """
     order = np.argsort(-np.asarray(confidence, float), kind="stable")
     sure, wrong = np.asarray(confidence, float)[order], 1 - np.asarray(right, float)[order]
-    last = np.flatnonzero(np.append(np.diff(sure) != 0, True)) if len(sure) else np.array([], int)  # of equal ones
+    # last index of equal values
+    last = np.flatnonzero(np.append(np.diff(sure) != 0, True)) if len(sure) else np.array([], int)
     covered = last + 1
     return covered / max(len(sure), 1), np.cumsum(wrong)[last] / covered

@@ -2,8 +2,8 @@
 
 Vedantam et al. 2015, "CIDEr: Consensus-based Image Description Evaluation", section 4 (CIDEr-D): clipped tf-idf cosine
 similarity of one- to four-grams, times a Gaussian of the difference in length with sigma 6, averaged over orders and
-references, times 10. Following the scorer that everyone compares with, length counts bigrams, and document frequencies
-come from the references of the very set being scored, unless others are given: scores of shards must not be averaged.
+references, times 10. As in the COCO scorer, length counts bigrams, and document frequencies come from the references of
+the evaluated set, unless others are given: scores of shards must not be averaged.
 
 Shapes: hypothesis and reference = captions, entry = a distinct n-gram of a caption, pair = a hypothesis with one of its
 image's references.
@@ -21,7 +21,7 @@ SCALE = 10.0  # the scorer's factor
 
 
 class DocumentFrequencies:
-    """Of how many images' references each n-gram is a part, and so what it weighs.
+    """The number of images whose references contain each n-gram, and the tf-idf weights computed from it.
 
     `counts` by order, their captions' images in `image` (caption), rows from 0. `ValueError` for fewer than two images:
     there every idf is log(1/1) = 0 and so is every score.
@@ -52,13 +52,13 @@ class DocumentFrequencies:
 
 
 class Frequencies(Protocol):
-    """What weighs n-grams."""
+    """The interface of n-gram weighting."""
 
     def weigh(self, order: int, counts: Counts) -> np.ndarray: ...
 
 
 class Vectors(NamedTuple):
-    """Captions as CIDEr-D sees them: `counts` and `weights` by order (entry), `norms` by order (caption), `lengths`."""
+    """Captions as tf-idf vectors: `counts` and `weights` by order (entry), `norms` by order (caption), `lengths`."""
 
     counts: Sequence[Counts]
     weights: list[np.ndarray]
@@ -73,7 +73,7 @@ class Vectors(NamedTuple):
 
 
 class Targets:
-    """Reference vectors, laid out by image for being compared with any number of hypotheses of each image."""
+    """Reference vectors grouped by image, for comparison with any number of hypotheses of each image."""
 
     def __init__(self, vectors: Vectors, image: np.ndarray, number: np.ndarray) -> None:
         """`image` (reference), rising; `number` (image) of references."""
@@ -103,7 +103,7 @@ class Targets:
     def _products(
         self, order: int, hypotheses: Vectors, image: np.ndarray, start: np.ndarray, pairs: int
     ) -> np.ndarray:
-        """Clipped scalar products (pair), from the n-grams that hypotheses share with references of their images."""
+        """Clipped dot products (pair), over the n-grams that hypotheses share with references of their images."""
         keys, reference, weight = self._entries[order]
         counts, own = hypotheses.counts[order], hypotheses.weights[order]
         wanted = keyed(image[counts.caption], counts.ngram)
@@ -119,8 +119,8 @@ class Targets:
 class CiderD:
     """CIDEr-D against fixed references {image_id: [tokenised caption]}.
 
-    Document frequencies are theirs, or those of `others`: then the images may be a part of a larger set, or one. What
-    does not depend on hypotheses is computed once, so that scoring again (after every epoch) costs little.
+    Document frequencies are theirs, or those of `others`: then the images may be a part of a larger set, or a single
+    one. What does not depend on hypotheses is computed once, so that repeated scoring (after every epoch) is fast.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class CiderD:
         if self._others is None:
             targets = self._targets
             found, lengths = self.references.count(captions)
-        else:  # in the ids of the others, all in one call: n-grams that those lack must be the same on both sides
+        else:  # in the ids of `others`, in one call, so that n-grams outside `others` get equal ids on both sides
             texts = [text for of_image in self.references.captions for text in of_image]
             counts, lengths = self._others.count([*texts, *captions])
             parts = [of_order.split(len(texts)) for of_order in counts]

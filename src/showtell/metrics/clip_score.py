@@ -1,9 +1,9 @@
-"""CLIPScore and RefCLIPScore: how near picture, caption and references are to each other in the space of a CLIP.
+"""CLIPScore and RefCLIPScore: similarity of image, caption and references in the embedding space of a CLIP model.
 
 Hessel et al. 2021, "CLIPScore: A Reference-free Evaluation Metric for Image Captioning", section 3:
 CLIP-S(c, v) = w max(cos(c, v), 0) with w = 2.5, and RefCLIP-S the harmonic mean of CLIP-S and max(max_r cos(c, r), 0).
-Captions and references are read behind the prefix "A photo depicts", features are computed in float32. The numbers are
-of the model and its weights: those of another CLIP are not comparable. The models are those of open_clip.
+Captions and references get the prefix "A photo depicts"; features are computed in float32. Scores depend on the model
+and its weights: those of another CLIP are not comparable. The models are those of open_clip.
 
 Shapes: v (image, channel), c (image, channel), r: for each image (reference, channel); rows of length 1, float32.
 """
@@ -29,12 +29,12 @@ W = 2.5
 PREFIX = "A photo depicts "
 KEYS = ("clipscore", "refclipscore")
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
-BATCH = 64  # pictures or captions in one pass; bounds memory, changes no result
+BATCH = 64  # images or captions in one pass; bounds memory, does not change results
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A CLIP in float32: `name` says model and weights; `prepare` makes a picture its input, `tokenize` texts."""
+    """A CLIP in float32: `name` of model and weights; `prepare` turns an image into its input, `tokenize` texts."""
 
     name: str
     network: Any  # with encode_image and encode_text
@@ -51,7 +51,7 @@ class Clip:
 
     @torch.inference_mode()
     def texts(self, captions: Iterable[str]) -> np.ndarray:
-        """(caption, channel) of captions, each behind the prefix; what the model has no room for is cut off."""
+        """(caption, channel) of captions, each with the prefix; text beyond the model's context length is cut off."""
         return self._rows(
             self.network.encode_text(self.tokenize([PREFIX + text for text in part]).to(device()))
             for part in _batches(captions)
@@ -88,9 +88,9 @@ def score_with(
 
 
 def load_clip(model: str, weights: str) -> Clip:
-    """The CLIP that open_clip calls `model`, with published weights by their name, or those of a file.
+    """open_clip's model `model`, with published weights by name, or those of a file.
 
-    `UserError` without the package, for names that it does not know, and for weights that are not here.
+    `UserError` without the package, for unknown names, and for weights that cannot be downloaded.
     """
     open_clip = _open_clip()
     names = open_clip.list_models()
@@ -102,7 +102,7 @@ def load_clip(model: str, weights: str) -> Clip:
         network, _, prepare = open_clip.create_model_and_transforms(
             model, pretrained=path, precision="fp32", device="cpu", **quick
         )
-    except Exception as error:  # bytes that make no sense, or another network's, fail in any way
+    except Exception as error:  # damaged files and weights of other networks raise many types
         raise UserError(f"{path} does not hold the weights of {model}: {one_line(str(error), 160)}") from None
     tokenize = open_clip.get_tokenizer(model)
     return Clip(f"{model}, {Path(weights).name}", network.float().eval().to(device()), prepare, tokenize)
@@ -135,7 +135,7 @@ def _published(open_clip: Any, model: str, weights: str) -> str:
     config = open_clip.get_pretrained_cfg(model, weights)
     try:
         return open_clip.download_pretrained(config)
-    except Exception as error:  # the Hub's client has its own kinds for what goes wrong between here and there
+    except Exception as error:  # the Hub's client raises exceptions of its own
         reason = one_line(str(error) or type(error).__name__, 100)
         raise UserError(
             f"cannot get the weights {weights} of {model} ({reason}); bring {_where(config)} and give its path"
@@ -153,7 +153,7 @@ _SIZES = {"base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "big
 
 
 def kinship(encoder: str, clip: str) -> str:
-    """A warning where a captioner's encoder is a CLIP too, and so is judged by its kin; else empty."""
+    """A warning where a captioner's encoder is a CLIP, too, which biases the score; else empty."""
     ours, theirs = _TIMM.search(encoder), _OPEN_CLIP.search(clip)
     if "clip" not in encoder:
         return ""

@@ -1,4 +1,4 @@
-"""How different an image's several captions are from each other."""
+"""Diversity of an image's several captions."""
 
 import math
 from collections import Counter
@@ -10,13 +10,13 @@ from showtell.metrics.ngram_table import NgramTable, in_blocks
 from showtell.metrics.ngrams import ORDER
 
 Words = Sequence[str]
-BLOCK = 1024  # images at once; bounds memory, changes no result
+BLOCK = 1024  # images at once; bounds memory, does not change results
 
 
 def diversity(captions: Sequence[Sequence[Words]], references: Iterable[Sequence[Words]]) -> dict[str, float | None]:
     """Means over images of their captions (image, caption, word); all None where images have one caption.
 
-    What is gone through once is never held: `captions` may make its items again each time.
+    `references` are read once and not stored; `captions` may compute its items at each access.
 
     `captions_an_image` (a number); `distinct_words` and `distinct_pairs`: different words, and different pairs of
     neighbouring words, per word (Div-1, Div-2 of Shetty et al., "Speaking the Same Language", ICCV 2017, section 5);
@@ -44,7 +44,7 @@ def _distinct(captions: Sequence[Words], order: int) -> float:
 
 
 def _idf(images: Sequence[Sequence[Words]], table: NgramTable) -> dict[tuple[str, ...], float]:
-    """log(images / images whose references have the n-gram), as CIDEr has it, of what these captions and those have."""
+    """log(images / images whose references have the n-gram), as in CIDEr, for the n-grams of these captions."""
     weights: dict[tuple[str, ...], float] = {}
     for order in range(1, ORDER + 1):
         ngrams = list({g for captions in images for words in captions for g in _ngrams(words, order)})
@@ -54,9 +54,9 @@ def _idf(images: Sequence[Sequence[Words]], table: NgramTable) -> dict[tuple[str
 
 
 def _self_cider(captions: Sequence[Words], idf: dict[tuple[str, ...], float], images: int) -> float:
-    """Wang and Chan, "Describing like Humans: on Diversity in Image Captioning" (CVPR 2019), section 3.3: how evenly
-    the singular values of the captions' tf-idf vectors are spread; those are roots of the eigenvalues of the captions'
-    CIDEr with each other (mean cosine of one- to four-grams, no length term)."""
+    """Wang and Chan, "Describing like Humans: on Diversity in Image Captioning" (CVPR 2019), section 3.3: from the
+    singular values of the captions' tf-idf vectors, which are roots of the eigenvalues of the matrix of their mutual
+    CIDEr (mean cosine of one- to four-grams, no length term)."""
     if len(captions) < 2:
         return 0.0
     kernel = np.zeros((len(captions), len(captions)))
@@ -71,6 +71,6 @@ def _self_cider(captions: Sequence[Words], idf: dict[tuple[str, ...], float], im
         unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
         kernel += unit @ unit.T / ORDER
     spread = np.sqrt(np.clip(np.linalg.eigvalsh(kernel), 0, None))  # ascending
-    if not spread[-1]:  # no caption has a word that tells images apart
+    if not spread[-1]:  # all tf-idf weights are 0
         return 0.0
     return float(-math.log(spread[-1] / spread.sum()) / math.log(len(captions))) + 0.0

@@ -1,8 +1,8 @@
-"""METEOR 1.5, through the jar that pycocoevalcap ships; the one metric that needs Java.
+"""METEOR 1.5, computed by the jar in pycocoevalcap; needs Java.
 
 Denkowski & Lavie 2014, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language". The corpus
 score comes from summed statistics, so it is not the mean of the images' scores; the jar computes both. The formula from
-statistics to score is here as well, so that the corpus score can be resampled.
+statistics to score is implemented here as well, so that the corpus score can be resampled.
 """
 
 import importlib.util
@@ -92,7 +92,7 @@ def meteor(
 
 
 def _additive(lines: Sequence[str]) -> np.ndarray:
-    """The jar's statistics (image, column) as it adds them up: a perfect match is not fragmented at all."""
+    """The jar's statistics (image, column) in the form in which it sums them: a perfect match has no fragmentation."""
     table = np.array([line.split() for line in lines], float)
     whole = (table[:, _LENGTH] == table[:, _MATCHED]).all(axis=1) & (table[:, _CHUNKS] == 1)
     table[whole, _CHUNKS] = 0

@@ -1,7 +1,7 @@
-"""N-grams of a corpus of any size with how many images have each: in files without names, searched a part at a time.
+"""N-grams of a large corpus with the number of images that have each: in temporary files, searched in blocks.
 
-The ids and the frequencies are those of `ngrams.NgramIds` and `cider.DocumentFrequencies`, which hold everything: an
-n-gram's id is its place among all of its order, sorted by words.
+The ids and frequencies are those of `ngrams.NgramIds` and `cider.DocumentFrequencies`, which are held in memory: an
+n-gram's id is its index among all of its order, sorted by words.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,19 +15,19 @@ from showtell.metrics.ngrams import ORDER, Counts, NgramIds, keyed
 
 T = TypeVar("T")
 
-AT_ONCE = 1 << 18  # n-grams sorted, or looked through, at once
-IMAGES = 1 << 12  # of which n-grams are read at once
+AT_ONCE = 1 << 18  # n-grams sorted or scanned at once
+IMAGES = 1 << 12  # images whose n-grams are read at once
 
 
 class _Order(NamedTuple):
-    """N-grams of one order: `keys` (n-gram), sorted, of the n-gram before the last word and that word; with `images`
-    (n-gram) that have each."""
+    """N-grams of one order: `keys` (n-gram), sorted, each a pair of the preceding n-gram's id and the last word;
+    `images` (n-gram): the number of images that have each."""
 
     keys: Mapped
     images: Mapped
 
     def find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of rising keys (wanted), and whether they are there."""
+        """Ids of ascending keys (wanted), and whether they exist."""
         keys = self.keys.array
         place, found = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
         for start in range(0, len(keys), AT_ONCE):
@@ -42,10 +42,10 @@ class _Order(NamedTuple):
 
 
 class NgramTable(NgramIds):
-    """The n-grams of the captions of many images, for counting others in the same ids, and for weighing them."""
+    """The n-grams of many images' captions, for counting further captions in the same ids, and for their tf-idf."""
 
     def __init__(self, images: Iterable[Sequence[str]]):
-        """`images`: of each image its captions, words joined by spaces; gone through once."""
+        """`images`: for each image its captions, words joined by spaces; iterated over once."""
         self.words: dict[str, int] = {}
         numbers: list[np.ndarray] = []
         lengths: list[np.ndarray] = []
@@ -65,7 +65,8 @@ class NgramTable(NgramIds):
         del self._number, self._lengths
 
     def _parts(self, words: Mapped) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-        """Where the words of some images lie; those words, their images and the words to their caption's end (word)."""
+        """Blocks of images: the slice of their words; the words, their images and the words to the caption's end
+        (word)."""
         captions, start = np.concatenate([[0], np.cumsum(self._number, dtype=np.int64)]), 0
         for low in range(0, self.images, IMAGES):
             high = min(low + IMAGES, self.images)
@@ -78,7 +79,7 @@ class NgramTable(NgramIds):
             start = end
 
     def _count_words(self, words: Mapped) -> np.ndarray:
-        """Images that have each word (word)."""
+        """The number of images that have each word (word)."""
         counts = np.zeros(len(self.words), np.int64)
         for _, of_part, image, _ in self._parts(words):
             counts += np.bincount(np.unique(keyed(image, of_part)) & ((1 << 31) - 1), minlength=len(counts))
@@ -108,9 +109,10 @@ class NgramTable(NgramIds):
     def _range(
         self, words: Mapped, ids: Mapped, order: int, low: int, high: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Keys of the n-grams whose beginnings have ids from `low` to `high`, their images, places and beginnings.
+        """Keys of the n-grams whose first words have ids from `low` to `high`, their images, positions and first words'
+        ids.
 
-        Those that go on into the next caption have ids, as they have in `NgramIds`, and no image: -1.
+        Those that extend into the next caption have ids, as they have in `NgramIds`, and image -1.
         """
         for place, _, image, left in self._parts(words):
             last = words.array[place.start + order - 1 : place.stop + order - 1].astype(np.int64)
@@ -121,7 +123,7 @@ class NgramTable(NgramIds):
             yield keyed(before[inside], last[inside]), whole, place.start + inside, before[inside]
 
     def _ranges(self, words: Mapped, ids: Mapped, size: int, order: int) -> Iterator[tuple[int, int]]:
-        """Ranges of the ids of beginnings, `size` in all, that hold about `AT_ONCE` n-grams each."""
+        """Ranges of first words' ids, `size` in all, with about `AT_ONCE` n-grams each."""
         width = -(-size // 4096) or 1
         count = np.zeros(-(-size // width), np.int64)
         for *_, before in self._range(words, ids, order, 0, size):
@@ -136,14 +138,14 @@ class NgramTable(NgramIds):
         return np.where(found, place, len(table.keys.array) + np.arange(len(distinct)))[fresh]
 
     def count_texts(self, captions: Iterable[str], more: dict[str, int]) -> tuple[list[Counts], np.ndarray]:
-        """Counts by order, and lengths, of captions; `more` numbers words, and learns those that no image has."""
+        """Counts by order, and lengths, of captions; `more` maps words to ids, and gets the new ones."""
         said = [caption.split() for caption in captions]
         words = np.array([more.setdefault(word, len(more)) for caption in said for word in caption], np.int64)
         lengths = np.array([len(caption) for caption in said], np.int64)
         return self.count(words, lengths), lengths
 
     def frequencies(self, order: int, ngrams: np.ndarray) -> np.ndarray:
-        """How many images have each of these n-grams (n-gram); 0 for those of later ids than all that they have."""
+        """The number of images that have each of these n-grams (n-gram); 0 for ids beyond the table's."""
         if order == 0:
             return np.append(self._first, 0)[np.minimum(ngrams, len(self._first))]
         images = self._orders[order - 1].images
@@ -156,7 +158,7 @@ class NgramTable(NgramIds):
         return found[place]
 
     def images_with(self, order: int, ngrams: Sequence[Sequence[str]]) -> np.ndarray:
-        """How many images have each of these n-grams of `order` words (n-gram)."""
+        """The number of images that have each of these n-grams of `order` words (n-gram)."""
         unknown = len(self.words)
         numbers = np.array([self.words.get(word, unknown) for words in ngrams for word in words], np.int64)
         words = numbers.reshape(-1, order)
@@ -166,12 +168,12 @@ class NgramTable(NgramIds):
         return self.frequencies(order - 1, ids)
 
     def weigh(self, order: int, counts: Counts) -> np.ndarray:
-        """tf-idf of every entry; an n-gram that no image has counts as if one had it."""
+        """tf-idf of every entry; an n-gram in no image counts as if one image had it."""
         return (self._log_images - np.log(np.maximum(self.frequencies(order, counts.ngram), 1.0))) * counts.count
 
 
 def in_blocks(images: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`images`, so many at a time."""
+    """`images` in lists of `size`."""
     block: list[T] = []
     for image in images:
         block.append(image)

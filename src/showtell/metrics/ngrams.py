@@ -1,7 +1,7 @@
 """N-gram counts of many captions at once, shared by BLEU and CIDEr-D.
 
 Words and n-grams become integer ids, exactly (no hashing, so no collisions): an n-gram's id stands for the pair
-(id of its first n-1 words, id of its last word). Counting is then sorting, which NumPy does a hundred times faster
+(id of its first n-1 words, id of its last word). Counting is then sorting, which in NumPy is a hundred times faster
 than dictionaries of tuples.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ORDER = 4  # BLEU and CIDEr-D both look at one to four words
+ORDER = 4  # BLEU and CIDEr-D both use one- to four-grams
 _SHIFT = 31  # ids stay below 2**31, so a pair of them fits an int64
 
 
@@ -19,10 +19,10 @@ class Counts(NamedTuple):
 
     caption: np.ndarray
     ngram: np.ndarray
-    count: np.ndarray  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
+    count: np.ndarray  # type: ignore[assignment]  # hides tuple.count, which is not used
 
     def split(self, captions: int) -> "tuple[Counts, Counts]":
-        """Those of the first so many captions, and those of the rest, whose numbers begin again."""
+        """The counts of the first `captions` captions, and those of the rest, renumbered from 0."""
         at = int(np.searchsorted(self.caption, captions))
         first, rest = Counts(*(x[:at] for x in self)), Counts(*(x[at:] for x in self))
         return first, rest._replace(caption=rest.caption - captions)
@@ -34,7 +34,7 @@ def keyed(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each wanted value stands in the sorted `keys`, and whether it is there at all."""
+    """The index of each wanted value in the sorted `keys`, and whether it exists."""
     if not len(keys):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
@@ -50,7 +50,7 @@ def lookup(counts: Counts, values: np.ndarray, caption: np.ndarray, ngram: np.nd
 
 
 def total(rows: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """Sum of `values` for each row 0..size-1, float64 (NumPy's own count of nothing would be of integers)."""
+    """Sum of `values` for each row 0..size-1, float64 (NumPy's bincount of an empty array gives integers)."""
     return np.bincount(rows, values, size).astype(float, copy=False)
 
 
@@ -70,18 +70,18 @@ def group(image: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray, np
 
 
 class NgramIds:
-    """Ids of the n-grams of one set of captions, given as words that are ints, 0 or more; other captions are counted in
-    the same ids."""
+    """Ids of the n-grams of one set of captions, whose words are ints, 0 or more; further captions are counted with the
+    same ids."""
 
     def __init__(self, words: np.ndarray, lengths: np.ndarray) -> None:
-        """The captions that define the ids, one after another (word), with their numbers of words (caption)."""
-        self._keys: list[np.ndarray] = []  # per order above one: the sorted pairs whose positions are the ids
+        """The captions that define the ids: concatenated words (word), and their lengths (caption)."""
+        self._keys: list[np.ndarray] = []  # per order above one: the sorted pairs; ids are their indices
         self._defined = False
         self.counts = self.count(words, lengths)
         self._defined = True
 
     def count(self, words: np.ndarray, lengths: np.ndarray) -> list[Counts]:
-        """Counts of captions by order; unseen n-grams get ids beyond all known ones, the same for all of one call."""
+        """Counts of captions by order; n-grams without an id get new ones, the same within one call."""
         caption = np.repeat(np.arange(len(lengths)), lengths)  # (word)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the caption's end (word)
         ids, result = words, []
@@ -105,7 +105,7 @@ class NgramIds:
 
 
 class Ngrams:
-    """The n-grams of a set of captions, and a place to count further captions in the same ids.
+    """The n-grams of a set of captions; further captions can be counted with the same ids.
 
     `counts[n]` has the captions' (n+1)-grams, `lengths` (caption) their numbers of words.
     """
@@ -117,7 +117,7 @@ class Ngrams:
         self.counts = self._ids.counts
 
     def count(self, captions: Iterable[str]) -> tuple[list[Counts], np.ndarray]:
-        """Counts and lengths of other captions; their unseen n-grams get ids beyond all known ones."""
+        """Counts and lengths of further captions; their unseen n-grams get ids beyond all known ones."""
         words, lengths = self._encode(captions, dict(self._words))
         return self._ids.count(words, lengths), lengths
 
@@ -166,5 +166,5 @@ class References(Ngrams):
 
 
 def prepared(references: "Mapping[Any, Sequence[str]] | References") -> References:
-    """`references` with n-grams counted; what is already prepared passes through."""
+    """`references` with n-grams counted; returned unchanged if they are prepared already."""
     return references if isinstance(references, References) else References(references)

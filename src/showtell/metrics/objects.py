@@ -1,9 +1,9 @@
-"""What captions say about things whose presence, place and colour are known: CHAIR, pointing, statements of colour.
+"""Metrics on annotated objects: CHAIR, pointing, statements of colour.
 
 CHAIR: Rohrbach et al. 2018, "Object Hallucination in Image Captioning", section 3: the share of mentioned things that
 are not in the picture, per mention (CHAIR_i) and the share of captions with at least one such mention (CHAIR_s).
-Truth comes from `data/raw/objects.json`: a table of names {kind: [phrases]} and for each image its objects, each with
-`kind`, `colour` (or null) and `box` [left, top, right, bottom] in pixels.
+Annotations come from `data/raw/objects.json`: a table of names {kind: [phrases]} and for each image its objects, each
+with `kind`, `colour` (or null) and `box` [left, top, right, bottom] in pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Mention(NamedTuple):
 
 
 class Names:
-    """Finds the things that captions mention, by the longest phrase that fits, plurals as the table lists them."""
+    """Finds the objects that captions mention, by the longest matching phrase; plurals are listed in the table."""
 
     def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
         self.kinds = list(names)
@@ -58,7 +58,7 @@ class Names:
 
 
 class ChairCounts(NamedTuple):
-    """What one caption contributes: mentions, those of absent things, kinds present, and those of them mentioned."""
+    """The counts of one caption: mentions, those of absent objects, kinds present, and those of them mentioned."""
 
     mentions: int
     absent: int
@@ -78,7 +78,7 @@ def kinds(objects: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 class Pointing(NamedTuple):
-    """Mentions whose attention was looked up, how many of them hit, and what a random cell would hit on average."""
+    """Mentions with attention, how many of them hit, and how many a random cell would hit on average."""
 
     mentions: int
     hits: int
@@ -93,13 +93,13 @@ def pointing(
     size: tuple[int, int],
     shift: float = 0.0,
 ) -> Pointing:
-    """How often attention peaks inside the box of the thing being named.
+    """How often the attention's maximum lies inside the box of the mentioned object.
 
     `attention` (step, cell), step = word of the caption, cells row by row over `grid` (rows, columns); `size` is the
-    original picture's (width, height) in pixels, the space of the boxes. Pictures are stretched to a square on
-    their way in, so cells map back by plain scaling; what a cell sees lies around its middle, moved right and down by
-    `shift`, a share of the picture. A mention hits if the middle of what its best cell sees, at the phrase's last word,
-    lies inside any box of that kind; a mention of a kind that is absent is a miss.
+    original picture's (width, height) in pixels, the coordinates of the boxes. Pictures are stretched to a square on
+    input, so cells are mapped back by scaling; the centre of a cell's receptive field is offset from its middle by
+    `shift`, right and down, a fraction of the image. A mention hits if the centre of its best cell, at the phrase's last
+    word, lies inside any box of that kind; a mention of a kind that is absent is a miss.
     """
     rows, columns = grid
     x = ((np.arange(columns) + 0.5) / columns + shift) * size[0]  # (column)

@@ -27,16 +27,16 @@ from showtell.metrics.ngrams import ORDER
 from showtell.metrics.rouge import rouge_l_of
 from showtell.metrics.tokenisation import PTB, Tokenisation, tokenisation_for
 
-BLOCK = 1024  # images scored at once; bounds memory, changes no result
+BLOCK = 1024  # images scored at once; bounds memory, does not change results
 KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "meteor")
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of one set of captions: `corpus` by key, None where not computed, and per image. `notes`
-    by key: why not computed, or by what.
+    by key: why not computed, or with which model.
 
-    `images[key]` (image) follows `image_ids`; `bleu_statistics` (image, column) are what corpus BLEU is made of.
+    `images[key]` (image) follows `image_ids`; `bleu_statistics` (image, column) are the sufficient statistics of BLEU.
     """
 
     image_ids: list[Hashable]
@@ -46,7 +46,7 @@ class Scores:
     meteor_statistics: np.ndarray | None = None
     notes: dict[str, str] = field(default_factory=dict)
     tokenisation: Tokenisation = PTB
-    more: dict[str, Measured] = field(default_factory=dict)  # beside the protocol's
+    more: dict[str, Measured] = field(default_factory=dict)  # further metrics
 
     def measured(self) -> dict[str, Measured]:
         """The metrics that were computed, in the form that `bootstrap` resamples."""
@@ -59,7 +59,7 @@ class Scores:
         return metrics | self.more
 
     def with_more(self, more: Mapping[str, Measured], note: str = "") -> "Scores":
-        """The same with more metrics; a `note` stands beside each of them."""
+        """The same scores with further metrics; `note` is shown beside each of them."""
         corpus = {**self.corpus, **{key: metric.score for key, metric in more.items()}}
         notes = {**self.notes, **(dict.fromkeys(more, note) if note else {})}
         return replace(self, corpus=corpus, notes=notes, more={**self.more, **more})
@@ -72,8 +72,8 @@ def _bleu_of_order(order: int, sums: np.ndarray) -> np.ndarray:
 class Protocol:
     """Scores hypotheses against fixed raw references {image_id: [caption]}, whose n-grams are counted once.
 
-    The references are gone through for every scoring, some images at a time: a mapping whose values come from a file
-    is never held.
+    The references are iterated over for every scoring, in blocks of images: values read from a file are not kept in
+    memory.
     """
 
     def __init__(self, references: Mapping[Any, Sequence[str]]) -> None:
@@ -138,18 +138,18 @@ class Protocol:
         return statistics, np.array([rouge_l_of(c, r) for c, r in zip(captions, references, strict=True)]), cider
 
     def _meteor(self, hypotheses: Mapping[Any, str]) -> MeteorScores | str:
-        """Of all tokenised captions, held at once."""
+        """METEOR of all captions, tokenised, held in memory at once."""
         said = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in self.image_ids)
         return run_meteor(self.tokens, dict(zip(self.image_ids, said, strict=True)))
 
     @property
     def tokens(self) -> dict[Any, list[str]]:
-        """The tokenised references of each image, made anew."""
+        """The tokenised references of each image, computed at each call."""
         return dict(zip(self.image_ids, (tokens for block in self._blocks() for tokens in block), strict=True))
 
 
 def evaluate(references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], meteor: bool = True) -> Scores:
-    """Score raw captions against raw references once; for scoring again and again keep a `Protocol`."""
+    """Score raw captions against raw references once; for repeated scoring keep a `Protocol`."""
     return Protocol(references).score(hypotheses, meteor)
 
 
@@ -236,7 +236,7 @@ def _from_annotations(path: Path, content: Mapping[str, Any]) -> dict[str, list[
 
 
 def _image_id(where: str, entry: object, key: str) -> str:
-    """The image id of a file's entry as text; ids are text or numbers, and not a number is none."""
+    """The image id of a file's entry as text; ids are text or numbers, NaN is refused."""
     if not isinstance(entry, dict) or key not in entry:
         raise UserError(f"{where} lacks {key}: {str(entry)[:80]}")
     value = entry[key]

@@ -5,8 +5,8 @@ caption per line, then drops a fixed list of punctuation tokens. This module giv
 contractions are split ("do n't", "dog 's"), abbreviations keep their period, hyphenated words stay whole, brackets
 become "-lrb-" and "-rrb-" (which, being lower case by then, escape the scorer's list and stay in; so they do here).
 
-One trait of that tool is kept on purpose: it sees the beginning of the next line. In "plan B." the period goes or
-stays depending on how the next caption begins, and the very end of the file is special (a last "they're" becomes
+One property of that tool is kept on purpose: its rules read the beginning of the next line. In "plan B." the period is
+dropped or kept depending on how the next caption begins, and the end of the file is special (a last "they're" becomes
 "they re"); so `tokenize_all` gives the official tokens of captions in the order given.
 """
 
@@ -19,14 +19,14 @@ from showtell.metrics import ptb_patterns, ptb_rules
 PUNCTUATION = frozenset(
     ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
 )
-# Line ends inside a caption would shift every later line of the Java tool, so they become spaces first
+# Line ends inside a caption would shift all later lines of the Java tool, so they become spaces first
 _LINE_ENDS = re.compile(r"[\r\n\v\f\u0085\u2028\u2029]")
 _SPACES = re.compile(f"(?:{ptb_patterns.ANY_SPACE}|&(?i:nbsp);)*")
 _SPLIT = frozenset(("cannot", "gonna", "gotta", "lemme", "gimme", "wanna"))
-# Most captions are plain words with commas and a last period, where no rule but the simplest can apply
+# Most captions are plain words with commas and a last period, where only the simplest rule applies
 _NOT_PLAIN = re.compile(r"[^A-Za-z ,.]|,(?! )|\.(?! *$)")
 _PLAIN_WORD = re.compile(r"([A-Za-z]+)(?:,? )")
-_AHEAD = 40  # characters of what follows a caption that can still matter
+_AHEAD = 40  # characters after a caption that can affect its tokens
 
 
 def tokenize(caption: str) -> list[str]:
@@ -48,7 +48,7 @@ def tokenize_all(captions: Iterable[str]) -> list[str]:
 
 
 def _plain(line: str) -> list[str] | None:
-    """The words of a plain caption, in one go; None when it takes the rules."""
+    """The words of a plain caption, by splitting; None when the rules are needed."""
     if _NOT_PLAIN.search(line):
         return None
     words = line.lower().replace(",", " ").replace(".", " ").split()
@@ -60,7 +60,7 @@ def _plain(line: str) -> list[str] | None:
 
 
 def _following(lines: list[str], number: int) -> str:
-    """The line end and as much of the following lines as a rule may look at."""
+    """The line end and the part of the following lines that a rule may read."""
     ahead = ""
     for line in lines[number + 1 :]:
         ahead += "\n" + line[:_AHEAD]
@@ -72,7 +72,7 @@ def _following(lines: list[str], number: int) -> str:
 def _scan(text: str, end: int) -> list[str]:
     """All tokens, punctuation included, that begin before `end`."""
     tokens: list[str] = []
-    place = _SPACES.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
+    place = _SPACES.match(text).end()  # type: ignore[union-attr]  # it also matches the empty string
     while place < end:
         word = _PLAIN_WORD.match(text, place)
         if word and word[1].lower() not in _SPLIT:
@@ -85,14 +85,14 @@ def _scan(text: str, end: int) -> list[str]:
 
 
 def _longest(text: str, place: int, tokens: list[str]) -> int:
-    """Add the token of the longest rule that matches at `place`; return where it ends."""
+    """Append the token of the longest rule that matches at `place`; returns where it ends."""
     length, best, head = 0, None, 0
     for rule in _rules(_kind(text[place])):
         match = rule.match(text, place)
         if match and match.end() - place > length:
             length, best, head = match.end() - place, rule, match.end(1)
     if best is None:
-        return place + 1  # a character that the tokeniser does not know, and drops
+        return place + 1  # a character unknown to the tokeniser, which drops it
     head -= best.back
     tokens.append(best.token(text[place:head]).lower())
     return head

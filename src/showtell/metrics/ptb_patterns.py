@@ -1,4 +1,4 @@
-r"""The pieces that token rules are made of: characters, numbers, abbreviations, words, addresses, signs.
+r"""Patterns from which token rules are built: characters, numbers, abbreviations, words, addresses, signs.
 
 Words written out match in either case, letters in [classes] only as written.
 """
@@ -7,7 +7,7 @@ import re
 
 
 def any_of(words: str) -> str:
-    """Any of the words, in either case; longest first, since Python takes the first that fits."""
+    """Any of the words, in either case; longest first, since Python takes the first alternative that matches."""
     return "(?i:" + "|".join(re.escape(word) for word in sorted(words.split(), key=len, reverse=True)) + ")"
 
 
@@ -87,7 +87,7 @@ COMPOUND = rf"{_PART}(?:{HYPHEN}{_PART})*"
 HYPHENATED = rf"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:{_LONG_ACRONYM}\.|[A-Za-z0-9\u00ad]+))+"
 SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"
 WITH_AMPERSAND = r"[A-Z]+(?:(?:[+&]|&(?i:amp);)[A-Z]+)+"
-CLIPPED = (  # what begins or ends with an apostrophe; each alternative a rule, since the longest must win
+CLIPPED = (  # words that begin or end with an apostrophe; each alternative is a rule, since the longest must win
     rf"{APOS}(?i:n){APOS}?",
     rf"{APOS}(?i:em|till?|cause)",
     rf"{APOS}[2-9]0(?i:s)",

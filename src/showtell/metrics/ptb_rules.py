@@ -1,9 +1,8 @@
 """The token rules behind `showtell.metrics.ptb`.
 
-Each rule is a head, what must follow it (its tail), and how the matched text becomes a token. At every place the rule
-with the longest match (tail included) wins, the earlier rule on ties, and only the head is consumed. Rules are kept
-apart instead of being folded into one expression because Python's alternation takes the first branch that fits, not
-the longest one.
+A rule has a head, what must follow it (its tail), and a function from the matched text to a token. At every position
+the rule with the longest match (tail included) wins, the earlier rule on ties, and only the head is consumed. Rules are
+separate expressions, because Python's alternation takes the first matching branch, not the longest one.
 """
 
 import re
@@ -18,8 +17,8 @@ class Rule(NamedTuple):
 
     match: Callable[[str, int], "re.Match[str] | None"]
     token: Callable[[str], str]
-    back: int  # how many characters of the head are given back to be scanned again ("can|not")
-    begins: str  # with what it can begin: ASCII letter, digit, sign; any other character is tried with every rule
+    back: int  # number of the head's last characters that are scanned again ("can|not")
+    begins: str  # first characters: ASCII letter, digit, sign; any other character is tried with every rule
 
 
 _QUOTE_SIGNS = str.maketrans(

@@ -1,4 +1,4 @@
-"""SPICE, through the jar that pycocoevalcap ships: what a caption says as a graph, against the references' graphs.
+"""SPICE, computed by the jar in pycocoevalcap: F-score of a caption's scene graph against the references' graphs.
 
 Anderson et al. 2016, "SPICE: Semantic Propositional Image Caption Evaluation". It needs Java and Stanford CoreNLP,
 whose two jars it does not ship; a corpus's score is the mean of its images'. Nothing is downloaded here.
@@ -21,7 +21,7 @@ CORENLP = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 
 def missing(folder: Path | None = None) -> str | None:
-    """Why SPICE cannot be computed here, with `folder` that of the jar; None when it can."""
+    """Why SPICE cannot be computed here (`folder`: that of the jar); None when it can."""
     if shutil.which("java") is None:
         return meteor.NEEDS_JAVA
     folder = folder or _folder()
@@ -41,7 +41,7 @@ def _folder() -> Path | None:
 def spice(
     references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], timeout: float = 3600.0
 ) -> np.ndarray | str:
-    """F-scores (image) of tokenised captions, in the references' order; 0 for a caption that makes no graph.
+    """F-scores (image) of tokenised captions, in the references' order; 0 for a caption with an empty graph.
 
     A string with the reason when they cannot be computed. The Java process is killed after `timeout` seconds.
     """

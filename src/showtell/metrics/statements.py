@@ -1,8 +1,8 @@
-"""Whether captions say true things about colour, and name rightly what was held out of training.
+"""Truth of captions' statements about objects and their colours, and of those about combinations held out of training.
 
-For data whose objects are known (see `objects`). A statement is a colour and a thing in one phrase: "a red car", "a
-black little dog". Images marked unseen hold a (kind, colour) or a (kind, setting) that no training image has, so a
-model cannot caption them by copying what it was trained on.
+For data with annotated objects (see `objects`). A statement is a colour and an object in one phrase: "a red car", "a
+black little dog". Images marked unseen have a (kind, colour) or a (kind, setting) that is in no training image, so that
+a model cannot caption them by copying training captions.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from showtell.metrics.objects import Mention
 
-# A colour word belongs to a thing if only adjectives stand between them: these words end the phrase
+# A colour word belongs to an object if only adjectives stand between them: these words end the phrase
 _PHRASE_ENDS = """a an the and or but of in on at by to from with near beside behind above below under over across its
 is are was were while as next front two three four several some his her their"""
 PHRASE_ENDS = frozenset(_PHRASE_ENDS.split())
@@ -19,7 +19,7 @@ RIGHT, PARTLY, WRONG, SILENT = "right", "partly", "wrong", "silent"
 
 
 class Statement(NamedTuple):
-    """A mentioned thing and the colour it is said to have, None when none is."""
+    """A mentioned object and its stated colour, None when none is stated."""
 
     mention: Mention
     colour: str | None
@@ -104,7 +104,7 @@ def held_out(images: Mapping[str, Mapping[str, Any]], train: Collection[str]) ->
 
 
 def held_out_outcome(said: Sequence[Statement], image: Mapping[str, Any], pairs: HeldOut) -> str | None:
-    """What a caption says of its image's held-out thing; None when the image has none.
+    """How a caption describes its image's held-out object; None when the image has none.
 
     "right": named, with its new colour where the colour is what is new; "partly": named without a colour; "wrong":
     named with a colour that no object of that kind has there; "silent": not named. The best of several things counts.

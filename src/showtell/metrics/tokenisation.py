@@ -1,9 +1,9 @@
-"""How captions become the words that scores count: one choice for a corpus, made from its references alone.
+"""How captions are split into words for scoring: one choice for a corpus, made from its references.
 
-The COCO protocol tokenises by Penn Treebank rules (`ptb.py`), whatever the language. Where words have no spaces
-between them those rules make a whole sentence one token, or drop its vowels, and every score is 0. Such a corpus is
-scored on characters, as sacreBLEU does for Chinese (Post 2018, "A Call for Clarity in Reporting BLEU Scores", and its
-tokeniser `zh`); words of other scripts in it stay words. Hypotheses never decide: all of them are to be judged alike.
+The COCO protocol tokenises by Penn Treebank rules (`ptb.py`), whatever the language. Without spaces between words those
+rules make a whole sentence one token, or drop its vowels, and every score is 0. Such a corpus is scored on characters,
+as sacreBLEU does for Chinese (Post 2018, "A Call for Clarity in Reporting BLEU Scores", and its tokeniser `zh`); words
+of other scripts in it stay words. Hypotheses do not affect the choice, so that all are scored alike.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,13 +12,13 @@ from typing import NamedTuple
 from showtell.data.words import lacks_spaces, unicode_words
 from showtell.metrics import ptb
 
-# Share of captions without spaces from which a corpus is scored on characters: a foreign name here and there leaves
-# an English corpus to the protocol that everyone publishes, a second language among the captions does not.
+# Share of captions without spaces from which a corpus is scored on characters. A foreign name now and then leaves an
+# English corpus with the standard protocol; a second language among the captions does not.
 SHARE = 0.1
 
 
 class Tokenisation(NamedTuple):
-    """`tokenize_all` gives each caption's words joined by single spaces; `text` says for people what the words are."""
+    """`tokenize_all` gives each caption's words joined by single spaces; `text` describes the words for people."""
 
     name: str
     text: str
@@ -34,8 +34,8 @@ CHARACTERS = Tokenisation("characters", "characters where a script has no spaces
 
 
 def tokenisation_for(references: Iterable[str]) -> Tokenisation:
-    """The tokenisation that fits these captions: `CHARACTERS` where a tenth of them or more is written without spaces
-    between words, else `PTB`."""
+    """The tokenisation for these captions: `CHARACTERS` where a tenth of them or more is written without spaces between
+    words, else `PTB`."""
     captions = without = 0
     for caption in references:
         captions += 1
