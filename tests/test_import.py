@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 def call(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     import_.add_arguments(parser)
-    return import_.run(parser.parse_args(list(arguments)))
+    return import_.run(parser.parse_args([*arguments, "--no-plan"]))
 
 
 def test_it_ends_with_what_it_will_cost(home, monkeypatch, capsys):
@@ -41,11 +41,11 @@ def test_it_ends_with_what_it_will_cost(home, monkeypatch, capsys):
     monkeypatch.setattr(plan, "run", lambda args: print("train  3 h"))
     parser = argparse.ArgumentParser()
     import_.add_arguments(parser)
-    assert import_.run(parser.parse_args(["my photos", "c.csv", "--plan"])) == 0
+    assert import_.run(parser.parse_args(["my photos", "c.csv"])) == 0
     assert capsys.readouterr().out.endswith("train  3 h\nnext: dvc repro\n")
     monkeypatch.undo()
     monkeypatch.chdir(home)
-    assert import_.run(parser.parse_args(["my photos", "c.csv", "--plan"])) == 0  # there is no dvc.yaml
+    assert import_.run(parser.parse_args(["my photos", "c.csv"])) == 0  # there is no dvc.yaml
     assert "what that costs cannot be told: dvc.yaml does not exist" in capsys.readouterr().err
 
 

@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_mutually_exclusive_group()
     settings.add_argument("--recipe", metavar="NAME", help="settings for these pictures (chosen by size and machine)")
     settings.add_argument("--keep", action="store_true", help="keep all settings but where the pictures are")
-    parser.add_argument("--plan", action="store_true", help="then run a sample to tell what it will cost (minutes)")
+    parser.add_argument("--plan", action=argparse.BooleanOptionalAction, default=True,
+                        help="at the end run a small sample, to tell what `dvc repro` will cost here")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="look only, leave params.yaml alone")
 
 

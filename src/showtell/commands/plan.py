@@ -16,11 +16,11 @@ from showtell.commands.sample_run import (
     PUBLISHED,
     Counts,
     Ran,
+    Stages,
     Whole,
     fill_vocabulary,
     look,
     make_sample,
-    run_stage,
     sizes,
 )
 from showtell.core import paths
@@ -31,11 +31,14 @@ from showtell.core.stage import spent
 from showtell.core.workplace import ROOT, held
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
+from showtell.generation.search_params import SearchParams, SweepParams
 
 # Stages whose cost depends on the number of images only; stages that train have epochs.
 GROWING = ("download", "vocab", "resize", "features")
 TRAINING = {"encoder": "pretrain", "train": "train", "finetune": "finetune", "reinforce": "reinforce"}
 STORES = ("data/raw", "data/captions", "data/images", "data/features")  # outputs that grow with the images
+
+FEW_DECODINGS = SweepParams(beams=[1], length_penalties=[0.0], others=None)
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,11 @@ def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole)
         large, small = place / "large", place / "small"
         make_sample(large, whole, counts)
         make_sample(small, whole, few)
-        ran = {name: _run(name, large, whole) for name in names}
+        runner = Stages()
+        ran = {name: _run(runner, name, large, whole) for name in names}
         shutil.copytree(large / paths.ENCODER, small / paths.ENCODER)
-        again = {name: _run(name, small, whole) for name in names if name in ("source", *GROWING)}
-        again["evaluate"] = _one_decoding(large)
+        again = {name: _run(runner, name, small, whole) for name in names if name in ("source", *GROWING)}
+        again["evaluate"] = _few_decodings(runner, large)
         costs = {}
         for name in names:
             seconds = _seconds(name, ran[name], again.get(name), params, whole.counts, counts, few)
@@ -152,18 +156,18 @@ def _samples() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(name: str, folder: Path, whole: Whole) -> Ran:
-    ran = run_stage(name, folder)
+def _run(runner: Stages, name: str, folder: Path, whole: Whole) -> Ran:
+    ran = runner.run(name, folder)
     log(f"  {name}: {spent(ran.seconds)} for the sample")
     if name == "vocab":
         fill_vocabulary(folder, whole.words)
     return ran
 
 
-def _one_decoding(folder: Path) -> Ran:
-    """`evaluate` again with a sweep of one decoding: the difference is the cost of the others."""
-    set_values(folder / "params.yaml", {"sweep.beams": [1], "sweep.length_penalties": [0.0]})
-    return run_stage("evaluate", folder)
+def _few_decodings(runner: Stages, folder: Path) -> Ran:
+    """`evaluate` again with a smaller sweep: the difference is what the other decodings cost."""
+    set_values(folder / "params.yaml", {f"sweep.{key}": value for key, value in FEW_DECODINGS.model_dump().items()})
+    return runner.run("evaluate", folder)
 
 
 def _seconds(
@@ -177,10 +181,10 @@ def _seconds(
     if name in TRAINING and ran.epochs:
         return _training(ran, params[TRAINING[name]], whole, counts)
     if name == "evaluate" and again is not None:
-        beams, penalties = params["sweep"].beams, params["sweep"].length_penalties
-        decodings = len(beams) * len(penalties) - 1
-        each = max(0.0, ran.seconds - again.seconds) / max(decodings * counts["val"], 1)  # per image and decoding
-        more = 2 * (whole["test"] - counts["test"]) + (decodings + 1) * (whole["val"] - counts["val"])
+        search = SearchParams.of(params["beam"], params["search"])
+        decodings, few_decodings = (len(sweep.settings(search)) for sweep in (params["sweep"], FEW_DECODINGS))
+        each = max(0.0, ran.seconds - again.seconds) / max((decodings - few_decodings) * counts["val"], 1)  # an image
+        more = 2 * (whole["test"] - counts["test"]) + decodings * (whole["val"] - counts["val"])
         return ran.seconds + each * more
     return ran.seconds
 

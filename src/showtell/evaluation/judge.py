@@ -179,7 +179,6 @@ def sweep(
     greatest CIDEr-D); and the evaluation with the captioner's own settings, which are among them. Every image is
     encoded once for all decodings. `beam` is empty for a decoding without one."""
     searches = params.settings(captioner.search)
-    searches = searches if captioner.search in searches else [*searches, captioner.search]
     captioners = [Captioner(captioner.model, search, captioner.models[1:]) for search in searches]
     batches: list[list[list[Caption]]] = [[] for _ in searches]
     seconds = [0.0] * len(searches)

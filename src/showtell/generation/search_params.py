@@ -175,10 +175,11 @@ class SweepParams(Section):
         return others
 
     def settings(self, search: SearchParams) -> list[SearchParams]:
-        """All settings to compare, with the other fields from `search`."""
+        """All settings to compare, with the other fields from `search`; `search` itself is among them."""
         beams = [
             search.override(method="beam", beam=beam, length_penalty=penalty)
             for penalty in self.length_penalties
             for beam in self.beams
         ]
-        return beams + [search.override(**changes) for changes in self.others or []]
+        found = beams + [search.override(**changes) for changes in self.others or []]
+        return found if search in found else [*found, search]
