@@ -1,1 +1,1 @@
-"""From captioned pictures to batches: sources, captions, vocabulary, image stores."""
+"""From captioned images to batches: sources, captions, vocabulary, image stores."""

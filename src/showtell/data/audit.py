@@ -1,4 +1,4 @@
-"""What the pictures and captions are like, told before hours are spent on them: `metrics/data.json`."""
+"""Audit of images and captions, written to `metrics/data.json` before training."""
 
 import array
 import hashlib
@@ -14,15 +14,15 @@ from showtell.data.vocabulary import Vocabulary
 
 
 class Facts(NamedTuple):
-    """One picture file."""
+    """Facts about one picture file."""
 
     file: str
-    content: str  # names the file's bytes; "" when they could not be read
+    content: str  # hash of the file's bytes; "" when they could not be read
     problem: str  # "" or why it cannot be used: one of PROBLEMS
     reason: str
     traits: list[str]  # of TRAITS
     row: int  # CRC-32 of the resized pixels
-    look: str = ""  # names what they show: `near_duplicates.py`; "" for nothing
+    look: str = ""  # perceptual hash: `near_duplicates.py`; "" for an empty picture
 
 
 PROBLEMS = ("missing", "broken", "truncated", "oversized")
@@ -31,7 +31,7 @@ GREYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N",
 
 
 def traits(image: Image.Image) -> list[str]:
-    """What the transform has to even out in this picture, as the file stores it."""
+    """Properties of this picture, as stored in the file, that the transform changes."""
     found = {
         "greyscale": image.mode in GREYSCALE_MODES,
         "cmyk": image.mode == "CMYK",
@@ -43,7 +43,7 @@ def traits(image: Image.Image) -> list[str]:
 
 
 def content_hash(content: bytes) -> str:
-    """Equal for equal files, and for no others: 64 bits of their SHA-256."""
+    """A hash of a file's content: 64 bits of its SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -57,7 +57,8 @@ def summarise(
 ) -> Table:
     """The audit as a flat table: pictures, duplicates, words and caption lengths per split, duplicates across.
 
-    `journals` and `entries` run over the same images of each split, once. Unusable pictures' captions do not count.
+    `journals` and `entries` have the same images of each split, and are read once. Captions of unusable images are left
+    out.
     """
     table: Table = {}
     contents: dict[str, np.ndarray] = {}  # (distinct content) of each split
@@ -72,7 +73,7 @@ def summarise(
         table |= {f"{split}_{key}": value for key, value in counted.items()}
     splits = list(journals)
     for index, one in enumerate(splits):
-        for other in splits[index + 1 :]:  # what is learnt in one is tested in the other
+        for other in splits[index + 1 :]:  # images in two splits are both trained and tested on
             table[f"duplicates_{one}_{other}"] = len(np.intersect1d(contents[one], contents[other], assume_unique=True))
     return table
 
@@ -81,7 +82,7 @@ class _Pictures:
     def __init__(self) -> None:
         self.problems: Counter[str] = Counter()
         self.traits: Counter[str] = Counter()
-        self.contents = array.array("Q")  # of every picture that could be read
+        self.contents = array.array("Q")  # hashes of all readable pictures
 
     def add(self, facts: Facts) -> None:
         self.problems[facts.problem] += 1
@@ -128,7 +129,7 @@ class _Captions:
 
 
 def skipped(ids: Mapping[str, Sequence[str]], facts: Mapping[str, Iterable[Facts]]) -> list[dict[str, str]]:
-    """The images that cannot be used, of every split: image_id, file, what is the matter and why.
+    """The images that cannot be used, of every split: image_id, file, kind of problem and reason.
 
     `ids` and `facts` of a split are in the same order.
     """
@@ -141,14 +142,14 @@ def skipped(ids: Mapping[str, Sequence[str]], facts: Mapping[str, Iterable[Facts
 
 
 def usable(ids: Sequence[str], facts: Iterable[Facts]) -> Iterator[tuple[str, str, str]]:
-    """Image id, file and look of every picture of a split that can be used; both are in the same order."""
+    """Image id, file and perceptual hash of every usable picture of a split; both arguments are in the same order."""
     for image_id, found in zip(ids, facts, strict=True):
         if not found.problem:
             yield image_id, found.file, found.look
 
 
 def _median(lengths: Counter[int]) -> int:
-    """The middle length; of two the shorter."""
+    """The median; the lower one of two."""
     seen, half = 0, (lengths.total() + 1) // 2
     for length in sorted(lengths):
         seen += lengths[length]

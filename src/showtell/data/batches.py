@@ -1,6 +1,6 @@
 """Images with all their captions, as padded batches.
 
-An image and all its captions stay together: its features are read, projected and attended once for all of them.
+An image and all its captions stay together: its features are read, projected and attended to once for all of them.
 """
 
 import copy
@@ -29,10 +29,10 @@ from showtell.data.vocabulary import PAD
 class Batch(NamedTuple):
     """`images`: rows of the store, uint8 pictures or float16 features (image, ...); tokens (image, caption, step).
 
-    Every field's first dimension is the image, so that a part of a batch is the same slice of each.
+    The first dimension of every field is the image, so that a part of a batch is the same slice of each.
 
-    The mask stays in the processor's memory: networks are steered by it, and asking an accelerator what is in a tensor
-    waits for all work it was given before.
+    The mask stays in processor memory: networks read it to choose what to compute, and reading a tensor from an
+    accelerator waits for all its queued work.
     """
 
     images: Tensor
@@ -59,11 +59,11 @@ class CaptionedImages(Dataset):
         self.store = store
         self.entries = entries if entries.image_ids == store.ids else entries.only(_rows(entries, store))
         self._first, self._number = self.entries.first, self.entries.number  # (image) in `_places`
-        self._places: np.ndarray | None = None  # (caption) in the file, where some are drawn; None: as they come
+        self._places: np.ndarray | None = None  # (caption) in the file, where some are sampled; None: all in order
 
     @property
     def fingerprint(self) -> str:
-        """Names the images, what was made of them, and the tokens."""
+        """A hash of the images, their features or pixels, and the tokens."""
         content = hashlib.sha256(self.entries.image_ids.content.data)
         for block in self.entries.blocks():
             for part, kind in zip(block, (np.uint32, np.int64, np.int64), strict=True):
@@ -74,7 +74,7 @@ class CaptionedImages(Dataset):
         return len(self.store)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """The images of `indices`, in that order, each with its captions, longest first."""
+        """The images at `indices`, in that order, each with its captions, longest first."""
         images = torch.from_numpy(self.store.rows(indices))
         captions = [sorted(self.captions(index), key=len, reverse=True) for index in indices]
         return Batch(images, *pad(captions), [self.store.ids[index] for index in indices])
@@ -85,7 +85,7 @@ class CaptionedImages(Dataset):
         return self.entries.tokens(places if self._places is None else self._places[places])
 
     def drawn(self, captions: int | None, seed: int, epoch: int) -> "CaptionedImages":
-        """The same images with at most so many of their captions, drawn anew for every epoch; None: with all."""
+        """The same images with at most `captions` of their captions, sampled for every epoch; None: with all."""
         if captions is None:
             return self
         rng = np.random.default_rng([seed, epoch, captions])
@@ -106,7 +106,7 @@ class CaptionedImages(Dataset):
 
 
 def _rows(entries: CaptionFile, store: RowReader) -> np.ndarray:
-    """Which of `entries` the rows of the store are (image); they come in the same order, some may be left out."""
+    """The indices in `entries` of the store's rows (image); the order is the same, some may be left out."""
     rows, known = np.empty(len(store.ids), np.int64), enumerate(entries.image_ids)
     for position, image_id in enumerate(store.ids):
         row = next((row for row, other in known if other == image_id), None)
@@ -133,22 +133,22 @@ def pad(captions: Sequence[Sequence[Sequence[int] | np.ndarray]]) -> tuple[Tenso
 
 
 def shuffled(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of an epoch: a function of seed and epoch alone, so that a resumed run meets the same ones."""
+    """The batches of an epoch: a function of seed and epoch, so that a resumed run gets the same batches."""
     order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
     return [order[start : start + size] for start in range(0, count, size)]
 
 
 def in_order(count: int, size: int) -> list[list[int]]:
-    """Every index once, in order."""
+    """All indices once, in order."""
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
 def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
     """Iterate over `batches` (lists of indices).
 
-    Reading is light next to the networks, so it happens in this process; SHOWTELL_WORKERS=n moves it to n others,
-    which SHOWTELL_START says how to start (fork, spawn or forkserver; Python's default otherwise). The batches are the
-    same whatever they say.
+    Reading is fast compared with the networks, so it happens in this process. SHOWTELL_WORKERS=n moves it to n worker
+    processes, SHOWTELL_START selects their start method (fork, spawn or forkserver; Python's default otherwise). The
+    batches do not depend on either.
     """
     workers = _workers()
     return DataLoader(
@@ -158,12 +158,12 @@ def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
         num_workers=workers,
         multiprocessing_context=_start_method() if workers else None,
         pin_memory=accelerated(),
-        generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout uses
+        generator=torch.Generator(),  # its own, so that the loader does not advance the generator of dropout
     )
 
 
 def every_image(dataset: CaptionedImages, size: int) -> DataLoader:
-    """This process's share of all images, in order, at most `size` at a time; shares are in the order of processes."""
+    """This process's share of all images, in order, at most `size` at a time; shares are ordered by rank."""
     return load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), size))))
 
 
@@ -186,7 +186,7 @@ def training_batches(
 ) -> Callable[[int], DataLoader]:
     """The shuffled batches of an epoch, as a function of its number; `captions` of each image as in `drawn`.
 
-    Within a batch the images with the longest captions come first: decoders then stop early for the others.
+    Within a batch images with long captions come first: decoders then stop early for the others.
     """
 
     def epoch_batches(epoch: int) -> DataLoader:

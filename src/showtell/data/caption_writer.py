@@ -1,4 +1,5 @@
-"""Writes data/captions/<split>.json and .h5 (`captions.py` says what they are), image by image, and holds none."""
+"""Writes data/captions/<split>.json and .h5 (described in `captions.py`) image by image, without holding them in
+memory."""
 
 import array
 import json
@@ -19,8 +20,8 @@ BLOCK = 1 << 18  # numbers read at once
 
 
 class CaptionWriter:
-    """Of one split; a context, which closes its files. What is known before the vocabulary is goes to the JSON and to
-    files without names."""
+    """Writes the files of one split; a context manager. Data that does not need the vocabulary goes to the JSON and to
+    temporary files."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -42,7 +43,7 @@ class CaptionWriter:
         return _Spool(self._open.enter_context(tempfile.TemporaryFile(dir=self.path.parent)), code)
 
     def add(self, entry: Entry, tokens: Sequence[Sequence[int]]) -> None:
-        """One image and the tokens of its captions, with start and end; `finish` may give them other numbers."""
+        """Add one image and the tokens of its captions, with start and end; `finish` may renumber them."""
         if self._numbers["line_ends"].count:
             self._text.write(b",")
         self._text.write(b"\n" + json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -62,7 +63,7 @@ class CaptionWriter:
         return self._numbers["line_ends"].count
 
     def finish(self, table: np.ndarray) -> None:
-        """Write what is left; token t becomes `table[t]`."""
+        """Write the rest; token t is replaced by `table[t]`."""
         self._text.write(b"\n]\n")
         size = self._text.tell()
         self._text.flush()
@@ -79,7 +80,7 @@ class CaptionWriter:
 
 
 def write_captions(path: Path, entries: Iterable[Entry]) -> CaptionFile:
-    """The file of `entries` that have `tokens` as well, and no more than they have of the rest."""
+    """Write the files of `entries` that have `tokens` as well; missing fields are left out."""
     most = 0
     with CaptionWriter(path) as writer:
         for entry in entries:
@@ -92,7 +93,7 @@ def write_captions(path: Path, entries: Iterable[Entry]) -> CaptionFile:
 
 
 class _Spool:
-    """Numbers of one kind (a code of the module `array`), on the disk until they are read again, from the first on."""
+    """Numbers of one type (a code of the module `array`) in a temporary file, to be read from the start."""
 
     def __init__(self, file: IO[bytes], code: str):
         self.code, self.dtype, self.count, self._file = code, np.dtype(code), 0, file

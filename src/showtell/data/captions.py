@@ -1,8 +1,8 @@
-"""data/captions/<split>.json and .h5: what was said of each image of a split, for people and for programs.
+"""data/captions/<split>.json and .h5: the captions of a split, for people and for programs.
 
-The JSON has the texts, one image a line. The HDF5 file beside it has the tokens, ids and names of files as arrays, and
-where each line of the JSON lies. Both are read where they are asked for, through the page cache of the system, so that
-no process holds the captions of a large dataset: arrays are mapped, a line is parsed when its image is looked at.
+The JSON has the texts, one image a line. The HDF5 file beside it has the tokens, ids and file names as arrays, and the
+offset of each line of the JSON. Both are read on access, through the system's page cache, so that no process holds the
+captions of a large dataset in memory: arrays are memory-mapped, a line is parsed when its image is accessed.
 """
 
 import json
@@ -19,16 +19,16 @@ from showtell.core.texts import Texts, ragged
 
 Entry = dict[str, Any]  # image_id, file, references (every caption, raw) and words (every caption, uncut) of an image
 
-# The arrays of the HDF5 file. Ends count what came before them and the item itself: of captions in tokens, of images in
-# captions, of lines (without what separates them) and texts in bytes.
+# The arrays of the HDF5 file. Ends are cumulative counts including the item itself: of captions in tokens, of images in
+# captions, of lines (without separators) and texts in bytes.
 ARRAYS = (
     "tokens", "token_ends", "caption_ends", "line_ends", "image_id", "image_id_ends", "file", "file_ends"
 )  # fmt: skip
 
 
 class Block(NamedTuple):
-    """Neighbouring images: tokens (token), with start and end, of all their captions; tokens of each caption
-    (caption); captions of each image (image)."""
+    """Consecutive images: tokens (token), with start and end, of all their captions; number of tokens of each caption
+    (caption); number of captions of each image (image)."""
 
     tokens: np.ndarray
     lengths: np.ndarray
@@ -36,13 +36,13 @@ class Block(NamedTuple):
 
 
 class CaptionFile(OnDemand[Entry]):
-    """The images of a split as entries, each made when it is asked for, and their tokens as arrays.
+    """The images of a split as entries, each parsed when it is accessed, and their tokens as arrays.
 
-    `image_ids` (text) and `files` (image) need no line of the JSON, nor do the tokens.
+    `image_ids` (text) and `files` (image) and the tokens are read without parsing the JSON.
     """
 
     def __init__(self, path: Path, rows: np.ndarray | None = None):
-        """Of data/captions/<split>.json; only the images numbered `rows` (image), rising, where it is given."""
+        """`path`: data/captions/<split>.json; `rows` (image), ascending: only these images."""
         self.path, self._rows = Path(path), rows
         arrays = _mapped(self.path)
         self._tokens, self._ends = arrays["tokens"], arrays["token_ends"]
@@ -55,7 +55,7 @@ class CaptionFile(OnDemand[Entry]):
             number, first = number[rows], first[rows]
             self.image_ids, self.files = self.image_ids.take(rows), self.files.take(rows)
         self.number: np.ndarray = number  # (image) of captions with tokens
-        self.first: np.ndarray = first  # (image) place of its first caption in the file, which `lengths` understands
+        self.first: np.ndarray = first  # (image) index of its first caption in the file, an argument of `lengths`
 
     def __len__(self) -> int:
         return len(self.number)
@@ -64,15 +64,15 @@ class CaptionFile(OnDemand[Entry]):
         row = place if self._rows is None else int(self._rows[place])
         start = int(self._line_ends[row - 1]) if row else 0
         with open(self.path, "rb") as file:
-            file.seek(start + 2)  # behind the bracket or the comma, and the end of their line
+            file.seek(start + 2)  # after the bracket or the comma, and the line end
             return self._parsed(file.read(int(self._line_ends[row]) - start - 2))
 
     def __iter__(self) -> Iterator[Entry]:
-        """All entries in order, read from one end to the other."""
+        """All entries in order, read sequentially."""
         wanted = iter(range(len(self)) if self._rows is None else self._rows)
         following = next(wanted, None)
         with open(self.path, "rb") as file:
-            next(file)  # the bracket
+            next(file)  # the opening bracket
             for row, line in enumerate(file):
                 if following is None:
                     return
@@ -87,23 +87,23 @@ class CaptionFile(OnDemand[Entry]):
             raise UserError(f"{self.path} is not a captions file: {error}; run `dvc repro -f vocab`") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CaptionFile, (self.path, self._rows)  # another process maps the files itself
+        return CaptionFile, (self.path, self._rows)  # another process maps the files again
 
     def only(self, rows: np.ndarray) -> "CaptionFile":
-        """The images numbered `rows` (image), rising, of a file of which nothing was left out yet."""
+        """The images at `rows` (image), ascending; only for a file with all its images."""
         return CaptionFile(self.path, rows)
 
     def tokens(self, captions: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """Tokens (token), with start and end, of the captions at these places of the file."""
+        """Tokens (token), with start and end, of the captions at these indices of the file."""
         return [self._tokens[self._ends[place - 1] if place else 0 : self._ends[place]] for place in captions]
 
     def lengths(self, captions: np.ndarray) -> np.ndarray:
-        """Tokens, start and end counted, of the captions at these places of the file (caption)."""
+        """Number of tokens, with start and end, of the captions at these indices of the file (caption)."""
         return self._ends[captions] - np.where(captions > 0, self._ends[captions - 1], 0)
 
     def flat(self, captions: np.ndarray, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens one after another (token) of the captions at these places, without the first `skip` of each, and how
-        many those of each are (caption)."""
+        """The concatenated tokens (token) of the captions at these indices, without the first `skip` of each, and the
+        number of tokens of each (caption)."""
         lengths = self.lengths(captions) - skip
         return self._tokens[ragged(self._ends[captions] - lengths, lengths)], lengths
 
@@ -114,7 +114,7 @@ class CaptionFile(OnDemand[Entry]):
             yield Block(*self.flat(ragged(self.first[start : start + size], number)), number)
 
     def texts(self) -> Iterator[str]:
-        """Every reference, raw, in order."""
+        """Every reference, unprocessed, in order."""
         return (text for entry in self for text in entry["references"])
 
 
@@ -136,11 +136,11 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
 
 
 def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
-    """The array where it lies in the file, not read before it is used."""
+    """The dataset as a memory map, not read before it is used."""
     if dataset.size == 0:
         return np.zeros(0, dataset.dtype)
     offset = dataset.id.get_offset()
     if offset is None:
         raise ValueError(f"`{dataset.name}` is not laid out in the file")
-    # As a plain array: slices of a memmap take a microsecond each to be made.
+    # As a plain array: slicing a memmap takes a microsecond each time.
     return np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape))

@@ -1,4 +1,4 @@
-"""Scenes drawn for an encoder to learn from: pictures through the transform, and what each of them shows."""
+"""Drawn scenes for training an encoder: transformed images, and labels of their content."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +21,13 @@ from showtell.data.scene_labels import FIELDS, KIND, THINGS, labels
 from showtell.data.store import RowReader, RowWriter
 from showtell.data.transform import Transform, load_image
 
-CHUNK = 64  # pictures that a process draws before it hands them over
+CHUNK = 64  # pictures per job of a worker process
 STORES = ("pictures", "labels")
-INLINE = 200  # fewer pictures than this are drawn sooner than processes are started
+INLINE = 200  # fewer pictures than this are drawn in this process: starting workers takes longer
 
 
 class DrawnParams(Section):
-    """Which scenes an encoder learns from. They are training scenes: none holds a pair that is kept for test."""
+    """The scenes for training an encoder. They are training scenes: none has a pair that is held out for test."""
 
     seed: int = Field(ge=0, description="of the scenes; another one than those have that the encoder is to describe")
     train: int = Field(ge=1, le=1_000_000, description="pictures to learn from")
@@ -49,7 +49,7 @@ class LabelledBatch(NamedTuple):
         return LabelledBatch(images, labels, self.mask)
 
     def images_at(self, rows: slice) -> "LabelledBatch":
-        """Only these images."""
+        """The images at `rows`."""
         return LabelledBatch(*(tensor[rows] for tensor in self))
 
 
@@ -76,9 +76,9 @@ def labelled_batches(dataset: LabelledImages, size: int, seed: int) -> Callable[
 
 
 def draw_split(split: str, params: DrawnParams, folder: Path) -> None:
-    """Draw the pictures of "train" or "val" into stores in `folder`; killed, it goes on behind the last that is there.
+    """Draw the pictures of "train" or "val" into stores in `folder`; after a kill the next run continues.
 
-    Both are training scenes; val has the numbers after train's.
+    Both are training scenes; the numbers of val's scenes follow train's.
     """
     first, count = (0, params.train) if split == "train" else (params.train, params.val)
     paths, shapes = _stores(split, folder), ((3, params.size, params.size), (THINGS + 1, FIELDS))
@@ -100,7 +100,7 @@ def draw_split(split: str, params: DrawnParams, folder: Path) -> None:
 
 
 def open_split(split: str, folder: Path) -> LabelledImages:
-    """What `draw_split` has drawn."""
+    """The images that `draw_split` has drawn."""
     return LabelledImages(*(RowReader(path, name) for path, name in zip(_stores(split, folder), STORES, strict=True)))
 
 

@@ -1,11 +1,11 @@
-"""The formats of pictures that are read, the endings that files of each bear, and which files of a folder count."""
+"""Supported image formats, their file name suffixes, and which files of a folder are images."""
 
 from pathlib import Path
 
-# Pillow reads many more; some of those run other programs (PostScript) or have no place among photographs.
+# Pillow reads many more; some of them run other programs (PostScript) or are not used for photographs.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".mpo",),  # JPEGs of cameras with two lenses or previews; the first counts
+    "MPO": (".mpo",),  # JPEGs with several images (two lenses, previews); the first is used
     "PNG": (".png",),
     "GIF": (".gif",),
     "BMP": (".bmp",),
@@ -13,14 +13,14 @@ FORMATS = {
     "WEBP": (".webp",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "JPEG2000": (".jp2", ".j2k"),
-    "AVIF": (".avif",),  # where Pillow is built with it
+    "AVIF": (".avif",),  # if Pillow is built with it
 }
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 
 def passed_over(path: Path) -> str | None:
-    """Why the file `path` of a folder is no picture, in a few words; None when it is one by its name."""
+    """Why the file `path` of a folder is not an image, in a few words; None when its name is an image's."""
     if path.name.startswith("."):
         return "hidden"
     if path.suffix.lower() not in SUFFIXES:

@@ -1,13 +1,13 @@
-"""Pictures that look the same in two splits: what is learnt in one would be tested in the other.
+"""Near-duplicates: images in two splits that look the same, so that a trained image would be tested.
 
-Equal files are counted by `audit.py`; here a picture that was scaled, compressed again, made brighter or grey is found
-too. A picture is named by 64 bits of its discrete cosine transform, as in pHash (Zauner 2010, "Implementation and
-Benchmarking of Perceptual Image Hash Functions", section 3.2.1): which of the 8 x 8 lowest frequencies, those without
-change along a side left out, lie above their median. Two pictures are near-duplicates where at most `MOST` bits differ.
-
+Equal files are counted by `audit.py`; this module also finds images that were scaled, compressed again, brightened or
+turned grey. The perceptual hash of an image is 64 bits of its discrete cosine transform, as in pHash (Zauner 2010,
+"Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1): which of the 8 x 8 lowest
+frequencies, without those that are constant along a side, are above their median. Two images are near-duplicates if at
+most `MOST` bits differ.
 Neighbours are found by parts of the hash (Norouzi et al. 2012, "Fast Search in Hamming Space with Multi-Index
-Hashing"): of four parts one differs in at most MOST // 4 = 1 bit, so a table of each part is asked 17 times for a hash.
-That is exact, and its time grows with the number of pictures, not with its square.
+Hashing"): of four parts one differs in at most MOST // 4 = 1 bit, so the table of each part is queried 17 times per
+hash. This is exact, and its time is linear in the number of images, not quadratic.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIDE, LOWEST = 32, 8  # pixels of the picture that is transformed; frequencies kept along each side
+SIDE, LOWEST = 32, 8  # side of the image that is transformed, pixels; frequencies kept along each side
 # Bits. Every picture has as many bits above the median as below, so distances are even. Among 24.5 million pairs of
 # photographs and 6.3 million pairs of drawn scenes the nearest different pictures differ in 8.
 MOST = 6
 PARTS, PART_BITS = 4, 16
-FLAT = 2.0  # standard deviation of the small picture, of 255: below it there is nothing to compare
-CANDIDATES = 1 << 22  # pairs looked at together; bounds memory, changes no result
+FLAT = 2.0  # standard deviation of the small image, of 255, below which it is too uniform to compare
+CANDIDATES = 1 << 22  # pairs compared at once; bounds memory, does not change results
 
 
 @cache
 def _cosines() -> np.ndarray:
-    """(frequency, place): the discrete cosine transform's rows 1 to LOWEST."""
+    """(frequency, pixel): rows 1 to LOWEST of the discrete cosine transform."""
     return np.cos(np.pi * np.arange(1, LOWEST + 1)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE))
 
 
 def picture_hash(row: np.ndarray) -> str:
-    """16 hex digits of a picture uint8 (3, height, width), RGB; empty where it shows next to nothing."""
+    """16 hex digits of the perceptual hash of an image uint8 (3, height, width), RGB; empty for a uniform one."""
     grey = Image.fromarray(row.transpose(1, 2, 0)).convert("L").convert("F")
     small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
     if small.std() < FLAT:
@@ -43,15 +43,15 @@ def picture_hash(row: np.ndarray) -> str:
 
 
 def nearest(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each hash of `asked` the place of the nearest one of `known` (uint64) and the bits that differ.
+    """For each hash of `asked` the index of the nearest one of `known` (uint64) and the number of differing bits.
 
-    The first of those that are equally near; -1 where none differs in `MOST` bits or less.
+    Among equally near ones the first; -1 where none differs in `MOST` bits or less.
     """
     if not len(known) or not len(asked):
         return np.full(len(asked), -1), np.zeros(len(asked), np.int64)
-    hashes, firsts = np.unique(known, return_index=True)  # equal pictures count once
+    hashes, firsts = np.unique(known, return_index=True)  # equal hashes are compared once
     count = len(known)
-    best = np.full(len(asked), (MOST + 1) * count)  # distance and place in one number, so that a minimum decides both
+    best = np.full(len(asked), (MOST + 1) * count)  # distance and index in one number, so that a minimum gives both
     for part in range(PARTS):
         keys = _part(hashes, part)
         order = np.argsort(keys, kind="stable")
@@ -75,7 +75,7 @@ def _part(hashes: np.ndarray, part: int) -> np.ndarray:
 
 
 def _shares(lengths: np.ndarray) -> list[np.ndarray]:
-    """Rows with candidates, in shares of about `CANDIDATES`."""
+    """Rows with candidates, in blocks of about `CANDIDATES`."""
     rows = np.flatnonzero(lengths)
     if not len(rows):
         return []
@@ -89,11 +89,11 @@ def _ones_of_part() -> np.ndarray:
 
 
 def _ones(hashes: np.ndarray) -> np.ndarray:
-    """How many bits of each are set."""
+    """The number of set bits of each."""
     return sum((_ones_of_part()[_part(hashes, part)] for part in range(PARTS)), np.zeros(len(hashes), np.int64))
 
 
-Pictures = Iterable[tuple[str, str, str]]  # image id, file and hash of each picture that can be used
+Pictures = Iterable[tuple[str, str, str]]  # image id, file and perceptual hash of each usable image
 
 
 def near_duplicates(splits: Mapping[str, Pictures]) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def near_duplicates(splits: Mapping[str, Pictures]) -> list[dict[str, Any]]:
 
 
 def counted(pairs: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> dict[str, int]:
-    """How many images of each later split have a near-duplicate in an earlier one."""
+    """The number of images of each later split with a near-duplicate in an earlier one."""
     return {
         f"near_duplicates_{one}_{other}": sum(pair["splits"] == [one, other] for pair in pairs)
         for number, one in enumerate(splits)

@@ -1,8 +1,8 @@
-"""Image stores: every picture of a split through the transform once, on all cores, in caption order.
+"""Image stores: every picture of a split transformed once, on all cores, in caption order.
 
-Workers read, decode, resize and write each row straight to its place in the unfinished store; what comes back is a
-line of facts for each picture, which a journal beside the store keeps. A run that was killed goes on behind the last
-picture that the journal and the store both know.
+Workers read, decode, resize and write each row directly to its offset in the unfinished store, and return a line of
+facts for each picture, which is appended to a journal beside the store. After a kill, the next run continues after the
+last picture in both journal and store.
 """
 
 import array
@@ -36,13 +36,13 @@ from showtell.data.near_duplicates import picture_hash
 from showtell.data.store import RowWriter
 from showtell.data.transform import ImageError, ResizeParams, Transform, open_image, to_rgb
 
-AT_ONCE = 16  # pictures handed to a worker at once: enough that handing over costs nothing
-LOOK_AHEAD = 3  # chunks per worker under way: enough that none waits, and all that is ever held in memory
-INLINE = 64  # fewer pictures than this are done sooner than workers are started
+AT_ONCE = 16  # pictures per job: enough to make the overhead negligible
+LOOK_AHEAD = 3  # jobs per worker in progress: enough to keep them busy; bounds memory
+INLINE = 64  # fewer pictures than this are resized in this process: starting workers takes longer
 
 
 class Listed(NamedTuple):
-    """A split as `resize` sees it: which images, in which order. `captions` names the list."""
+    """The images of a split in order, as `resize` needs them. `captions` is a hash of the list."""
 
     ids: Sequence[str]
     files: Sequence[str]
@@ -50,7 +50,7 @@ class Listed(NamedTuple):
 
 
 def listed(ids: Sequence[str], files: Sequence[str]) -> Listed:
-    """Of the ids and the files of a split's images."""
+    """A `Listed` from the ids and files of a split's images."""
     name = hashlib.sha256()
     for image_id, file in zip(ids, files, strict=True):
         name.update(json.dumps([image_id, file]).encode())
@@ -58,9 +58,9 @@ def listed(ids: Sequence[str], files: Sequence[str]) -> Listed:
 
 
 def one(file: str, place: Address | str, transform: Transform) -> tuple[Facts, np.ndarray | None]:
-    """Facts of one picture and its row, uint8 (3, size, size); None for the row when the picture cannot be used.
+    """Facts of one picture and its row, uint8 (3, size, size); the row is None when the picture cannot be used.
 
-    `place` is where its bytes are, or why it has none.
+    `place` is the address of its bytes, or the reason why there is none.
     """
     if isinstance(place, str):
         return Facts(file, "", "missing", place, [], 0), None
@@ -72,7 +72,7 @@ def one(file: str, place: Address | str, transform: Transform) -> tuple[Facts, n
         row = transform(to_rgb(image))
     except ImageError as error:
         return Facts(file, audit.content_hash(content), error.kind, str(error), [], 0), None
-    except UserError as error:  # an archive's entry that is not what it says
+    except UserError as error:  # an archive's entry that differs from its header
         return Facts(file, "", "broken", str(error), [], 0), None
     return Facts(file, audit.content_hash(content), "", "", kinds, zlib.crc32(row.data), picture_hash(row)), row
 
@@ -81,7 +81,7 @@ Work = tuple[int, list[tuple[str, Address | str]]]  # number of the first pictur
 
 
 def resize_chunk(writer: RowWriter, transform: Transform, work: Work) -> list[Facts]:
-    """Write the rows of some pictures where they belong; those that cannot be used leave a gap."""
+    """Write the rows of some pictures at their offsets; unusable ones leave a gap."""
     start, chunk = work
     found = []
     for number, (file, place) in enumerate(chunk, start):
@@ -114,16 +114,17 @@ def workers(total: int, count: int | None = None) -> Iterator[Executor | None]:
 
 
 def _start_pool(count: int) -> ProcessPoolExecutor:
-    """All workers, started now: forks must come before any thread (a progress bar has one), or they could hang."""
+    """Start all workers now: they must be forked before any thread (of a progress bar, say) exists, or they could
+    hang."""
     pool = ProcessPoolExecutor(count, get_context(START), _start_worker)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the idle threads of numeric libraries count as threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # idle threads of numeric libraries are counted, too
         pool.submit(int).result()
     return pool
 
 
 def _in_order(pool: Executor | None, work: Callable[..., list[Facts]], jobs: Iterator[tuple]) -> Iterator[list[Facts]]:
-    """Results in the order of `jobs`, never more than a few jobs under way."""
+    """Results in the order of `jobs`, with a limited number of jobs in progress."""
     if pool is None:
         yield from (work(*job) for job in jobs)
         return
@@ -135,7 +136,7 @@ def _in_order(pool: Executor | None, work: Callable[..., list[Facts]], jobs: Ite
 
 
 class Journal:
-    """One JSON line of facts for each picture that is done, in order; a torn last line is as good as none."""
+    """One JSON line of facts for each finished picture, in order; an incomplete last line is ignored."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -150,7 +151,7 @@ class Journal:
                 yield Facts(*json.loads(line))
 
     def cut(self, count: int) -> int:
-        """Keep the first `count` lines, or as many as there are; returns how many."""
+        """Keep the first `count` lines, or all if there are fewer; returns how many."""
         end = kept = 0
         with open(self.path, "ab+") as file:
             file.seek(0)
@@ -203,7 +204,7 @@ def _place(pictures: Pictures, file: str) -> Address | str:
 
 
 def finish_split(split: str, path: Path, images: Listed, journal: Journal, transform: Transform, place: Path) -> None:
-    """Close the gaps, name the rows, fingerprint them, and put the store in its place."""
+    """Close the gaps of unusable pictures, add ids and fingerprint, and move the store to `path`."""
     writer = _writer(split, len(images.ids), transform, place)
     content, kept = hashlib.sha256(), array.array("q")
     for number, facts in enumerate(journal):
@@ -221,7 +222,7 @@ def finish_split(split: str, path: Path, images: Listed, journal: Journal, trans
 
 
 def refuse_broken(journals: dict[str, Journal], params: ResizeParams) -> None:
-    """`UserError` that lists every unusable picture, unless they are to be skipped; or when a split has none left."""
+    """`UserError` that lists the unusable pictures, unless they are to be skipped; or when a split has none left."""
     bad = [facts for journal in journals.values() for facts in journal if facts.problem]
     if bad and params.broken == "error":
         for facts in bad:

@@ -1,7 +1,7 @@
-"""What a drawn picture shows, as numbers: what an encoder of scenes learns from.
+"""Labels of drawn scenes as numbers, for training an encoder.
 
-One array a picture, float32 (`THINGS` + 1, `FIELDS`): a row for each thing, the rest of the rows -1, and one for the
-scene as a whole in the end. Names stand for themselves by their position in the tuples below.
+One array per picture, float32 (`THINGS` + 1, `FIELDS`): a row for each thing, unused rows -1, and the last row for the
+scene as a whole. Names are replaced by their index in the tuples below.
 """
 
 from math import log
@@ -13,10 +13,10 @@ from showtell.data.datasets.scenes.picture import drawing_order
 from showtell.data.datasets.scenes.structure import Picture
 from showtell.data.datasets.scenes.world import COLOURS, KINDS, SETTINGS
 
-THINGS = 4  # a scene holds no more
+THINGS = 4  # greatest number of things in a scene
 
-# Columns of a thing: what it is, its box as shares of the picture, how near it is (0: the farthest of all), its height
-# beside what is usual for its kind (natural log), and how light its colour is (-1 to 1)
+# Columns of a thing: kind, colour, pose, its box in fractions of the picture, nearness (0: the farthest), its height
+# relative to the usual height of its kind (natural log), and the lightness of its colour (-1 to 1).
 KIND, COLOUR, POSE, LEFT, TOP, RIGHT, BOTTOM, NEARNESS, GROWTH, SHADE = range(10)
 FIELDS = 10
 SETTING, TIME, FEATURE = range(3)  # columns of the scene's row
@@ -24,14 +24,14 @@ SETTING, TIME, FEATURE = range(3)  # columns of the scene's row
 KIND_NAMES, COLOUR_NAMES, SETTING_NAMES = tuple(KINDS), tuple(COLOURS), tuple(SETTINGS)
 TIME_NAMES = ("day", "dull", "sunset", "night")
 FEATURE_NAMES = tuple(dict.fromkeys(("", *(name for names in FEATURES_OF.values() for name in names))))
-# Ducks on water and flowers in rooms have poses that the world's table leaves to the place.
+# Ducks on water and flowers in rooms have poses that are not in the world's table.
 POSE_NAMES = tuple(dict.fromkeys((
     *((kind, pose) for kind, entry in KINDS.items() for pose in entry.poses), ("duck", "swim"), ("flower", "potted"),
 )))  # fmt: skip
 
 
 def labels(picture: Picture) -> np.ndarray:
-    """What `picture` shows, float32 (`THINGS` + 1, `FIELDS`)."""
+    """The labels of `picture`, float32 (`THINGS` + 1, `FIELDS`)."""
     rows = np.full((THINGS + 1, FIELDS), -1, np.float32)
     nearness = {index: place for place, index in enumerate(drawing_order(picture.scene))}
     for index, (thing, box) in enumerate(zip(picture.scene.things, picture.boxes, strict=True)):

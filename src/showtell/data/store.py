@@ -1,10 +1,10 @@
-"""HDF5 files of equal rows (pictures, feature grids): a kill loses no row that was written, any process can read.
+"""HDF5 files of equal rows (images, feature grids) that survive a kill and can be read by any process.
 
-The rows lie in one contiguous HDF5 dataset whose space is laid out when the file is created. From then on HDF5's own
-bookkeeping is not touched: rows are written at their byte offset, and a count beside the file says how many are there.
-A process killed at any moment therefore leaves a file that the next run goes on with, and the finished bytes are the
-same as without the kill. Every few seconds the rows are flushed to the disk: a power cut loses those since. Reading
-uses the same offsets, so no HDF5 handle is ever shared between workers.
+The rows are in one contiguous HDF5 dataset that is allocated when the file is created. After that HDF5's metadata is
+not touched: rows are written at their byte offset, and a count beside the file records how many are written. After a
+kill the next run continues with the file, and the finished bytes are the same as without the kill. Every few seconds
+the rows are flushed to the disk: a power cut loses only later ones. Rows are read at the same offsets, so no HDF5
+handle is shared between workers.
 """
 
 import os
@@ -21,17 +21,17 @@ from showtell.core.errors import UserError
 from showtell.core.files import flush, move, naming
 from showtell.core.texts import Texts
 
-BLOCK = 1 << 14  # names of images read or written at once
-FLUSH = 5.0  # seconds between flushes: a power cut loses so much work at most
+BLOCK = 1 << 14  # image ids read or written at once
+FLUSH = 5.0  # seconds between flushes, the work that a power cut can lose
 
 
-# What a store of pictures must say of itself: the transform that made them, and what names their content. Features say
-# more, and whoever opens those compares it.
+# Attributes that an image store must have: its transform, and a hash of its content. Feature stores have more, which
+# are compared when they are opened.
 ATTRS = {"images": ("transform", "content")}
 
 
 class RowWriter:
-    """Fills `part` with up to `capacity` rows, then puts the file in place; a new writer on the same part goes on."""
+    """Fills `part` with up to `capacity` rows, then moves it to its place; a new writer on the same part continues."""
 
     def __init__(self, part: Path, name: str, capacity: int, row_shape: tuple[int, ...], dtype: Any):
         self.part, self.name, self.capacity = Path(part), name, capacity
@@ -44,13 +44,13 @@ class RowWriter:
             self._create()
 
     def append(self, rows: np.ndarray) -> None:
-        """Write `rows` (row, *row_shape) behind those that are there."""
+        """Write `rows` (row, *row_shape) after the rows that are written."""
         self.write(self.done, rows)
         if len(rows):
             self.mark(self.done + len(rows))
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Write `rows` at row `start` without counting them: for workers that fill a store together."""
+        """Write `rows` at row `start` without counting them, for workers that fill a store together."""
         if rows.shape[1:] != self.row_shape or rows.dtype != self.dtype:
             raise ValueError(f"rows are {rows.shape[1:]} {rows.dtype}, the store holds {self.row_shape} {self.dtype}")
         if start + len(rows) > self.capacity:
@@ -65,14 +65,14 @@ class RowWriter:
                 data, position = data[written:], position + written
 
     def mark(self, done: int, beside: Path | None = None) -> None:
-        """The first `done` rows are there, and what a file `beside` says of them: a new writer goes on behind them."""
+        """Record that the first `done` rows, and a file `beside`, are written: a new writer continues after them."""
         self.done = done
         _put(self._count_path, str(done))
         if time.monotonic() - self._flushed > FLUSH:
             self.flush(beside)
 
     def flush(self, beside: Path | None = None) -> None:
-        """Put the rows that are marked on the disk, then note how many they are."""
+        """Flush the recorded rows to the disk, then write their count."""
         for path in (self.part, beside):
             if path is not None:
                 flush(path)
@@ -81,7 +81,7 @@ class RowWriter:
         self._flushed = time.monotonic()
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Close up: of the rows that are there only those numbered `kept`, in this order, stay."""
+        """Keep only the rows numbered `kept`, in this order, without gaps."""
         exact = RowWriter(self.part.with_suffix(".exact"), self.name, len(kept), self.row_shape, self.dtype)
         block = max(1, (64 << 20) // max(1, self.row_bytes))
         with open(self.part, "rb") as file:
@@ -98,7 +98,7 @@ class RowWriter:
         return self._offset + number * self.row_bytes
 
     def finish(self, path: Path, ids: Sequence[Any], attrs: dict[str, str]) -> None:
-        """Name the rows (dataset `image_id`), add `attrs` and move the file to `path`."""
+        """Add the ids (dataset `image_id`) and `attrs`, and move the file to `path`."""
         if len(ids) != self.done:
             raise ValueError(f"{len(ids)} ids for {self.done} rows")
         if self.done < self.capacity or self._is_named():
@@ -112,7 +112,7 @@ class RowWriter:
         self._forget()
 
     def _forget(self) -> None:
-        """Remove what stands beside the rows."""
+        """Remove the files beside the store."""
         for path in (self._count_path, self._flushed_path):
             path.unlink(missing_ok=True)
 
@@ -121,7 +121,7 @@ class RowWriter:
             self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
             self.done = int(self._count_path.read_text())
             flushed, boot = self._flushed_path.read_text().split(" ")
-            if boot != _boot():  # the machine was switched off since: what was not flushed may be lost
+            if boot != _boot():  # the machine was restarted since: rows that were not flushed may be lost
                 self.done = min(self.done, int(flushed))
         except (OSError, KeyError, ValueError):  # absent, or killed while it was being created
             return False
@@ -136,13 +136,14 @@ class RowWriter:
         self.flush()
 
     def _is_named(self) -> bool:
-        """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes what that wrote."""
+        """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes its datasets."""
         with h5py.File(self.part, "r") as file:
             return "image_id" in file
 
 
 class RowReader:
-    """Random access to the rows of a finished store; each process opens it on first use: pickle it, fork it."""
+    """Random access to the rows of a finished store; opened on first use in each process, so it can be pickled or
+    forked."""
 
     def __init__(self, path: Path, name: str):
         self.path, self.name = Path(path), name
@@ -167,7 +168,7 @@ class RowReader:
         return self.shape[0]
 
     def rows(self, indices: Sequence[int]) -> np.ndarray:
-        """(row, *row_shape), in the order asked for."""
+        """(row, *row_shape), in the order of `indices`."""
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)
         if out.nbytes == 0:
             return out
@@ -199,7 +200,7 @@ class RowReader:
 
 
 def rows_there(path: Path) -> int:
-    """How many rows of the store `path` an earlier run has written already, finished or in its part."""
+    """The number of rows of the store `path` that an earlier run has written, finished or in its part."""
     try:
         if path.exists():
             with h5py.File(path, "r") as file:
@@ -210,7 +211,7 @@ def rows_there(path: Path) -> int:
 
 
 def _put(path: Path, text: str) -> None:
-    """A small file, whole or not at all whenever this process is killed."""
+    """Write a small file atomically with respect to a kill of this process."""
     temporary = path.with_name(f"{path.name}.part")
     with naming(path, temporary):
         temporary.write_text(text)
@@ -218,7 +219,7 @@ def _put(path: Path, text: str) -> None:
 
 
 def _boot() -> str:
-    """What names the time since this machine was switched on; nothing where the system does not tell."""
+    """An id of the time since the last start of this machine; empty where the system does not provide one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -226,7 +227,7 @@ def _boot() -> str:
 
 
 def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Create the HDF5 file with its one contiguous dataset laid out and unfilled."""
+    """Create the HDF5 file with its one contiguous dataset, allocated but not filled."""
     with h5py.File(path, "w") as file:
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plist.set_layout(h5py.h5d.CONTIGUOUS)
@@ -238,7 +239,7 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) ->
 
 
 def _locate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Byte offset of the first row; `ValueError` when the file holds something else."""
+    """Byte offset of the first row; `ValueError` when the file has other content."""
     with h5py.File(path, "r") as file:
         dataset = _rows_of(file, name)
         if dataset.shape != shape or dataset.dtype != dtype:
@@ -249,12 +250,12 @@ def _locate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> i
     return offset or 0
 
 
-# How the HDF5 library says that a file is damaged or holds something else.
+# Exceptions of the HDF5 library for files that are damaged or have other content.
 STORE_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
 
 
 def _rows_of(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name`, if its rows can be read by their offset; `ValueError` says why not."""
+    """The dataset `name`, if its rows can be read by offset; the `ValueError` gives the reason if not."""
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"it has no `{name}` of its own")
     dataset = file[name]
@@ -268,7 +269,7 @@ def _rows_of(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _texts(file: h5py.File, required: Sequence[str]) -> dict[str, str]:
-    """The file's attributes, all of them text, among them those that are required."""
+    """The file's attributes, which must be text and include the required ones."""
     attrs = dict(file.attrs)
     for key in required:
         if key not in attrs:

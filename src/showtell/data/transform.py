@@ -1,4 +1,4 @@
-"""THE image transform, the same for training and serving: any picture in, uint8 RGB squares out."""
+"""The image transform, the same for training and inference: any picture in, a square uint8 RGB image out."""
 
 import io
 import warnings
@@ -21,8 +21,8 @@ from showtell.data.formats import FORMATS
 # A medium-format camera gives 102 megapixels, 306 MB when decoded. A file that claims more is refused before it is
 # decoded: a few kilobytes can claim enough pixels to exhaust the memory.
 MAX_PIXELS = 120_000_000
-MAX_SIDE = 65_535  # pixels; no JPEG is longer, and what is has no shape left in a square
-BAND = 4_000_000  # pixels converted at a time: what the rarer kinds need beside the picture stays small
+MAX_SIDE = 65_535  # pixels; the limit of JPEG. Longer images cannot be recognised in a square
+BAND = 4_000_000  # pixels converted at a time, which bounds the memory of conversions of rare modes
 
 Fit = Literal["stretch", "crop"]
 Filter = Literal["bilinear", "bicubic"]
@@ -48,7 +48,7 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are dealt with here
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are handled here
         try:
             image = Image.open(source, formats=_known_formats())
             if image.width * image.height > MAX_PIXELS:
@@ -71,7 +71,7 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
 
 @cache
 def _known_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow has."""
+    """Those of `FORMATS` that this Pillow supports."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -82,12 +82,12 @@ def orientation(image: Image.Image) -> int:
         warnings.simplefilter("ignore")
         try:
             value = image.getexif().get(0x0112, 1)
-        except Exception:  # broken metadata is no reason to lose the picture
+        except Exception:  # broken metadata does not make a picture unusable
             return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-# What each orientation must undergo to stand upright (EXIF 2.3, tag 0x0112).
+# The operation that turns each orientation upright (EXIF 2.3, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -102,7 +102,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     turn = _UPRIGHT.get(orientation(image))
     if turn is not None:
         image = image.transpose(turn)
-        for key in _TELL_ORIENTATION:  # or whoever gets the picture next turns it again
+        for key in _TELL_ORIENTATION:  # removed, so that the picture is not rotated again
             image.info.pop(key, None)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
@@ -119,7 +119,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes (left, top, right, bottom) of whole rows that make up the picture, each of about `BAND` pixels."""
+    """Boxes (left, top, right, bottom) of full rows that cover the picture, each of about `BAND` pixels."""
     rows = max(1, BAND // max(1, image.width))
     for top in range(0, image.height, rows):
         yield 0, top, image.width, min(top + rows, image.height)
@@ -167,10 +167,9 @@ def load_image(source: bytes | Path | str | BinaryIO | Image.Image | np.ndarray)
 class Transform:
     """RGB picture of any shape -> uint8 (3, size, size), by torch's antialiased filters for bytes.
 
-    They give what Pillow's and torchvision's antialiased filters of the same names give, within one level of 255
-    (bicubic: two), in a third of the time. `stretch` squeezes the whole picture into the square, as the
-    show-attend-tell tutorials do, so that nothing that a caption may name is cut off; `crop` keeps proportions and the
-    middle.
+    The results equal those of Pillow's and torchvision's antialiased filters of the same names within one level of 255
+    (bicubic: two), in a third of the time. `stretch` resizes the whole picture to a square, as the show-attend-tell
+    tutorials do, so that nothing that a caption may mention is cut off; `crop` keeps the aspect ratio and the centre.
     """
 
     size: int
@@ -178,12 +177,12 @@ class Transform:
     filter: Filter = "bilinear"
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        import torch  # late: exported models open pictures as well, and are run without it
+        import torch  # imported late: exported models use this module without torch
 
         view = self.view(*image.size)
         if view != (0, 0, *image.size):
             image = image.crop(view)
-        # Four bytes a pixel are how Pillow holds RGB and what the filter likes best; the fourth goes nowhere.
+        # Four bytes a pixel are Pillow's layout of RGB and the fastest for the filter; the fourth is ignored.
         pixels = torch.frombuffer(bytearray(image.tobytes("raw", "RGBX")), dtype=torch.uint8)
         pixels = pixels.view(1, image.height, image.width, 4).permute(0, 3, 1, 2)  # (1, channel, height, width)
         size = (self.size, self.size)
@@ -203,7 +202,7 @@ class Transform:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Transform":
-        """What `to_dict` wrote; `UserError` when `content` is something else."""
+        """The transform from the output of `to_dict`; `UserError` for other content."""
         keys = ("size", "fit", "filter")
         given: Any = content if isinstance(content, dict) else {}
         size, fit, filter_ = (given.get(key) for key in keys)
@@ -214,5 +213,5 @@ class Transform:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits that name the transform."""
+        """16 hex digits of a hash of the transform."""
         return fingerprint(self.to_dict())

@@ -35,7 +35,7 @@ class Vocabulary:
     """Two-way map of words and tokens. `<pad>` 0, `<start>` 1, `<end>` 2, `<unk>` 3, then by count, then by word."""
 
     def __init__(self, words: Sequence[str], counts: Sequence[int]):
-        """`words` without the specials, the commonest first, with how often each was seen."""
+        """`words` without the specials, the most frequent first, with their counts."""
         self.words = [*SPECIALS, *words]
         self.counts = [0] * len(SPECIALS) + list(counts)
         self._token = {word: token for token, word in enumerate(self.words)}
@@ -44,8 +44,8 @@ class Vocabulary:
 
     @classmethod
     def build(cls, counts: Mapping[str, int], min_count: int, max_size: int | None) -> "Vocabulary":
-        """From how often each word occurs in the training captions."""
-        # A caption that spells a special out means the word, not the sign.
+        """From the counts of words in the training captions."""
+        # A special token spelt out in a caption is an ordinary word.
         kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIALS]
         kept.sort(key=lambda word: (-counts[word], word))
         if max_size is not None:
@@ -109,21 +109,21 @@ def words_of(record: Record, tokenizer: TokenizerName) -> list[list[str]]:
 
 
 def training_words(words: Sequence[list[str]], params: VocabParams) -> list[list[str]]:
-    """The captions of one train image that are learnt: at most so many, none too long, and never none at all."""
+    """The captions of a train image that are learned: at most so many, none too long, and at least one."""
     kept = list(words[: params.captions_per_image])
     if params.long == "drop":
-        # An image must not vanish: of captions that are all too long the shortest stays, cut.
+        # An image must keep a caption: if all are too long, the shortest is kept, cut.
         kept = [w for w in kept if len(w) <= params.max_length] or [min(kept, key=len)]
     return [w[: params.max_length] for w in kept]
 
 
 def build_captions(records: Iterable[Record], params: VocabParams, folder: Path) -> tuple[Vocabulary, dict[str, str]]:
-    """Write `folder`/<split>.json and .h5 of every split, going through `records` once; the vocabulary of the train
-    captions, and how much there is of each split, for people.
+    """Write `folder`/<split>.json and .h5 of every split, reading `records` once; returns the vocabulary of the train
+    captions, and a description of each split's size.
 
-    Tokens have `<start>` and `<end>`: in train they are of the captions that are learnt, in val and test of every
-    caption, cut. Nothing but the words and their counts is held: until those are known, tokens are numbers of words in
-    the order in which they were met.
+    Tokens have `<start>` and `<end>`. Those of train are of the captions that are learned, those of val and test of
+    every caption, cut. Only the words and their counts are in memory: until the vocabulary is known, a word's token is
+    its index in the order of first occurrence.
     """
     with ExitStack() as stack:
         writers = {

@@ -1,4 +1,4 @@
-"""Captions into words, and back. Three tokenizers, none of which downloads anything."""
+"""Splitting captions into words, and joining words. Three tokenizers, none of which downloads anything."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from typing import Literal
 TokenizerName = Literal["given", "nltk", "unicode"]
 Tokenizer = Callable[[str], list[str]]
 
-# Scripts written without spaces between words: each character stands for itself. Unicode blocks, first and last.
+# Scripts written without spaces between words: each character is a word. Unicode blocks, first and last.
 SPACELESS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F),  # Myanmar
@@ -21,22 +21,23 @@ SPACELESS = (
     (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF),  # Han
     (0x20000, 0x3FFFF),  # Han, later extensions
 )  # fmt: skip
-TIBETAN = (0x0F00, 0x0FFF)  # without spaces as well, but a sign between syllables ends each as a space would
-VOWELS = "\u0e33\u0eb3\uff9e\uff9f"  # letters to Unicode, but written on the one before: Thai and Lao am, kana's marks
-STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"  # the next letter is written below: Myanmar, Khmer, Tai Tham, Bali, Java
+TIBETAN = (0x0F00, 0x0FFF)  # without spaces as well, but syllables are separated by a mark
+VOWELS = "\u0e33\u0eb3\uff9e\uff9f"  # letters in Unicode, but attached to the one before: Thai and Lao am, kana marks
+# the next letter is stacked below: Myanmar, Khmer, Tai Tham, Balinese, Javanese
+STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"
 APOSTROPHES = "'\u2019"
-JOINERS = "\u200c\u200d"  # they shape letters in Persian, Hindi and others without ending the word
+JOINERS = "\u200c\u200d"  # joiners inside words of Persian, Hindi and others
 
 
 def unicode_words(caption: str) -> list[str]:
     """Lower-case words of a caption in any language; punctuation is dropped.
 
-    A word is a run of letters, marks and digits, with apostrophes inside (`don't`); characters of scripts that do not
-    put spaces between words stand alone, with what is written on them or below them.
+    A word is a run of letters, marks and digits, with apostrophes inside (`don't`); a character of a script without
+    spaces is a word, together with the marks attached to it.
     """
     words: list[str] = []
     current = ""
-    open_ended = False  # the character before is the end of words[-1], on which marks may be written
+    open_ended = False  # the previous character ends words[-1], and marks may be attached to it
     text = unicodedata.normalize("NFC", caption.lower())
     for position, character in enumerate(text):
         kind = _kind(character)
