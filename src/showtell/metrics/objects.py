@@ -98,8 +98,8 @@ def pointing(
     `attention` (step, cell), step = word of the caption, cells row by row over `grid` (rows, columns); `size` is the
     original picture's (width, height) in pixels, the coordinates of the boxes. Pictures are stretched to a square on
     input, so cells are mapped back by scaling; the centre of a cell's receptive field is offset from its middle by
-    `shift`, right and down, a fraction of the image. A mention hits if the centre of its best cell, at the phrase's last
-    word, lies inside any box of that kind; a mention of a kind that is absent is a miss.
+    `shift`, right and down, a fraction of the image. A mention hits if the centre of its best cell, at the
+    phrase's last word, lies inside any box of that kind; a mention of a kind that is absent is a miss.
     """
     rows, columns = grid
     x = ((np.arange(columns) + 0.5) / columns + shift) * size[0]  # (column)

@@ -1,1 +1,1 @@
-"""Where pictures and captions come from; every source ends in the same Karpathy-style records."""
+"""The sources of images and captions; every source yields the same Karpathy-style records."""

@@ -1,4 +1,4 @@
-"""Zip and tar archives read in place, by offset, and distrusted: a hostile entry is refused by its name."""
+"""Zip and tar archives read in place, by offset; hostile or damaged entries are refused by name."""
 
 import array
 import bz2
@@ -34,14 +34,14 @@ MAX_ENTRY_BYTES = 512 << 20
 # Deflate reaches 1032:1 on zeros; drawings saved as plain bitmaps reach about 100:1. Small entries may be anything.
 MAX_RATIO, RATIO_FREE_BYTES = 200, 16 << 20
 
-FILE, TAR, STORED, DEFLATED = -2, -1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # how a picture's bytes lie there
+FILE, TAR, STORED, DEFLATED = -2, -1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # how a picture's bytes are stored
 
 
 class Address(NamedTuple):
-    """Where the bytes of a picture are. Small and independent of any index, so that a worker needs nothing else."""
+    """The location of a picture's bytes. Small and independent of any index, so that it can be passed to workers."""
 
-    path: str  # of the file that holds them: the picture itself, or an archive
-    name: str  # for people
+    path: str  # the file with the bytes: the picture itself, or an archive
+    name: str  # for messages
     method: int = FILE
     offset: int = 0  # of the local header (zip) or of the content (tar)
     stored: int = 0  # bytes in the archive
@@ -53,7 +53,7 @@ class Archive:
     """Names of an archive's files and their addresses."""
 
     def __init__(self, path: Path, source: Path, addresses: Iterable[Address]):
-        """`source` is the archive as people know it: `path` may be the expanded copy of a compressed one."""
+        """`source` is the user's archive; `path` is the same, or the expanded copy of a compressed archive."""
         self.path, self.source = path, source
         numbers = array.array("q")
 
@@ -63,14 +63,14 @@ class Archive:
                 yield address.name
 
         self.names = Texts.of(named())
-        # An array, not a tuple for each: 123,000 of those would weigh more than all else that `resize` holds.
+        # An array instead of a tuple for each: 123,000 tuples would take more memory than everything else in `resize`.
         self._numbers = np.frombuffer(numbers, np.int64).reshape(-1, 5) if numbers else np.zeros((0, 5), np.int64)
 
     def address(self, position: int) -> Address:
         return Address(str(self.path), self.names[position], *map(int, self._numbers[position]))
 
     def stamp(self) -> str:
-        """Changes when the content does."""
+        """A value that changes when the content does."""
         names = hashlib.sha256(b"\0".join(name.encode("utf-8", "surrogateescape") for name in self.names))
         return fingerprint(names.hexdigest(), hashlib.sha256(self._numbers.data).hexdigest())
 
@@ -79,7 +79,7 @@ class Archive:
 
 
 def open_archive(path: Path, scratch: Path) -> Archive:
-    """Index of the archive at `path`; `UserError` when it is broken or an entry is hostile."""
+    """The index of the archive at `path`; `UserError` when it is broken or an entry is hostile."""
     path = Path(path)
     with _told(path):
         if path.name.lower().endswith(".zip"):
@@ -97,19 +97,19 @@ def tar_members(path: Path) -> Iterator[Address]:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """What is wrong with an archive, on one line."""
+    """Turn the errors of reading an archive into one line."""
     try:
         yield
     except HEADER_ERRORS as error:
         raise UserError(f"{path} is not a whole archive: {_plainly(error)}") from None
     except OSError as error:
-        if error.errno is None:  # how gzip and bz2 complain about content
+        if error.errno is None:  # gzip and bz2 raise it for damaged content
             raise UserError(f"{path} is not a whole archive: {_plainly(error)}") from None
         raise UserError(f"cannot read the archive {path}: {error.strerror or error}") from None
 
 
-# zipfile and tarfile say that an archive is not one; what damaged or invented headers make of their readers, they leave
-# to whoever calls them.
+# Exceptions for damaged headers. zipfile and tarfile raise their own only for files that are not archives; other damage
+# surfaces as exceptions of many types.
 HEADER_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error, NotImplementedError,
     ValueError, LookupError, OverflowError, TypeError, AttributeError, RecursionError, MemoryError,
@@ -117,7 +117,7 @@ HEADER_ERRORS = (
 
 
 def _plainly(error: Exception) -> str:
-    """What is wrong with a header, in words for people."""
+    """The problem of a header in plain words."""
     if isinstance(error, UnicodeDecodeError):
         return "a name in it is not in the UTF-8 that its header promises"
     if isinstance(error, NotImplementedError):
@@ -132,7 +132,7 @@ def _refuse(path: Path | str, name: str, reason: str) -> NoReturn:
 
 
 def _check_name(path: Path, name: str) -> None:
-    """Refuse a name that would leave the archive's own folder."""
+    """Refuse a name that points outside the archive's folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or name[1:2] == ":" or "\0" in name:
         _refuse(path, name, "its path leaves the archive")
@@ -146,7 +146,7 @@ def _check_size(path: Path, name: str, size: int, stored: int) -> None:
 
 
 def _is_litter(name: str) -> bool:
-    """Files that archivers of some systems add beside the pictures, under the pictures' own names."""
+    """Whether this is a metadata file that archivers of some systems add beside the pictures, with similar names."""
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
@@ -157,7 +157,7 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
             counts = Counter(info.filename for info in archive.filelist)
             twice = next(name for name, count in counts.items() if count > 1)
             _refuse(path, twice, "it occurs twice")
-        archive.NameToInfo.clear()  # the index of zipfile is not needed, and large
+        archive.NameToInfo.clear()  # zipfile's own index is large and not needed
         for info in archive.filelist:
             if "\0" in info.orig_filename:
                 _refuse(path, info.orig_filename, "its name holds a NUL")
@@ -179,7 +179,7 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The entry's name. Without a flag it counts as of code page 437, but macOS and others write UTF-8 there too."""
+    """The entry's name. Without the UTF-8 flag it should be code page 437, but macOS and others write UTF-8 anyway."""
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
     try:
@@ -219,7 +219,7 @@ def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Refuse a tar whose reader stopped elsewhere than at the block of zeros that ends one: it says nothing of that."""
+    """Refuse a tar whose reader stopped before the end-of-archive blocks: tarfile does not report that."""
     assert archive.fileobj is not None  # it was opened from a path
     archive.fileobj.seek(archive.offset)
     block = archive.fileobj.read(tarfile.BLOCKSIZE)
@@ -230,7 +230,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def read(address: Address) -> bytes:
-    """The picture's bytes; `UserError` when they are not exactly what the archive's directory says."""
+    """The picture's bytes; `UserError` when size or checksum differ from the archive's directory."""
     try:
         with open(address.path, "rb", opener=_without_waiting) as file:
             if address.method == FILE:
@@ -252,7 +252,7 @@ def read(address: Address) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for someone to write to it
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
 
 
 def _whole_file(address: Address, file: BinaryIO) -> bytes:
@@ -276,7 +276,7 @@ def _start(descriptor: int, address: Address) -> int:
 
 def _inflate(address: Address, data: bytes) -> bytes:
     try:
-        # Never more than one byte beyond what is declared, whatever it would expand to.
+        # At most one byte more than is declared, whatever it would expand to.
         content = zlib.decompressobj(-15).decompress(data, address.size + 1)
     except zlib.error as error:
         _refuse(address.path, address.name, f"it cannot be expanded ({error})")
@@ -286,7 +286,7 @@ def _inflate(address: Address, data: bytes) -> bytes:
 
 
 def _plain(path: Path, scratch: Path) -> Path:
-    """The archive itself when it is a plain tar, else its expanded content in `scratch`, made once."""
+    """The archive itself when it is a plain tar, else its expanded content in `scratch`, written once."""
     if not path.name.lower().endswith(COMPRESSED_TARS):
         return path
     state = path.stat()
@@ -304,7 +304,7 @@ def _decompressed(path: Path):
 
 
 def _copy_bounded(path: Path, source, target, compressed: int) -> None:
-    """Copy the expanded stream; stop before a bomb or a full disk."""
+    """Copy the expanded stream; stops at a decompression bomb or a full disk."""
     written = 0
     while block := source.read(1 << 20):
         written += len(block)

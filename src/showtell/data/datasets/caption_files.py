@@ -1,4 +1,4 @@
-"""Captions files of four formats, as people have them: told apart by their content, every entry read or refused."""
+"""Captions files in four formats, detected by content; every entry is read or refused."""
 
 import codecs
 import re
@@ -21,7 +21,7 @@ CaptionsFormat = Literal["auto", "karpathy", "coco", "table", "flickr"]
 
 @dataclass
 class Captioned:
-    """An image as a captions file has it, before it is known to exist and to which split it goes."""
+    """An image and its captions from a file, before its picture and split are known."""
 
     image_id: int | str
     file: str
@@ -48,7 +48,7 @@ def read_captions(path: Path, kind: CaptionsFormat = "auto") -> list[Captioned]:
 
 
 def detect(path: Path) -> str:
-    """The format of a captions file, told from its content."""
+    """The format of a captions file, detected from its content."""
     if path.suffix.lower() == ".json":
         content = read_json(path)
         if isinstance(content, dict) and "annotations" in content:
@@ -64,7 +64,7 @@ def detect(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not empty, each with its number."""
+    """The non-empty lines, each with its number."""
     # Only \n ends a line: str.splitlines would also cut at U+2028 and others, which occur inside captions.
     return [(n, line.rstrip("\r")) for n, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
 
@@ -86,7 +86,7 @@ def _text(path: Path) -> str:
 
 
 def read_karpathy(path: Path) -> list[Captioned]:
-    """Karpathy's JSON; splits may be absent, and are then drawn."""
+    """Karpathy's JSON; splits may be missing, and are then assigned."""
     found = []
     for entry in karpathy.entries(read_json(path), str(path)):
         words = [given or unicode_words(said) for given, said in zip(entry.words, entry.captions, strict=True)]
@@ -119,7 +119,7 @@ def read_coco(path: Path) -> list[Captioned]:
 
 
 def _distinct(images: list[Captioned], path: Path) -> list[Captioned]:
-    """The images, each with an id and a file of its own."""
+    """The images, whose ids and files must be unique."""
     files: dict[str, str] = {}
     ids: dict[str, str] = {}
     for position, image in enumerate(images):
@@ -136,7 +136,7 @@ SPLIT_NAMES = {**karpathy.SPLIT_OF, "valid": "val", "validation": "val", "dev": 
 
 
 def read_table(path: Path) -> list[Captioned]:
-    """CSV or TSV (or `|`, `;`), one caption a row: columns image, caption, and if you like split and image_id."""
+    """CSV or TSV (or `|`, `;`), one caption a row: columns image, caption, and optionally split and image_id."""
     images: dict[str, Captioned] = {}
     files: dict[str, str] = {}  # by id
     for line, cells in read_rows(_text(path), str(path)):
@@ -164,8 +164,8 @@ def _split(name: str, where: str) -> str | None:
     return SPLIT_NAMES[name.lower()] if name else None
 
 
-# `name.jpg#0` and a tab; the Chinese translations put a language between and a space behind (`name.jpg#zhm#0 `), and
-# one image of Flickr8k's own file is called `.jpg.1`.
+# `name.jpg#0` and a tab; the Chinese translations insert a language and end in a space (`name.jpg#zhm#0 `), and one
+# image of Flickr8k's own file is called `.jpg.1`.
 TOKEN = re.compile(r"(?P<file>.+?)(?:\.\d)?(?:#[A-Za-z]\w*)*#(?:[A-Za-z]+)?\d+\s*?(?:[\t ,|])\s*(?P<caption>.*)")
 
 

@@ -1,4 +1,4 @@
-"""COCO 2014 with Karpathy's splits, and COCO's own object boxes as a yardstick for captions."""
+"""COCO 2014 with Karpathy's splits, and COCO's object boxes for metrics on objects."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from showtell.data.datasets.published import Published
 from showtell.data.datasets.transfer import RemoteFile
 
 ANNOTATIONS = "annotations_trainval2014.zip"
-# Karpathy's val and test are both parts of val2014, so this file alone has all boxes that evaluation can use.
+# Karpathy's val and test are both parts of val2014, so this file has all boxes that evaluation can use.
 INSTANCES = "instances_val2014.json"
-OWN_SYNONYMS = "synonyms.txt"  # takes the place of the list that comes with the package
+OWN_SYNONYMS = "synonyms.txt"  # replaces the list of this package
 UNKNOWN = {"setting": None, "unseen": False}
 
 
@@ -48,12 +48,12 @@ def objects(source: Path, records: Sequence[Record]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: {INSTANCES} is not a file of COCO instances: {one_line(repr(error))}") from None
     own = next((folder / OWN_SYNONYMS for folder in _folders(source) if (folder / OWN_SYNONYMS).is_file()), SYNONYMS)
-    # People name things that COCO's annotators left out, so what references name counts as there, as published.
+    # Captions name things that COCO's annotators left out; objects in the references count as present, as published.
     return {"names": read_synonyms(own, kinds.values()), "references_tell": True, "images": images}
 
 
 def _folders(source: Path) -> list[Path]:
-    """Where annotations and what belongs to them may lie."""
+    """Folders in which annotations may be found."""
     return [source, source / "annotations"]
 
 
@@ -71,7 +71,7 @@ def _instances(source: Path) -> Any:
 
 
 def _zip(name: str, size: int, sha256: str) -> RemoteFile:
-    # images.cocodataset.org answers on plain http alone; the checksum makes up for that.
+    # images.cocodataset.org supports plain http only; the checksum verifies the content.
     hosts = ("http://images.cocodataset.org", "https://s3.amazonaws.com/images.cocodataset.org")
     return RemoteFile(name, tuple(f"{host}/zips/{name}" for host in hosts), size, sha256)
 

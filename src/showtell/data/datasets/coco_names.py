@@ -1,9 +1,9 @@
-"""What people call COCO's 80 kinds of things: the words and phrases that count as a mention, singular and plural.
+"""Names of COCO's 80 kinds of objects: the words and phrases that count as a mention, singular and plural.
 
 `coco_synonyms.txt` beside this module is in the format of the published list of CHAIR (Rohrbach et al., "Object
 Hallucination in Image Captioning", 2018, section 3): a line for each kind, which comes first, then its synonyms,
-commas between them. It is a list of ours: a mention must be safe to hold against the picture, so words that mean
-several things (`glass`, `board`) are left out. A file `synonyms.txt` beside COCO's annotations takes its place.
+commas between them. It is this package's own list; words with several meanings (`glass`, `board`) are left out, since a
+mention must be safe to compare with the image. A file `synonyms.txt` beside COCO's annotations replaces it.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ PLURALS: dict[str, str] = {
 }  # fmt: skip
 
 
-# In the singular mostly a colour.
+# Mostly a colour in the singular.
 AMBIGUOUS = {"orange"}
 
 
@@ -40,7 +40,8 @@ def plural(name: str) -> str:
 
 
 def read_synonyms(path: Path, kinds: Iterable[str]) -> dict[str, list[str]]:
-    """{kind: phrases} of a list of synonyms, in lower case, with their plurals; kinds without a line go by their name.
+    """{kind: phrases} of a list of synonyms, in lower case, with their plurals; kinds without a line have their name
+    only.
 
     A phrase of two kinds belongs to the later line, as the published program has it. `UserError` for a line without
     any of `kinds`.
@@ -57,7 +58,8 @@ def read_synonyms(path: Path, kinds: Iterable[str]) -> dict[str, list[str]]:
         if not phrases:
             continue
         kind = next((phrase for phrase in phrases if phrase in known), None)
-        if kind is None and path != SYNONYMS:  # of ours some are left over where the annotations have fewer kinds
+        # in this package's list some lines are unused where the annotations have fewer kinds
+        if kind is None and path != SYNONYMS:
             raise UserError(f"{path}: line {number} ({line[:60]!r}) names none of the kinds of the annotations")
         if kind is None:
             continue

@@ -1,4 +1,4 @@
-"""Your own pictures and captions: a folder (or archive) of images and one file of captions."""
+"""The user's own images and captions: a folder (or archive) of images and a file of captions."""
 
 import array
 import hashlib
@@ -40,10 +40,10 @@ class CustomParams(Section):
 
 
 def assign_splits(images: Sequence[Captioned], params: CustomParams) -> list[Record]:
-    """Records with a split each. A split that the file names nowhere is drawn from the train (or unnamed) images.
+    """Records with a split each. A split that the file does not name is sampled from the train (or unnamed) images.
 
-    The draw ranks images by a hash of seed and id: it does not depend on their order, and an image that is added
-    or removed moves few others.
+    Images are ranked by a hash of seed and id: the result does not depend on their order, and adding or removing an
+    image moves few others.
     """
     named = {image.split for image in images} - {None}
     free = [image for image in images if image.split in (None, "train")]
@@ -53,7 +53,7 @@ def assign_splits(images: Sequence[Captioned], params: CustomParams) -> list[Rec
 
 
 def _drawn(ids: Iterable[Any], images: int, params: CustomParams, named: Collection[str | None] = ()) -> Iterator[str]:
-    """The split of each of `ids`; val and test, where they are not `named`, get their fractions of `images`."""
+    """The split of each of `ids`; val and test, where they are not in `named`, get their fractions of `images`."""
     ranks = np.array(array.array("Q", (_rank(params.split_seed, image_id) for image_id in ids)), np.uint64)
     ranked = np.argsort(ranks, kind="stable")
     splits = np.zeros(len(ranks), np.uint8)
@@ -70,7 +70,7 @@ def _rank(seed: int, image_id: Any) -> int:
 
 
 def in_folder(images: Sequence[Captioned], source: Path, where: str) -> list[Captioned]:
-    """The images with paths inside `source`; `UserError` when two are one picture, or one lies elsewhere."""
+    """The images with paths relative to `source`; `UserError` for repeated images, or one outside of it."""
     root = source.resolve()
     inside = []
     for image in images:
@@ -85,14 +85,14 @@ def in_folder(images: Sequence[Captioned], source: Path, where: str) -> list[Cap
 
 
 def crawled(crawl: Crawl, params: CustomParams) -> Iterator[Record]:
-    """The records of a crawl, one by one; how many of each split there are is for the caller to check."""
+    """The records of a crawl, one by one; the caller checks the sizes of the splits."""
     splits = _drawn((sample.image_id for sample in crawl), len(crawl), params)
     for sample, split in zip(crawl, splits, strict=True):
         yield Record(sample.image_id, sample.name, split, [sample.caption], [unicode_words(sample.caption)])
 
 
 def source_of(params: CustomParams) -> tuple[list[Record], Pictures]:
-    """Every record, and where its picture is."""
+    """All records, and the pictures."""
     if params.captions is None and params.images is not None:
         with closing(Crawl(shard_paths(params.images))) as crawl:
             return list(crawled(crawl, params)), Pictures({params.images: crawl.shards})
@@ -123,7 +123,7 @@ def prepare(folder: Path, params: CustomParams) -> None:
         _prepare_shards(folder, params, params.images)
         return
     found = records(params)
-    assert params.images is not None and params.captions is not None  # else there are no records
+    assert params.images is not None and params.captions is not None  # otherwise there are no records
     source = given(params.images)
     check_pictures(source)
     pictures = Pictures.of([source])

@@ -1,6 +1,6 @@
-"""Downloads that survive cut connections and kills, and appear under their final name only when whole and verified.
+"""Downloads that survive cut connections and kills; a file gets its final name when it is complete and verified.
 
-A file that bears its final name was verified before it got it.
+A file with its final name was verified before it was renamed.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ from showtell.data.datasets.transfer import (
     transfer,
 )
 
-ATTEMPTS = 6  # per source without a single new byte; with the waits below about half a minute
+ATTEMPTS = 6  # per source without a new byte; about half a minute with the waits below
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds, doubled from one attempt to the next
 # Seconds for one file from one source: COCO's larger archive takes 30 hours over a line of 1 Mbit/s.
 LONGEST_DOWNLOAD = 48 * 3600.0
-TIMEOUT = httpx.Timeout(30.0, read=60.0)  # seconds without any sign of the server
+TIMEOUT = httpx.Timeout(30.0, read=60.0)  # seconds without an answer of the server
 
 
 def fetch_all(files: Sequence[RemoteFile], folder: Path, mirror: str | None = None) -> list[Path]:
-    """`fetch` for several files, after making sure that there is room for all of them."""
+    """`fetch` for several files, after checking that the disk has room for all of them."""
     missing = [file for file in files if not (folder / file.name).exists()]
     check_space(folder, sum(max(0, (file.size or 0) - size_of(folder / f"{file.name}.part")) for file in missing))
     return [fetch(file, folder, mirror) for file in files]
@@ -45,7 +45,7 @@ def fetch_all(files: Sequence[RemoteFile], folder: Path, mirror: str | None = No
 def fetch(
     file: RemoteFile, folder: Path, mirror: str | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> Path:
-    """`folder/name`, whole and verified, from the first source that can give it; `UserError` says what each answered.
+    """`folder/name`, complete and verified, from the first source that has it; the `UserError` lists every answer.
 
     `mirror` is the URL of a folder that is tried before the file's own sources.
     """
@@ -70,7 +70,7 @@ def fetch(
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the file's lock; a second run waits for the first and then finds the file there."""
+    """Hold the file's lock; a second run waits for the first and then finds the file."""
     lock = FileLock(path.resolve().with_name(f"{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -84,7 +84,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _from_source(file: RemoteFile, url: str, path: Path, sleep: Callable[[float], None]) -> None:
-    """The file from one source, however often it has to be asked; `SourceError` when that is no use."""
+    """Download from one source, with retries; `SourceError` when it cannot provide the file."""
     part = path.with_name(f"{path.name}.part")
     attempt, mismatches, deadline = 0, 0, transferring.clock() + LONGEST_DOWNLOAD
     while True:
@@ -104,7 +104,7 @@ def _from_source(file: RemoteFile, url: str, path: Path, sleep: Callable[[float]
             log(f"{file.name}: {text_of(error)}; {size_of(part):,} bytes so far, again in {wait:.0f} s")
             sleep(wait)
         except _WrongContent as error:
-            # What came from elsewhere, or was damaged on the way, is worth one clean try; a wrong file is not.
+            # Content from another version, or damaged in transfer, gets one retry from scratch; a wrong file does not.
             forget(part)
             mismatches += 1
             if mismatches > 1 or before == 0:
@@ -117,7 +117,7 @@ def _from_source(file: RemoteFile, url: str, path: Path, sleep: Callable[[float]
 
 
 class _WrongContent(Exception):
-    """All bytes came and they are not those of the file."""
+    """The content is complete but has another size or checksum than the file."""
 
 
 def _verify(file: RemoteFile, part: Path) -> None:
@@ -128,7 +128,7 @@ def _verify(file: RemoteFile, part: Path) -> None:
 
 
 def mismatch(path: Path, file: RemoteFile) -> str | None:
-    """How `path` differs from what `file` must be (size, SHA-256, else MD5); None when it does not."""
+    """How `path` differs from the expected `file` (size, SHA-256, else MD5); None when it does not."""
     size = size_of(path)
     if file.size is not None and size != file.size:
         return f"{size:,} bytes, {file.size:,} are expected"

@@ -1,4 +1,4 @@
-"""Karpathy's split format: one JSON for pictures, splits and captions, whatever the dataset.
+"""Karpathy's split format: one JSON for images, splits and captions of any dataset.
 
 Source: A. Karpathy, L. Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (2015), the data
 files published with it. COCO's file has `filepath` and `cocoid`, those of Flickr8k and Flickr30k have neither.
@@ -22,7 +22,7 @@ from showtell.core.fields import Fields, is_id, shown
 from showtell.core.files import atomic, parse_json, read_json
 from showtell.data.words import unicode_words
 
-# `restval` are the pictures of COCO's val2014 that Karpathy's splits use neither for val nor for test: they train.
+# `restval` are the images of COCO's val2014 in neither val nor test of Karpathy's splits: they are used for training.
 SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
@@ -40,11 +40,11 @@ class Record:
 def clean(text: str) -> str:
     """The caption in NFC on one line: every run of white space and control characters becomes one space.
 
-    A `\\r`, U+2028 or their kin inside a caption would shift every later line of a tool that reads one caption a line.
+    A `\\r`, U+2028 or similar inside a caption would shift all later lines of a tool that reads one caption a line.
     """
-    if text.isascii() and text.isprintable():  # nearly all there is; what follows takes ten times as long
+    if text.isascii() and text.isprintable():  # nearly all captions; the rest takes ten times as long
         return " ".join(text.split())
-    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate could never be written
+    text = text.encode("utf-8", "replace").decode("utf-8")  # an unpaired surrogate cannot be encoded
     text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text.replace("\ufeff", ""))
     return " ".join(unicodedata.normalize("NFC", text).split())
 
@@ -68,8 +68,8 @@ def _record(entry: "Entry") -> Record:
 
 
 def stream(path: Path) -> Iterator[Record]:
-    """The records of `read` one by one: of a file that `write` wrote none is held. Repeated ids and files are told
-    at the end."""
+    """The records of `read` one by one: of a file written by `write` only one is in memory. Repeated ids and files are
+    reported at the end."""
     with _open(path) as file:
         by_line = LINED.match(file.readline()) is not None
         names = array.array("q"), array.array("q")
@@ -85,7 +85,7 @@ def stream(path: Path) -> Iterator[Record]:
     if not by_line:
         yield from read(path)
     elif any(len(np.unique(np.array(seen, np.int64))) < len(seen) for seen in names):
-        read(path)  # says which occurs twice, unless two names only share their hash
+        read(path)  # raises the error for repeated ones; hash collisions are not errors
 
 
 def _open(path: Path) -> BinaryIO:
@@ -99,7 +99,7 @@ def _open(path: Path) -> BinaryIO:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image as the file has it; its split may be absent."""
+    """An image as in the file; its split may be missing."""
 
     image_id: int | str
     file: str
@@ -111,7 +111,7 @@ class Entry:
 
 
 def entries(content: Any, where: str) -> Iterator[Entry]:
-    """The images of a Karpathy JSON, each field of the type it must have, and nothing else checked."""
+    """The images of a Karpathy JSON; only the types of fields are checked."""
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
         raise UserError(f"{where}: not in Karpathy's format (no list `images`)")
@@ -138,7 +138,7 @@ def _entry(image: Fields) -> Entry:
 
 
 def _sentence(sentence: Fields) -> tuple[str, list[str]]:
-    """The caption and its words, as `tokens` gives them or else as `raw` shows them."""
+    """The caption and its words, from `tokens` or else split from `raw`."""
     if "tokens" not in sentence:
         caption = clean(sentence.text("raw"))
         return caption, unicode_words(caption)
@@ -150,9 +150,9 @@ def _sentence(sentence: Fields) -> tuple[str, list[str]]:
 
 
 def picture_name(text: str) -> str:
-    """A picture's path as a captions file spells it, in one spelling: `/` between parts, no `.` and no `..` inside.
+    """A normalised path of a picture in a captions file: `/` between parts, no `.` and no `..` inside.
 
-    Backslashes are how Windows writes the same path.
+    Backslashes, the separators of Windows, are replaced.
     """
     return posixpath.normpath(text.strip().replace("\\", "/"))
 
@@ -179,7 +179,7 @@ def check(records: Sequence[Record], where: str) -> None:
 
 
 def check_inside(file: str, where: str) -> None:
-    """Refuse the name of a picture that is not one inside a folder."""
+    """Refuse a picture name outside its folder."""
     path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:/", file):
         raise UserError(f"{where}: file {shown(file)} lies outside the folder of pictures")
@@ -187,12 +187,12 @@ def check_inside(file: str, where: str) -> None:
         raise UserError(f"{where}: file {shown(file)} has control characters in its name")
 
 
-# CIDEr weighs words by how few images have them: of one image alone it is 0 whatever the caption.
+# CIDEr's idf is 0 when there is one image only, so that every score is 0.
 LEAST = {"train": 1, "val": 2, "test": 2}
 
 
 def check_sizes(found: Mapping[str, int], where: str, remedy: str) -> None:
-    """Refuse splits of so many images that nothing can be learnt from or judged by; `remedy` says what to do."""
+    """Refuse splits with too few images for training or scoring; `remedy` is for the message."""
     found = Counter(found)
     small = [split for split, least in LEAST.items() if found[split] < least]
     if small:
@@ -204,7 +204,7 @@ def check_sizes(found: Mapping[str, int], where: str, remedy: str) -> None:
 
 
 def check_counts(records: Sequence[Record], expected: dict[str, int], where: str) -> None:
-    """Refuse a file whose splits are not of the sizes that the field reports its results on."""
+    """Refuse a file whose splits differ in size from the published ones."""
     found = Counter(record.split for record in records)
     wrong = [
         f"{found[split]} {split} images where {count} are expected"
@@ -216,7 +216,7 @@ def check_counts(records: Sequence[Record], expected: dict[str, int], where: str
 
 
 def write(path: Path, dataset: str, records: Iterable[Record]) -> None:
-    """Write records as Karpathy's JSON, one image a line; `read` and `stream` give the same records back."""
+    """Write records as Karpathy's JSON, one image a line; `read` and `stream` return equal records."""
     sentid = 0
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         separator = f'{{"dataset": {json.dumps(dataset)}, "images": [\n'
@@ -237,4 +237,4 @@ def write(path: Path, dataset: str, records: Iterable[Record]) -> None:
         file.write("\n]}\n")
 
 
-LINED = re.compile(rb'\{"dataset": ".*", "images": \[\n')  # the first line of what `write` writes
+LINED = re.compile(rb'\{"dataset": ".*", "images": \[\n')  # the first line of a file by `write`

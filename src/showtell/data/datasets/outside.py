@@ -1,8 +1,8 @@
-"""The state of files that lie outside the repository, as something that DVC can compare.
+"""The state of files outside the repository, written where DVC can compare it.
 
-DVC hashes what a stage depends on, but the paths of pictures and captions stand in params.yaml, where DVC looks
-for values and not for files. The stage `source` therefore runs every time and writes their state down; `download`
-depends on that.
+DVC hashes the dependencies of a stage, but the paths of images and captions are values in params.yaml, which DVC
+compares as text. The stage `source` therefore runs every time and writes the state of these files; `download` depends
+on its output.
 """
 
 import glob
@@ -19,14 +19,14 @@ from showtell.core.progress import log
 
 
 def regular_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Name (relative, with `/`) and state of every regular file below `root`, links followed, hidden ones left out.
+    """Name (relative, with `/`) and stat of every regular file below `root`, links followed, hidden files left out.
 
-    Dead links, sockets, FIFOs and devices are no files to read: opening a FIFO would wait forever.
+    Dead links, sockets, FIFOs and devices are left out: opening a FIFO would wait forever.
     """
     visited = set()
     for folder, below, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in visited:  # a link that leads back up
+        if real in visited:  # a link to a parent folder
             below.clear()
             continue
         visited.add(real)
@@ -44,7 +44,7 @@ def regular_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def stamp_of(state: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file's content does. The time of the inode's change cannot be set, as that of content can."""
+    """Values that change when a file's content does. ctime is included because programs cannot set it, unlike mtime."""
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
@@ -67,11 +67,11 @@ def matches(pattern: Path) -> list[Path]:
 
 
 def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
-    """The state of each path, by the key of params.yaml that names it; keys that are null have none.
+    """The state of each path, by the key of params.yaml that names it; keys that are null are left out.
 
-    What is not on this machine is taken to be as it was in the file `before`: with the outputs of `download` at hand
-    (from a colleague, or with the disk unmounted) all later stages can do without it. `UserError` if it is not there
-    either.
+    A path that does not exist on this machine is assumed to be as in the file `before`: if the outputs of `download`
+    exist (from a colleague, or with the disk unmounted), later stages do not need it. `UserError` if it is not in that
+    file either.
     """
     found: dict[str, str] = {}
     known = read_json(before) if before.is_file() else {}

@@ -1,8 +1,8 @@
-"""Bytes of pictures by name, from archives and linked folders as they lie on the disk: nothing is ever unpacked.
+"""Reading images by name from archives and linked folders; nothing is unpacked.
 
-`data/raw/images` may hold zip and tar archives, loose pictures, link files and indexes of shards. A link file is a
-small JSON that names a folder or an archive elsewhere on this machine, so that nobody stores COCO twice; an index says
-where each picture lies in the tars of a crawl (`shards.py`).
+`data/raw/images` may contain zip and tar archives, image files, link files and indexes of shards. A link file is a
+small JSON that names a folder or an archive elsewhere on this machine, so that COCO need not be stored twice; an index
+has the offset of each image in the tars of a crawl (`shards.py`).
 """
 
 import unicodedata
@@ -25,7 +25,7 @@ SCRATCH = Path("work")
 
 
 class Container(Protocol):
-    """An archive or a folder."""
+    """The interface of an archive or a folder."""
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -36,7 +36,7 @@ class Container(Protocol):
 
 
 class Folder:
-    """Every regular file below `root`, links followed: what a user put into an own folder is meant to be there."""
+    """Every regular file below `root`, links followed."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -50,20 +50,21 @@ class Folder:
 
 
 class Pictures:
-    """`read(file)` gives the bytes of a picture. Keeps no file open: any thread may use it."""
+    """`read(file)` returns an image's bytes. No file is kept open, so it can be used in any thread."""
 
     def __init__(self, containers: dict[str, Container]):
         self.containers = containers
         counts = [len(container.names) for container in containers.values()]
-        self._starts = [sum(counts[:number]) for number in range(len(counts))]  # of each container's first picture
+        # index of each container's first picture
+        self._starts = [sum(counts[:number]) for number in range(len(counts))]
         self._by_name = Index(_last(name) for container in containers.values() for name in container.names)
 
     @classmethod
     def open(cls, path: Path, scratch: Path = SCRATCH) -> "Pictures":
-        """Pictures of a folder (with archives and link files in it), of one archive, or of one link file.
+        """The pictures of a folder (with archives and link files in it), of one archive, or of one link file.
 
-        A compressed tar can only be read from its beginning: its content is laid down once in the folder `scratch`
-        as a plain tar, and found there the next time.
+        A compressed tar cannot be read at an offset: it is expanded once into a plain tar in the folder `scratch`,
+        which is reused.
         """
         path = Path(path)
         if not path.exists():
@@ -82,15 +83,16 @@ class Pictures:
 
     @classmethod
     def of(cls, paths: Sequence[Path], scratch: Path = SCRATCH) -> "Pictures":
-        """Pictures of several folders and archives that lie anywhere."""
+        """The pictures of several folders and archives anywhere."""
         return cls({str(path): Folder(path) if path.is_dir() else open_archive(path, scratch) for path in paths})
 
     def find(self, file: str) -> int | None:
-        """Number of `file`: the exact path, else the one whose path ends so, else the one with that last part."""
+        """The index of `file`: the exact path, else the only one that ends in it, else the only one with its last
+        part."""
         file = str(PurePosixPath(file))
         last = _last(file)
         candidates = [place for place in self._by_name.find(last) if _last(self._name(place)) == last]
-        for alike in (str, _composed):  # two files may differ in nothing but their Unicode form
+        for alike in (str, _composed):  # names of two files may differ in the normal form only
             exact = [position for position in candidates if alike(self._name(position)) == alike(file)]
             if exact:
                 return exact[0]
@@ -120,12 +122,13 @@ class Pictures:
         return self.find(file) is not None
 
     def missing(self, files: Sequence[str], where: str) -> list[str]:
-        """Those of `files` that are not there; `UserError` when two of them are one picture, spelt in two ways.
+        """Those of `files` that do not exist; `UserError` when two of them are the same picture, spelt in two ways.
 
-        Then one copy could train and the other test. `where` names the file that spells them.
+        Otherwise the same picture could be in train and in test. `where` names the captions file.
         """
         absent: list[str] = []
-        spelt = np.full(sum(len(container.names) for container in self.containers.values()), -1)  # (picture): by whom
+        # (picture): index of the file that names it
+        spelt = np.full(sum(len(container.names) for container in self.containers.values()), -1)
         for number, file in enumerate(files):
             found = self.find(file)
             if found is None:
@@ -140,12 +143,12 @@ class Pictures:
         return absent
 
     def example(self) -> str:
-        """What names here look like, for the error when those that are looked for are not here."""
+        """An example of a name here, for the error when no file is found."""
         files = self.files()
         return f"; it has {shown(files[0])}{' and the like' if len(files) > 1 else ''}" if files else "; it is empty"
 
     def locate(self, file: str) -> Address:
-        """Where the bytes of the picture `file` are; `UserError` when there is none, or two that could be meant."""
+        """The location of the picture `file`; `UserError` when there is none, or several match."""
         found = self.find(file)
         if found is None:
             raise UserError(f"there is no picture {file} in {', '.join(filter(None, self.containers)) or 'the folder'}")
@@ -164,16 +167,16 @@ class Pictures:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that name what there is: archives, names, sizes, times of change."""
+        """16 hex digits of a hash of archives, names, sizes and times of change."""
         return fingerprint({label: container.stamp() for label, container in self.containers.items()})
 
     def files(self) -> list[str]:
-        """Names of everything there is, in the order of their numbers."""
+        """The names of all files, by index."""
         return [name for container in self.containers.values() for name in container.names]
 
 
 def _composed(name: str) -> str:
-    """The name in NFC: macOS and some archives keep accents apart from their letters."""
+    """The name in NFC: macOS and some archives store decomposed names."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
@@ -182,13 +185,13 @@ def _last(name: str) -> str:
 
 
 def write_link(path: Path, target: Path) -> None:
-    """Write a link file at `path` (ending in `.link.json`) that stands for the folder or archive `target`."""
+    """Write a link file at `path` (ending in `.link.json`) for the folder or archive `target`."""
     target = Path(target).resolve()
     write_json(path, {"link": str(target), "state": state_of(target)})
 
 
 def link_pictures(source: Path, images: Path) -> None:
-    """A link file in the folder `images` that stands for the folder or archive `source`."""
+    """Write a link file in the folder `images` for the folder or archive `source`."""
     check_pictures(source)
     write_link(images / f"{source.resolve().name or 'pictures'}{LINK_SUFFIX}", source)
 

@@ -1,4 +1,4 @@
-"""The field's own datasets: archives of pictures, and Karpathy's JSON with captions and splits."""
+"""Published datasets: archives of images, and Karpathy's JSON with captions and splits."""
 
 import os
 from collections import Counter
@@ -21,11 +21,11 @@ from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures, link_pictures
 from showtell.data.datasets.transfer import RemoteFile
 
-# What was downloaded stays here (as a second name of the same bytes where the disk can do that): neither a change of
-# parameters nor a kill before DVC has stored its outputs costs another 20 GB.
+# Downloads are kept here (hard-linked where the file system supports it), so that neither a change of parameters nor a
+# kill before DVC has stored the outputs makes it download 20 GB again.
 DOWNLOADS = Path("work/downloads")
 
-# Holds dataset_coco.json, dataset_flickr8k.json and dataset_flickr30k.json.
+# The archive with dataset_coco.json, dataset_flickr8k.json and dataset_flickr30k.json.
 CAPTION_DATASETS = RemoteFile(
     "caption_datasets.zip",
     ("https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",),
@@ -43,15 +43,15 @@ class DownloadParams(Section):
 
 @dataclass(frozen=True)
 class Published:
-    """One of them: where its files are, what they must be, and how many images its splits have."""
+    """A published dataset: its files, their checksums, and the sizes of its splits."""
 
     name: str
-    captions_json: str  # its file in CAPTION_DATASETS
+    captions_json: str  # name of its file in CAPTION_DATASETS
     pictures: tuple[RemoteFile, ...]
-    folders: tuple[tuple[str, ...], ...]  # per archive: names that its unpacked folder goes by
+    folders: tuple[tuple[str, ...], ...]  # per archive: possible names of its unpacked folder
     counts: dict[str, int]
     help: str  # what to do when a download fails
-    other_captions: tuple[RemoteFile, ...] = ()  # the same captions from elsewhere, in another file
+    other_captions: tuple[RemoteFile, ...] = ()  # the same captions in other files
     objects: Callable[[Path, Sequence[Record]], dict] | None = None  # source folder, records -> objects.json
 
 
@@ -81,7 +81,7 @@ def _download_pictures(dataset: Published, params: DownloadParams) -> list[Path]
 
 
 def place(downloaded: Path, target: Path) -> None:
-    """Give `downloaded` a second name; where the file system has no such links, move it."""
+    """Hard-link `downloaded` to `target`; where the file system has no hard links, move it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
@@ -91,7 +91,7 @@ def place(downloaded: Path, target: Path) -> None:
 
 
 def read_captions(dataset: Published, params: DownloadParams, source: Path | None) -> list[Record]:
-    """Karpathy's records: from the path given, else from `source`, else downloaded."""
+    """Karpathy's records: from the given path, else from `source`, else downloaded."""
     if params.captions is not None:
         path = given(params.captions)
         if not path.is_file():
@@ -110,7 +110,7 @@ def read_captions(dataset: Published, params: DownloadParams, source: Path | Non
 
 
 def _records(dataset: Published, path: Path) -> list[Record]:
-    """Records of a JSON, or of the zip that has it."""
+    """The records of a JSON, or of a zip that contains it."""
     if path.suffix.lower() != ".zip":
         return karpathy.read(path)
     archive = open_archive(path, DOWNLOADS)
@@ -121,7 +121,7 @@ def _records(dataset: Published, path: Path) -> list[Record]:
 
 
 def local_pictures(dataset: Published, source: Path) -> list[Path]:
-    """The archives or folders in `source` that have the pictures: each archive's, or `source` itself."""
+    """The archives or folders in `source` with the pictures; else `source` itself."""
     if source.is_file():
         return [source]
     found: list[Path] = []
@@ -146,7 +146,7 @@ def _locate(source: Path, names: Sequence[str]) -> Path | None:
 
 
 def _check_local(path: Path, remote: RemoteFile) -> None:
-    """A file of the published size must be the published file; one of another size may be a copy packed anew."""
+    """A file of the published size must have the published checksum; one of another size may be repacked."""
     if path.stat().st_size != remote.size and remote.size is not None:
         log(f"{path} is not the published file ({remote.size:,} bytes); using it as it is")
         return
@@ -158,7 +158,7 @@ def _check_local(path: Path, remote: RemoteFile) -> None:
 
 
 def check_complete(dataset: Published, records: list[Record], pictures: Pictures, incomplete: str) -> list[Record]:
-    """The records that have a picture; `UserError` naming what is missing, unless a part is accepted."""
+    """The records with a picture; `UserError` naming missing ones, unless an incomplete dataset is accepted."""
     missing = pictures.missing([record.file for record in records], dataset.captions_json)
     if incomplete == "error":
         karpathy.check_counts(records, dataset.counts, dataset.captions_json)

@@ -1,8 +1,8 @@
-"""Crawls in shards, as img2dataset stores them: WebDataset tars of pictures and their captions, read in place.
+"""Crawls in shards, as img2dataset writes them: WebDataset tars of images and captions, read in place.
 
-A sample is the neighbouring files of one name up to its first dot: `000000123.jpg`, `000000123.txt` (the caption) and
-`000000123.json` (facts, of which `caption` counts where there is no text). Its id is the shard's name and its own, so
-that ids are unique over shards: `00000/000000123` of `00000.tar`.
+A sample consists of consecutive files with the same name up to the first dot: `000000123.jpg`, `000000123.txt` (the
+caption) and `000000123.json` (metadata; its `caption` is used where there is no text file). A sample's id is the
+shard's name and its own, so that ids are unique over shards: `00000/000000123` in `00000.tar`.
 """
 
 import array
@@ -28,7 +28,7 @@ from showtell.data.datasets.outside import matches, state_of
 from showtell.data.formats import SUFFIXES
 
 INDEX_SUFFIX = ".shards.h5"
-MAX_TEXT_BYTES = 1 << 20  # of a sample's caption or facts; no caption is near it
+MAX_TEXT_BYTES = 1 << 20  # greatest size of a sample's caption or metadata; captions are far smaller
 
 
 def shard_paths(images: str | Path) -> list[Path]:
@@ -49,7 +49,7 @@ def shard_paths(images: str | Path) -> list[Path]:
 
 
 class Sample(NamedTuple):
-    """A usable one."""
+    """A sample with a picture and a caption."""
 
     name: str  # of its picture: shard/file
     caption: str
@@ -60,7 +60,7 @@ class Sample(NamedTuple):
 
 
 class Shards:
-    """The pictures of shards that have a caption, by name, as `Pictures` asks for them."""
+    """The pictures of shards that have a caption, by name; a container of `Pictures`."""
 
     def __init__(self, paths: Sequence[str], names: Texts, places: np.ndarray):
         """`places`: shard, offset and size in bytes of each picture, int64 (picture, 3)."""
@@ -74,7 +74,7 @@ class Shards:
         return fingerprint([state_of(Path(path)) for path in self.paths])
 
     def write(self, path: Path) -> None:
-        """An index of the pictures at `path`, which ends in `INDEX_SUFFIX`."""
+        """Write an index of the pictures to `path`, which ends in `INDEX_SUFFIX`."""
         with atomic(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["paths"] = json.dumps(list(self.paths))
             file.attrs["state"] = self.stamp()
@@ -83,7 +83,7 @@ class Shards:
 
     @classmethod
     def open(cls, path: Path) -> "Shards":
-        """What `write` wrote; `UserError` when a shard has changed since."""
+        """The content of an index; `UserError` when a shard has changed since."""
         with h5py.File(path, "r") as file:
             names = Texts(file["names"][()], file["ends"][()])
             shards = cls(json.loads(file.attrs["paths"]), names, file["places"][()])
@@ -97,13 +97,14 @@ class Shards:
 
 
 class Crawl:
-    """All samples of some shards, gone through once: pictures by name, captions on the disk."""
+    """All samples of some shards, read once: pictures by name, captions on disk."""
 
     def __init__(self, paths: Sequence[Path]):
-        """`UserError` names a damaged tar, and a sample that occurs twice."""
+        """`UserError` names a damaged tar, or a sample that occurs twice."""
         self.without_picture = self.without_caption = 0
         with ExitStack() as stack:
-            self._captions = stack.enter_context(tempfile.TemporaryFile())  # one a line; has no name to leave
+            # one a line; an unnamed file, removed by the system
+            self._captions = stack.enter_context(tempfile.TemporaryFile())
             self.shards = self._gone_through(paths)
             names = self.shards.names
             if len(np.unique(np.fromiter((hash(_key(name)) for name in names), np.int64, len(names)))) < len(names):
@@ -119,7 +120,7 @@ class Crawl:
             yield Sample(name, caption.decode("utf-8").rstrip("\n"))
 
     def told(self) -> str | None:
-        """How many samples are left out, for people; None when none are."""
+        """The number of samples that are left out, for the log; None when none are."""
         gone = {"no picture": self.without_picture, "no caption": self.without_caption}
         said = " and ".join(f"{count:,} with {what}" for what, count in gone.items() if count)
         return f"of {len(self) + sum(gone.values()):,} samples {said} are left out" if said else None
@@ -138,7 +139,7 @@ class Crawl:
         return Shards([str(path.resolve()) for path in paths], found, np.array(places, np.int64).reshape(-1, 3))
 
     def _samples(self, path: Path, label: str) -> Iterator[tuple[Sample, Address]]:
-        """The usable samples of a shard, and where their pictures are."""
+        """The usable samples of a shard, and the locations of their pictures."""
         with open(path, "rb") as file:
             for members in _grouped(tar_members(path)):
                 picture = next((m for m in members if m.name.lower().endswith(SUFFIXES)), None)
@@ -157,7 +158,7 @@ class Crawl:
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """Names of the shards, each another: the paths without what they begin with in common, and without `.tar`."""
+    """Unique names of the shards: the paths without their common prefix, and without `.tar`."""
     folders = [path.absolute().parent.parts for path in paths]
     common = 0
     while all(len(parts) > common and parts[common] == folders[0][common] for parts in folders):
@@ -166,13 +167,13 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """A file's name up to the first dot of its last part: what the files of a sample share."""
+    """A file's name up to the first dot of its last part, which all files of a sample share."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{last.partition('.')[0]}"
 
 
 def _grouped(members: Iterable[Address]) -> Iterator[list[Address]]:
-    """Neighbours of the same sample together."""
+    """Consecutive files of the same sample, grouped."""
     group: list[Address] = []
     for member in members:
         if group and _key(group[0].name) != _key(member.name):

@@ -1,4 +1,4 @@
-"""Which dataset, and how it gets here: whatever the choice, the same three artefacts come out."""
+"""Preparing a dataset: every choice writes the same three artefacts."""
 
 import shutil
 from collections.abc import Callable
@@ -19,7 +19,7 @@ __all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare", "watched"]
 
 
 def watched(dataset: DatasetName, download: DownloadParams, own: CustomParams) -> dict[str, str | None]:
-    """Paths outside the repository that the dataset is made of, by the key of params.yaml that names each."""
+    """Paths outside the repository that the dataset is read from, by the key of params.yaml that names each."""
     if dataset == "scenes":
         return {}
     if dataset == "custom":
@@ -29,7 +29,7 @@ def watched(dataset: DatasetName, download: DownloadParams, own: CustomParams) -
 
 def prepare(dataset: DatasetName, folder: Path, download: DownloadParams, own: Any) -> None:
     """Fill `folder` with captions.json (Karpathy's format), objects.json, images/; `own` is the dataset's section."""
-    shutil.rmtree(folder / "images", ignore_errors=True)  # of a run that ended in the middle
+    shutil.rmtree(folder / "images", ignore_errors=True)  # left by an interrupted run
     PREPARE[dataset](folder, download, own)
 
 
@@ -45,12 +45,12 @@ def prepare_published(dataset: Published, folder: Path, download: DownloadParams
     published.prepare(dataset, folder, download)
 
 
-# Those whose objects.json has the objects of the training images; COCO's has those of val and test alone.
+# Datasets whose objects.json has the objects of training images; COCO's has those of val and test only.
 OBJECTS_OF_TRAINING = ("scenes",)
 
 
 def check_rewards(dataset: DatasetName, reinforce: Any) -> None:
-    """`UserError` when a reward of the section `reinforce` needs objects of training images that `dataset` lacks."""
+    """`UserError` when a reward of the section `reinforce` needs annotated training images, which `dataset` lacks."""
     for key in ("chair", "untrue"):
         if reinforce.epochs and getattr(reinforce, key) and dataset not in OBJECTS_OF_TRAINING:
             raise UserError(
@@ -59,7 +59,7 @@ def check_rewards(dataset: DatasetName, reinforce: Any) -> None:
             )
 
 
-# Each fills a folder with captions.json, objects.json and images/, from `DownloadParams` and the dataset's own section.
+# Functions that fill a folder with captions.json, objects.json and images/, from `DownloadParams` and own section.
 PREPARE: dict[DatasetName, Callable[[Path, DownloadParams, Any], None]] = {
     "scenes": prepare_scenes,
     "custom": prepare_custom,

@@ -1,8 +1,8 @@
-"""Tables of captions, CSV and its kin, read so that no row and no part of one is lost: what cannot be read is refused.
+"""Tables of captions (CSV, TSV and similar), read completely: a row that cannot be parsed is an error.
 
-Cells are divided by the mark that is commonest in the first line. With commas and semicolons a cell may stand in
-quotation marks, as RFC 4180 has it, and then hold marks and line breaks. With tabs and bars a quotation mark is a
-character, except that a cell which is quoted as a whole is taken out of its quotation marks.
+Cells are separated by the delimiter that is most frequent in the first line. With commas and semicolons a cell may be
+quoted, as in RFC 4180, and then contain delimiters and line breaks. With tabs and bars a quotation mark is a character,
+except that a cell which is quoted as a whole loses its quotation marks.
 """
 
 import re
@@ -15,9 +15,9 @@ from showtell.core.progress import log
 from showtell.data.formats import SUFFIXES
 
 MARKS = ",\t|;"
-QUOTING = ",;"  # marks whose tables use quotation marks as RFC 4180 has it
+QUOTING = ",;"  # delimiters of tables that are quoted as in RFC 4180
 AS_CHARACTER = "write a quotation mark that is a character as two, in a quoted cell"
-SHOWN_ROWS = 3  # of the wrong ones, in an error
+SHOWN_ROWS = 3  # number of wrong rows listed in an error
 
 COLUMNS = {
     "file": ("image", "file", "filename", "file_name", "image_name", "path"),
@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 class Row(NamedTuple):
-    """The cells of one row that are asked for, by the keys of `COLUMNS`; "" for a column that the table has not."""
+    """The cells of a row in used columns, by the keys of `COLUMNS`; "" for a column that the table does not have."""
 
     line: int
     cells: dict[str, str]
@@ -37,12 +37,12 @@ class Row(NamedTuple):
 class _Cells(NamedTuple):
     line: int  # the first of the row, counted from 1
     cells: list[str]
-    rest: list[int]  # where each cell begins in the row, for a row without quotation marks; else empty
+    rest: list[int]  # offset of each cell in a row without quotation marks; else empty
     text: str
 
 
 def read_rows(text: str, where: str) -> Iterator[Row]:
-    """Every row of the table `text` that is not empty; `where` names the file in errors."""
+    """Every non-empty row of the table `text`; `where` names the file in errors."""
     if "\n" not in text:
         text = text.replace("\r", "\n")  # as the first Macintoshes ended lines
     mark = max(MARKS, key=text.partition("\n")[0].count)
@@ -64,7 +64,7 @@ def read_rows(text: str, where: str) -> Iterator[Row]:
 
 
 def _columns(names: Sequence[str], where: str) -> dict[str, int | None]:
-    """Position of each column that is used; the others are told of."""
+    """Position of each used column; the others are logged."""
     for name in names:
         if name and names.count(name) > 1:
             raise UserError(f"{where}: line 1: two columns are called {shown(name)}")
@@ -81,9 +81,9 @@ def _columns(names: Sequence[str], where: str) -> dict[str, int | None]:
 
 
 def _fitting(row: _Cells, count: int, caption_last: bool) -> list[str] | None:
-    """Exactly `count` cells, else None. Marks in an unquoted caption that ends the row belong to it."""
+    """Exactly `count` cells, else None. Delimiters in an unquoted caption at the end of the row belong to it."""
     if len(row.cells) > count and not any(cell.strip() for cell in row.cells[count:]):
-        return row.cells[:count]  # a spreadsheet's empty columns
+        return row.cells[:count]  # empty columns of a spreadsheet
     if len(row.cells) > count and caption_last and row.rest:
         return [*row.cells[: count - 1], row.text[row.rest[count - 1] :]]
     return row.cells if len(row.cells) == count else None
@@ -107,7 +107,7 @@ def _starts(cells: Sequence[str]) -> list[int]:
 
 
 def _unquoted(cell: str) -> str:
-    """The content of a cell that is quoted as a whole; any other cell as it is."""
+    """The content of a cell that is quoted as a whole; any other cell unchanged."""
     inner = cell.strip()
     if len(inner) < 2 or inner[0] != '"' or inner[-1] != '"':
         return cell
@@ -134,11 +134,11 @@ def _quoted_rows(text: str, mark: str, where: str) -> Iterator[_Cells]:
 
 
 class _Quoted:
-    """One row with quotation marks in it, from `line` on; `row` leaves `line` at the row's last line."""
+    """Parses one row with quotation marks, from `line` on; afterwards `line` is the row's last line."""
 
     def __init__(self, lines: Sequence[str], line: int, mark: str, where: str):
         self.lines, self.line, self.mark, self.where = lines, line, mark, where
-        self.rest = lines[line].rstrip("\r")  # of the line, still to be read
+        self.rest = lines[line].rstrip("\r")  # the part of the line still to be read
 
     def row(self) -> list[str]:
         cells = []
@@ -147,7 +147,7 @@ class _Quoted:
             cells.append(self._quoted_cell(begins[1:]) if begins.startswith('"') else self._bare_cell())
             if not self.rest:
                 return cells
-            self.rest = self.rest[1:]  # the mark
+            self.rest = self.rest[1:]  # the delimiter
             if not self.rest:
                 return [*cells, ""]
 
@@ -178,7 +178,8 @@ class _Quoted:
         return content.replace('""', '"')
 
     def _refuse_row(self, line: str, begun: str) -> None:
-        """A cell may hold line breaks, but not whole rows: those a stray quotation mark would swallow."""
+        """Refuse a cell with a line break that contains what looks like a row: a stray quotation mark would hide
+        rows."""
         cells = [cell.strip(' "').lower() for cell in line.split(self.mark)]
         if len(cells) > 1 and any(cell.endswith(SUFFIXES) for cell in cells):
             raise UserError(f"{begun} goes on in line {self.line + 1}, which looks like a row of its own")

@@ -1,7 +1,7 @@
-"""One HTTP transfer: what a server sends, appended to what came before, and nothing that does not belong there.
+"""One HTTP transfer: the server's response is appended to the part already received, after checks that it belongs to
+it.
 
-Beside an unfinished file `name` lie `name.part` (what has come so far) and `name.part.json` (from where, and which
-version of it).
+Beside an unfinished file `name` are `name.part` (the bytes received) and `name.part.json` (their URL and version).
 """
 
 import math
@@ -22,8 +22,8 @@ from showtell.core.errors import UserError
 from showtell.core.files import check_space, read_json, write_json
 from showtell.core.progress import transfer_bar
 
-LONGEST_REST = 600.0  # seconds; a server that asks for more is asked again after these
-# A source that sends less than this over this span is as good as cut. A telephone line brings 5,000 bytes a second.
+LONGEST_REST = 600.0  # seconds; the longest Retry-After that is respected
+# A source slower than this over this span counts as cut. A modem gives 5,000 bytes a second.
 LEAST_RATE, RATE_SPAN = 4_000, 60.0  # bytes a second, seconds
 HEADERS_SPAN = 120.0  # seconds for the answer to begin: connection, redirects and headers
 clock = time.monotonic
@@ -32,14 +32,14 @@ GONE = (400, 401, 402, 403, 404, 405, 406, 410, 451)  # asking again gives the s
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file, the URLs that have it in the order to try them, and what it must be like."""
+    """A file, its URLs in the order to try them, and its size and checksums."""
 
     name: str
     urls: tuple[str, ...]
     size: int | None = None  # bytes
     sha256: str | None = None
     md5: str | None = None
-    most: int = 16 << 30  # bytes that are accepted where the publisher gives no size
+    most: int = 16 << 30  # greatest accepted size where the publisher gives none
 
     @property
     def verifiable(self) -> bool:
@@ -47,11 +47,11 @@ class RemoteFile:
 
 
 class SourceError(Exception):
-    """This source cannot give the file: go on with the next."""
+    """This source cannot provide the file: try the next one."""
 
 
 class CutError(Exception):
-    """The source gave up on the way: ask it again. `wait` is how long it wants to be left alone, in seconds."""
+    """The connection was cut: retry this source. `wait` is its Retry-After, in seconds."""
 
     def __init__(self, message: str, wait: float = 0.0):
         super().__init__(message)
@@ -59,11 +59,11 @@ class CutError(Exception):
 
 
 class SlowError(CutError):
-    """The source sends, but so little that it would take days."""
+    """The source is too slow."""
 
 
 class Pace:
-    """Watches what comes in: `SlowError` below `LEAST_RATE`, `SourceError` when the time for the whole file is over."""
+    """Measures the rate: `SlowError` below `LEAST_RATE`, `SourceError` after the deadline of the whole file."""
 
     def __init__(self, deadline: float):
         self.deadline, self.since, self.received = deadline, clock(), 0
@@ -81,9 +81,9 @@ class Pace:
 
 
 def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadline: float = math.inf) -> None:
-    """Append to `part` until the server has no more; what `part` holds already is not asked for again.
+    """Append to `part` until the file is complete; bytes that `part` has are not requested again.
 
-    `deadline` is the time of `clock` by which the whole file must be there.
+    `deadline` is the time of `clock` at which the whole file must be complete.
     """
     start = _resumable(file, url, part)
     if start and start == file.size:
@@ -92,7 +92,7 @@ def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadl
     if start:
         headers["Range"] = f"bytes={start}-"
         validator = _validator(part)
-        if validator:  # another version of the file is sent whole instead of a piece that does not fit
+        if validator:  # with If-Range, another version of the file is sent completely
             headers["If-Range"] = validator
     with ExitStack() as open_response:
         with _in_time(HEADERS_SPAN) as trace:
@@ -116,10 +116,10 @@ def transfer(client: httpx.Client, file: RemoteFile, url: str, part: Path, deadl
 
 @contextmanager
 def _in_time(seconds: float) -> Iterator[Callable[[str, Any], None]]:
-    """`SlowError` when what is done within takes longer. A timeout of httpx ends with each byte that comes: a server
-    that sends one byte of its headers a minute would hold it for days.
+    """`SlowError` when the code within takes longer. httpx restarts its timeout with every byte: a server that sends
+    one byte of its headers a minute would block for days.
 
-    What is yielded is the `trace` of httpx that tells which sockets are open; they are shut when the time is over.
+    Yields a `trace` function for httpx that records open sockets; they are closed at the timeout.
     """
     streams: list[Any] = []
     over = Event()
@@ -148,7 +148,7 @@ def _in_time(seconds: float) -> Iterator[Callable[[str, Any], None]]:
 
 
 def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) -> int | None:
-    """Where the bytes of this response belong; None when `part` is complete. Raises on what is no answer."""
+    """The offset of this response's bytes; None when `part` is complete. Raises for errors."""
     status = response.status_code
     if status == 206:
         if _content_range(response)[0] != start:
@@ -157,7 +157,7 @@ def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) 
         return start
     if status == 200:  # no ranges here, or another version of the file
         return 0
-    if status == 416:  # nothing behind `start`: complete, or longer than the file is
+    if status == 416:  # nothing after `start`: complete, or longer than the file
         if start and _content_range(response)[1] == start and (file.size in (None, start)):
             return None
         forget(part)
@@ -168,9 +168,9 @@ def _accept(response: httpx.Response, file: RemoteFile, part: Path, start: int) 
 
 
 def _receive(response: httpx.Response, file: RemoteFile, part: Path, start: int, limit: int | None, pace: Pace) -> None:
-    """Write the body behind the first `start` bytes; never more than one block beyond `limit` or what is accepted."""
-    # iter_raw without a chunk size hands over every byte that came before a cut; with one, the tail is lost. Servers
-    # that name a .gz file `Content-Encoding: gzip` mean the file itself, so those are taken raw as well.
+    """Write the body after the first `start` bytes; at most one block beyond `limit` or the greatest accepted size."""
+    # iter_raw without a chunk size yields every byte that came before a cut; with one, the tail is lost. Servers that
+    # send a .gz file with `Content-Encoding: gzip` mean the file itself, so these are read raw as well.
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     encoded = encoding != "identity" and not file.name.endswith(("gz", "bz2", "xz"))
     if encoded and start:
@@ -198,10 +198,10 @@ def _receive(response: httpx.Response, file: RemoteFile, part: Path, start: int,
 
 
 def _resumable(file: RemoteFile, url: str, part: Path) -> int:
-    """How many bytes of `part` can be kept: none when they may belong to something else."""
+    """The number of bytes of `part` that can be kept: 0 when they may belong to another version."""
     have = size_of(part)
     if have and not file.verifiable and (_noted(part).get("url") != url or not _validator(part)):
-        have = 0  # nothing would notice if the two halves did not belong together
+        have = 0  # without a checksum a mixture of two versions would not be detected
     if file.size is not None and have > file.size:
         have = 0
     return have
@@ -220,13 +220,13 @@ def _noted(part: Path) -> dict:
 
 
 def _validator(part: Path) -> str | None:
-    """What names the version that `part` is of: a strong entity tag, else the date of last change."""
+    """The version of `part`: a strong entity tag, else the date of last change."""
     validator = _noted(part).get("validator")
     return validator if isinstance(validator, str) and _sendable(validator) else None
 
 
 def _sendable(header: str) -> bool:
-    """Whether a value can be sent back as a header: servers send bytes of any kind."""
+    """Whether a value can be sent back as a header: servers send arbitrary bytes."""
     return header.isascii() and header.isprintable() and 0 < len(header) <= 1024
 
 
@@ -242,7 +242,7 @@ def forget(part: Path) -> None:
 
 
 def _announced(response: httpx.Response, start: int) -> int | None:
-    """Size of the whole file as the server tells it; None when it does not, or tells that of an encoded form."""
+    """Size of the whole file according to the server; None without it, or when it is that of an encoded form."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return None
     length = response.headers.get("Content-Length", "")
@@ -251,12 +251,12 @@ def _announced(response: httpx.Response, start: int) -> int | None:
 
 
 def _count(text: str) -> int | None:
-    """A number of bytes as headers spell it; None for anything else."""
+    """A number of bytes from a header; None for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
-    """First byte and total of `Content-Range: bytes 5-9/10` or `bytes */10`; None for what is not told."""
+    """First byte and total of `Content-Range: bytes 5-9/10` or `bytes */10`; None for missing values."""
     span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     return _count(span.partition("-")[0].strip()), _count(total.strip())
 

@@ -1,4 +1,4 @@
-"""The embedded dataset: drawn scenes, captioned as five people would, generated from a seed."""
+"""The embedded dataset: drawn scenes with five captions each, generated from a seed."""
 
 from showtell.data.datasets.scenes.generate import ScenesParams, generate
 

@@ -1,4 +1,4 @@
-"""Choosing what a scene shows: setting, things, colours, poses, sizes and places. Nothing is drawn here."""
+"""Composing a scene: setting, things, colours, poses, sizes and positions. Nothing is drawn here."""
 
 from dataclasses import replace
 from random import Random
@@ -16,16 +16,16 @@ from showtell.data.datasets.scenes.world import (
     unseen_setting,
 )
 
-UNSEEN_SHARE = 0.30  # of test images show a pair that training never shows
-SMALLEST = 0.13  # of the picture: nothing's longer side is smaller, or it could not be recognised
-TRIES = 40  # places tried before the scene is made less crowded
+UNSEEN_SHARE = 0.30  # share of test images with a pair that is not in training
+SMALLEST = 0.13  # fraction of the picture: smallest longer side, so that things can be recognised
+TRIES = 40  # positions tried before the scene is made less crowded
 
 HORIZONS: dict[str, tuple[float, float]] = {
     "beach": (0.26, 0.38), "field": (0.34, 0.52), "street": (0.42, 0.54), "snow": (0.36, 0.52), "sea": (0.34, 0.5),
     "lake": (0.32, 0.46), "room": (0.54, 0.66), "city": (0.46, 0.56), "forest": (0.42, 0.56), "desert": (0.34, 0.5),
     "park": (0.4, 0.54),
 }  # fmt: skip
-# How a kind must be drawn in a zone or in a setting.
+# How a kind is drawn in a zone or in a setting.
 POSES_BY_PLACE: dict[tuple[str, str], str] = {("duck", "water"): "swim", ("flower", "room"): "potted"}
 FEATURES: dict[str, tuple[str, ...]] = {
     "beach": ("", "", "hills", "mountains"), "field": ("hills", "mountains", "trees", "fence", ""),
@@ -35,7 +35,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 
 def compose(rng: Random, split: str) -> Scene:
-    """A scene for that split; train and val never hold an unseen pair, test does in about `UNSEEN_SHARE` of cases."""
+    """A scene for that split; train and val have no unseen pair, about `UNSEEN_SHARE` of test's scenes have one."""
     forced = _forced_pair(rng) if split == "test" and rng.random() < UNSEEN_SHARE else None
     while True:
         setting = _pick_setting(rng, forced)
@@ -48,7 +48,7 @@ def compose(rng: Random, split: str) -> Scene:
 
 
 def is_unseen(scene: Scene) -> bool:
-    """Whether the scene shows a (kind, colour) or (kind, setting) pair that is kept for test."""
+    """Whether the scene has a (kind, colour) or (kind, setting) pair that is held out for test."""
     return any(
         unseen_colour(thing.kind, thing.colour) or unseen_setting(thing.kind, scene.backdrop.setting)
         for thing in scene.things
@@ -95,7 +95,7 @@ def _backdrop(rng: Random, setting: str) -> Backdrop:
 
 
 def _pick_groups(rng: Random, drop: Backdrop, forced: Forced | None) -> list[list[Thing]]:
-    """One to three groups of one to three things of a kind, four things at most; places are still to be found."""
+    """One to three groups of one to three things of a kind, four things at most; positions are chosen later."""
     setting = SETTINGS[drop.setting]
     zones = dict.fromkeys(setting.land, "land")
     zones |= dict.fromkeys(setting.water, "water") | dict.fromkeys(setting.air, "air")
@@ -117,7 +117,7 @@ def _pick_groups(rng: Random, drop: Backdrop, forced: Forced | None) -> list[lis
 
 
 def _pick_kind(rng: Random, kinds: list[str]) -> str:
-    """Kinds that few settings hold are chosen more often there, so that all are about equally common."""
+    """A kind; those that occur in few settings get more weight, so that all are about equally common."""
     homes = {kind: sum(_at_home(kind, setting) for setting in SETTINGS) for kind in kinds}
     return rng.choices(kinds, [1 / homes[kind] for kind in kinds])[0]
 
@@ -140,7 +140,7 @@ def _group(rng: Random, kind: str, zone: str, setting: str, number: int, count: 
 
 
 def _place(rng: Random, drop: Backdrop, groups: list[list[Thing]], shrink: float) -> tuple[Thing, ...] | None:
-    """Give every thing a place and a size, or None when they would hide each other."""
+    """Choose a position and a size for every thing; None when they would hide each other."""
     placed: list[Thing] = []
     for group in sorted(groups, key=lambda group: group[0].kind not in SEATS):  # seats first: others may sit on them
         host = next((i for i, t in enumerate(placed) if t.kind in SEATS and t.on is None), None)
@@ -156,7 +156,7 @@ def _place(rng: Random, drop: Backdrop, groups: list[list[Thing]], shrink: float
 
 
 def _depths(drop: Backdrop, zone: str) -> tuple[float, float]:
-    """The farthest and nearest foot of things in that zone."""
+    """The farthest and nearest foot positions of things in that zone."""
     if zone == "water" and drop.setting == "beach":
         return drop.horizon + 0.07, drop.shore - 0.02
     if zone == "water":
@@ -179,7 +179,7 @@ def _stand(rng: Random, drop: Backdrop, thing: Thing, leader: Thing | None, shri
         depth = (y - drop.horizon) / (0.97 - drop.horizon)
         tall = _grown(thing, (0.5 + 0.6 * depth) * rng.uniform(0.85, 1.2) * shrink)
     wide = tall * KINDS[thing.kind].shape[0] / KINDS[thing.kind].shape[1]
-    edge = min(0.5, wide * rng.choice((0.5, 0.5, 0.5, 0.36)))  # now and then the frame cuts a thing
+    edge = min(0.5, wide * rng.choice((0.5, 0.5, 0.5, 0.36)))  # sometimes the frame cuts a thing
     x = rng.uniform(edge, 1 - edge)
     if leader:
         x = leader.x + rng.choice((-1, 1)) * wide * rng.uniform(0.75, 1.5)
@@ -188,7 +188,7 @@ def _stand(rng: Random, drop: Backdrop, thing: Thing, leader: Thing | None, shri
 
 
 def _grown(thing: Thing, scale: float) -> float:
-    """Its height at that scale, kept large enough to be recognised and small enough to fit."""
+    """Its height at that scale, limited so that it can be recognised and fits."""
     wide, high = KINDS[thing.kind].shape
     ratio = max(1.0, wide / high)
     return min(0.86 / ratio, max(SMALLEST / ratio, thing.tall * scale))

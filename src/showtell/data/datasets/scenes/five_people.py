@@ -1,4 +1,4 @@
-"""Five people describe one picture, each in their own way. What they say is true; what they leave out differs."""
+"""Five captions of a picture by five styles. All they state is true; they differ in what they leave out."""
 
 from random import Random
 
@@ -27,7 +27,7 @@ PEOPLE: tuple[Habit, ...] = (
 
 
 def captions(picture: Picture, rng: Random) -> list[str]:
-    """Five different captions as people write them: a capital letter, mostly a full stop."""
+    """Five different captions, capitalised, mostly with a full stop."""
     found: list[str] = []
     for habit in rng.sample(PEOPLE, CAPTIONS):
         said = ""
@@ -38,7 +38,7 @@ def captions(picture: Picture, rng: Random) -> list[str]:
 
 
 def say(picture: Picture, rng: Random, habit: Habit) -> str:
-    """One person's caption: lower case, no full stop."""
+    """One caption in a style: lower case, no full stop."""
     form = rng.choice(habit.forms.split())
     speaker = Speaker(rng, picture, habit)
     said = FORMS[form](speaker)

@@ -1,6 +1,6 @@
-"""Sentence forms. Each takes a speaker and gives a caption, in lower case without a full stop.
+"""Sentence forms. Each takes a speaker and returns a caption, in lower case without a full stop.
 
-Their docstrings are examples.
+Their docstrings are example captions.
 """
 
 from collections.abc import Callable

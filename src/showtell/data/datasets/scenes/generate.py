@@ -1,4 +1,4 @@
-"""The embedded dataset: drawn scenes with captions, boxes and names, in the form that every source shares."""
+"""The embedded dataset: drawn scenes with captions, boxes and names, in the format of all sources."""
 
 import multiprocessing
 import zipfile
@@ -20,7 +20,7 @@ from showtell.data.datasets.scenes.structure import Picture
 from showtell.data.datasets.scenes.world import COLOURS, KINDS
 
 SPLITS = ("train", "val", "test")
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the archive's bytes must not depend on when it was made
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the archive's bytes must not depend on the time
 
 
 class ScenesParams(params.Section):
@@ -34,10 +34,10 @@ class ScenesParams(params.Section):
 
 
 def make(seed: int, split: str, index: int, size: int) -> Picture:
-    """The picture number `index` of a split: always the same one for the same seed and size."""
+    """Picture number `index` of a split: a function of seed, split, index and size."""
     name = f"{seed}/{split}/{index}"
     rng = Random(name)
-    while True:  # a scene whose things hide each other is composed anew
+    while True:  # a scene whose things hide each other is composed again
         scene = compose(rng, split)
         image, boxes, clear = draw(scene, size, name)
         if clear:
@@ -47,7 +47,7 @@ def make(seed: int, split: str, index: int, size: int) -> Picture:
 def generate(folder: Path, params: ScenesParams) -> None:
     """Write captions.json (Karpathy's format), objects.json (kinds, colours, boxes) and images/scenes.zip.
 
-    The same params give the same bytes.
+    Equal params give equal bytes.
     """
     jobs = [(params.seed, split, i, params.size) for split in SPLITS for i in range(getattr(params, split))]
     images, objects = [], {}
@@ -69,7 +69,7 @@ def _one(job: tuple[int, str, int, int]) -> tuple[Picture, list[str]]:
 
 
 def _pictures(jobs: list[tuple[int, str, int, int]]) -> Any:
-    """Pictures with their captions, in the order of the jobs, made on every core."""
+    """Pictures with their captions, in the order of the jobs, computed on all cores."""
     workers = cores()
     if workers == 1 or len(jobs) < 200:
         yield from map(_one, jobs)

@@ -1,4 +1,4 @@
-"""Phrases that name, count and colour a group of things, and say what it does and where."""
+"""Phrases that name, count and colour a group of things, and describe its action and place."""
 
 import re
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from showtell.data.datasets.scenes.world import KINDS
 
 @dataclass(frozen=True)
 class Habit:
-    """How one person writes: chances, 0-1, of each kind of detail."""
+    """A style of captions: probabilities, 0-1, of each kind of detail."""
 
     colour: float = 0.6
     size: float = 0.2
@@ -45,7 +45,7 @@ class Habit:
 
 @dataclass(frozen=True)
 class Group:
-    """Things of one kind that are spoken of together."""
+    """Things of one kind that are named together."""
 
     indices: tuple[int, ...]
     things: tuple[Thing, ...]
@@ -70,7 +70,7 @@ def spoken_groups(picture: Picture) -> list[Group]:
 
 
 def pick(rng: Random, choices: str) -> str:
-    """One of the alternatives between bars."""
+    """A random alternative of those between bars."""
     return rng.choice(choices.split("|"))
 
 
@@ -85,7 +85,7 @@ def names(kind: str) -> list[str]:
 
 
 def colour_words(colour: str) -> list[str]:
-    """Every word that says that a thing has this colour; "bright red" says it with its last."""
+    """All words for a colour of a thing; "bright red" counts by its last word."""
     return sorted({phrase.split()[-1] for phrase in COLOUR_WORDS.get(colour, colour).split("|")})
 
 
@@ -96,7 +96,7 @@ def noun(rng: Random, group: Group, habit: Habit) -> str:
         needed = ONLY_IF.get(pair.split("/")[0].replace("_", " "))
         if needed is None or needed in looks or not needed:
             fitting.append(pair)
-    rare = habit.rare * min(1.0, (len(fitting) - 1) / 3)  # the more other words there are, the likelier one of them
+    rare = habit.rare * min(1.0, (len(fitting) - 1) / 3)  # more probable with more alternatives
     pair = rng.choice(fitting[1:]) if rng.random() < rare else fitting[0]
     return pair.split("/")[group.plural].replace("_", " ")
 
@@ -106,7 +106,7 @@ def _one_colour(group: Group) -> bool:
 
 
 def _size_word(rng: Random, group: Group) -> str | None:
-    """Small or large as the group looks in the picture, beside how its kind mostly looks."""
+    """Small or large, by the group's size in the picture relative to its kind's usual size."""
     usual = KINDS[group.kind].tall * 0.85
     looks = [thing.tall / usual for thing in group.things]
     if max(looks) < 0.8:

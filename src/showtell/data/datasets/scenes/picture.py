@@ -33,9 +33,9 @@ Box = tuple[int, int, int, int]
 
 
 def draw(scene: Scene, size: int, seed: str) -> tuple[Image.Image, list[Box], bool]:
-    """The picture, every thing's box, and whether everything shows enough of itself to be named.
+    """The picture, the box of every thing, and whether every thing is visible enough to be named.
 
-    Boxes are exact: the smallest that hold all of a thing's drawn pixels inside the frame.
+    Boxes are exact: the smallest that contain all drawn pixels of a thing inside the frame.
     """
     rng = Random(f"{seed}/backdrop")
     canvas = Canvas(size, rng)
@@ -53,7 +53,7 @@ def draw(scene: Scene, size: int, seed: str) -> tuple[Image.Image, list[Box], bo
         mask = np.asarray(frame) > 110
         for other in masks:
             masks[other] = np.stack([masks[other][0], masks[other][1] & ~mask])
-        masks[index] = np.stack([mask, mask])  # all of it, and what still shows of it
+        masks[index] = np.stack([mask, mask])  # all of it, and its visible part
     boxes = [_box(masks[index][0]) for index in range(len(scene.things))]
     clear = all(masks[i][1].sum() >= HIDDEN * masks[i][0].sum() > 0 for i in masks)
     return _developed(image, scene, rng), boxes, clear

@@ -1,4 +1,4 @@
-"""The words that people use for where and when a scene is, and the turns they start a sentence with."""
+"""Words for where and when a scene is, and the beginnings of sentences."""
 
 # setting and zone: where a thing is; "move" is for what crosses the land.
 PLACES: dict[str, str] = {
@@ -102,7 +102,7 @@ CLEAR = "under a clear blue sky|on a sunny day|in the sunshine|on a clear day|un
 CLOUDY = "under white clouds|with clouds in the sky|with a few clouds above"
 NEAR_US, FAR_OFF = "in the foreground|up close|close by", "in the distance|far away|far off"
 
-# What stands out in the background; windows, pictures and paths are told of only in a view of the whole place.
+# Features of the background; windows, pictures and paths are mentioned only in a view of the whole place.
 FEATURES: dict[str, str] = {
     "mountains": "with mountains in the background|with mountains behind|in front of mountains",
     "hills": "with hills in the background|with hills in the distance|with hills far away",

@@ -1,4 +1,4 @@
-"""What is true between two groups of things, read off their boxes in the picture."""
+"""Relations between two groups of things, computed from their boxes in the picture."""
 
 from showtell.data.datasets.scenes.structure import Picture, Thing
 
@@ -14,8 +14,8 @@ def groups_of(picture: Picture) -> list[list[int]]:
 
 
 def relation(picture: Picture, group: list[int], other: list[int]) -> str | None:
-    """How every thing of `group` lies to every thing of `other`: beside, near, behind, before (in front of), above,
-    below, on, holding; None when nothing simple can be said."""
+    """The relation of every thing in `group` to every thing in `other`: beside, near, behind, before (in front of),
+    above, below, on, holding; None when no simple one holds."""
     found = {_between(picture, one, two) for one in group for two in other}
     if found == {"beside", "near"}:
         return "near"

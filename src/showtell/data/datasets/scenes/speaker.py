@@ -1,4 +1,4 @@
-"""One person in front of one picture: what they notice and how they put its parts into words."""
+"""The choices of one caption of one picture: which groups it mentions, and the phrases for them."""
 
 from random import Random
 
@@ -23,7 +23,7 @@ from showtell.data.datasets.scenes.wording import ALONE, RELATIONS, STILL, TOGET
 
 
 class Speaker:
-    """`groups` are those that the person mentions, the most striking mostly first."""
+    """`groups` are those that the caption mentions, the most prominent mostly first."""
 
     def __init__(self, rng: Random, picture: Picture, habit: Habit) -> None:
         self.rng, self.picture, self.habit = rng, picture, habit

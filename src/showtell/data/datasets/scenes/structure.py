@@ -1,4 +1,4 @@
-"""What a scene is before it is drawn: a backdrop and one to four things, each with its colour, pose and place."""
+"""The description of a scene before it is drawn: a backdrop and one to four things with colour, pose and position."""
 
 from dataclasses import dataclass, field
 
@@ -43,7 +43,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Picture:
-    """What drawing a scene gave: boxes in the order of `scene.things`, [left, top, right, bottom] in pixels."""
+    """A drawn scene: boxes in the order of `scene.things`, [left, top, right, bottom] in pixels."""
 
     scene: Scene
     size: int

@@ -1,9 +1,9 @@
-"""The words that people use for the things of the drawn world, and for how they lie to each other.
+"""Words for the things of the drawn world, and for relations between them.
 
-Alternatives stand between bars, or between blanks where each is one word; `_` joins the words of one.
+Alternatives are separated by bars, or by spaces where each is one word; `_` stands for a space inside a word.
 """
 
-# kind: singular/plural, the first the commonest.
+# kind: singular/plural, the most frequent first.
 NOUNS: dict[str, str] = {
     "dog": "dog/dogs puppy/puppies pup/pups hound/hounds doggy/doggies",
     "cat": "cat/cats kitten/kittens kitty/kitties feline/felines",
@@ -30,7 +30,7 @@ NOUNS: dict[str, str] = {
     "tent": "tent/tents camping_tent/camping_tents",
 }
 
-# A special word needs a special look: the pose or the colour that it asks for.
+# A word that requires a pose or a colour.
 ONLY_IF: dict[str, str] = {
     "sailboat": "sail",
     "sailing boat": "sail",
@@ -47,7 +47,7 @@ ONLY_IF: dict[str, str] = {
     "wooden chair": "brown",
 }
 
-# kind and pose, kind and zone, or kind: what it does. A verb that starts with = is a state: "parked".
+# kind and pose, kind and zone, or kind: verbs for what it does. A verb that starts with = is a state: "parked".
 VERBS: dict[str, str] = {
     "dog stand": "stand stand wait",
     "dog run": "run run race dash",
@@ -93,7 +93,7 @@ MOVING = frozenset((
 STILL = frozenset(("lie", "rest", "sit", "stand", "wait"))  # says too little alone
 DOUBLED = frozenset(("bob", "hop", "run", "sit", "swim", "trot"))  # run, running
 
-# kind and pose, or kind: parts of the thing that anybody can see.
+# kind and pose, or kind: visible parts of the thing.
 DETAILS: dict[str, str] = {
     "dog stand": "with its tail up|wearing a collar|with floppy ears",
     "dog run": "with its legs stretched|wearing a collar",
@@ -130,7 +130,7 @@ DETAILS: dict[str, str] = {
     "ball striped": "with stripes|with wide stripes",
 }
 
-# What people say of a kind that no picture proves or denies.
+# Adjectives of opinion, which no picture proves or disproves.
 OPINIONS: dict[str, str] = {
     "dog": "cute|friendly|sweet|happy",
     "cat": "cute|pretty|sweet|curious",

@@ -1,4 +1,4 @@
-"""What exists in the drawn world: kinds, colours, settings, which go together, and which pairs training never sees."""
+"""The drawn world: kinds, colours, settings, their combinations, and the pairs that are held out of training."""
 
 from dataclasses import dataclass
 
@@ -95,7 +95,7 @@ SETTINGS: dict[str, Setting] = {
                      "day day day dull sunset"),
 }
 
-# Pairs that only test images show. Each kind, colour and setting alone is common in training.
+# Pairs that occur in test images only. Each kind, colour and setting by itself is common in training.
 UNSEEN_COLOURS: frozenset[tuple[str, str]] = frozenset({
     ("dog", "white"), ("cat", "orange"), ("horse", "black"), ("rabbit", "brown"), ("bird", "yellow"),
     ("car", "green"), ("bus", "blue"), ("boat", "yellow"), ("plane", "red"), ("ball", "purple"),
