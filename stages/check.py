@@ -1,6 +1,6 @@
-"""check: params.yaml, whole, and whether its networks can be built, before any stage runs.
+"""check: validates all of params.yaml and builds its networks, before any stage runs.
 
-DVC clears a stage's old results before it runs the stage: what is refused later costs them.
+DVC deletes a stage's outputs before it runs the stage: an error found later would cost them.
 """
 
 from showtell.core import paths
@@ -12,7 +12,7 @@ from showtell.learning.model_check import check_model
 
 def main() -> None:
     check_model(load_all(paths.PARAMS))
-    write_text(paths.CHECKED, "params.yaml is valid\n")  # always the same: nothing runs again because of it
+    write_text(paths.CHECKED, "params.yaml is valid\n")  # constant, so that no stage runs again because of it
 
 
 if __name__ == "__main__":

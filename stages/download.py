@@ -1,4 +1,4 @@
-"""download: the chosen dataset's captions, objects and pictures, in the same form whatever the choice."""
+"""download: the captions, objects and images of the chosen dataset, in the same format for all datasets."""
 
 from showtell.core import paths
 from showtell.core.files import move, read_json

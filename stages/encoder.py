@@ -1,4 +1,4 @@
-"""encoder: the network that looks at the pictures, with published weights or with what it learns from the captions."""
+"""encoder: the image encoder, with given weights or pretrained on word detection from the captions."""
 
 from showtell.core import paths
 from showtell.core.files import move
@@ -42,5 +42,5 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    # One process: an encoder from nothing learns better when batch norm sees all images of an update.
+    # One process: pretraining gives better results with batch statistics over all images of an update.
     launch(main, usually=1, memory="lower pretrain.images_per_update, or raise pretrain.accumulate (the same update)")

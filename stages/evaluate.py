@@ -1,4 +1,4 @@
-"""evaluate: captions of test and what they are worth; the only stage that reads the test references."""
+"""evaluate: captions of test and their scores; the only stage that reads the test references."""
 
 from showtell.core import paths
 from showtell.core.files import read_json, write_json

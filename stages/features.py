@@ -1,4 +1,4 @@
-"""features: what the frozen encoder sees in every image that is learnt from or validated on, computed once."""
+"""features: the frozen encoder's features of all train and val images, computed once."""
 
 from showtell.core import paths
 from showtell.core.files import move
@@ -8,7 +8,7 @@ from showtell.data.store import RowReader
 from showtell.encoders.features import announce, extract, feature_attrs, load_encoder
 from showtell.encoders.self_check import check_features, some_images
 
-SPLITS = ("train", "val")  # `evaluate` encodes the test images itself, as it does with the encoder that learnt on
+SPLITS = ("train", "val")  # `evaluate` encodes the test images itself, also with the fine-tuned encoder
 
 
 def main() -> str | None:
@@ -29,5 +29,5 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    # One process: with all cores it holds one network.
+    # One process, which uses all cores, so that one network is in memory.
     launch(main, usually=1, memory="lower resize.size, or set encoder.precision to bf16")

@@ -1,4 +1,4 @@
-"""finetune: decoder and encoder learn on together, from images."""
+"""finetune: trains decoder and encoder together, from images."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def main() -> str | None:
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not is_main():
             return None
-        if model.encoder.gives_grid:  # pooled features hold no cells to detect words in
+        if model.encoder.gives_grid:  # pooled features have no cells in which words could be detected
             model = replace(model, detector=detector)
         save_model(model, paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)

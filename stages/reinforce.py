@@ -1,4 +1,5 @@
-"""reinforce: the decoder learns from the scores of captions that it draws itself; without epochs, nothing changes."""
+"""reinforce: trains the decoder on rewards of captions that it samples; with 0 epochs the model is passed on
+unchanged."""
 
 from showtell.core import paths
 from showtell.core.files import read_json

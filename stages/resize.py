@@ -1,4 +1,4 @@
-"""resize: every picture of every split through the transform, and an audit of what they are like."""
+"""resize: transforms every picture of every split, and audits the data."""
 
 from showtell.core import paths
 from showtell.core.files import write_json
@@ -18,7 +18,7 @@ from showtell.encoders.settings import EncoderParams, image_statistics
 
 def main() -> str:
     params, encoder = load(ResizeParams), load(EncoderParams)
-    # Of the encoder only name and weights count here, so dvc.yaml names those alone.
+    # Only the encoder's name and weights matter here, so dvc.yaml lists only those two keys.
     made_with = image_statistics(encoder).filter if params.filter == "auto" else params.filter
     transform = Transform(params.size, params.fit, made_with)
     captions = {split: CaptionFile(paths.split_json(split)) for split in paths.SPLITS}

@@ -1,4 +1,4 @@
-"""source: the state of the pictures and captions that lie outside the repository. Runs every time, and ends at once."""
+"""source: records the state of images and captions outside the repository. Runs every time, in about a second."""
 
 from showtell.core import paths
 from showtell.core.files import read_json, write_json

@@ -1,4 +1,4 @@
-"""train: the decoder learns to caption from cached features of the frozen encoder."""
+"""train: trains the decoder on stored features of the frozen encoder."""
 
 from showtell.core import paths
 from showtell.core.params import load

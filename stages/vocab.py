@@ -1,4 +1,4 @@
-"""vocab: captions as words and tokens per split, and the vocabulary of the train captions."""
+"""vocab: words and tokens of all captions, and the vocabulary of the train captions."""
 
 from showtell.core import paths
 from showtell.core.files import atomic_folder
