@@ -28,7 +28,7 @@ def main() -> str | None:
     identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
     with shared_workplace(workplace(__file__, *identity)) as place:
         history = []
-        if params.weights == "none" and pretraining.enabled:
+        if pretraining.applies_to(params.weights):
             data = {split: CaptionedImages(paths.split_json(split), store) for split, store in images.items()}
             history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
         if not is_main():

@@ -28,7 +28,8 @@ def main() -> str | None:
         for split in ("train", "val")
     }
     if params.epochs:
-        model.encoder.train_from(params.trainable_from, usable_batch_norm(model.encoder, params.batch_norm))
+        batch_norm = usable_batch_norm(model.encoder, params.batch_norm, "finetune.batch_norm")
+        model.encoder.train_from(params.trainable_from, batch_norm)
     detector = None
     if params.epochs and params.word_loss:
         seed_weights(params.seed)

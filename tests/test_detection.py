@@ -92,6 +92,29 @@ def test_first_blocks_learn_in_the_front_epochs_only(tmp_path):
         assert torch.equal(resumed[name], tensor), name
 
 
+@pytest.mark.parametrize(("enabled", "of"), [("auto", ["none"]), (True, ["none", "DEFAULT"]), (False, [])])
+def test_which_encoders_are_pretrained(enabled, of):
+    params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"enabled": enabled})
+    assert [weights for weights in ("none", "DEFAULT") if params.applies_to(weights)] == of
+    assert not params.model_copy(update={"epochs": 0}).applies_to("none")
+
+
+def test_an_encoder_with_weights_adapts_from_a_block_on_with_its_statistics(tmp_path):
+    """No front epochs, frozen norms, a smaller rate for the encoder: the blocks before and all statistics stay."""
+    changes = {"front_epochs": 0, "trainable_from": "layer2", "batch_norm": "frozen", "encoder_learning_rate": 1e-4}
+    changes |= {"precision": "fp32", "ema": 0.0, "least_area": 0.5, "colour": 0.2}
+    params = PretrainParams.model_validate(tiny_params()["pretrain"] | changes)
+    encoder = tiny_encoder()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    encoder.train_from_start("frozen")
+    network = WordDetectionTask(encoder, detector_of(encoder), params)
+    assert [group.rate for group in network.groups()] == [1e-4, 0.003]
+    places = Checkpoints(Workplace(tmp_path))
+    fit(network, lambda epoch: [picture_batch()] * 2, lambda: {"score": 1.0}, params, "score", places)
+    changed = {name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all("layer2" in name and "running" not in name for name in changed)
+
+
 def test_noisy_or_adds_up_softplus_however_sure_a_cell_is():
     scores = torch.cat([torch.randn(3, 8, 5) * 6, torch.tensor([-200.0, 200.0]).view(1, 2, 1).expand(3, 2, 5)], dim=1)
     ours, library = scores.clone().requires_grad_(), scores.clone().requires_grad_()

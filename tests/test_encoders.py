@@ -171,13 +171,13 @@ def fold(encoder: Encoder) -> None:
 
 def test_folded_norms_are_recognised_and_stay_frozen(capsys):
     encoder = encoder_of("vgg11_bn")
-    assert not encoder.has_folded_norms() and usable_batch_norm(encoder, "learning") == "learning"  # drawn anew
+    assert not encoder.has_folded_norms() and usable_batch_norm(encoder, "learning", "key") == "learning"  # drawn anew
     encoder.train_from("features.0")
     encoder.train()(pictures(4))
     assert not encoder.has_folded_norms()
     fold(encoder.eval())
     assert encoder.has_folded_norms()
-    assert usable_batch_norm(encoder, "learning") == "frozen"
+    assert usable_batch_norm(encoder, "learning", "a.key") == "frozen"
     said = capsys.readouterr().err
     assert said.startswith("the batch norms of vgg11_bn hold mean 0 and variance 1") and said.count("\n") == 1
     assert not encoder_of("vgg11").has_folded_norms()

@@ -97,7 +97,7 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
     changes |= {f"{stage}.epochs": 2 for stage in ("train", "finetune", "reinforce") if params[stage].epochs}
     changes |= {"detection.min_images": 1, "detection.max_share": 1.0}
     if params["encoder"].weights not in ("none", *pretrained.SHIPPED):
-        changes |= {"encoder.weights": "none", "pretrain.enabled": False}
+        changes |= {"encoder.weights": "none", "pretrain.enabled": params["pretrain"].enabled is True}
     if params["decoder"].model_dump().get("embeddings"):
         changes["decoder.embeddings"] = None
     if params["evaluate"].ensemble:

@@ -111,9 +111,9 @@ class Encoder(nn.Module):
         self._resting = [m for m in learning if isinstance(m, BatchNorm)] if batch_norm == "frozen" else []
         self.train(self.training)
 
-    def train_from_start(self) -> None:
+    def train_from_start(self, batch_norm: BatchNormMode = "learning") -> None:
         """Everything learns."""
-        self.train_from(next(iter(self.backbone.blocks())))
+        self.train_from(next(iter(self.backbone.blocks())), batch_norm)
 
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
@@ -172,13 +172,16 @@ def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
     return Encoder(config, backbone).eval()
 
 
-def usable_batch_norm(encoder: Encoder, asked: BatchNormMode) -> BatchNormMode:
-    """The mode that `encoder` can train in: `frozen`, with a log line, where its batch norms are folded."""
+def usable_batch_norm(encoder: Encoder, asked: BatchNormMode, key: str) -> BatchNormMode:
+    """The mode that `encoder` can train in: `frozen`, with a log line, where its batch norms are folded.
+
+    `key` is the parameter that says `asked`.
+    """
     if asked == "frozen" or not encoder.has_folded_norms():
         return asked
     log(
         f"the batch norms of {encoder.name} hold mean 0 and variance 1: they were folded into the layers before them. "
-        "Normed by the statistics of an update it would be another network, so they stay frozen (finetune.batch_norm)"
+        f"Normed by the statistics of an update it would be another network, so they stay frozen ({key})"
     )
     return "frozen"
 

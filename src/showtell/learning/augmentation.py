@@ -6,21 +6,30 @@ Images are uint8 (image, 3, height, width); random numbers come from PyTorch's g
 import math
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from showtell.core.params import Section
 
 RATIOS = 3 / 4, 4 / 3  # aspect ratios of `cut_out`, Szegedy et al. 2015
 
 
-def augmented(
-    images: Tensor, crop: int | None, flip: bool, grey: float, least_area: float = 1.0, colour: float = 0.0
-) -> Tensor:
-    """Images augmented for the encoder: cropped to `crop` (None: whole), cut out and enlarged where `least_area` is
-    below 1, half of them mirrored, colours changed by `colour`, a share of them in greyscale."""
+class AugmentationParams(Section):
+    """How training changes images."""
+
+    flip: bool = Field(description="mirror half of the training images")
+    least_area: float = Field(gt=0, le=1, description="least share of an image that training shows, enlarged; 1: whole")
+    colour: float = Field(ge=0, lt=1, description="greatest change of brightness, contrast and saturation, a share")
+    grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
+
+
+def augmented(images: Tensor, crop: int | None, params: AugmentationParams) -> Tensor:
+    """Images augmented for the encoder: cropped to `crop` (None: whole), then changed by `params`."""
     images = cropped(images, crop) if crop is not None else images
-    images = cut_out(images, least_area) if least_area < 1 else images
-    images = mirrored(images) if flip else images
-    images = recoloured(images, colour) if colour else images
-    return greyed(images, grey) if grey else images
+    images = cut_out(images, params.least_area) if params.least_area < 1 else images
+    images = mirrored(images) if params.flip else images
+    images = recoloured(images, params.colour) if params.colour else images
+    return greyed(images, params.grey) if params.grey else images
 
 
 def cropped(images: Tensor, size: int) -> Tensor:

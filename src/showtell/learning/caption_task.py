@@ -14,7 +14,7 @@ from showtell.data.vocabulary import UNK
 from showtell.decoders import Decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import BatchNormMode, Encoder
-from showtell.learning.augmentation import augmented
+from showtell.learning.augmentation import AugmentationParams, augmented
 from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
 from showtell.learning.losses import caption_loss
 from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
@@ -56,16 +56,12 @@ class TrainParams(CaptionParams):
     """`learning` and `train`: the decoder, on stored features of the frozen encoder."""
 
 
-class FinetuneParams(CaptionParams):
+class FinetuneParams(CaptionParams, AugmentationParams):
     """`learning` and `finetune`: decoder and encoder, from images."""
 
     encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
     trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
     batch_norm: BatchNormMode = Field(description="statistics of the encoder's blocks that learn")
-    flip: bool = Field(description="mirror half of the training images")
-    least_area: float = Field(gt=0, le=1, description="least share of an image that training shows, enlarged; 1: whole")
-    colour: float = Field(ge=0, lt=1, description="greatest change of brightness, contrast and saturation, a share")
-    grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
     word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")
 
 
@@ -121,8 +117,7 @@ class CaptionTask(TrainingTask[Batch]):
         if self.encoder is None:
             return images
         assert isinstance(self.params, FinetuneParams)  # only fine-tuning trains an encoder
-        p = self.params
-        return augmented(images, self.encoder.crop, p.flip, p.grey, p.least_area, p.colour)
+        return augmented(images, self.encoder.crop, self.params)
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)

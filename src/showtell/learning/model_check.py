@@ -51,7 +51,7 @@ def _build(params: Mapping[str, Any]) -> None:
     encoder = build_encoder(
         asked.model_copy(update={"weights": asked.weights if local else "none"}), params["resize"].size, 0
     )
-    pretrains = asked.weights == "none" and pretrain.enabled and pretrain.epochs
+    pretrains = pretrain.applies_to(asked.weights)
     for key, section in (("pretrain", pretrain if pretrains else None), ("finetune", finetune)):
         if section is not None and section.epochs:
             try:

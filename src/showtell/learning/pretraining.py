@@ -1,10 +1,15 @@
-"""Pretraining of an encoder without weights: it learns from the captions which vocabulary words an image has.
+"""Pretraining of the encoder: it learns from the captions which vocabulary words an image has.
+
+For an encoder without weights this is all it learns before fine-tuning. One with weights of another task (ImageNet's
+classes) is adapted to the words of these captions: Wu et al., "What Value Do Explicit High Level Concepts Have in
+Vision to Language Problems?" (CVPR 2016), section 3.1.
 
 An encoder with pooled output is trained on the map that is pooled.
 """
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,22 +19,26 @@ from showtell.core.precision import autocast, device
 from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, CaptionedImages, every_image, training_batches
 from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
-from showtell.encoders.network import Encoder
-from showtell.learning.augmentation import augmented
+from showtell.encoders.network import BatchNormMode, Encoder, usable_batch_norm
+from showtell.learning.augmentation import AugmentationParams, augmented
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask, fit, seed_weights
 
 BATCH = 64  # images judged side by side; bounds memory, changes no result
 
 
-class PretrainParams(LoopParams):
-    """Pretraining, when the encoder has no weights: word detection from images."""
+class PretrainParams(LoopParams, AugmentationParams):
+    """Pretraining of the encoder: word detection from images."""
 
-    enabled: bool = Field(description="false: leave an encoder without weights random")
+    enabled: Literal["auto"] | bool = Field(description="auto: an encoder without weights; true: any; false: none")
     trainable_from: str | None = Field(description="first block of the encoder that learns to the end; null: all do")
     front_epochs: int = Field(ge=0, description="epochs in which the blocks before it learn as well")
-    flip: bool = Field(description="mirror half of the training images")
-    grey: float = Field(ge=0, le=1, description="share of the training images shown without colours")
+    batch_norm: BatchNormMode = Field(description="statistics of the encoder's blocks that learn")
+    encoder_learning_rate: float | None = Field(gt=0, lt=1, description="of the encoder; null: learning_rate")
+
+    def applies_to(self, weights: str) -> bool:
+        """Whether an encoder with these weights (`encoder.weights`) is pretrained."""
+        return self.epochs > 0 and (weights == "none" if self.enabled == "auto" else self.enabled)
 
 
 class WordDetectionTask(TrainingTask[Batch]):
@@ -38,6 +47,7 @@ class WordDetectionTask(TrainingTask[Batch]):
     def __init__(self, encoder: Encoder, detector: WordDetector, params: PretrainParams):
         super().__init__()
         self.encoder, self.detector, self.params = encoder, detector, params
+        self.batch_norm = usable_batch_norm(encoder, params.batch_norm, "pretrain.batch_norm")
 
     def begin_epoch(self, epoch: int) -> None:
         """Freeze the first blocks after `front_epochs`: they learn fast, and cost the most, as their maps are the
@@ -46,7 +56,7 @@ class WordDetectionTask(TrainingTask[Batch]):
         Brock et al., "FreezeOut: accelerate training by progressively freezing layers" (2017).
         """
         if self.params.trainable_from is not None and epoch > self.params.front_epochs:
-            self.encoder.train_from(self.params.trainable_from)
+            self.encoder.train_from(self.params.trainable_from, self.batch_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         """-log of the probability that a word is absent, (image, word)."""
@@ -56,12 +66,12 @@ class WordDetectionTask(TrainingTask[Batch]):
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         images = batch.images
         if self.training:
-            images = augmented(images, self.encoder.crop, self.params.flip, self.params.grey)
+            images = augmented(images, self.encoder.crop, self.params)
         return self.detector.loss(self(images), batch.targets, batch.mask) / (whole or Counts.of(batch)).images
 
     def groups(self) -> list[ParameterGroup]:
-        modules = self.encoder, self.detector
-        return [group for module in modules for group in ParameterGroup.of(module, self.params.learning_rate)]
+        of_encoder = self.params.encoder_learning_rate or self.params.learning_rate
+        return ParameterGroup.of(self.encoder, of_encoder) + ParameterGroup.of(self.detector, self.params.learning_rate)
 
     def weights(self) -> dict[str, Tensor]:
         return self.state_dict()
@@ -99,7 +109,7 @@ def pretrain(
     network = WordDetectionTask(encoder, detector, params).to(device())
     if params.trainable_from is not None:
         encoder.train_from(params.trainable_from)  # refuses an unknown block now, not epochs later
-    encoder.train_from_start()
+    encoder.train_from_start(network.batch_norm)
     batches = training_batches(data["train"], params.images_per_update, params.seed)
     history = fit(network, batches, word_validation(network, data["val"]), params, "val_f1", checkpoints)
     encoder.freeze()
