@@ -11,7 +11,7 @@ help:  ## list the targets
 
 install: $(VENV)/installed  ## create the environment (.venv, or VENV=path of one you have)
 
-# An environment that has torch and torchvision already keeps its builds: the pins then leave those two alone.
+# An environment with torch and torchvision keeps its builds: the pins of those two are then left out.
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	if $(VENV)/bin/python -c 'import torch, torchvision' 2>/dev/null; then \

@@ -69,7 +69,7 @@ def test_a_new_kind_says_what_the_present_params_lack(bigram, tmp_path):
 
 
 def test_the_guide_s_rule_forbids_echoes():
-    code = re.sub(r"^   ", "", code_of("How to add a rule of generating"), flags=re.MULTILINE)
+    code = re.sub(r"^   ", "", code_of("How to add a rule of generation"), flags=re.MULTILINE)
     names = {"Rule": Rule, "Tensor": torch.Tensor, "torch": torch}
     exec(code, names)
     logits = random_logits(3, images=4)
