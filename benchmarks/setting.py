@@ -21,7 +21,7 @@ from showtell.decoders import Decoder, build_decoder
 from showtell.decoders.attention import AttentionDecoder
 from showtell.encoders.network import Encoder, build_encoder
 from showtell.learning.caption_task import CaptionParams, CaptionTask
-from showtell.learning.loop import LoopParams, build_optimizer
+from showtell.learning.optimisation import LoopParams, build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,8 +15,9 @@ from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, 
 from showtell.encoders.network import Encoder
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.loop import Counts, fit, parts
+from showtell.learning.loop import fit, parts
 from showtell.learning.pretraining import PretrainParams, WordDetectionTask
+from showtell.learning.training_task import Counts
 
 TOKENS = torch.tensor([4, 6, 7])
 

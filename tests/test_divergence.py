@@ -10,7 +10,7 @@ from showtell.core.workplace import Workplace
 from showtell.data.batches import Batch
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.divergence import Watch
-from showtell.learning.loop import Counts
+from showtell.learning.training_task import Counts
 
 
 class Bad(Line):

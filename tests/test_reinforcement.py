@@ -13,8 +13,8 @@ from showtell.data.batches import Batch, pad
 from showtell.data.captions import Block
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.decoders.interface import Decoded, Decoder, State
-from showtell.learning.loop import Counts
 from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, draw, draws_for, ends_badly
+from showtell.learning.training_task import Counts
 
 WORDS = Vocabulary(["dog", "a"], [2, 1])  # dog 4, a 5
 STEPS = 2

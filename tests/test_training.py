@@ -18,18 +18,10 @@ from showtell.generation.search_params import PLAIN
 from showtell.learning.augmentation import greyed
 from showtell.learning.caption_task import CaptionTask, TrainParams, word_dropout
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.loop import (
-    Counts,
-    LoopParams,
-    ParameterGroup,
-    TrainingProgress,
-    TrainingTask,
-    build_optimizer,
-    fit,
-    parts,
-    rate_scale,
-)
+from showtell.learning.loop import fit, parts
+from showtell.learning.optimisation import LoopParams, TrainingProgress, build_optimizer, rate_scale
 from showtell.learning.scheduled_sampling import own_word_share, with_own_words
+from showtell.learning.training_task import Counts, ParameterGroup, TrainingTask
 from showtell.learning.validation import validation
 
 # What each choice needs, and no other may have.

@@ -51,7 +51,14 @@ class Batch(NamedTuple):
         return Batch(self.images[rows], *of_each)
 
 
-class CaptionedImages(Dataset):
+class Images(Dataset):
+    """A dataset of images with a length."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class CaptionedImages(Images):
     """The images of one split that the store holds, with their captions."""
 
     def __init__(self, captions: Path, store: RowReader):
@@ -162,7 +169,7 @@ def load_batches(dataset: Dataset, batches: Sequence[list[int]]) -> DataLoader:
     )
 
 
-def every_image(dataset: CaptionedImages, size: int) -> DataLoader:
+def every_image(dataset: Images, size: int) -> DataLoader:
     """This process's share of all images, in order, at most `size` at a time; shares are ordered by rank."""
     return load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), size))))
 

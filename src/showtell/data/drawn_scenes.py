@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from showtell.core.cores import cores
 from showtell.core.files import fingerprint
 from showtell.core.params import Section
 from showtell.core.progress import track
-from showtell.data.batches import load_batches, shuffled
+from showtell.data.batches import Images, load_batches, shuffled
 from showtell.data.datasets.scenes.generate import make
 from showtell.data.scene_labels import FIELDS, KIND, THINGS, labels
 from showtell.data.store import RowReader, RowWriter
@@ -53,7 +53,7 @@ class LabelledBatch(NamedTuple):
         return LabelledBatch(*(tensor[rows] for tensor in self))
 
 
-class LabelledImages(Dataset):
+class LabelledImages(Images):
     """Drawn pictures with their labels, rows of two stores."""
 
     def __init__(self, images: RowReader, labels: RowReader):

@@ -15,9 +15,10 @@ from showtell.decoders import Decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import BatchNormMode, Encoder
 from showtell.learning.augmentation import AugmentationParams, augmented
-from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
 from showtell.learning.losses import caption_loss
+from showtell.learning.optimisation import LoopParams
 from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
+from showtell.learning.training_task import Counts, ParameterGroup, TrainingTask
 
 
 class SelectingParams(LoopParams):

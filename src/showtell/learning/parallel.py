@@ -14,7 +14,7 @@ from showtell.data.batches import Batch
 
 if TYPE_CHECKING:
     from showtell.data.drawn_scenes import LabelledBatch
-    from showtell.learning.loop import Counts, TrainingTask
+    from showtell.learning.training_task import Counts, TrainingTask
 
 AnyBatch = TypeVar("AnyBatch", Batch, "LabelledBatch")  # batches of a task
 

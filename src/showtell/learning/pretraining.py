@@ -11,20 +11,18 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from showtell.core.precision import autocast, device
-from showtell.core.processes import all_gather
-from showtell.data.batches import Batch, CaptionedImages, every_image, training_batches
+from showtell.data.batches import Batch, CaptionedImages, training_batches
 from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
 from showtell.encoders.network import BatchNormMode, Encoder, usable_batch_norm
 from showtell.learning.augmentation import AugmentationParams, augmented
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask, fit, seed_weights
-
-BATCH = 64  # images judged side by side; bounds memory, changes no result
+from showtell.learning.loop import fit, seed_weights
+from showtell.learning.optimisation import LoopParams
+from showtell.learning.training_task import Counts, ParameterGroup, TrainingTask
 
 
 class PretrainParams(LoopParams, AugmentationParams):
@@ -80,16 +78,14 @@ class WordDetectionTask(TrainingTask[Batch]):
 def word_validation(network: WordDetectionTask, dataset: CaptionedImages) -> Callable[[], dict[str, float]]:
     """A function that returns the loss on val and the F1 of words detected with a probability above 1/2."""
 
-    @torch.inference_mode()
+    def of_batch(batch: Batch) -> tuple[float, float, float, float]:
+        detected, targets = network(batch.images) > math.log(2), network.detector.targets(batch.targets)
+        loss = float(network.loss(batch)) * len(targets)
+        return loss, float((detected * targets).sum()), float(detected.sum()), float(targets.sum())
+
     def validate() -> dict[str, float]:
-        network.eval()
-        parts = []
-        for batch in every_image(dataset, BATCH):
-            batch = batch.to(device())
-            detected, targets = network(batch.images) > math.log(2), network.detector.targets(batch.targets)
-            loss = float(network.loss(batch)) * len(targets)
-            parts.append((loss, float((detected * targets).sum()), float(detected.sum()), float(targets.sum())))
-        loss, right, found, there = (sum(column) for column in zip(*all_gather(parts), strict=True))
+        parts = network.measure(dataset, of_batch)
+        loss, right, found, there = (sum(column) for column in zip(*parts, strict=True))
         return {"val_loss": loss / len(dataset), "val_f1": 2 * right / max(found + there, 1.0)}
 
     return validate

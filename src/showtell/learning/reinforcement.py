@@ -27,9 +27,9 @@ from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
 from showtell.decoders import Decoded, Decoder
 from showtell.generation.choices import draws_of, words_drawn
 from showtell.learning.caption_task import CaptionTask, SelectingParams
-from showtell.learning.loop import Counts
 from showtell.learning.losses import caption_loss
 from showtell.learning.rewards import Rewards, Weights
+from showtell.learning.training_task import Counts
 from showtell.metrics.behaviour import FUNCTION_WORDS
 
 MOST_BAD = 0.01  # share of bad endings above which `concerns` reports them

@@ -16,18 +16,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from showtell.core.precision import autocast, device
-from showtell.core.processes import all_gather, fair, share
+from showtell.core.precision import autocast
 from showtell.data import scene_labels as shown
-from showtell.data.batches import in_order, load_batches
 from showtell.data.drawn_scenes import LabelledBatch, LabelledImages
 from showtell.data.scene_labels import THINGS
 from showtell.encoders.network import Encoder
-from showtell.learning.loop import Counts, LoopParams, ParameterGroup, TrainingTask
+from showtell.learning.optimisation import LoopParams
 from showtell.learning.scene_augmentation import mirrored, moved, recoloured
 from showtell.learning.scene_targets import Targets, judged, targets
-
-BATCH = 64  # images judged side by side; bounds memory, changes no result
+from showtell.learning.training_task import Counts, ParameterGroup, TrainingTask
 
 # Predictions of a cell: the number of outputs, and the weight of the loss.
 ANSWERS: dict[str, tuple[int, float]] = {
@@ -143,16 +140,13 @@ def _chosen(scores: Tensor, aim: Tensor) -> Tensor:
 def scene_validation(task: SceneTask, dataset: LabelledImages) -> Callable[[], dict[str, float]]:
     """A function that returns the loss on val, the accuracy of each prediction, and their mean, `right`."""
 
-    @torch.inference_mode()
+    def of_batch(batch: LabelledBatch) -> tuple[float, dict[str, tuple[float, int]]]:
+        right = judged(task(batch.images), batch.labels, task.places)
+        loss = float(task.loss(batch)) * len(batch.images)
+        return loss, {name: (float(x.sum()), len(x)) for name, x in right.items()}
+
     def validate() -> dict[str, float]:
-        task.eval()
-        parts = []
-        for batch in load_batches(dataset, share(in_order(len(dataset), fair(len(dataset), BATCH)))):
-            batch = batch.to(device())
-            right = judged(task(batch.images), batch.labels, task.places)
-            loss = float(task.loss(batch)) * len(batch.images)
-            parts.append((loss, {name: (float(x.sum()), len(x)) for name, x in right.items()}))
-        found = all_gather(parts)
+        found = task.measure(dataset, of_batch)
         shares = {
             name: sum(part[name][0] for _, part in found) / sum(part[name][1] for _, part in found)
             for name in found[0][1]
