@@ -22,7 +22,7 @@ from measure import device_name, timed
 
 from showtell.generation.bundle import load_bundle
 from showtell.generation.captioner import Captioner
-from showtell.generation.exporting.write import export_whole, exportable
+from showtell.generation.graphs.graph_writer import export_whole, exportable
 from showtell.generation.onnx_captioner import OnnxCaptioner
 
 

@@ -9,9 +9,9 @@ from showtell.data.batches import CaptionedImages
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import Vocabulary
 from showtell.encoders.detection import DetectionParams
+from showtell.encoders.encoder_params import EncoderParams, say_differences
 from showtell.encoders.features import encoder_transform, save_encoder
 from showtell.encoders.network import build_encoder
-from showtell.encoders.settings import EncoderParams, say_differences
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import told, write_curves
 from showtell.learning.pretraining import PretrainParams, pretrain

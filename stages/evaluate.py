@@ -7,10 +7,10 @@ from showtell.core.processes import is_main, launch
 from showtell.data.batches import CaptionedImages
 from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
-from showtell.encoders.settings import EncoderParams
+from showtell.encoders.encoder_params import EncoderParams
 from showtell.evaluation.attention_pictures import write_attention
-from showtell.evaluation.clip_scores import with_clipscore
-from showtell.evaluation.confidence import calibration_errors, fit_confidence, reliability_rows, sureness
+from showtell.evaluation.clip_metrics import with_clipscore
+from showtell.evaluation.confidence_fit import calibration_errors, fit_confidence, reliability_rows, sureness
 from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part, without_skipped
 from showtell.evaluation.known_objects import held_out_metrics, in_view
 from showtell.evaluation.model_card import Facts, write_card

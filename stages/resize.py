@@ -13,7 +13,7 @@ from showtell.data.near_duplicates import counted, near_duplicates
 from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
 from showtell.data.transform import ResizeParams, Transform
 from showtell.data.vocabulary import Vocabulary
-from showtell.encoders.settings import EncoderParams, image_statistics
+from showtell.encoders.encoder_params import EncoderParams, image_statistics
 
 
 def main() -> str:

@@ -17,7 +17,7 @@ from showtell.core.errors import UserError
 from showtell.data.vocabulary import Vocabulary
 from showtell.encoders.detection import WordDetector
 from showtell.generation.bundle import load_model, save_model
-from showtell.generation.pictures import as_picture
+from showtell.generation.image_inputs import as_picture
 
 
 def picture(seed=0, size=(90, 70)):

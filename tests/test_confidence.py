@@ -21,7 +21,7 @@ from showtell.commands.alt_text import session, xmp
 from showtell.commands.alt_text.description import Description, Origin
 from showtell.core.errors import UserError
 from showtell.data.transform import load_image
-from showtell.evaluation.confidence import Judged, calibration_errors, fit_confidence, reliability_rows, sureness
+from showtell.evaluation.confidence_fit import Judged, calibration_errors, fit_confidence, reliability_rows, sureness
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.captioner import Caption
 from showtell.generation.confidence import Calibration, Confidence, load_confidence, reason_against

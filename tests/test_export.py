@@ -25,7 +25,7 @@ from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import Encoder
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.captioner import Captioner
-from showtell.generation.exporting import write
+from showtell.generation.graphs import graph_writer
 from showtell.generation.model import Model
 from showtell.generation.onnx_captioner import SETTINGS, OnnxCaptioner
 from showtell.generation.search_params import PLAIN, SearchParams
@@ -119,7 +119,7 @@ def photo(tmp_path) -> Path:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_search_in_the_graph_is_ours(name, tmp_path):
     own = captioner(name)
-    write.export_whole(own.model, own.search, tmp_path / "model.onnx")
+    graph_writer.export_whole(own.model, own.search, tmp_path / "model.onnx")
     exported = OnnxCaptioner(tmp_path / "model.onnx")
     shortest, said = own.search.min_length, set()
     for beam, longest, penalty, seed in product((1, 2, 5), (shortest, 6, 12), (0.0, 0.8), range(3)):
@@ -144,7 +144,7 @@ def test_the_transform_in_the_graph_is_ours(fit, filter_):
     import onnx
     import onnxruntime
 
-    from showtell.generation.exporting.onnx_files import transform_file
+    from showtell.generation.graphs.onnx_files import transform_file
 
     transform = Transform(48, fit, filter_)
     file = transform_file(transform)
@@ -188,7 +188,7 @@ def torch_function(path: Path):
 def test_encoder_and_step_serve_a_loop_of_ones_own(name, kind, tmp_path):
     own, folder = captioner(name), tmp_path / "parts"
     search = own.search.override(block_ngrams=0)
-    {"onnx": write.export_parts, "torch": write.export_torch}[kind](own.model, search, folder)
+    {"onnx": graph_writer.export_parts, "torch": graph_writer.export_torch}[kind](own.model, search, folder)
     suffix, load = ("onnx", onnx_function) if kind == "onnx" else ("pt2", torch_function)
     assert sorted(path.name for path in folder.iterdir()) == [f"encoder.{suffix}", f"step.{suffix}"]
     encode, step = load(folder / f"encoder.{suffix}"), load(folder / f"step.{suffix}")

@@ -9,7 +9,7 @@ from conftest import inside
 from showtell.commands import cli
 from showtell.core import paths
 from showtell.core.files import read_json, sha256
-from showtell.encoders.settings import EncoderParams
+from showtell.encoders.encoder_params import EncoderParams
 from showtell.evaluation import model_card
 from showtell.evaluation.model_card import CARD, LANGUAGE, LICENCE, Facts
 

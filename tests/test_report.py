@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.core.errors import UserError
-from showtell.evaluation.confidence import Sureness
+from showtell.evaluation.confidence_fit import Sureness
 from showtell.evaluation.report import Nearest, ReportData, ReportImage, TrainingCaptions, write_report
 from showtell.evaluation.report.charts import Point, line_chart, ticks
 from showtell.evaluation.report.evaluated import read_curves
-from showtell.evaluation.report.write import heat_bytes
+from showtell.evaluation.report.report_writer import heat_bytes
 from showtell.generation.captioner import Caption
 
 KINDS = ["dog", "boat", "red kite", "cat"]
@@ -95,7 +95,7 @@ def test_few_images_are_one_file_and_nothing_else(tmp_path):
 
 
 def test_many_images_are_parts_beside_a_small_page(tmp_path, monkeypatch):
-    monkeypatch.setattr("showtell.evaluation.report.write.ALL_IN_ONE", 1000)
+    monkeypatch.setattr("showtell.evaluation.report.report_writer.ALL_IN_ONE", 1000)
     write_report(tmp_path / "report", report_of(40))
     assert len(list((tmp_path / "report/parts").iterdir())) == 1 + 3
     assert (tmp_path / "report/index.html").stat().st_size < 60_000
@@ -103,7 +103,7 @@ def test_many_images_are_parts_beside_a_small_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_same_data_same_bytes_instead_of_what_was_there(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr("showtell.evaluation.report.write.ALL_IN_ONE", limit)
+    monkeypatch.setattr("showtell.evaluation.report.report_writer.ALL_IN_ONE", limit)
     write_report(tmp_path / "a", report_of(40))
     write_report(tmp_path / "b", report_of(50))
     write_report(tmp_path / "b", report_of(40))
@@ -398,7 +398,7 @@ def test_one_image_by_keyboard_alone(desktop, small):
 
 def test_five_thousand_images_stay_light(desktop, tmp_path, monkeypatch):
     # These pictures are plain, and so too small.
-    monkeypatch.setattr("showtell.evaluation.report.write.ALL_IN_ONE", 1_000_000)
+    monkeypatch.setattr("showtell.evaluation.report.report_writer.ALL_IN_ONE", 1_000_000)
     write_report(tmp_path / "report", report_of(5000))
     assert (tmp_path / "report/index.html").stat().st_size < 700_000
     page = Page(desktop, tmp_path / "report")

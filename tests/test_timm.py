@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from showtell.commands import cli
 from showtell.core.errors import UserError
+from showtell.encoders.encoder_params import EncoderParams, image_statistics
 from showtell.encoders.network import Encoder, build_encoder
-from showtell.encoders.settings import EncoderParams, image_statistics
 
 timm = pytest.importorskip("timm")
 

@@ -87,7 +87,7 @@ def test_what_killed_processes_left_is_swept_away_and_nothing_else(tmp_path):
     assert [path.name for path in (tmp_path / "data").rglob(".*")] == [".mine.part"]
 
 
-SCRIPT = "from showtell.core import cores\n\ndef main():\n    return {}\n"
+SCRIPT = "from showtell.core import machine\n\ndef main():\n    return {}\n"
 
 
 def script(folder: Path, value: str = "1", name: str = "train.py") -> Path:
@@ -123,9 +123,9 @@ def test_unfinished_work_of_other_code_is_thrown_away_and_said_so(tmp_path, caps
 
 SAID = '''"""What it is."""
 
-from showtell.core import cores
+from showtell.core import machine
 
-@cores.cache
+@machine.cache
 class Thing:
     """What it is."""
 
@@ -140,7 +140,7 @@ SAME = (
     SAID.replace("many(self,", "many(\n        self,"),
     SAID.replace("        assert among\n", ""),
 )
-OTHER = (SAID.replace("3", "5"), SAID.replace("many", "few"), SAID.replace("core import cores", "core import files"))
+OTHER = (SAID.replace("3", "5"), SAID.replace("many", "few"), SAID.replace("core import machine", "core import files"))
 
 
 def test_comments_docstrings_and_layout_are_not_what_code_does(tmp_path):

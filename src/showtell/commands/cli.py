@@ -10,7 +10,7 @@ from showtell.core import errors
 
 # Name, module (with `add_arguments(parser)` and `run(args) -> exit status`), and description.
 COMMANDS = {
-    "caption": ("showtell.commands.caption", "describe photographs"),
+    "caption": ("showtell.commands.caption_images", "describe photographs"),
     "convert": ("showtell.commands.convert", "write a bundle from a checkpoint of a well-known tutorial"),
     "describe": ("showtell.commands.describe", "write alt text for folders of pictures"),
     "demo": ("showtell.commands.demo", "describe photographs on a page in the browser"),

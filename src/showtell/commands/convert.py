@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     *sources, out = args.files
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists already; name a folder that does not")
-    from showtell.commands.conversion.checkpoints import convert_attend, convert_inject
+    from showtell.commands.conversion.tutorials import convert_attend, convert_inject
     from showtell.generation.bundle import save_model, serve_model  # imports torch
 
     model, search = convert_attend(*sources) if len(sources) == 2 else convert_inject(*sources)

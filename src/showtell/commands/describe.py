@@ -6,7 +6,7 @@ Code that needs the networks is in `alt_text`, imported after all arguments have
 import argparse
 from pathlib import Path
 
-from showtell.commands.caption import add_min_confidence
+from showtell.commands.caption_images import add_min_confidence
 from showtell.core.errors import UserError
 from showtell.core.paths import MODEL
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from showtell.commands.caption import add_search_arguments, search_settings
+from showtell.commands.caption_images import add_search_arguments, search_settings
 from showtell.core.errors import UserError
 
 FORMATS = ("onnx", "torch")
@@ -54,7 +54,7 @@ def _processor() -> Iterator[None]:
 
 def _export(args: argparse.Namespace, folder: bool) -> int:
     from showtell.generation.bundle import load_bundle  # imports torch
-    from showtell.generation.exporting.write import export_parts, export_torch, export_whole, exportable
+    from showtell.generation.graphs.graph_writer import export_parts, export_torch, export_whole, exportable
 
     bundle = load_bundle(args.model)
     search = exportable(bundle, **search_settings(args))

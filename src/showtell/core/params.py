@@ -29,7 +29,7 @@ SECTIONS = {
     "custom": "showtell.data.datasets.custom:CustomParams",
     "vocab": "showtell.data.vocabulary:VocabParams",
     "resize": "showtell.data.transform:ResizeParams",
-    "encoder": "showtell.encoders.settings:EncoderParams",
+    "encoder": "showtell.encoders.encoder_params:EncoderParams",
     "detection": "showtell.encoders.detection:DetectionParams",
     "pretrain": "showtell.learning.pretraining:PretrainParams",
     "decoder": "showtell.decoders:DecoderParams",

@@ -23,9 +23,9 @@ import torch
 from torch import distributed
 
 from showtell.core import errors
-from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
 from showtell.core.files import alive
+from showtell.core.machine import START, cores, end_with_parent
 from showtell.core.precision import accelerated, device
 from showtell.core.stage import as_stage, naming_memory
 from showtell.core.workplace import ROOT, Workplace

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from showtell.core.cores import cores
 from showtell.core.files import fingerprint
+from showtell.core.machine import cores
 from showtell.core.params import Section
 from showtell.core.progress import track
 from showtell.data.batches import Images, load_batches, shuffled

@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from showtell.core.cores import START, cores, end_with_parent
 from showtell.core.errors import UserError
 from showtell.core.files import check_space, naming
+from showtell.core.machine import START, cores, end_with_parent
 from showtell.core.progress import log, track
 from showtell.core.texts import Texts
 from showtell.data import audit

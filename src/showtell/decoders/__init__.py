@@ -1,9 +1,9 @@
 """The decoders by name. A new decoder is one file and one entry here (CONTRIBUTING.md)."""
 
 from showtell.decoders.attention import AttentionDecoder
+from showtell.decoders.decoder_params import DecoderParams
 from showtell.decoders.injection import InitInjectDecoder, PreInjectDecoder
 from showtell.decoders.interface import Decoded, Decoder, DecoderStep, State
-from showtell.decoders.settings import DecoderParams
 from showtell.decoders.transformer import TransformerDecoder
 
 DECODERS: dict[str, type[Decoder]] = {

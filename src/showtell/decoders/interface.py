@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from showtell.decoders.settings import DecoderParams
+from showtell.decoders.decoder_params import DecoderParams
 
 
 class State(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from showtell.core.cores import CACHED
+from showtell.core.machine import CACHED
 from showtell.core.precision import autocast, wide, wide_dtype
 from showtell.decoders.cells import GRUCell, LSTMCell
 from showtell.decoders.interface import pad_corner

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.core.params import PathName
-from showtell.decoders.settings import DecoderParams
+from showtell.decoders.decoder_params import DecoderParams
 
 VECTORLESS = {"embeddings": None, "train_embeddings": True, "tied": False}  # required values for one-hot words
 

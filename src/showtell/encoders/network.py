@@ -19,7 +19,7 @@ from showtell.core.files import fingerprint
 from showtell.core.progress import log
 from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
 from showtell.encoders.backbone import Backbone, ImageStatistics
-from showtell.encoders.settings import EncoderParams
+from showtell.encoders.encoder_params import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
 Build = Callable[[str, str, str, str | None, int], tuple[Backbone, ImageStatistics]]

@@ -19,7 +19,7 @@ from showtell.core.progress import track
 from showtell.core.spools import Pickled
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.captions import CaptionFile, Entry
-from showtell.evaluation.confidence import Judged, judged
+from showtell.evaluation.confidence_fit import Judged, judged
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.evaluation.views import ByImage, View, references_of
 from showtell.generation.captioner import Caption, Captioner, Encoded

@@ -12,8 +12,8 @@ import yaml
 
 from showtell.core.files import read_json, sha256, write_text
 from showtell.core.terminal import one_line
+from showtell.encoders.encoder_params import EncoderParams
 from showtell.encoders.pretrained import SHIPPED
-from showtell.encoders.settings import EncoderParams
 from showtell.encoders.weights import SUFFIXES
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.html_tables import AGREEMENT, TRUTH, Row, hundred

@@ -20,8 +20,8 @@ from showtell.generation.bundle import load_bundle, load_model
 from showtell.generation.choices import Hypothesis
 from showtell.generation.confidence import Confidence, reason_against
 from showtell.generation.decoding import attention_of, search_together
+from showtell.generation.image_inputs import Picture, as_picture, is_single
 from showtell.generation.model import Model
-from showtell.generation.pictures import Picture, as_picture, is_single
 from showtell.generation.search_params import PLAIN, SearchParams
 
 BATCH = 32  # images per batch; bounds memory, does not change results

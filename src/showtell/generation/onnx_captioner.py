@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from showtell.core.cores import cores
 from showtell.core.errors import UserError
+from showtell.core.machine import cores
 from showtell.core.terminal import one_line
 from showtell.data.transform import load_image
 from showtell.data.words import join

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from showtell.core.cores import CACHED
+from showtell.core.machine import CACHED
 from showtell.core.precision import wide, wide_dtype
 from showtell.decoders import Decoded
 

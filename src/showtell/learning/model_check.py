@@ -17,8 +17,8 @@ from showtell.core.workplace import ROOT
 from showtell.decoders import build_decoder
 from showtell.decoders.word_layers import WordParams
 from showtell.encoders import pretrained
+from showtell.encoders.encoder_params import image_statistics
 from showtell.encoders.network import build_encoder
-from showtell.encoders.settings import image_statistics
 from showtell.encoders.weights import SUFFIXES
 from showtell.learning.word_vectors import check_size
 

@@ -11,8 +11,8 @@ from showtell.core.errors import UserError
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.data.vocabulary import SPECIALS, Vocabulary
+from showtell.decoders.decoder_params import DecoderParams
 from showtell.decoders.interface import Decoder
-from showtell.decoders.settings import DecoderParams
 from showtell.decoders.word_layers import WordParams
 
 SHOWN = 10  # words without a vector that the log names

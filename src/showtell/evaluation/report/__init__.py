@@ -2,6 +2,6 @@
 
 from showtell.evaluation.report.content import ReportData, ReportImage
 from showtell.evaluation.report.nearest import Nearest, TrainingCaptions
-from showtell.evaluation.report.write import write_report
+from showtell.evaluation.report.report_writer import write_report
 
 __all__ = ["Nearest", "ReportData", "ReportImage", "TrainingCaptions", "write_report"]

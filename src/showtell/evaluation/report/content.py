@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from showtell.evaluation.confidence import Sureness
+from showtell.evaluation.confidence_fit import Sureness
 from showtell.evaluation.report.nearest import Nearest
 from showtell.generation.captioner import Caption
 

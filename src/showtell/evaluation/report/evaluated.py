@@ -13,7 +13,7 @@ from showtell.data.captions import Entry
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.content import ReportData, ReportImage
 from showtell.evaluation.report.nearest import TrainingCaptions
-from showtell.evaluation.report.write import write_report
+from showtell.evaluation.report.report_writer import write_report
 from showtell.generation.captioner import Captioner
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from showtell.evaluation.confidence import Sureness
+from showtell.evaluation.confidence_fit import Sureness
 from showtell.evaluation.report.charts import Point, line_chart
 from showtell.evaluation.report.content import ReportData
 from showtell.evaluation.report.html_tables import figure, hundred, section

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from showtell.core import params
-from showtell.core.cores import cores
 from showtell.core.files import atomic, write_json
+from showtell.core.machine import cores
 from showtell.core.progress import track
 from showtell.data.datasets.scenes.compose import compose, is_unseen
 from showtell.data.datasets.scenes.five_people import captions

@@ -17,7 +17,7 @@ from showtell.core.files import atomic, atomic_folder, write_bytes
 from showtell.core.progress import log
 from showtell.generation.bundle import Bundle
 from showtell.generation.captioner import Captioner
-from showtell.generation.exporting.networks import (
+from showtell.generation.graphs.torch_programs import (
     Functions,
     PictureEncoder,
     functions_of,
@@ -49,7 +49,7 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
 def export_whole(model: Model, search: SearchParams, out: Path) -> int:
     """Write one graph from pixels to the caption; returns its size in bytes."""
     onnx_package()
-    from showtell.generation.exporting import onnx_files as files
+    from showtell.generation.graphs import onnx_files as files
 
     functions = functions_of(model, search)
     about = files.metadata(model, search, version("showtell"))
@@ -64,7 +64,7 @@ def export_whole(model: Model, search: SearchParams, out: Path) -> int:
 def export_parts(model: Model, search: SearchParams, out: Path) -> int:
     """Write the folder `out` with `encoder.onnx` and `step.onnx`; returns their size in bytes."""
     onnx_package()
-    from showtell.generation.exporting import onnx_files as files
+    from showtell.generation.graphs import onnx_files as files
 
     functions = functions_of(model, search)
     programs, names = square_programs(functions), functions.names

@@ -8,7 +8,7 @@ are in Python. Constants are named as in `constants`.
 import numpy as np
 
 from showtell.data.vocabulary import END, START
-from showtell.generation.exporting.networks import Names
+from showtell.generation.graphs.torch_programs import Names
 from showtell.generation.search_params import SearchParams
 
 ENDLESS = np.iinfo(np.int64).max  # as the end of a slice

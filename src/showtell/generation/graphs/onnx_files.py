@@ -21,8 +21,8 @@ from torch.export import ExportedProgram
 from showtell.core.errors import UserError
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
-from showtell.generation.exporting.networks import Functions, Names, Programs
-from showtell.generation.exporting.search_graph import body_text, constants, outer_text
+from showtell.generation.graphs.search_graph import body_text, constants, outer_text
+from showtell.generation.graphs.torch_programs import Functions, Names, Programs
 from showtell.generation.model import Model
 from showtell.generation.search_params import SearchParams
 
