@@ -58,6 +58,7 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
         {"allow_unknown": True}, {},
     ),
     "transformer": (TRANSFORMER, {"block_ngrams": 2, "detection_weight": 0.5}, {}),
+    "vision transformer": ({}, {}, {"name": "timm/test_vit", "node": None}),
 }  # fmt: skip
 
 
@@ -65,9 +66,11 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
 def captioner(name: str) -> Captioner:
     """A model with random weights, large enough that its captions are about the picture."""
     decoder, search, more = MODELS[name]
+    if more.get("name", "").startswith("timm/"):
+        pytest.importorskip("timm", reason="timm is not installed")
     torch.manual_seed(3)
     config = {"name": "resnet18", "output": "grid", "node": "layer2", "size": 32} | {
-        key: value for key, value in more.items() if key in ("output", "node")
+        key: value for key, value in more.items() if key in ("name", "output", "node")
     }
     encoder = Encoder(config | {"mean": ImageStatistics().mean, "std": ImageStatistics().std})
     params = DecoderParams.model_validate(tiny_params()["decoder"] | decoder)

@@ -155,8 +155,8 @@ def test_meteor_says_that_it_needs_java(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.slow
 @pytest.mark.skipif(meteor.missing() is not None, reason="METEOR needs Java and pycocoevalcap")
 def test_meteor_scores_a_perfect_caption_best_and_resamples_like_the_jar() -> None:
-    references = {1: ["a dog runs"], 2: ["a cat"], 3: ["a dog running on grass", "the lawn"], 4: ["a"]}
-    outcome = meteor.meteor(references, {1: "a dog runs", 2: "two birds", 3: "a dog runs on the grass", 4: ""})
+    references = iter([["a dog runs"], ["a cat"], ["a dog running on grass", "the lawn"], ["a"]])
+    outcome = meteor.meteor(references, iter(["a dog runs", "two birds", "a dog runs on the grass", ""]))
     assert not isinstance(outcome, str)
     assert outcome.images[[0, 1, 3]] == pytest.approx([1, 0, 0])
     # our formula, which intervals need, agrees with the jar on images and corpus

@@ -24,8 +24,8 @@ def with_clipscore(
     if warning := kinship(captioner.model.encoder.name, params.clip_model):
         log(f"evaluate: {warning}")
     images = (Image.fromarray(data.store.rows([row])[0].transpose(1, 2, 0)) for row in range(len(data)))
-    references = [entry["references"] for entry in evaluation.entries]
-    more = score_with(clip, images, [caption.text for caption in evaluation.best], references)
+    references = (entry["references"] for entry in evaluation.entries)
+    more = score_with(clip, images, (caption.text for caption in evaluation.best), references)
     return replace(
         evaluation,
         scores=evaluation.scores.with_more(more, f"by {clip.name}"),

@@ -78,13 +78,16 @@ def clip_scores(v: np.ndarray, c: np.ndarray, r: Sequence[np.ndarray]) -> dict[s
 
 
 def score_with(
-    clip: Clip, images: Iterable[Image.Image], captions: Sequence[str], references: Sequence[Sequence[str]]
+    clip: Clip, images: Iterable[Image.Image], captions: Iterable[str], references: Iterable[Sequence[str]]
 ) -> dict[str, Measured]:
-    """Both metrics of one caption for each image, as means over images."""
-    r = clip.texts(chain.from_iterable(references))
-    ends = np.cumsum([len(texts) for texts in references])
-    scores = clip_scores(clip.pictures(images), clip.texts(captions), np.split(r, ends[:-1]))
-    return {key: mean(values) for key, values in scores.items()}
+    """Both metrics of one caption for each image, as means over images. Some images are looked at at a time."""
+    parts: list[dict[str, np.ndarray]] = []
+    for part in _batches(zip(images, captions, references, strict=True)):
+        pictures, said, texts = zip(*part, strict=True)
+        ends = np.cumsum([len(own) for own in texts])
+        r = np.split(clip.texts(chain.from_iterable(texts)), ends[:-1])
+        parts.append(clip_scores(clip.pictures(pictures), clip.texts(said), r))
+    return {key: mean(np.concatenate([part[key] for part in parts])) for key in KEYS}
 
 
 def load_clip(model: str, weights: str) -> Clip:

@@ -9,9 +9,9 @@ import importlib.util
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,9 +56,9 @@ def missing() -> str | None:
 
 
 def meteor(
-    references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, str], timeout: float = 900.0
+    references: Iterable[Sequence[str]], hypotheses: Iterable[str], timeout: float = 900.0
 ) -> MeteorScores | str:
-    """Scores of tokenised captions, in the references' order.
+    """Scores of tokenised captions: `references` of each image and its caption, each gone through once.
 
     A string with the reason when it cannot be computed. The Java process never outlives the call, and is killed
     after `timeout` seconds.
@@ -77,8 +77,8 @@ def meteor(
     timer.start()
     try:
         statistics = [
-            _ask(process, f"SCORE ||| {' ||| '.join(captions)} ||| {_clean(hypotheses[image_id])}")
-            for image_id, captions in references.items()
+            _ask(process, f"SCORE ||| {' ||| '.join(captions)} ||| {_clean(said)}")
+            for captions, said in zip(references, hypotheses, strict=True)
         ]
         scores = [float(_ask(process, " ||| ".join(("EVAL", *statistics))))]
         scores += [float(_read(process)) for _ in statistics]

@@ -138,9 +138,8 @@ class Protocol:
         return statistics, np.array([rouge_l_of(c, r) for c, r in zip(captions, references, strict=True)]), cider
 
     def _meteor(self, hypotheses: Mapping[Any, str]) -> MeteorScores | str:
-        """METEOR of all captions, tokenised, held in memory at once."""
         said = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in self.image_ids)
-        return run_meteor(self.tokens, dict(zip(self.image_ids, said, strict=True)))
+        return run_meteor((tokens for block in self._blocks() for tokens in block), said)
 
     @property
     def tokens(self) -> dict[Any, list[str]]:
