@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import pytest
@@ -86,6 +87,31 @@ def test_a_pickle_cannot_change_what_reads_the_next_one(tmp_path):
         read_checkpoint(tmp_path / "x.pkl")
     torch.save(torch.ones(2), tmp_path / "good.pth")
     assert torch.equal(read_checkpoint(tmp_path / "good.pth"), torch.ones(2))
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_small_file_cannot_ask_for_all_of_the_memory(tmp_path, modern):
+    torch.save(torch.ones(1).expand(1000, 1000), tmp_path / "x.pth", _use_new_zipfile_serialization=modern)
+    with pytest.raises(UserError, match="a tensor larger than its storage"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_compressed_pickle_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps([0] * 100_000))
+    with pytest.raises(UserError, match="is compressed, which torch.save never does"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_tuples_of_the_same_tuples_are_read_once_each(tmp_path):
+    nested: tuple = ("a",)
+    for _ in range(200):  # walked one by one that is 2 ** 200
+        nested = nested, nested
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(nested))
+    found = read_checkpoint(tmp_path / "x.pkl")
+    while len(found) == 2 and found[0] is found[1]:
+        found = found[0]
+    assert found == ("a",)
 
 
 DAMAGED = [

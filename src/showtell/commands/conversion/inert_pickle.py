@@ -9,6 +9,7 @@ storage, and before that a sequence of pickles followed by the storages' bytes.
 """
 
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -87,7 +88,8 @@ class _LazyTensor:
         if len(self.size) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
             raise ValueError("a tensor with a broken shape")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
-        if 0 not in self.size and last >= storage.count:
+        # A stride of 0 repeats numbers: a few bytes could ask for all of the memory.
+        if (0 not in self.size and last >= storage.count) or math.prod(self.size) > storage.count:
             raise ValueError("a tensor larger than its storage")
         flat = torch.frombuffer(bytearray(storage.content), dtype=storage.dtype) if storage.count else torch.empty(0)
         return flat.as_strided(self.size, self.stride, self.offset).clone()
@@ -187,6 +189,8 @@ def _read_zip(file: BinaryIO) -> Any:
         names = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
         if len(names) != 1:
             raise ValueError("a zip archive without one data.pkl")
+        if archive.getinfo(names[0]).compress_type != zipfile.ZIP_STORED:
+            raise ValueError("its data.pkl is compressed, which torch.save never does")
         folder = names[0].rpartition("/")[0]
         found: dict[str, _Storage] = {}
 
@@ -243,7 +247,8 @@ def _finished(content: Any) -> Any:
         if not isinstance(value, dict | list | tuple | Record) or id(value) in done:
             return done.get(id(value), value)
         if isinstance(value, tuple):
-            return tuple(finish(item) for item in value)
+            done[id(value)] = finished = tuple(finish(item) for item in value)
+            return finished
         done[id(value)] = value
         if isinstance(value, dict):
             value.update({key: finish(item) for key, item in value.items()})
