@@ -99,7 +99,7 @@ def test_a_small_file_cannot_ask_for_all_of_the_memory(tmp_path, modern):
 def test_a_compressed_pickle_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps([0] * 100_000))
-    with pytest.raises(UserError, match="is compressed, which torch.save never does"):
+    with pytest.raises(UserError, match="is compressed"):
         read_checkpoint(tmp_path / "x.pth")
 
 

@@ -70,10 +70,21 @@ def attend_model(seed: int) -> tuple[Encoder, DecoderWithAttention, dict[str, in
     return Encoder(torchvision.models.resnet18()).eval(), decoder.eval(), word_map
 
 
+def _aged(module: nn.Module) -> None:
+    """Take out of a module what those of PyTorch 0.4 and torchvision 0.2 did not have, as old checkpoints are."""
+    module._buffers.pop("num_batches_tracked", None)
+    known = "training", "_parameters", "_buffers", "_modules"
+    for name in [name for name in vars(module) if name.startswith("_") and name not in known]:
+        del vars(module)[name]
+
+
 def save_attend(folder: Path, seed: int = 0, modern: bool = True) -> tuple[Path, Path]:
     encoder, decoder, word_map = attend_model(seed)
     state = {"epoch": 7, "bleu-4": 0.24, "encoder": encoder, "decoder": decoder}
     state["decoder_optimizer"] = torch.optim.Adam(decoder.parameters())
+    if not modern:
+        for module in [*encoder.modules(), *decoder.modules()]:
+            _aged(module)
     checkpoint, wordmap = folder / "BEST_checkpoint.pth.tar", folder / "WORDMAP.json"
     torch.save(state, checkpoint, _use_new_zipfile_serialization=modern)
     wordmap.write_text(json.dumps(word_map))
