@@ -38,6 +38,7 @@ def test_the_card_says_data_intervals_decoding_and_hashes(pipeline):
     for split in paths.SPLITS:
         entries = read_json(pipeline / paths.split_json(split))
         assert f"| {split} | {len(entries)} | {sum(len(entry['references']) for entry in entries)} |" in card
+    assert "`scenes` are drawings" in card
     bounds = read_json(pipeline / "metrics/intervals.json")
     low, high = (f"{100 * bounds[f'rouge_l_{end}']:.1f}" for end in ("low", "high"))
     assert re.search(rf"\| ROUGE-L \| [\d.]+ \| {low} to {high} \|", card)
