@@ -13,7 +13,7 @@ from showtell.encoders.encoder_params import EncoderParams, say_differences
 from showtell.encoders.features import encoder_transform, save_encoder
 from showtell.encoders.network import build_encoder
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import told, write_curves
+from showtell.learning.curves import selected_epoch, write_curves
 from showtell.learning.pretraining import PretrainParams, pretrain
 
 
@@ -37,7 +37,7 @@ def main() -> str | None:
         move(place / "encoder", paths.ENCODER)
         write_curves("encoder", history, select="val_f1")
         place.finish()
-    learnt = f"; of learning words {told(history, 'val_f1')}" if history else ""
+    learnt = f"; of learning words {selected_epoch(history, 'val_f1')}" if history else ""
     return f"the encoder is in {paths.ENCODER}{learnt}"
 
 

@@ -14,7 +14,7 @@ from showtell.encoders.network import usable_batch_norm
 from showtell.generation.bundle import load_model, save_model
 from showtell.learning.caption_task import CaptionTask, FinetuneParams
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import told, write_curves
+from showtell.learning.curves import selected_epoch, write_curves
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
@@ -48,7 +48,7 @@ def main() -> str | None:
         save_model(model, paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)
         place.finish()
-    return f"the model is in {paths.FINETUNE_MODEL}; {told(history, params.select)}"
+    return f"the model is in {paths.FINETUNE_MODEL}; {selected_epoch(history, params.select)}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from showtell.data.store import RowReader
 from showtell.encoders.features import announce, extract, feature_name
 from showtell.generation.bundle import hand_on, load_model, save_model
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import told, write_curves
+from showtell.learning.curves import selected_epoch, write_curves
 from showtell.learning.loop import fit
 from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, reinforced_validation
 from showtell.learning.rewards import Rewards
@@ -52,7 +52,7 @@ def main() -> str | None:
         save_model(model, paths.REINFORCE_MODEL, notes=best_row(history, params.select))
         write_curves("reinforce", history, params.select)
         place.finish()
-    return f"the model is in {paths.REINFORCE_MODEL}; {told(history, params.select)}"
+    return f"the model is in {paths.REINFORCE_MODEL}; {selected_epoch(history, params.select)}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from showtell.generation.bundle import save_model
 from showtell.generation.model import Model
 from showtell.learning.caption_task import CaptionTask, TrainParams
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import told, write_curves
+from showtell.learning.curves import selected_epoch, write_curves
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
@@ -44,7 +44,7 @@ def main() -> str | None:
         save_model(model, paths.TRAIN_MODEL, notes=best_row(history, params.select))
         write_curves("train", history, params.select)
         place.finish()
-    return f"the model is in {paths.TRAIN_MODEL}; {told(history, params.select)}"
+    return f"the model is in {paths.TRAIN_MODEL}; {selected_epoch(history, params.select)}"
 
 
 if __name__ == "__main__":

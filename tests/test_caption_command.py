@@ -86,7 +86,7 @@ def test_what_a_folder_holds_besides_pictures_is_counted(caption, place):
     assert status == 0 and [line.split(": ")[0] for line in lines] == ["in/a.jfif", "in/b.jpe", "in/c.mpo"]
     (line,) = err.splitlines()
     assert line.startswith("in: 4 passed over: ")
-    for reason in ("1 hidden", "1 .txt, which is no picture's", "1 a link to nothing", "1 not a file"):
+    for reason in ("1 hidden", "1 .txt, which is not an image's", "1 a link to nothing", "1 not a file"):
         assert reason in line
 
 

@@ -77,7 +77,7 @@ def test_features_are_those_of_the_model_behind_the_prefix_and_batches_change_no
 
 @pytest.mark.parametrize(
     ("model", "file", "says"),
-    [("tiny-clop", "x.pt", "'tiny-clop' is no model of open_clip"), ("tiny-clip", "x.pt", "no such file"),
+    [("tiny-clop", "x.pt", "'tiny-clop' is not a model of open_clip"), ("tiny-clip", "x.pt", "no such file"),
      ("tiny-clip", "laion", "tiny-clip has none; or a file"), ("ViT-B-32", "tiny.pt", "does not hold the weights")],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(weights, model, file, says):

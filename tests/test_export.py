@@ -264,7 +264,7 @@ def test_what_cannot_be_exported(bundle, tmp_path, monkeypatch, arguments, messa
 
 def test_models_that_speak_together_cannot_be_exported(bundle, tmp_path):
     serve_model(bundle, tmp_path / "joint", captioner("attention").search, {}, [bundle])
-    with pytest.raises(UserError, match="2 models that speak together cannot be exported: export one of them"):
+    with pytest.raises(UserError, match="2 models of an ensemble cannot be exported: export one of them"):
         cli.dispatch(["export", str(tmp_path / "joint"), str(tmp_path / "out.onnx")])
 
 
@@ -287,7 +287,7 @@ def test_what_a_graph_cannot_do_is_told(graph, photo, flags, message):
 def test_other_files_are_no_graphs(bundle, photo, tmp_path):
     (tmp_path / "text.onnx").write_text("no graph")
     for name, message in (
-        ("text.onnx", "is no graph that onnxruntime can run"), ("none.onnx", "does not exist; write it with `showtell")
+        ("text.onnx", "is not a graph that onnxruntime"), ("none.onnx", "does not exist; write it with `showtell")
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             cli.dispatch(["caption", str(photo), "--model", str(tmp_path / name)])

@@ -210,7 +210,7 @@ def test_another_method_brings_its_settings_and_leaves_the_others():
     diverse = sampled.override(method="diverse_beam", beam=6)
     assert (diverse.beam, diverse.groups, diverse.diversity, diverse.temperature) == (6, 6, 0.5, None)
     assert diverse.override(method="beam") == PLAIN.override(beam=6)
-    with pytest.raises(UserError, match="wings is no setting of the search; there are method"):
+    with pytest.raises(UserError, match="wings is not a setting of the search; there are method"):
         PLAIN.override(wings=2)
 
 

@@ -264,6 +264,6 @@ def test_width_one_takes_the_best_word_each_time():
 def test_scores_that_are_no_numbers_are_told_in_one_line(value):
     logits = random_logits(11, images=3)
     logits[1, 5:40, 2] = value
-    with pytest.raises(UserError, match=r"no numbers \(NaN\)") as caught:
+    with pytest.raises(UserError, match=r"not finite \(NaN\)") as caught:
         search(logits, 3, 8, n_best=2)
     assert "\n" not in str(caught.value)

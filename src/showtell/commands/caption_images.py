@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, a 'glob*', a URL or - (stdin)")
     parser.add_argument(
         "--model", type=Path, action="append", metavar="DIR",
-        help=f"default {MODEL}; several, of one vocabulary, speak together with the first one's settings",
+        help=f"default {MODEL}; several with one vocabulary form an ensemble, with the first one's settings",
     )  # fmt: skip
     parser.add_argument(
         "--runtime", choices=("torch", "onnx"),

@@ -80,7 +80,7 @@ def _look_at_shards(args: argparse.Namespace, params: CustomParams) -> Counter[s
     """Print a summary of shards and return the number of images of each split; `UserError` for none."""
     with closing(Crawl(shard_paths(args.images))) as crawl:
         summary = Summary(crawled(crawl, params))
-        left_out = [f"samples           {crawl.told()}"] if crawl.told() else []
+        left_out = [f"samples           {crawl.left_out()}"] if crawl.left_out() else []
         for line in summary.lines(f"shards ({len(crawl.shards.paths)} tars)", left_out):
             print(line)
     _check_sizes(args, summary.splits, str(args.images), "add shards, or raise --val and --test")

@@ -22,7 +22,7 @@ from showtell.encoders.backbone import ImageStatistics
 from showtell.encoders.network import Encoder
 from showtell.encoders.weights import save_shipped
 from showtell.learning.checkpoints import Checkpoints
-from showtell.learning.curves import best_row, told
+from showtell.learning.curves import best_row, selected_epoch
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.scene_targets import known_colours
 from showtell.learning.scene_task import SceneParams, SceneTask, scene_validation
@@ -73,7 +73,7 @@ def make(recipe: Recipe, source: str, target: Path) -> str | None:
         save_shipped(target, encoder.config, encoder.backbone.network)
         write_text(target.with_suffix(".md"), card(recipe, source, best_row(history, "right"), target))
         place.finish()
-    return f"the encoder and its card are in {target.parent}; of learning scenes {told(history, 'right')}"
+    return f"the encoder and its card are in {target.parent}; of learning scenes {selected_epoch(history, 'right')}"
 
 
 def card(recipe: Recipe, source: str, scores: dict[str, float], weights: Path) -> str:

@@ -90,7 +90,7 @@ def difference(wanted: Mapping[str, Tensor], header: Header) -> str:
         if header.dtypes[name].startswith(("F", "BF")) != tensor.is_floating_point():
             return f"{name} is of type {header.dtypes[name]}, not of {tensor.dtype}"
     other = [name for name in header.shapes if name not in wanted]
-    return f"{one_line(other[0])} is no part of it" if other else ""
+    return f"{one_line(other[0])} does not belong to it" if other else ""
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -24,7 +24,7 @@ def passed_over(path: Path) -> str | None:
     if path.name.startswith("."):
         return "hidden"
     if path.suffix.lower() not in SUFFIXES:
-        return f"{path.suffix.lower() or 'without an ending'}, which is no picture's"
+        return f"{path.suffix.lower() or 'without an ending'}, which is not an image's"
     if not path.is_file():  # a FIFO, a device
         return "not a file" if path.exists() else "a link to nothing"
     return None

@@ -260,7 +260,7 @@ def _rows_of(file: h5py.File, name: str) -> h5py.Dataset:
         raise ValueError(f"it has no `{name}` of its own")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"`{name}` is no array")
+        raise ValueError(f"`{name}` is not an array")
     if dataset.dtype.kind not in "uif" or dataset.shape is None or len(dataset.shape) < 2:
         raise ValueError(f"`{name}` is {dataset.dtype} {dataset.shape}, not rows of numbers")
     if dataset.chunks is not None or dataset.is_virtual or dataset.external or dataset.compression:

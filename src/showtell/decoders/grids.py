@@ -20,7 +20,7 @@ def pooling_weights(cells: int, rows: int, device: torch.device) -> Tensor:
     """(pooled cell, cell): adaptive average pooling of a square grid of `cells` to rows x rows; each row sums to 1."""
     side = round(cells**0.5)
     if side * side != cells:
-        raise UserError(f"decoder.grid = {rows}: the encoder's grid of {cells} cells is no square; set it to null")
+        raise UserError(f"decoder.grid = {rows}: the encoder's grid of {cells} cells is not square; set it to null")
     with torch.inference_mode(False):  # the matrix is cached, and used in training as well
         each_cell = torch.eye(cells).view(cells, 1, side, side)
         pooled = functional.adaptive_avg_pool2d(each_cell, rows)  # (cell, 1, row, column)

@@ -52,7 +52,7 @@ def _cells_differ(features: Tensor, name: str) -> str:
     """Standard deviation over the cells of an image, as a fraction of the features' magnitude."""
     spread = (features.std(dim=1).square().mean().sqrt() / features.square().mean().sqrt()).item()
     if not spread > SAME:
-        raise UserError(f"self-check: all cells of a picture have the same features; {name} is no encoder for a grid")
+        raise UserError(f"self-check: all cells of a picture have the same features; {name} cannot give a grid")
     return f"cells of a picture differ, by {spread:.0%} of the values' size"
 
 

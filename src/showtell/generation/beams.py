@@ -47,7 +47,7 @@ class Beams:
         logprob, beam, word = totals.gather(2, place), place // words, place % words
         if logprob.isnan().any():  # NaN is greater than any number, so that it is always chosen
             raise UserError(
-                "the decoder's scores are no numbers (NaN): its training diverged or its weights are damaged"
+                "the decoder's scores are not finite (NaN): its training diverged or its weights are damaged"
             )
         rank = torch.arange(logprob.shape[2], device=place.device)
         logprob = logprob.masked_fill(rank >= self.vacant.unsqueeze(2), -torch.inf)

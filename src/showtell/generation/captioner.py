@@ -89,7 +89,7 @@ class Captioner:
             if other.vocabulary.hash != model.vocabulary.hash:
                 theirs, ours = other.vocabulary, model.vocabulary
                 raise UserError(
-                    f"models that speak together need one vocabulary: {ours.hash} has {len(ours)} words, {theirs.hash} "
+                    f"models of an ensemble need one vocabulary: {ours.hash} has {len(ours)} words, {theirs.hash} "
                     f"has {len(theirs)}"
                 )
 

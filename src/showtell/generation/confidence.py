@@ -79,7 +79,7 @@ def load_confidence(folder: Path) -> Confidence | None:
     except ValidationError as error:
         first = error.errors()[0]
         key = one_line(".".join(map(str, first["loc"])))
-        raise UserError(f"{path} is no calibration: {key}: {one_line(first['msg'])}; `dvc repro` writes it") from None
+        raise UserError(f"{path} is not a calibration: {key}: {one_line(first['msg'])}; run `dvc repro`") from None
 
 
 def reason_against(confidence: float, least: float) -> str | None:

@@ -47,11 +47,11 @@ class OnnxCaptioner:
         try:
             self._session = package.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises exceptions of many types
-            raise UserError(f"{path} is no graph that onnxruntime can run: {one_line(error)}") from None
+            raise UserError(f"{path} is not a graph that onnxruntime can run: {one_line(error)}") from None
         about = self._session.get_modelmeta().custom_metadata_map
         inputs = [value.name for value in self._session.get_inputs()]
         if not {"words", "search"} <= about.keys() or inputs != ["pixels"]:
-            raise UserError(f"{path} is no whole model of `showtell export MODEL OUT.onnx`")
+            raise UserError(f"{path} is not a complete model of `showtell export MODEL OUT.onnx`")
         self.words: list[str] = json.loads(about["words"])
         self.search: dict[str, Any] = json.loads(about["search"])
         self.path = path

@@ -145,7 +145,7 @@ def _validated(content: dict[str, Any]) -> SearchParams:
         key, message = one_line(".".join(map(str, first["loc"]))), first["msg"]
         if first["type"] == "extra_forbidden":
             known = ", ".join(SearchParams.model_fields)
-            raise UserError(f"{key} is no setting of the search; there are {known}") from None
+            raise UserError(f"{key} is not a setting of the search; there are {known}") from None
         value = "null" if first["input"] is None else one_line(repr(first["input"]))
         raise UserError(f"{key} = {value}: {message[0].lower()}{message[1:]}") from None
 

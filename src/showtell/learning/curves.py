@@ -33,7 +33,7 @@ def write_curves(stage: str, history: Sequence[dict[str, float]], select: str) -
     write_json(paths.METRICS / f"{stage}.json", {**kept, **notes, "processes": world()})
 
 
-def told(history: Sequence[dict[str, float]], select: str) -> str:
+def selected_epoch(history: Sequence[dict[str, float]], select: str) -> str:
     """The selected epoch, for the log."""
     if not history:
         return "nothing to learn (0 epochs)"

@@ -32,4 +32,4 @@ def fallback(history: Sequence[Row], select: str) -> str | None:
     """A line for the log where the loss on val had to decide."""
     if not history or selected_by(history, select) == select:
         return None
-    return f"{select} was {history[0][select]:.4g} after every epoch and tells none apart: the lowest {LOSS} was kept"
+    return f"{select} was {history[0][select]:.4g} after every epoch; the epoch with the lowest {LOSS} was kept"

@@ -98,7 +98,7 @@ def load_clip(model: str, weights: str) -> Clip:
     open_clip = _open_clip()
     names = open_clip.list_models()
     if model not in names:
-        raise UserError(f"{model!r} is no model of open_clip, which has {', '.join(sorted(names)[:8])} and others")
+        raise UserError(f"{model!r} is not a model of open_clip, which has {', '.join(sorted(names)[:8])} and others")
     path = str(_file(weights)) if weights.endswith(SUFFIXES) else _published(open_clip, model, weights)
     quick = {"force_quick_gelu": True} if weights == "openai" else {}  # as those weights were trained
     try:

@@ -54,7 +54,7 @@ def convert_attend(checkpoint: Path, wordmap: Path) -> Converted:
     """Show, attend and tell: pickled modules in a dict, and a JSON file of word indices."""
     content = read_checkpoint(checkpoint)
     if not isinstance(content, dict) or not {"encoder", "decoder"} <= content.keys():
-        raise UserError(f"{checkpoint} is no checkpoint of the show-attend-tell tutorial: no encoder and decoder in it")
+        raise UserError(f"{checkpoint} is not a show-attend-tell checkpoint: no encoder and decoder in it")
     encoder_state, decoder_state = (module_state(content[key]) for key in ("encoder", "decoder"))
     vocabulary, rows = _vocabulary(read_json(wordmap), wordmap)
     encoder = _encoder(encoder_state, checkpoint, {"output": "grid", "size": 256})
@@ -96,7 +96,7 @@ def _vocabulary(numbers: Any, source: Path) -> tuple[Vocabulary, Tensor]:
     if not isinstance(numbers, dict) or not all(
         isinstance(word, str) and type(number) is int for word, number in numbers.items()
     ):
-        raise UserError(f"{source} is no map of words to numbers")
+        raise UserError(f"{source} is not a map of words to numbers")
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise UserError(f"{source}: its {len(numbers)} words do not have the numbers 0 to {len(numbers) - 1}, one each")
     missing = [special for special in SPECIALS if special not in numbers]

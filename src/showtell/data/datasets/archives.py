@@ -81,7 +81,7 @@ class Archive:
 def open_archive(path: Path, scratch: Path) -> Archive:
     """The index of the archive at `path`; `UserError` when it is broken or an entry is hostile."""
     path = Path(path)
-    with _told(path):
+    with _readable_errors(path):
         if path.name.lower().endswith(".zip"):
             return Archive(path, path, _zip_addresses(path))
         plain = _plain(path, scratch)
@@ -90,13 +90,13 @@ def open_archive(path: Path, scratch: Path) -> Archive:
 
 def tar_members(path: Path) -> Iterator[Address]:
     """The files of a plain tar, one by one; `UserError` when it is broken or an entry is hostile."""
-    with _told(path):
+    with _readable_errors(path):
         for address in _tar_addresses(path, path):
             yield address._replace(path=str(path))
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable_errors(path: Path) -> Iterator[None]:
     """Turn the errors of reading an archive into one line."""
     try:
         yield

@@ -146,7 +146,7 @@ def read_table(path: Path) -> list[Captioned]:
         file, split = picture_name(cells["file"]), _split(cells["split"], where)
         image_id = cells["id"] or file
         if not is_id(image_id):
-            raise UserError(f"{where}: {shown(image_id)} is no image id: it has control characters")
+            raise UserError(f"{where}: {shown(image_id)} is not an image id: it has control characters")
         image = images.setdefault(file, Captioned(image_id, file, split))
         if image.image_id != image_id:
             raise UserError(f"{where}: {file} has the ids {shown(image.image_id)} and {shown(image_id)}")

@@ -139,8 +139,8 @@ def prepare(folder: Path, params: CustomParams) -> None:
 
 def _prepare_shards(folder: Path, params: CustomParams, images: str) -> None:
     with closing(Crawl(shard_paths(images))) as crawl:
-        if crawl.told():
-            log(f"{images}: {crawl.told()}")
+        if crawl.left_out():
+            log(f"{images}: {crawl.left_out()}")
         karpathy.check_sizes(Counter(_drawn((s.image_id for s in crawl), len(crawl), params)), images, REMEDY)
         crawl.shards.write(folder / "images" / f"crawl{INDEX_SUFFIX}")
         karpathy.write(folder / "captions.json", "custom", crawled(crawl, params))

@@ -119,7 +119,7 @@ class Crawl:
         for name, caption in zip(self.shards.names, self._captions, strict=True):
             yield Sample(name, caption.decode("utf-8").rstrip("\n"))
 
-    def told(self) -> str | None:
+    def left_out(self) -> str | None:
         """The number of samples that are left out, for the log; None when none are."""
         gone = {"no picture": self.without_picture, "no caption": self.without_caption}
         said = " and ".join(f"{count:,} with {what}" for what, count in gone.items() if count)

@@ -40,7 +40,7 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
     search = bundle.search.override(**{**settings, "precision": "fp32"})
     if bundle.others:
-        raise UserError(f"{len(bundle.others) + 1} models that speak together cannot be exported: export one of them")
+        raise UserError(f"{len(bundle.others) + 1} models of an ensemble cannot be exported: export one of them")
     if search.method not in ("beam", "greedy"):
         raise UserError(f"search.method {search.method} cannot be exported: choose --method beam or greedy")
     return search
