@@ -317,6 +317,8 @@ def test_every_kind_is_tested():
             "decoder.kind = 'pre_inject': it does not read attention, attention_kind and needs image_projection; set "
             "for example -S decoder.attention=null -S decoder.attention_kind=null -S decoder.image_projection=linear",
         ),
+        ({"memory_slots": 0}, "it does not read memory_slots; set for example -S decoder.memory_slots=null"),
+        ({"heads": 0}, "it does not read heads; set for example -S decoder.heads=null"),
         ({"image_projection": "linear"}, "it does not read image_projection; set for example -S decoder.image_"),
         ({"attention": None}, "it needs attention; set for example -S decoder.attention=512"),
         ({"tied": True}, "decoder.tied = true: needs decoder.embedding = decoder.hidden, not 5 and 7"),

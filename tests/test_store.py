@@ -1,6 +1,7 @@
 """Row stores: what was written comes back, from any process, whatever was killed on the way."""
 
 import multiprocessing
+import os
 import pickle
 
 import h5py
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from showtell.core.damage import remedy
 from showtell.core.errors import UserError
 from showtell.data.store import RowReader, RowWriter
+from showtell.data.store_layout import SUM_TYPE, SUMS, sum_of_names
 
 ROWS = np.arange(10 * 3 * 2, dtype=np.float16).reshape(10, 3, 2)
 
@@ -105,8 +108,77 @@ def test_a_store_that_is_cut_short_is_noticed(tmp_path):
     reader = RowReader(path, "grid")
     with open(path, "r+b") as file:
         file.truncate(50_000)
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match=r"store\.h5 is damaged: it is cut short; delete it and run"):
         reader.rows([99])
+
+
+def position_of(content: bytes, path) -> int:
+    found = path.read_bytes()
+    assert found.count(content) == 1
+    return found.index(content)
+
+
+def flip(path, position: int) -> None:
+    """One bit of a file, and nothing else that could be noticed."""
+    times = path.stat()
+    with open(path, "r+b") as file:
+        byte = os.pread(file.fileno(), 1, position)[0]
+        os.pwrite(file.fileno(), bytes([byte ^ 1]), position)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@settings(max_examples=20)
+@given(st.integers(0, ROWS.nbytes - 1))
+def test_one_changed_bit_in_a_row_is_one_line_when_that_row_is_read(tmp_path_factory, place):
+    path = write(tmp_path_factory.mktemp("store"))
+    flip(path, position_of(ROWS.tobytes(), path) + place)
+    row = place // ROWS[0].nbytes
+    reader, others = RowReader(path, "grid"), [other for other in range(10) if other != row]
+    assert np.array_equal(reader.rows(others), ROWS[others])
+    for _ in range(2):  # and again, not only the first time
+        with pytest.raises(UserError, match=rf"store\.h5 is damaged: row {row} \(image id{row}\) is not as"):
+            reader.rows([row])
+
+
+def test_changed_sums_and_names_are_noticed(tmp_path):
+    sums, names = write(tmp_path, name="sums.h5"), write(tmp_path, name="names.h5")
+    with h5py.File(sums) as file:
+        content = file[SUMS][()].tobytes()
+    flip(sums, position_of(content, sums) + 4 * 3)
+    with pytest.raises(UserError, match=r"row 3 .image id3"):
+        RowReader(sums, "grid").rows([3])
+    flip(names, position_of(b"id7", names) + 2)
+    with pytest.raises(UserError, match=r"names\.h5 is not a store of grid: the names of its images"):
+        RowReader(names, "grid")
+
+
+def test_rows_of_an_unfinished_store_have_their_sums_in_the_next_run(tmp_path):
+    def reopened() -> RowWriter:
+        return RowWriter(tmp_path / "a.h5.part", "grid", 12, (3, 2), np.float16)
+
+    reopened().append(ROWS[:4])
+    writer = reopened()
+    writer.append(ROWS[4:])
+    writer.keep([9, 0, 5])
+    writer.finish(tmp_path / "a.h5", ["9", "0", "5"], {})
+    assert np.array_equal(RowReader(tmp_path / "a.h5", "grid").rows([0, 1, 2]), ROWS[[9, 0, 5]])
+    flip(tmp_path / "a.h5", position_of(ROWS[[9, 0, 5]].tobytes(), tmp_path / "a.h5"))
+    with pytest.raises(UserError, match=r"row 0 .image 9"):
+        RowReader(tmp_path / "a.h5", "grid").rows([0])
+
+
+def test_the_copy_in_dvc_s_cache_that_is_the_same_file_is_named_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, cache = write(tmp_path), tmp_path / ".dvc" / "cache" / "files" / "md5" / "1d"
+    cache.mkdir(parents=True)
+    (cache / "other").write_bytes(b"1")
+    assert remedy(path) == "delete it and run `dvc repro`"
+    os.link(path, cache / "a7")
+    both = "delete it and .dvc/cache/files/md5/1d/a7, the same file in DVC's cache, and run `dvc repro`"
+    assert remedy(path) == both
+    path.unlink()
+    path.symlink_to(cache / "a7")
+    assert remedy(path) == both
 
 
 def read_in_child(reader, queue):
@@ -183,6 +255,10 @@ def spoilt(path, name: str, how: str) -> None:
         file["image_id"] = {"ids are numbers": [1, 2], "too few ids": ["a"], "ids are a table": [["a", "b"]]}.get(
             how, ids
         )
+        if file["image_id"].dtype.kind == "O":  # nothing but what `how` says is wrong
+            names = np.ravel(file["image_id"].asstr()[()]).tolist()
+            file["image_id"].attrs[SUMS] = np.array(sum_of_names(names), SUM_TYPE)
+        file[SUMS] = np.zeros((1 if how == "too few sums" else 2, 1), np.int64 if how == "other sums" else SUM_TYPE)
         file.attrs["transform"] = 5 if how == "attributes are numbers" else "t"
         if how == "no image ids":
             del file["image_id"]
@@ -192,7 +268,7 @@ def spoilt(path, name: str, how: str) -> None:
     "how",
     [
         "chunked", "compressed", "a group", "text", "a scalar", "flat", "empty", "a link", "elsewhere", "no image ids",
-        "ids are numbers", "too few ids", "ids are a table", "attributes are numbers",
+        "ids are numbers", "too few ids", "ids are a table", "attributes are numbers", "too few sums", "other sums",
     ],
 )  # fmt: skip
 def test_hdf5_that_is_no_store_is_one_line(tmp_path, how):

@@ -5,11 +5,15 @@ not touched: rows are written at their byte offset, and a count beside the file 
 kill the next run continues with the file, and the finished bytes are the same as without the kill. Every few seconds
 the rows are flushed to the disk: a power cut loses only later ones. Rows are read at the same offsets, so no HDF5
 handle is shared between workers.
+
+Each row has a CRC-32 (dataset `crc32`), and all image ids together have one (an attribute of `image_id`). Each process
+checks a row when it first reads it, so that a changed byte on the disk is an error and not a wrong result.
 """
 
 import os
 import time
 import weakref
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +21,24 @@ from typing import Any
 import h5py
 import numpy as np
 
+from showtell.core.damage import remedy
 from showtell.core.errors import UserError
 from showtell.core.files import flush, move, naming
-from showtell.core.texts import Texts
+from showtell.core.terminal import one_line
+from showtell.data.store_layout import (
+    BLOCK,
+    STORE_ERRORS,
+    SUM_TYPE,
+    SUMS,
+    allocate,
+    ids_of,
+    locate,
+    rows_of,
+    sum_of_names,
+    sums_of,
+    texts_of,
+)
 
-BLOCK = 1 << 14  # image ids read or written at once
 FLUSH = 5.0  # seconds between flushes, the work that a power cut can lose
 
 
@@ -57,12 +74,11 @@ class RowWriter:
             raise ValueError(f"{start + len(rows)} rows do not fit a store of {self.capacity}")
         if len(rows) == 0:
             return
-        data = np.ascontiguousarray(rows).data.cast("B")
-        position = self._row_at(start)
+        whole = np.ascontiguousarray(rows)
+        sums = np.array([zlib.crc32(row) for row in whole], SUM_TYPE)
         with naming(self.part), open(self.part, "r+b") as file:
-            while data:  # one pwrite moves at most 2 GiB
-                written = os.pwrite(file.fileno(), data, position)
-                data, position = data[written:], position + written
+            _put_at(file.fileno(), self._row_at(start), whole)
+            _put_at(file.fileno(), self._sums_offset + start * SUM_TYPE.itemsize, sums)
 
     def mark(self, done: int, beside: Path | None = None) -> None:
         """Record that the first `done` rows, and a file `beside`, are written: a new writer continues after them."""
@@ -105,8 +121,12 @@ class RowWriter:
             self.keep(range(self.done))
         with naming(self.part), h5py.File(self.part, "r+") as file:
             named = file.create_dataset("image_id", (len(ids),), h5py.string_dtype())
+            told = 0
             for start in range(0, len(ids), BLOCK):
-                named[start : start + BLOCK] = [str(i) for i in ids[start : start + BLOCK]]
+                names = [str(i) for i in ids[start : start + BLOCK]]
+                named[start : start + BLOCK] = names
+                told = sum_of_names(names, told)
+            named.attrs[SUMS] = np.array(told, SUM_TYPE)
             file.attrs.update(attrs)
         move(self.part, path)
         self._forget()
@@ -118,7 +138,7 @@ class RowWriter:
 
     def _resume(self) -> bool:
         try:
-            self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+            self._find()
             self.done = int(self._count_path.read_text())
             flushed, boot = self._flushed_path.read_text().split(" ")
             if boot != _boot():  # the machine was restarted since: rows that were not flushed may be lost
@@ -130,10 +150,15 @@ class RowWriter:
     def _create(self) -> None:
         self.part.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.part):
-            _allocate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
-        self._offset = _locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+            allocate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+        self._find()
         self.mark(0)
         self.flush()
+
+    def _find(self) -> None:
+        """Find the byte offsets of the rows and of their checksums."""
+        self._offset = locate(self.part, self.name, (self.capacity, *self.row_shape), self.dtype)
+        self._sums_offset = locate(self.part, SUMS, (self.capacity, 1), SUM_TYPE)
 
     def _is_named(self) -> bool:
         """Whether an earlier `finish` was killed half-way; HDF5 would leave a gap where it deletes its datasets."""
@@ -149,26 +174,28 @@ class RowReader:
         self.path, self.name = Path(path), name
         try:
             with h5py.File(path, "r") as file:
-                dataset = _rows_of(file, name)
+                dataset = rows_of(file, name)
                 self.shape: tuple[int, ...] = dataset.shape
                 self.dtype: np.dtype = dataset.dtype
-                self.attrs: dict[str, str] = _texts(file, ATTRS.get(name, ()))
-                self.ids = _ids(file)
-            if len(self.ids) != len(self):
-                raise ValueError(f"it names {len(self.ids)} images and holds {len(self)}")
-            self._offset = _locate(self.path, name, self.shape, self.dtype)
+                self.attrs: dict[str, str] = texts_of(file, ATTRS.get(name, ()))
+                self.ids = ids_of(file)
+                if len(self.ids) != len(self):
+                    raise ValueError(f"it names {len(self.ids)} images and holds {len(self)}")
+                self._sums = sums_of(file, self.ids)
+            self._offset = locate(self.path, name, self.shape, self.dtype)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist; run `dvc repro`") from None
         except STORE_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{path} is not a store of {name}: {reason}; delete it and run `dvc repro`") from None
+            raise UserError(f"{path} is not a store of {name}: {reason}; {remedy(self.path)}") from None
+        self._sound = bytearray(len(self))  # (row) 1 once its checksum was compared
         self._file: tuple[int, int] | None = None  # (process, descriptor)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def rows(self, indices: Sequence[int]) -> np.ndarray:
-        """(row, *row_shape), in the order of `indices`."""
+        """(row, *row_shape), in the order of `indices`; `UserError` for a row whose checksum differs."""
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)
         if out.nbytes == 0:
             return out
@@ -177,15 +204,26 @@ class RowReader:
         for position, index in enumerate(indices):
             if not 0 <= index < len(self):
                 raise IndexError(f"row {index} of {len(self)} in {self.path}")
-            self._fill(descriptor, flat[position * row_bytes : (position + 1) * row_bytes], index * row_bytes)
+            target = flat[position * row_bytes : (position + 1) * row_bytes]
+            self._fill(descriptor, target, index * row_bytes)
+            if not self._sound[index]:
+                self._compare(index, target)
         return out
+
+    def _compare(self, index: int, content: memoryview) -> None:
+        if zlib.crc32(content) != self._sums[index]:
+            raise UserError(
+                f"{self.path} is damaged: row {index} (image {one_line(self.ids[index])}) is not as it was written; "
+                f"{remedy(self.path)}"
+            )
+        self._sound[index] = 1
 
     def _fill(self, descriptor: int, target: memoryview, start: int) -> None:
         position = self._offset + start
         while target:
             count = os.preadv(descriptor, [target], position)
             if count == 0:
-                raise UserError(f"{self.path} is cut short; delete it and run `dvc repro`")
+                raise UserError(f"{self.path} is damaged: it is cut short; {remedy(self.path)}")
             target, position = target[count:], position + count
 
     def _descriptor(self) -> int:
@@ -204,7 +242,7 @@ def rows_there(path: Path) -> int:
     try:
         if path.exists():
             with h5py.File(path, "r") as file:
-                return len(_ids(file))
+                return len(ids_of(file))
         return int(path.with_name(f"{path.name}.part.count").read_text())
     except STORE_ERRORS:
         return 0
@@ -226,62 +264,9 @@ def _boot() -> str:
         return ""
 
 
-def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Create the HDF5 file with its one contiguous dataset, allocated but not filled."""
-    with h5py.File(path, "w") as file:
-        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_layout(h5py.h5d.CONTIGUOUS)
-        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        plist.set_obj_track_times(False)  # a creation time would make two equal runs differ
-        space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype, logical=True)
-        h5py.h5d.create(file.id, name.encode(), kind, space, plist)
-
-
-def _locate(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Byte offset of the first row; `ValueError` when the file has other content."""
-    with h5py.File(path, "r") as file:
-        dataset = _rows_of(file, name)
-        if dataset.shape != shape or dataset.dtype != dtype:
-            raise ValueError(f"{path} holds {dataset.shape} {dataset.dtype}, not {shape} {dtype}")
-        offset, size = dataset.id.get_offset(), dataset.size
-    if size and offset is None:
-        raise ValueError("its rows are not laid out in the file")
-    return offset or 0
-
-
-# Exceptions of the HDF5 library for files that are damaged or have other content.
-STORE_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
-
-
-def _rows_of(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name`, if its rows can be read by offset; the `ValueError` gives the reason if not."""
-    if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"it has no `{name}` of its own")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"`{name}` is not an array")
-    if dataset.dtype.kind not in "uif" or dataset.shape is None or len(dataset.shape) < 2:
-        raise ValueError(f"`{name}` is {dataset.dtype} {dataset.shape}, not rows of numbers")
-    if dataset.chunks is not None or dataset.is_virtual or dataset.external or dataset.compression:
-        raise ValueError(f"`{name}` is chunked, compressed or elsewhere; rows must lie one behind the other")
-    return dataset
-
-
-def _texts(file: h5py.File, required: Sequence[str]) -> dict[str, str]:
-    """The file's attributes, which must be text and include the required ones."""
-    attrs = dict(file.attrs)
-    for key in required:
-        if key not in attrs:
-            raise ValueError(f"it has no attribute {key!r}")
-    for key, value in attrs.items():
-        if not isinstance(value, str):
-            raise ValueError(f"its attribute {key!r} is {type(value).__name__}, not text")
-    return attrs
-
-
-def _ids(file: h5py.File) -> Texts:
-    ids = file.get("image_id")
-    if not isinstance(ids, h5py.Dataset) or h5py.check_string_dtype(ids.dtype) is None or ids.ndim != 1:
-        raise ValueError("it has no `image_id`, a list of text")
-    return Texts.of(i.decode() for start in range(0, len(ids), BLOCK) for i in ids[start : start + BLOCK])
+def _put_at(descriptor: int, position: int, values: np.ndarray) -> None:
+    """Write the bytes of `values` at an offset of the file."""
+    data = values.data.cast("B")
+    while data:  # one pwrite moves at most 2 GiB
+        written = os.pwrite(descriptor, data, position)
+        data, position = data[written:], position + written

@@ -29,7 +29,7 @@ class DecoderParams(Section):
         if not isinstance(kind, str) or kind not in classes:
             raise _refused(kind, f"there is no such decoder; there are {', '.join(sorted(classes))}")
         others = {key for other in classes.values() for key in other.model_fields} - set(classes[kind].model_fields)
-        unread = [key for key in data if key in others and data[key] not in (None, False)]
+        unread = [key for key in data if key in others and data[key] is not None and data[key] is not False]
         needed = {key: field for key, field in classes[kind].model_fields.items() if _lacks(data, key, field)}
         if unread or needed:
             raise _refused(kind, _advice(unread, needed, data))

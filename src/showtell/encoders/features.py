@@ -17,7 +17,8 @@ from showtell.core.progress import log, track
 from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.core.terminal import one_line
 from showtell.core.workplace import Workplace
-from showtell.data.store import STORE_ERRORS, RowReader, RowWriter, rows_there
+from showtell.data.store import RowReader, RowWriter, rows_there
+from showtell.data.store_layout import STORE_ERRORS
 from showtell.data.transform import Transform
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
