@@ -98,7 +98,7 @@ def test_a_split_without_any_picture_is_refused():
 def test_a_full_disk_is_told_before_the_first_row(tmp_path, monkeypatch):
     files = make(tmp_path / "photos", 3)
     monkeypatch.setattr("showtell.core.files.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match="needs 2,304 bytes more and its disk has 1,000 free"):
+    with pytest.raises(UserError, match=r"needs 2,304 bytes more, with [0-9,]+ to spare, and its disk has 1,000 free"):
         store(tmp_path, files, tmp_path / "photos")
 
 

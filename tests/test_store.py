@@ -103,6 +103,12 @@ def test_other_files_are_named(tmp_path):
         RowReader(write(tmp_path), "images")
 
 
+def test_a_store_that_the_system_does_not_let_us_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(UserError, match=r"^\S*/folder/a\.h5: not a directory; something of another kind has that name"):
+        RowReader(tmp_path / "folder" / "a.h5", "grid")
+
+
 def test_a_store_that_is_cut_short_is_noticed(tmp_path):
     path = write(tmp_path, np.zeros((100, 1000), np.uint8))
     reader = RowReader(path, "grid")

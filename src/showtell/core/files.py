@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from showtell.core.errors import UserError, system_number
+from showtell.core.errors import UserError, explained, system_number
 
 LONGEST_INT = 4300  # digits that Python converts (sys.int_info.default_max_str_digits)
 FICLONE = 0x40049409  # Linux: ioctl_ficlone(2)
@@ -145,7 +145,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(explained(error) or f"cannot read {path}: {error.strerror}") from None
 
 
 def parse_json(content: bytes, where: str) -> Any:
@@ -234,4 +234,7 @@ def check_space(folder: Path, needed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE > free:
-        raise UserError(f"{folder.resolve()} needs {needed:,} bytes more and its disk has {free:,} free; make room")
+        raise UserError(
+            f"{folder.resolve()} needs {needed:,} bytes more, with {SPARE:,} to spare, and its disk has {free:,} free; "
+            "make room"
+        )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, explained
 from showtell.core.on_demand import OnDemand
 from showtell.core.texts import Texts, ragged
 
@@ -128,6 +128,8 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
             arrays = {name: _map(beside, file[name]) for name in ARRAYS}
             told = int(file.attrs["bytes"])
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        if refusal := explained(error):  # by the disk or the system: the file may well be whole
+            raise UserError(refusal) from None
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{beside} does not hold tokens: {reason}; run `dvc repro -f vocab`") from None
     if path.stat().st_size != told:

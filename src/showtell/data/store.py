@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from showtell.core.damage import remedy
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, explained
 from showtell.core.files import flush, move, naming
 from showtell.core.terminal import one_line
 from showtell.data.store_layout import (
@@ -186,6 +186,8 @@ class RowReader:
         except FileNotFoundError:
             raise UserError(f"{path} does not exist; run `dvc repro`") from None
         except STORE_ERRORS as error:
+            if refusal := explained(error):  # by the disk or the system: the file may well be a store
+                raise UserError(refusal) from None
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{path} is not a store of {name}: {reason}; {remedy(self.path)}") from None
         self._sound = bytearray(len(self))  # (row) 1 once its checksum was compared
