@@ -48,7 +48,8 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
         "vocab": {"min_count": 2 if images < 1_000 else 5},
         "learning": {"warmup_updates": int(min(overlay["learning"]["warmup_updates"], updates // 10))},
     }
-    for stage in ("train", "finetune", "reinforce"):
-        if overlay[stage]["epochs"]:  # a stage that the recipe disables stays disabled
+    disabled = {"pretrain"} if overlay["pretrain"]["enabled"] is not True else set()
+    for stage in ("pretrain", "train", "finetune", "reinforce"):
+        if overlay[stage]["epochs"] and stage not in disabled:  # what the recipe disables stays disabled
             schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * passes))}
     return schedule
