@@ -441,3 +441,12 @@ def test_invented_headers_do_no_harm(server, tmp_path, waits, headers):
     server.plan = [act, half]
     assert fetch(remote(server), tmp_path, sleep=waits.append).read_bytes() == BODY
     assert all(0 <= wait <= 600 for wait in waits)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(server, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".file.zip.source.{gone.pid}-0123abcd.part"
+    left.touch()
+    fetch(remote(server), tmp_path)
+    assert folder_is_clean(tmp_path)

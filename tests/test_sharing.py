@@ -47,7 +47,7 @@ def test_the_page_as_typed_between_two_clones(pipeline, tmp_path):
     content = {"stages": {"evaluate": stage}, "artifacts": DVC["artifacts"]}
     (mine / "dvc.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     run(mine, "git checkout -q -b main && dvc init -q && dvc commit -q -f && git add -A && git commit -qm first")
-    remote = commands("A remote from nothing")
+    remote = commands("Setting up a remote")
     for command in remote[: remote.index("git push")]:
         run(mine, command)
     run(mine, "git push -q -u origin main")

@@ -14,7 +14,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from showtell.core.errors import UserError
-from showtell.core.files import check_space
+from showtell.core.files import check_space, sweep
 from showtell.core.progress import log, transfer_bar
 from showtell.data.datasets import transfer as transferring
 from showtell.data.datasets.transfer import (
@@ -53,6 +53,7 @@ def fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     urls = ([f"{mirror.rstrip('/')}/{file.name}"] if mirror else []) + list(file.urls)
     with _alone(path):
+        sweep(path.parent)  # a process killed while it noted how far it was leaves that note half-written
         if path.exists():
             return path
         answers = []
