@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import re
 import runpy
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -166,13 +165,15 @@ class Stages:
     """
 
     def __init__(self) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        self.start = 0.0
-        if "forkserver" in methods:
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
+        self.start = 0.0  # a spawned process imports them itself
+        if forks:
             self._context.set_forkserver_preload(list(IMPORTED))
             started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], check=True, env=_environment())
+            first = self._context.Process(target=_nothing)  # it waits for the server, which imports
+            first.start()
+            first.join()
             self.start = time.perf_counter() - started
 
     def run(self, name: str, folder: Path) -> Ran:
@@ -206,8 +207,8 @@ def _run_script(script: str, folder: str, log: str) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def _nothing() -> None:
+    """What the first process does."""
 
 
 def _memory(pid: int) -> int:
