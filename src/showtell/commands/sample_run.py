@@ -4,7 +4,6 @@ The sample keeps all settings that determine the cost per image: sizes, networks
 images and epochs, and random weights, which cost the same and need no download.
 """
 
-import multiprocessing
 import os
 import re
 import runpy
@@ -14,6 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,8 @@ class Stages:
     """
 
     def __init__(self) -> None:
-        forks = "forkserver" in multiprocessing.get_all_start_methods()
-        self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
+        forks = "forkserver" in get_all_start_methods()
+        self._context: ForkServerContext | SpawnContext = get_context("forkserver") if forks else get_context("spawn")
         self.start = 0.0  # a spawned process imports them itself
         if forks:
             self._context.set_forkserver_preload(list(IMPORTED))
@@ -183,6 +184,7 @@ class Stages:
         stage = self._context.Process(target=_run_script, args=(str(script), str(folder), str(log)))
         started, memory = time.perf_counter(), 0
         stage.start()
+        assert stage.pid is not None  # it has started
         try:
             while stage.is_alive():
                 memory = max(memory, _memory(stage.pid))
