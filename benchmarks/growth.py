@@ -64,7 +64,7 @@ finally:
 # Small in everything that does not grow with the dataset: how much grows is to be seen, not how much there is.
 PARAMS = {
     "dataset": "custom",
-    "reinforce.untrue": 0.0,  # nothing is known of what is in the pictures
+    "reinforce.truth": 0.0,  # nothing is known of what is in the pictures
     "resize.size": 64,
     "encoder.name": "mobilenet_v3_small",
     "encoder.weights": "none",

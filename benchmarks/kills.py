@@ -139,7 +139,7 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
             folder / "params.yaml",
             {
                 "dataset": "custom",
-                "reinforce.untrue": 0.0,  # nothing is known of what is in the pictures
+                "reinforce.truth": 0.0,  # nothing is known of what is in the pictures
                 "custom.images": str(folder / "photos.zip"),
                 "custom.captions": str(folder / "captions.json"),
                 "resize.size": 128,

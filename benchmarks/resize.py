@@ -77,7 +77,7 @@ def peak(count: int, side: int) -> tuple[int, int]:
         from showtell.core.yaml_files import set_values
 
         values = {"dataset": "custom", "custom.images": str(folder / "photos.zip"), "resize.size": side}
-        values["reinforce.untrue"] = 0.0  # nothing is known of what is in the pictures
+        values["reinforce.truth"] = 0.0  # nothing is known of what is in the pictures
         set_values(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
         (folder / "run.py").write_text(STAGES)
         for stages in (["source", "download", "vocab"], ["resize"]):

@@ -31,7 +31,7 @@ def main() -> str | None:
     model = load_model(paths.FINETUNE_MODEL)
     images = {split: RowReader(paths.split_images(split), "images") for split in ("train", "val")}
     content = [CaptionedImages(paths.split_json(split), reader).fingerprint for split, reader in images.items()]
-    objects = read_json(paths.OBJECTS) if params.chair or params.untrue else {}
+    objects = read_json(paths.OBJECTS) if params.weights.needs_objects else {}
     with shared_workplace(workplace(__file__, params, model.hash(), content, objects)) as place:
         announce(model.encoder, images, place)
         data = {}

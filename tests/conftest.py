@@ -62,7 +62,7 @@ def tiny_params(**overlay) -> dict:
     params = read_sections(ROOT / "params.yaml")
     tiny = overlaid(params, TINY)
     if overlay.get("dataset", "scenes") != "scenes":  # nothing is known of what is in the pictures
-        tiny = overlaid(tiny, {"reinforce": {"chair": 0.0, "untrue": 0.0}})
+        tiny = overlaid(tiny, {"reinforce": {"chair": 0.0, "truth": 0.0}})
     return overlaid(tiny, overlay)
 
 

@@ -105,7 +105,7 @@ def settle(folder: Path, **values) -> None:
     """A params.yaml in `folder` with these changes; `vocab__min_count=1` is vocab.min_count."""
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     if values.get("dataset", "scenes") != "scenes":  # there nothing is known of what is in the pictures
-        values = {"reinforce__untrue": 0.0, **values}
+        values = {"reinforce__truth": 0.0, **values}
     set_values(folder / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
 
 

@@ -48,10 +48,10 @@ def test_sizes_and_names_that_nothing_can_have_are_refused(key, value):
         validate(section, {**raw, section: {**raw[section], name: value}}, Path("params.yaml"))
 
 
-@pytest.mark.parametrize("key", ["chair", "untrue"])
+@pytest.mark.parametrize("key", ["chair", "truth"])
 def test_rewards_for_objects_need_a_dataset_that_has_them(key):
     raw = read_sections(ROOT / "params.yaml")
-    rewards = {**raw["reinforce"], "chair": 0.0, "untrue": 0.0, key: 1.0}
+    rewards = {**raw["reinforce"], "chair": 0.0, "truth": 0.0, key: 1.0}
     validate_all({**raw, "reinforce": rewards}, Path("params.yaml"))
     with pytest.raises(UserError, match=rf"params\.yaml: reinforce\.{key} = 1\.0: dataset flickr8k does not say"):
         validate_all({**raw, "dataset": "flickr8k", "reinforce": rewards}, Path("params.yaml"))

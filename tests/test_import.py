@@ -80,7 +80,7 @@ def changed(home) -> dict:
 
 def test_settings_can_be_kept(home):
     call("my photos", "c.csv", "--keep")
-    assert changed(home).keys() == {"dataset", "custom.images", "custom.captions", "reinforce.untrue"}
+    assert changed(home).keys() == {"dataset", "custom.images", "custom.captions", "reinforce.truth"}
 
 
 @pytest.mark.parametrize(("gpu", "chosen"), [(False, "mobilenet_v2"), (True, "timm/vit_base_patch16_clip_224.openai")])

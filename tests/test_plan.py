@@ -82,7 +82,7 @@ def test_what_must_be_downloaded_is_said(tmp_path):
 @pytest.mark.parametrize("dataset", ["scenes", "flickr8k"])
 def test_a_sample_is_valid_and_keeps_what_an_image_costs(tmp_path, dataset):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    set_values(tmp_path / "params.yaml", {"dataset": dataset, "reinforce.chair": 0.0, "reinforce.untrue": 0.0})
+    set_values(tmp_path / "params.yaml", {"dataset": dataset, "reinforce.chair": 0.0, "reinforce.truth": 0.0})
     with inside(tmp_path):
         params = load_all()
         whole = look(params)

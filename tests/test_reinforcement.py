@@ -168,7 +168,7 @@ def test_bad_endings_are_function_words_and_no_end_at_all(caption, bad):
     ("changes", "message"),
     [
         ({"samples": 1}, "samples must be 2 or more"),
-        ({"cider": 0.0, "bleu4": 0.0, "chair": 0.0, "untrue": 0.0}, "nothing is rewarded"),
+        ({"cider": 0.0, "bleu4": 0.0, "chair": 0.0, "truth": 0.0}, "nothing is rewarded"),
     ],
 )
 def test_settings_that_teach_nothing_are_refused(changes, message):

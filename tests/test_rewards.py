@@ -14,7 +14,7 @@ from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ngrams import References
 
-VOCABULARY = Vocabulary(["a", "dog", "cat", "runs", "sleeps", "ball", "red"], [1] * 7)
+VOCABULARY = Vocabulary(["a", "dog", "cat", "runs", "sleeps", "ball", "red", "blue"], [1] * 8)
 TRAIN = {
     "1": ["a dog runs", "the dog runs fast"],
     "2": ["a cat sleeps"],
@@ -69,7 +69,7 @@ def test_the_end_counts_where_it_was_said(train):
 def test_things_that_are_not_there_cost(train):
     objects = {
         "names": {"dog": ["dog"], "cat": ["cat"]},
-        "images": {key: {"objects": [{"kind": "dog"}]} for key in TRAIN},
+        "images": {key: {"objects": [{"kind": "dog", "colour": None}]} for key in TRAIN},
     }
     dog, cat, both = (VOCABULARY.encode(text.split()) for text in ("a dog", "a cat", "a dog a cat"))
     rewards = Rewards(train, VOCABULARY, Weights(0.0, 0.0, 2.0), objects)
@@ -78,17 +78,17 @@ def test_things_that_are_not_there_cost(train):
         Rewards(train, VOCABULARY, Weights(1.0, 0.0, 1.0), {})
 
 
-def test_wrong_colours_and_naming_twice_cost(train):
+def test_right_colours_pay_and_wrong_colours_and_naming_twice_cost(train):
     things = [{"kind": "ball", "colour": "blue"}, {"kind": "dog", "colour": "red"}]
     objects = {
         "names": {"dog": ["dog"], "ball": ["ball"], "cat": ["cat"]},
         "colours": {"red": ["red"], "blue": ["blue"]},
         "images": {key: {"objects": things} for key in TRAIN},
     }
-    texts = ("a ball", "a red dog", "a red ball", "a red ball a dog", "a ball a ball")
+    texts = ("a ball", "a red dog", "a blue ball a red dog", "a red ball", "a red ball a dog", "a ball a ball")
     said = [VOCABULARY.encode(text.split()) for text in texts]
-    rewards = Rewards(train, VOCABULARY, Weights(0.0, untrue=2.0), objects)
-    assert rewards(["1"], [said]).tolist() == [[0.0, 0.0, -2.0, -1.0, -1.0]]
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, truth=2.0), objects)
+    assert rewards(["1"], [said]).tolist() == [[0.0, 1.0, 2.0, -2.0, -1.0, -1.0]]
 
 
 def test_what_has_no_references_is_named(train, tmp_path):

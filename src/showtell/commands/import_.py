@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     own: recipe.Params = {"dataset": "custom", "custom": params.model_dump()}
-    own["reinforce"] = {"chair": 0.0, "untrue": 0.0}  # these rewards need annotated objects, which these images lack
+    own["reinforce"] = {"chair": 0.0, "truth": 0.0}  # these rewards need annotated objects, which these images lack
     settings = None if args.keep else settings_for(splits["train"], args.recipe)
     overlay = recipe.laid_over(settings.overlay if settings else {}, own)
     recipe.check(recipe.overlaid(read_sections(PARAMS), overlay), str(PARAMS))

@@ -112,7 +112,7 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
         karpathy.write(folder / "sample.json", "custom", records)
         changes |= {"dataset": "custom", "custom.images": "pictures", "custom.captions": "sample.json"}
         changes |= {"custom.format": "karpathy", "resize.broken": "skip"}
-        changes |= {"reinforce.chair": 0.0, "reinforce.untrue": 0.0}  # these images have no annotated objects
+        changes |= {"reinforce.chair": 0.0, "reinforce.truth": 0.0}  # these images have no annotated objects
     (folder / "params.yaml").write_text(paths.PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
     set_values(folder / "params.yaml", changes)
 

@@ -45,7 +45,7 @@ class ReinforceParams(SelectingParams):
     cider: float = Field(ge=0, le=100, description="weight of CIDEr-D (0 to 10) in the reward")
     bleu4: float = Field(ge=0, le=100, description="weight of sentence BLEU-4 (0 to 1) in the reward")
     chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
-    untrue: float = Field(ge=0, le=100, description="likewise of things absent, of another colour or named twice")
+    truth: float = Field(ge=0, le=100, description="weight of objects named rightly less false mentions (shares)")
     cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
 
     @model_validator(mode="after")
@@ -53,12 +53,12 @@ class ReinforceParams(SelectingParams):
         if self.baseline == "mean" and self.samples < 2:
             raise PydanticCustomError("samples", "baseline mean compares an image's samples: samples must be 2 or more")
         if not any(self.weights):
-            raise PydanticCustomError("reward", "cider, bleu4, chair and untrue are all 0: nothing is rewarded")
+            raise PydanticCustomError("reward", "cider, bleu4, chair and truth are all 0: nothing is rewarded")
         return self
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.cider, self.bleu4, self.chair, self.untrue)
+        return Weights(self.cider, self.bleu4, self.chair, self.truth)
 
 
 class Drawn(NamedTuple):

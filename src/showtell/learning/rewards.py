@@ -1,4 +1,4 @@
-"""Rewards of sampled captions: CIDEr-D, optionally with BLEU-4 and CHAIR, computed on tokens.
+"""Rewards of sampled captions: CIDEr-D, optionally with BLEU-4 and the truth about known objects.
 
 References and document frequencies of CIDEr-D come from the training captions, in the vocabulary's words. Document
 frequencies from other data or other words are the most common mistake of this method. The end token counts as a word in
@@ -23,23 +23,27 @@ from showtell.metrics.statements import is_true, statements
 
 
 class Weights(NamedTuple):
-    """Weights of a reward's terms: CIDEr-D (0 to 10), sentence BLEU-4 (0 to 1), and the penalty for the share of
-    mentioned objects that are not in the image (0 to 1)."""
+    """Weights of a reward's terms."""
 
-    cider: float
-    bleu4: float = 0.0
-    chair: float = 0.0
-    untrue: float = 0.0  # penalty for the share of mentions that are absent, of another colour, or repeated
+    cider: float  # of CIDEr-D, 0 to 10
+    bleu4: float = 0.0  # of sentence BLEU-4, 0 to 1
+    chair: float = 0.0  # taken off for the share of mentioned objects that are not in the image, 0 to 1
+    truth: float = 0.0  # of the share of the image's objects that are named rightly, less that of untrue mentions
+
+    @property
+    def needs_objects(self) -> bool:
+        """Whether the image's objects must be known."""
+        return bool(self.chair or self.truth)
 
 
 class Rewards:
-    """Rewards of captions of the training images. `objects`: `objects.json`, needed where CHAIR has a weight."""
+    """Rewards of captions of the training images."""
 
     def __init__(
         self, captions: CaptionFile, vocabulary: Vocabulary, weights: Weights,
         objects: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """`captions` of the training images; `UserError` for fewer than two, or where CHAIR has no objects."""
+        """`captions` of the training images, two or more; `objects`: `objects.json`, needed by `chair` and `truth`."""
         if len(captions) < 2:
             raise UserError(f"rewards need two training images or more, here is {len(captions)}: CIDEr-D compares them")
         self.weights, self._vocabulary, self._captions = weights, vocabulary, captions
@@ -47,7 +51,7 @@ class Rewards:
         self._ids = NgramIds(*self._references(ragged(captions.first, captions.number)))
         self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(captions)), captions.number))
         del self._ids.counts  # n-grams of all training captions; those of a batch are counted again
-        self._known = _Known(objects or {}, captions.image_ids) if weights.chair or weights.untrue else None
+        self._known = _Known(objects or {}, captions.image_ids) if weights.needs_objects else None
 
     def _references(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens (token) and lengths (reference) of training captions, without the start token."""
@@ -66,7 +70,7 @@ class Rewards:
         total = self._by_references(rows, image, *flat(samples))
         if self._known is not None:
             said = zip(image.tolist(), samples, strict=True)
-            total -= [self._false(image_ids[i], self._vocabulary.decode(caption)) for i, caption in said]
+            total += [self._by_objects(image_ids[i], self._vocabulary.decode(caption)) for i, caption in said]
         return total.reshape(len(rows), -1)
 
     def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -92,19 +96,23 @@ class Rewards:
                 return row
         raise UserError(f"image {image_id} is none of the training images, so its captions have no references")
 
-    def _false(self, image_id: str, words: Sequence[str]) -> float:
-        """The penalty for a caption's statements that are not true of the image."""
-        assert self._known is not None  # given whenever one of its weights is not 0
-        taken, weights = 0.0, self.weights
-        if weights.chair:
-            taken += weights.chair * self._known.absent(image_id, words)
-        if weights.untrue:
-            taken += weights.untrue * self._known.untrue(image_id, words)
-        return taken
+    def _by_objects(self, image_id: str, words: Sequence[str]) -> float:
+        """The terms of a caption's reward that its image's objects decide."""
+        assert self._known is not None  # given whenever one of these weights is not 0
+        found = self._known.outcome(image_id, words)
+        return self.weights.truth * (found.told - found.untrue) - self.weights.chair * found.absent
 
 
 def _bleu4(targets: BleuTargets, said: Sequence[Counts], lengths: np.ndarray, image: np.ndarray) -> np.ndarray:
     return bleu(targets.statistics(said, lengths, image))[:, 3]
+
+
+class _Outcome(NamedTuple):
+    """Of one caption, each from 0 to 1."""
+
+    absent: float  # CHAIR: the share of its mentions of objects that are not in the image
+    untrue: float  # the share of its mentions of objects that are absent, of another colour, or mentioned before
+    told: float  # the share of the image's kinds of objects that it names with their colour, where they have one
 
 
 class _Known:
@@ -115,26 +123,30 @@ class _Known:
         missing = next((image_id for image_id in wanted if image_id not in images), None)
         if missing is not None:
             raise UserError(
-                "reinforce.chair and reinforce.untrue need to know what is in the pictures, and nothing is known of "
+                "reinforce.chair and reinforce.truth need to know what is in the pictures, and nothing is known of "
                 f"image {missing}; set them to 0 for this dataset"
             )
         self._names, self._colours = Names(objects["names"]), objects.get("colours", {})
         self._things = {image_id: images[image_id]["objects"] for image_id in wanted}
 
-    def absent(self, image_id: str, words: Sequence[str]) -> float:
-        """CHAIR of one caption: the share of its mentions of objects that are not in the image."""
-        counts = chair_counts(self._names.mentions(words), kinds(self._things[image_id]))
-        return counts.absent / counts.mentions if counts.mentions else 0.0
-
-    def untrue(self, image_id: str, words: Sequence[str]) -> float:
-        """The share of its mentions of objects that are absent, of another colour, or mentioned before."""
-        said = statements(words, self._names.mentions(words), self._colours)
+    def outcome(self, image_id: str, words: Sequence[str]) -> _Outcome:
+        mentions, objects = self._names.mentions(words), self._things[image_id]
+        counts, said = chair_counts(mentions, kinds(objects)), statements(words, mentions, self._colours)
         named: set[str] = set()
+        told: set[str] = set()
         false = 0
         for statement in said:  # "a dog and a white dog": one object named twice, as two would be "two dogs"
-            false += statement.mention.kind in named or not is_true(statement, self._things[image_id])
-            named.add(statement.mention.kind)
-        return false / len(said) if said else 0.0
+            kind, true = statement.mention.kind, is_true(statement, objects)
+            false += kind in named or not true
+            named.add(kind)
+            if true and (statement.colour is not None or _colourless(kind, objects)):
+                told.add(kind)
+        number = max(len(said), 1)
+        return _Outcome(counts.absent / number, false / number, len(told) / max(counts.present, 1))
+
+
+def _colourless(kind: str, objects: Sequence[Mapping[str, Any]]) -> bool:
+    return all(item["colour"] is None for item in objects if item["kind"] == kind)
 
 
 def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ OBJECTS_OF_TRAINING = ("scenes",)
 
 def check_rewards(dataset: DatasetName, reinforce: Any) -> None:
     """`UserError` when a reward of the section `reinforce` needs annotated training images, which `dataset` lacks."""
-    for key in ("chair", "untrue"):
+    for key in ("chair", "truth"):
         if reinforce.epochs and getattr(reinforce, key) and dataset not in OBJECTS_OF_TRAINING:
             raise UserError(
                 f"reinforce.{key} = {getattr(reinforce, key)}: dataset {dataset} does not say what is in its training "
