@@ -30,7 +30,8 @@ test: install  ## run the tests, on every core (about 7 minutes on two)
 test-ordinary: install  ## run the tests of networks and training as on a processor without AVX-512 and bf16
 	@echo "Running the tests of networks and training with an ordinary processor's kernels; about 2 minutes on two cores."
 	$(RUN) ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python -m pytest --numprocesses auto --dist worksteal \
-	  tests/test_precision.py tests/test_decoders.py tests/test_transformer.py tests/test_training.py \
+	  tests/test_precision.py tests/test_decoders.py tests/test_decoder_options.py tests/test_transformer.py \
+	  tests/test_training.py tests/test_training_words.py tests/test_optimisation.py tests/test_caption_task.py \
 	  tests/test_encoders.py tests/test_detection.py tests/test_search.py tests/test_stages.py tests/test_benchmarks_plain.py
 
 lint: install  ## check the style and the types

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 import yaml
+from http_files import Server
 from hypothesis import HealthCheck, settings
 
 from showtell.core.params import merged
@@ -133,4 +134,27 @@ def model(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("model")
     save_model(tiny_captioner().model, folder, notes={})
+    return folder
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of one file, without failures until its `plan` has some."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """Seconds of each wait, for `fetch(sleep=waits.append)`: no test waits."""
+    return []
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty folder, the current directory of the test."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     return folder

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_networks import caption_network, picture_batch, tiny_encoder
 
-from showtell.learning.augmentation import cut_out, recoloured
+from showtell.learning.augmentation import cut_out, greyed, recoloured
 
 
 def ramp(size: int = 32) -> torch.Tensor:
@@ -47,3 +47,14 @@ def test_fine_tuning_shows_changed_images_and_validation_does_not(changes):
     assert not torch.equal(network.augmented(images), images)
     network.eval()
     torch.testing.assert_close(network.features(images), network.encoder(images).float())
+
+
+def test_grey_images_keep_their_light_and_lose_their_colours():
+    images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8)
+    torch.manual_seed(0)
+    shown = greyed(images, 0.5)
+    grey = (shown == shown[:, :1]).flatten(1).all(dim=1)
+    assert 0 < grey.sum() < 40
+    assert torch.equal(shown[~grey], images[~grey])
+    light = (images[grey].float() * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
+    assert (shown[grey][:, 0] - light).abs().max() < 1.1  # rounding

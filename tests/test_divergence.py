@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_training import Line, loop_params, run
 from tiny_networks import batch_of
+from training_runs import Line, loop_params, run
 
 from showtell.core.errors import UserError
 from showtell.core.workplace import Workplace

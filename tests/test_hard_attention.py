@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 import torch
-from test_decoders import CELLS, PUBLISHED, WORDS, batch
-from test_decoders import decoder_of as soft_decoder
+from decoder_systems import CELLS, PUBLISHED, WORDS, batch
+from decoder_systems import decoder_of as soft_decoder
 from tiny_networks import batch_of, caption_network
 from torch import Tensor
 

@@ -12,7 +12,8 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import systems
+import systems_rows
+import systems_runs
 import systems_table
 import word_vectors
 
@@ -27,21 +28,21 @@ PARAMS = parsed(TEXT, "params.yaml")
 FROZEN = ("resnet152-lstm", "vgg16-onehot-lstm", "vgg16-no-sampling")
 
 
-def params_of(row: systems.Row, quick: bool = False) -> dict:
-    return recipe.overlaid(PARAMS, systems.settings(row, ROOT / "recipes", quick))
+def params_of(row: systems_rows.Row, quick: bool = False) -> dict:
+    return recipe.overlaid(PARAMS, systems_rows.settings(row, ROOT / "recipes", quick))
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("row", systems.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", systems_rows.ROWS, ids=lambda row: row.name)
 def test_rows_are_valid_and_can_be_written(row, quick):
     params = params_of(row, quick)
     recipe.check(params)
-    written = recipe.written(TEXT, systems.settings(row, ROOT / "recipes", quick))
+    written = recipe.written(TEXT, systems_rows.settings(row, ROOT / "recipes", quick))
     assert parsed(written, "params.yaml") == params
 
 
 def test_pictures_words_and_decoding_are_the_same_for_all():
-    rows = [params_of(row) for row in systems.ROWS]
+    rows = [params_of(row) for row in systems_rows.ROWS]
     for section in ("dataset", "scenes", "vocab", "resize", "beam", "search"):
         assert all(one[section] == other[section] for one, other in pairwise(rows)), section
     encoders = [{key: value for key, value in params["encoder"].items() if key != "output"} for params in rows]
@@ -49,15 +50,15 @@ def test_pictures_words_and_decoding_are_the_same_for_all():
 
 
 def test_passes_are_bounded_and_none_are_added():
-    for row in systems.ROWS:
+    for row in systems_rows.ROWS:
         epochs = tuple(params_of(row)[stage]["epochs"] for stage in ("train", "finetune"))
-        most = tuple(systems.PASSES.values())
+        most = tuple(systems_rows.PASSES.values())
         wanted = (0, 5) if row.scratch else (most[0], 0) if row.name in FROZEN else most
         assert epochs == wanted, row.name
 
 
 def test_a_row_differs_from_its_system_in_what_it_says_alone():
-    by_name = {row.name: dict(recipe.flat(params_of(row))) for row in systems.ROWS}
+    by_name = {row.name: dict(recipe.flat(params_of(row))) for row in systems_rows.ROWS}
     sampling = {"learning.sampling", "learning.sampling_start", "learning.sampling_schedule"}
     for one, other, keys in (
         ("vgg16-onehot-lstm", "vgg16-no-sampling", sampling),
@@ -68,7 +69,7 @@ def test_a_row_differs_from_its_system_in_what_it_says_alone():
 
 def made_up(name: str, **changes) -> dict:
     """A result as a run writes it."""
-    recipe_name = next(row.recipe for row in systems.ROWS if row.name == name)
+    recipe_name = next(row.recipe for row in systems_rows.ROWS if row.name == name)
     stage = {"epochs": 5, "best": 4, "seconds": 12.4, "threads": 1, "jobs": 2}
     test = {f"bleu{order}": 0.9 / order for order in range(1, 5)} | {
         "cider": 1.0,
@@ -108,52 +109,53 @@ def test_only_the_table_of_the_page_is_rewritten(name):
     assert systems_table.rewritten(again, "| newer |", name) == again.replace("| new |", "| newer |")
 
 
-@pytest.mark.parametrize("row", systems.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", systems_rows.ROWS, ids=lambda row: row.name)
 def test_rows_on_photographs_share_pictures_words_encoder_and_decoding(row, tmp_path):
     captions = tmp_path / "captions.json"
     captions.write_text("{}")
-    pictures = systems.photographs(tmp_path, captions, "mobilenet_v2", "features.14")
-    overlay = systems.settings(row, ROOT / "recipes", pictures=pictures)
+    pictures = systems_rows.photographs(tmp_path, captions, "mobilenet_v2", "features.14")
+    overlay = systems_rows.settings(row, ROOT / "recipes", pictures=pictures)
     params = recipe.overlaid(PARAMS, overlay)
     recipe.check(params)
     assert parsed(recipe.written(TEXT, overlay), "params.yaml") == params
     assert params["dataset"] == "custom" and params["custom"]["images"] == str(tmp_path)
     assert params["encoder"]["name"] == "mobilenet_v2" and params["resize"]["size"] == 224
     assert {key: params[key] for key in ("vocab", "beam", "search")} == {
-        key: params_of(systems.ROWS[0])[key] for key in ("vocab", "beam", "search")
+        key: params_of(systems_rows.ROWS[0])[key] for key in ("vocab", "beam", "search")
     }
     with pytest.raises(UserError, match="does not exist"):
-        systems.photographs(tmp_path / "no", captions, "mobilenet_v2", "features.14")
+        systems_rows.photographs(tmp_path / "no", captions, "mobilenet_v2", "features.14")
     with pytest.raises(UserError, match="lacks the lines"):
         systems_table.rewritten("# No table\n", "| new |")
 
 
 def test_seconds_are_known_of_a_stage_that_came_from_the_cache(tmp_path):
-    plan = systems.Plan(tmp_path, "c", jobs=2, quick=False)
+    plan = systems_runs.Plan(tmp_path, "c", jobs=2, quick=False)
     for name, loss in (("first", 1), ("second", 1), ("third", 2)):
         (tmp_path / name / "metrics").mkdir(parents=True)
         (tmp_path / name / "metrics/train.tsv").write_text(f"epoch\tloss\n1\t{loss}\n")
     said = "epoch   1/2  loss 1.0  cider 0.1  12.5 s  best\nepoch   2/2  loss 1.0  cider 0.1  11.0 s\nother 3 s\n"
-    found = [float(number) for number in systems.EPOCH.findall(said)]
+    found = [float(number) for number in systems_runs.EPOCH.findall(said)]
     assert found == [12.5, 11.0]
-    systems.keep_seconds(plan, tmp_path / "first", "train", found)
-    systems.keep_seconds(plan, tmp_path / "second", "train", [])
-    noted = json.loads(systems.seconds_file(plan, tmp_path / "second", "train").read_text())
+    systems_runs.keep_seconds(plan, tmp_path / "first", "train", found)
+    systems_runs.keep_seconds(plan, tmp_path / "second", "train", [])
+    noted = json.loads(systems_runs.seconds_file(plan, tmp_path / "second", "train").read_text())
     assert noted["seconds"] == found and noted["jobs"] == 2
-    assert not systems.seconds_file(plan, tmp_path / "third", "train").exists()
+    assert not systems_runs.seconds_file(plan, tmp_path / "third", "train").exists()
 
 
 def test_a_row_that_fails_is_a_line(tmp_path, monkeypatch, capsys):
     def perform(row, plan):
         if row.name == "showtell":
-            raise systems.RunFailed("train: error: no such file (more in showtell.log)")
+            raise systems_runs.RunFailed("train: error: no such file (more in showtell.log)")
 
-    monkeypatch.setattr(systems, "perform", perform)
-    plan = systems.Plan(tmp_path, "c", jobs=1, quick=False)
-    assert [systems.attempt(plan, row) for row in systems.chosen(["showtell", "resnet152-lstm"])] == [False, True]
+    monkeypatch.setattr(systems_runs, "perform", perform)
+    plan = systems_runs.Plan(tmp_path, "c", jobs=1, quick=False)
+    rows = systems_rows.chosen(["showtell", "resnet152-lstm"])
+    assert [systems_runs.attempt(plan, row) for row in rows] == [False, True]
     assert capsys.readouterr().err == "showtell failed: train: error: no such file (more in showtell.log)\n"
     with pytest.raises(UserError, match="there is no row 'tell'; there are show-attend-tell, "):
-        systems.chosen(["tell"])
+        systems_rows.chosen(["tell"])
 
 
 def test_word_vectors_are_near_for_words_that_mean_the_same(tmp_path):

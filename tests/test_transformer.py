@@ -1,4 +1,4 @@
-"""The transformer's cache, heads and settings; what it shares with the other decoders is in test_decoders.py."""
+"""The transformer's cache, heads and settings; the properties of all decoders are tested in test_decoders.py."""
 
 import re
 from dataclasses import replace
@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, run_stage, write_params
+from decoder_systems import SYSTEMS, TRANSFORMER, WORDS, batch, decoder_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_decoders import SYSTEMS, TRANSFORMER, WORDS, batch, decoder_of
 from tiny_model import tiny_captioner
 from torch import Tensor, nn
 

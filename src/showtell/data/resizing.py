@@ -30,7 +30,7 @@ from showtell.core.progress import log, track
 from showtell.core.texts import Texts
 from showtell.data import audit
 from showtell.data.audit import Facts
-from showtell.data.datasets.archives import Address, read
+from showtell.data.datasets.archive_entries import Address, read
 from showtell.data.datasets.picture_files import Pictures
 from showtell.data.near_duplicates import picture_hash
 from showtell.data.store import RowWriter

@@ -1,4 +1,4 @@
-"""Zip and tar archives read in place, by offset; hostile or damaged entries are refused by name."""
+"""Indexes of zip and tar archives. Hostile or damaged entries are refused by name."""
 
 import array
 import bz2
@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -25,28 +24,12 @@ from showtell.core.fields import shown
 from showtell.core.files import atomic, fingerprint
 from showtell.core.progress import log
 from showtell.core.texts import Texts
+from showtell.data.datasets.archive_entries import DEFLATED, MAX_ENTRY_BYTES, STORED, TAR, Address, read, refuse_entry
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
-
-# No picture that the transform accepts is larger (120 megapixels of 16-bit RGB are 720 MB, and nobody stores them so).
-MAX_ENTRY_BYTES = 512 << 20
 # Deflate reaches 1032:1 on zeros; drawings saved as plain bitmaps reach about 100:1. Small entries may be anything.
 MAX_RATIO, RATIO_FREE_BYTES = 200, 16 << 20
-
-FILE, TAR, STORED, DEFLATED = -2, -1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # how a picture's bytes are stored
-
-
-class Address(NamedTuple):
-    """The location of a picture's bytes. Small and independent of any index, so that it can be passed to workers."""
-
-    path: str  # the file with the bytes: the picture itself, or an archive
-    name: str  # for messages
-    method: int = FILE
-    offset: int = 0  # of the local header (zip) or of the content (tar)
-    stored: int = 0  # bytes in the archive
-    size: int = 0  # bytes of the content, as declared
-    crc: int = 0
 
 
 class Archive:
@@ -127,22 +110,18 @@ def _plainly(error: Exception) -> str:
     return "a header in it is damaged"
 
 
-def _refuse(path: Path | str, name: str, reason: str) -> NoReturn:
-    raise UserError(f"{path}: entry {shown(name)} is refused: {reason}")
-
-
 def _check_name(path: Path, name: str) -> None:
     """Refuse a name that points outside the archive's folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or name[1:2] == ":" or "\0" in name:
-        _refuse(path, name, "its path leaves the archive")
+        refuse_entry(path, name, "its path leaves the archive")
 
 
 def _check_size(path: Path, name: str, size: int, stored: int) -> None:
     if size > MAX_ENTRY_BYTES:
-        _refuse(path, name, f"it claims {size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
+        refuse_entry(path, name, f"it claims {size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
     if size > RATIO_FREE_BYTES and size > MAX_RATIO * max(1, stored):
-        _refuse(path, name, f"it claims to grow from {stored:,} to {size:,} bytes")
+        refuse_entry(path, name, f"it claims to grow from {stored:,} to {size:,} bytes")
 
 
 def _is_litter(name: str) -> bool:
@@ -156,11 +135,11 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
         if len(archive.NameToInfo) < len(archive.filelist):
             counts = Counter(info.filename for info in archive.filelist)
             twice = next(name for name, count in counts.items() if count > 1)
-            _refuse(path, twice, "it occurs twice")
+            refuse_entry(path, twice, "it occurs twice")
         archive.NameToInfo.clear()  # zipfile's own index is large and not needed
         for info in archive.filelist:
             if "\0" in info.orig_filename:
-                _refuse(path, info.orig_filename, "its name holds a NUL")
+                refuse_entry(path, info.orig_filename, "its name holds a NUL")
             name = _zip_name(info)
             _check_name(path, name)
             if info.is_dir() or _is_litter(name):
@@ -169,9 +148,9 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
                 others.append(name)
                 continue
             if info.flag_bits & 1:
-                _refuse(path, name, "it is encrypted")
+                refuse_entry(path, name, "it is encrypted")
             if info.compress_type not in (STORED, DEFLATED):
-                _refuse(path, name, "its compression is neither stored nor deflate")
+                refuse_entry(path, name, "its compression is neither stored nor deflate")
             _check_size(path, name, info.file_size, info.compress_size)
             stored, size = info.compress_size, info.file_size
             yield Address("", name, info.compress_type, info.header_offset, stored, size, info.CRC)
@@ -204,7 +183,7 @@ def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
                 continue
             _check_name(source, name)
             if member.issparse():
-                _refuse(source, name, "it is a sparse file")
+                refuse_entry(source, name, "it is a sparse file")
             if _is_litter(name):
                 continue
             if not member.isreg():
@@ -212,7 +191,7 @@ def _tar_addresses(path: Path, source: Path) -> Iterable[Address]:
                 continue
             _check_size(source, name, member.size, member.size)
             if member.offset_data + member.size > total:
-                _refuse(source, name, "the archive is cut short")
+                refuse_entry(source, name, "the archive is cut short")
             yield Address("", name, TAR, member.offset_data, member.size, member.size)
         _check_end(archive)
     _tell_passed_over(source, others)
@@ -227,62 +206,6 @@ def _check_end(archive: tarfile.TarFile) -> None:
         raise tarfile.ReadError("it is cut short")
     if any(block):
         raise tarfile.ReadError("a header in it is damaged")
-
-
-def read(address: Address) -> bytes:
-    """The picture's bytes; `UserError` when size or checksum differ from the archive's directory."""
-    try:
-        with open(address.path, "rb", opener=_without_waiting) as file:
-            if address.method == FILE:
-                return _whole_file(address, file)
-            data = os.pread(file.fileno(), address.stored, _start(file.fileno(), address))
-    except OSError as error:
-        raise UserError(f"cannot read {address.path}: {error.strerror}") from None
-    if len(data) != address.stored:
-        _refuse(address.path, address.name, "the archive is cut short")
-    if address.method == TAR:
-        return data
-    if address.method == DEFLATED:
-        data = _inflate(address, data)
-    if len(data) != address.size:
-        _refuse(address.path, address.name, f"it holds {len(data):,} bytes and declares {address.size:,}")
-    if zlib.crc32(data) != address.crc:
-        _refuse(address.path, address.name, "its checksum (CRC-32) does not match")
-    return data
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
-
-
-def _whole_file(address: Address, file: BinaryIO) -> bytes:
-    state = os.fstat(file.fileno())
-    if not stat.S_ISREG(state.st_mode):
-        raise UserError(f"{address.path} is not a regular file")
-    if state.st_size > MAX_ENTRY_BYTES:
-        raise UserError(f"{address.path} has {state.st_size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
-    return file.read()
-
-
-def _start(descriptor: int, address: Address) -> int:
-    """Offset of the content. A zip's local header repeats the name, and its extra field may differ in length."""
-    if address.method == TAR:
-        return address.offset
-    header = os.pread(descriptor, 30, address.offset)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        _refuse(address.path, address.name, "its header is broken")
-    return address.offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-
-
-def _inflate(address: Address, data: bytes) -> bytes:
-    try:
-        # At most one byte more than is declared, whatever it would expand to.
-        content = zlib.decompressobj(-15).decompress(data, address.size + 1)
-    except zlib.error as error:
-        _refuse(address.path, address.name, f"it cannot be expanded ({error})")
-    if len(content) > address.size:
-        _refuse(address.path, address.name, f"it expands to more than the {address.size:,} bytes that it declares")
-    return content
 
 
 def _plain(path: Path, scratch: Path) -> Path:

@@ -16,7 +16,8 @@ from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.core.texts import Index, Texts
-from showtell.data.datasets.archives import ARCHIVES, Address, Archive, open_archive, read
+from showtell.data.datasets.archive_entries import Address, read
+from showtell.data.datasets.archives import ARCHIVES, Archive, open_archive
 from showtell.data.datasets.outside import regular_files, state_of
 from showtell.data.datasets.shards import INDEX_SUFFIX, Shards
 

@@ -22,7 +22,8 @@ from showtell.core.files import atomic, fingerprint, parse_json
 from showtell.core.paths import given
 from showtell.core.progress import track
 from showtell.core.texts import Texts
-from showtell.data.datasets.archives import TAR, Address, tar_members
+from showtell.data.datasets.archive_entries import TAR, Address
+from showtell.data.datasets.archives import tar_members
 from showtell.data.datasets.karpathy import clean
 from showtell.data.datasets.outside import matches, state_of
 from showtell.data.formats import SUFFIXES

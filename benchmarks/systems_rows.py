@@ -1,0 +1,102 @@
+"""The rows of docs/systems.md: recipes, what is the same for all, and the parameters of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from showtell.commands import recipe
+from showtell.core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: recipes `scenes`, `recipe` and `small`, one after the other, PASSES, and `changes`."""
+
+    name: str
+    recipe: str
+    what: str = ""  # how it differs from its recipe, for the table
+    changes: Params = field(default_factory=dict)
+    vectors: bool = False  # begin with word vectors
+    scratch: bool = False  # the encoder begins with nothing
+
+
+NO_SAMPLING: Params = {"learning": {"sampling": 0.0, "sampling_start": None, "sampling_schedule": None}}
+ROWS = (
+    Row("show-attend-tell", "show-attend-tell"),
+    Row("resnet152-lstm", "resnet152-lstm"),
+    Row("vgg16-onehot-lstm", "vgg16-onehot-lstm"),
+    Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", NO_SAMPLING),
+    # Its encoder begins with nothing, and it has no other stage to learn in.
+    Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 5}}, scratch=True),
+    Row("showtell", "showtell"),
+    Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
+)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What all rows are run on: the recipes laid before and after a row's own, then `changes`; where their table is."""
+
+    table: str  # of docs/systems.md
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    changes: Params = field(default_factory=dict)
+
+
+SCENES = Pictures("scenes", before=("scenes",), after=("small",))
+
+
+def photographs(images: Path, captions: Path, name: str, trainable_from: str) -> Pictures:
+    """One's own pictures, 224 pixels. Words and decoding are those that `small` has for all."""
+    for path in (images, captions):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; --photographs takes a folder or archive, and a captions file")
+    small = recipe.merged([str(ROOT / "recipes" / "small.yaml")])
+    changes = {
+        "dataset": "custom",
+        "custom": {"images": str(images.resolve()), "captions": str(captions.resolve())},
+        "resize": {"size": 224, "fit": "stretch"},
+        "encoder": {"name": name, "node": None, "crop": None},
+        "decoder": {"grid": None},
+        "finetune": {"trainable_from": trainable_from},
+    }
+    return Pictures("photographs", changes=changes | {key: small[key] for key in ("vocab", "beam", "search")})
+
+
+# Passes over the training images at most: no published system asks for fewer in either stage, so those that have the
+# stage at all have the same number, and 0 stays 0.
+PASSES = {"train": 3, "finetune": 1}
+QUICK: Params = {
+    "scenes": {"train": 120, "val": 16, "test": 24, "size": 64},
+    "detection": {"min_images": 5},
+    "pretrain": {"epochs": 1},
+}
+
+
+def settings(row: Row, recipes: Path, quick: bool = False, pictures: Pictures = SCENES) -> Params:
+    """The overlay of params.yaml that makes a row."""
+    names = (*pictures.before, row.recipe, *pictures.after)
+    overlay = recipe.merged([str(recipes / f"{name}.yaml") for name in names])
+    for stage, most in PASSES.items():
+        overlay[stage]["epochs"] = min(overlay[stage]["epochs"], most)
+    changes = [pictures.changes, row.changes]
+    if row.vectors:
+        changes.append({"decoder": {"embeddings": f"../word-vectors-{overlay['decoder']['embedding']}.txt"}})
+    if quick:
+        changes += [QUICK, {stage: {"epochs": min(overlay[stage]["epochs"], 1)} for stage in PASSES}]
+    for section, values in (pair for change in changes for pair in change.items()):
+        overlay[section] = overlay.get(section, {}) | values if isinstance(values, dict) else values
+    return overlay
+
+
+def chosen(names: Sequence[str]) -> list[Row]:
+    """The rows of these names, all of them where there are none."""
+    known = {row.name: row for row in ROWS}
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no row {name!r}; there are {', '.join(known)}")
+    return [known[name] for name in names or known]

@@ -1,0 +1,81 @@
+"""Captioners with random weights, one for every kind of graph that can be exported."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_params
+from PIL import Image
+from tiny_model import WORDS
+
+from showtell.data.transform import Transform
+from showtell.data.vocabulary import Vocabulary
+from showtell.decoders import DecoderParams, build_decoder
+from showtell.encoders.backbone import ImageStatistics
+from showtell.encoders.detection import WordDetector
+from showtell.encoders.network import Encoder
+from showtell.generation.captioner import Captioner
+from showtell.generation.model import Model
+from showtell.generation.search_params import PLAIN
+
+INJECT = {
+    "attention": None, "attention_kind": None, "grid": None, "normalise_grid": None, "context_output": None,
+    "initial_tanh": None,
+}  # fmt: skip
+TRANSFORMER = INJECT | {
+    "kind": "transformer", "cell": None, "layers": 2, "heads": 2, "feed_forward": 12, "positions": "sinusoidal",
+    "grid_layers": 1, "memory_slots": 2, "normalise_grid": True,
+}  # fmt: skip
+# Decoder, search, and the encoder's rest: each is a way of its own through the graph.
+MODELS: dict[str, tuple[dict, dict, dict]] = {
+    "attention": ({}, {"block_ngrams": 2, "detection_weight": 0.7}, {}),
+    "attention, hard, GRU of two layers, pooled grid": (
+        {"attention_kind": "hard", "hard_reward": 1.0, "hard_entropy": 0.1, "cell": "gru", "layers": 2, "grid": 3},
+        {"block_ngrams": 1, "min_length": 4}, {"fit": "crop"},
+    ),
+    "pre_inject": (
+        INJECT | {"kind": "pre_inject", "image_projection": "batch_norm"}, {"min_length": 3, "block_ngrams": 3},
+        {"output": "pooled", "node": None, "filter": "bicubic"},
+    ),
+    "init_inject": (
+        INJECT | {"kind": "init_inject", "image_projection": "prelu", "cell": "gru", "initial_tanh": True},
+        {"allow_unknown": True}, {},
+    ),
+    "transformer": (TRANSFORMER, {"block_ngrams": 2, "detection_weight": 0.5}, {}),
+    "vision transformer": ({}, {}, {"name": "timm/test_vit", "node": None}),
+}  # fmt: skip
+
+
+@cache
+def captioner(name: str) -> Captioner:
+    """A model with random weights, large enough that its captions are about the picture."""
+    decoder, search, more = MODELS[name]
+    if more.get("name", "").startswith("timm/"):
+        pytest.importorskip("timm", reason="timm is not installed")
+    torch.manual_seed(3)
+    config = {"name": "resnet18", "output": "grid", "node": "layer2", "size": 32} | {
+        key: value for key, value in more.items() if key in ("name", "output", "node")
+    }
+    encoder = Encoder(config | {"mean": ImageStatistics().mean, "std": ImageStatistics().std})
+    params = DecoderParams.model_validate(tiny_params()["decoder"] | decoder)
+    vocabulary = Vocabulary(WORDS, range(len(WORDS), 0, -1))
+    built = build_decoder(params, encoder.channels, len(vocabulary))
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.mul_(3)
+        for module in built.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.weight.fill_(1)
+    detector = None
+    if search.get("detection_weight"):
+        detector = WordDetector(encoder, torch.tensor([4, 6, 9]), len(vocabulary))
+    transform = Transform(32, more.get("fit", "stretch"), more.get("filter", "bilinear"))
+    model = Model(encoder, built, params, vocabulary, transform, "fp32", detector)
+    return Captioner(model, PLAIN.override(max_length=12, detection_weight=0.0).override(**search))
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    soft = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(soft)

@@ -1,0 +1,150 @@
+"""`showtell export`, and `showtell caption` with an exported graph, without PyTorch."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from export_models import captioner, picture
+from PIL import Image
+
+from showtell.commands import cli
+from showtell.core.errors import UserError
+from showtell.generation.bundle import save_model, serve_model
+from showtell.generation.captioner import Captioner
+from showtell.generation.onnx_captioner import SETTINGS, OnnxCaptioner
+from showtell.generation.search_params import PLAIN, SearchParams
+
+for _package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(_package, reason="the extra `onnx` is not installed")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """The folder of the attention model, as `evaluate` leaves one."""
+    folder, own = tmp_path_factory.mktemp("bundle") / "model", captioner("attention")
+    save_model(own.model, folder, notes={})
+    serve_model(folder, folder, own.search, scores={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(bundle) -> Path:
+    """The same model as `showtell export` writes it."""
+    path = bundle.parent / "model.onnx"
+    assert cli.dispatch(["export", str(bundle), str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    Image.fromarray(picture(75, 100, seed=5)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def run_without_torch(*arguments: str) -> subprocess.CompletedProcess:
+    code = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; exec(open(sys.argv[0]).read())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT / "src")}
+    )
+
+
+def test_captions_without_torch(graph, bundle, photo, tmp_path, capsys):
+    (tmp_path / "broken.png").write_text("no picture")
+    (tmp_path / "command.py").write_text("from showtell.commands import cli; cli.main(sys.argv[1:])")
+    pictures = [str(photo), str(tmp_path / "broken.png")]
+    flags = ["--beam", "2", "--max-length", "7", "--length-penalty", "0.5"]
+    assert cli.dispatch(["caption", *pictures, "--model", str(bundle), *flags]) == 1
+    expected = capsys.readouterr()
+    model = ["--model", str(graph), "--runtime", "onnx"]
+    done = run_without_torch(str(tmp_path / "command.py"), "caption", *pictures, *model, *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (1, expected.out, expected.err)
+    done = run_without_torch(str(tmp_path / "command.py"), "caption", *pictures[:1], *model, "--json")
+    assert json.loads(done.stdout)["caption"] == Captioner.load(bundle).caption([photo])[0].text
+
+
+def test_the_example_of_the_documentation(graph, bundle, photo, tmp_path):
+    text = (ROOT / "docs/export.md").read_text()
+    example = re.search(r"\n((?:    .*\n|\n)*    import onnxruntime\n(?:    .*\n|\n)*)", text)[1]
+    lines = [line[4:] for line in example.splitlines() if line.strip()]
+    assert len(lines) <= 20
+    (tmp_path / "example.py").write_text("\n".join(lines))
+    done = run_without_torch(str(tmp_path / "example.py"), str(graph), str(photo))
+    assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([photo])[0].text)
+
+
+def test_a_graph_that_differs_is_not_written(bundle, tmp_path, monkeypatch):
+    honest = OnnxCaptioner.caption
+    monkeypatch.setattr(OnnxCaptioner, "caption", lambda *a: honest(*a)._replace(text="a lie", score=-99.0))
+    with pytest.raises(UserError, match=r"the exported graph differs from the model: it says 'a lie' \(-99.0000\)"):
+        cli.dispatch(["export", str(bundle), str(tmp_path / "model.onnx")])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["OUT", "--method", "sample"], "search.method sample cannot be exported: choose --method beam or greedy"),
+        (["OUT", "--method", "diverse_beam"], "search.method diverse_beam cannot be exported"),
+        (["out.pt"], "the name of an ONNX file must end in .onnx"),
+        (["OUT", "--parts"], "encoder and step are two files; name a folder for them"),
+        (["full", "--parts"], "exists already"),
+        (["OUT", "--beam", "0"], "beam = 0"),
+        (["OUT", "--precision", "bf16"], "precision = bf16: exported graphs compute in fp32"),
+    ],
+)
+def test_what_cannot_be_exported(bundle, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("mine")
+    given = ["out.onnx" if argument == "OUT" else argument for argument in arguments]
+    with pytest.raises(UserError, match=message):
+        cli.dispatch(["export", str(bundle), *given])
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_models_that_speak_together_cannot_be_exported(bundle, tmp_path):
+    serve_model(bundle, tmp_path / "joint", captioner("attention").search, {}, [bundle])
+    with pytest.raises(UserError, match="2 models of an ensemble cannot be exported: export one of them"):
+        cli.dispatch(["export", str(tmp_path / "joint"), str(tmp_path / "out.onnx")])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--n-best", "2"], "--n-best: an exported graph gives the one best caption alone"),
+        (["--min-confidence", "0.5"], "--min-confidence: an exported graph gives"),
+        (["--attention", "a.png"], "--attention: an exported graph gives"),
+        (["--min-length", "5"], r"min_length is fixed in .*model.onnx; set it when you export the model"),
+        (["--beam", "0"], "beam = 0: must be 1 to 100"),
+        (["--runtime", "torch"], "--runtime torch takes the folder of a model"),
+    ],
+)
+def test_what_a_graph_cannot_do_is_told(graph, photo, flags, message):
+    with pytest.raises(UserError, match=message):
+        cli.dispatch(["caption", str(photo), "--model", str(graph), *flags])
+
+
+def test_other_files_are_no_graphs(bundle, photo, tmp_path):
+    (tmp_path / "text.onnx").write_text("no graph")
+    for name, message in (
+        ("text.onnx", "is not a graph that onnxruntime"), ("none.onnx", "does not exist; write it with `showtell")
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            cli.dispatch(["caption", str(photo), "--model", str(tmp_path / name)])
+    with pytest.raises(UserError, match=r"--runtime onnx takes --model MODEL.onnx; write it with `showtell export"):
+        cli.dispatch(["caption", str(photo), "--model", str(bundle), "--runtime", "onnx"])
+
+
+def test_the_ranges_are_those_of_the_search():
+    for name, (least, most) in SETTINGS.items():
+        for value, fits in ((least, True), (most, True), (least - 1, False), (most + 1, False)):
+            whole = {**PLAIN.model_dump(), name: value}
+            try:
+                SearchParams.model_validate(whole)
+                assert fits, (name, value)
+            except ValueError:
+                assert not fits, (name, value)
