@@ -190,7 +190,7 @@ def test_the_default_params_need_what_the_message_says(tmp_path):
 
 def test_a_grid_is_asked_for():
     _, decoder = decoder_of(KINDS[0])
-    with pytest.raises(UserError, match=r"transformer needs a grid to look at; set encoder\.output to grid"):
+    with pytest.raises(UserError, match=r"transformer needs a grid; set encoder\.output to grid"):
         decoder.start(torch.randn(2, 6))
 
 

@@ -1,12 +1,13 @@
-"""Show, attend and tell: a recurrent network that looks at a part of the image before each word.
+"""Show, attend and tell: a recurrent decoder that attends to the image before each word.
 
 Xu et al., "Show, Attend and Tell" (ICML 2015), section 3, with soft attention (4.2) or hard (4.1). Shapes as in
 `interface.py`, with channel the grid's, key the attention's hidden size, hidden the recurrent state's, gate all gates
 of the cell.
 
-The published step-by-step form computes the same numbers slowly. Here what does not depend on the step is computed
-once: the grid's keys once an image, the word's part of the cell's input in one product for all steps, the vocabulary
-layer once over all real positions, and an image's captions side by side so that its grid is read once for all of them.
+The published form computes everything at every step; the results are equal. Here, what does not depend on the step is
+computed once: the grid's keys once per image, the word's part of the cell's input in one product for all steps, and the
+vocabulary layer once over all real positions. The captions of an image are decoded together, so that its grid is read
+once for all of them.
 """
 
 from functools import partial
@@ -43,14 +44,14 @@ class AttentionParams(RecurrentParams):
     model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the kind as well
 
     attention: int = Field(ge=1, le=65_536, description="hidden size of the attention", examples=[512])
-    attention_kind: Literal["soft", "hard"] = Field(description="the mean of what is seen | one place, drawn")
-    hard_reward: float | None = Field(None, gt=0, description="hard: weight of the reward for drawing well")
+    attention_kind: Literal["soft", "hard"] = Field(description="soft: weighted mean of the cells | hard: one sampled cell")
+    hard_reward: float | None = Field(None, gt=0, description="hard: weight of the reward of sampled cells")
     hard_entropy: float | None = Field(None, ge=0, description="hard: weight of the attention's entropy")
     grid: int | None = Field(ge=1, le=64, description="rows of the grid attended to; null: the encoder's own")
     normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
     initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
     context_output: bool = Field(
-        description="words from hidden state and context, not hidden state alone", examples=[True]
+        description="logits from hidden state and context, not from hidden state alone", examples=[True]
     )
 
     @field_validator("hard_reward", "hard_entropy")
@@ -75,7 +76,7 @@ class AttentionDecoder(Decoder):
         self.key = nn.Linear(channels, params.attention)
         self.query = nn.Linear(params.hidden, params.attention)
         self.energy = nn.Linear(params.attention, 1)
-        # It shifts the energies of all cells alike, which softmax does not see; here to hold published weights.
+        # No effect: softmax does not change when all energies shift equally. It exists to hold published weights.
         self.energy.bias.requires_grad_(False)
         self.hard = None
         if params.hard_reward is not None and params.hard_entropy is not None:
@@ -93,7 +94,7 @@ class AttentionDecoder(Decoder):
 
     def start(self, features: Tensor) -> State:
         if features.dim() != 3:
-            raise UserError("decoder.kind = attention needs a grid to look at; set encoder.output to grid")
+            raise UserError("decoder.kind = attention needs a grid; set encoder.output to grid")
         grid = self.grid_norm(features)  # (image, cell, channel)
         keys, mean = self.key(grid), grid.mean(dim=1)  # (image, cell, key), (image, channel)
         pooling = self._pooling(grid)
@@ -107,7 +108,7 @@ class AttentionDecoder(Decoder):
         return self._step(self._weights(*state.image), state, tokens)
 
     def steps(self) -> DecoderStep:
-        weights: list[tuple[Tensor, StepWeights]] = []  # made at the first step, when the arithmetic is known
+        weights: list[tuple[Tensor, StepWeights]] = []  # computed at the first step, when the dtype is known
 
         def step(state: State, tokens: Tensor) -> tuple[Tensor, State]:
             if not weights:
@@ -132,7 +133,7 @@ class AttentionDecoder(Decoder):
         logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)
         if self.hard is None or expected is None:
             return Decoded(logits, attention)
-        captions = real_positions(mask, features.device) // mask.shape[2]  # the number of each real position's caption
+        captions = real_positions(mask, features.device) // mask.shape[2]  # caption index of each real position
         probabilities, places = (at_real_positions(x, mask) for x in (attention, *seen))
         drawn = {"captions": captions, "attention": probabilities, "seen": places, "expected": expected.flatten()}
         return Decoded(logits, attention, partial(self.hard.loss, logits, **drawn))
@@ -143,7 +144,7 @@ class AttentionDecoder(Decoder):
     def _read(self, features: Tensor, inputs: Tensor, mask: Tensor, expected: Tensor | None) -> tuple[Tensor, ...]:
         """Hidden states, contexts and attention after each input, each (image, caption, step, ...).
 
-        With `expected` (`HardAttention.places`) also what was seen, (image, caption, step, cell).
+        With `expected` (`HardAttention.places`) also the weights used, (image, caption, step, cell).
         """
         (grid, keys), beam = self.start(features).repeat(inputs.shape[1])
         word_weight, weights = self._weights(grid, keys)
@@ -161,11 +162,11 @@ class AttentionDecoder(Decoder):
         return beam[-self.cell.carried]
 
     def _word_gates(self, tokens: Tensor, word_weight: Tensor) -> Tensor:
-        """The word's share of the cell's gates, input bias included: (..., gate)."""
+        """The word's part of the cell's gates, with the input bias: (..., gate)."""
         return functional.linear(self.embedding(tokens), word_weight, self.cell.bias_ih)
 
     def _weights(self, grid: Tensor, keys: Tensor) -> tuple[Tensor, StepWeights]:
-        """The cell's weight for words, and what every step multiplies by, stacked and in the arithmetic of a state."""
+        """The cell's weight for words, and the weights of every step, stacked, in the dtype of the state."""
         word, context = self.cell.weight_ih.split([self.embedding.embedding_dim, self.gate.out_features], dim=1)
         hidden = torch.cat([self.query.weight, self.gate.weight, self.cell.weight_hh])
         bias = torch.cat([self.query.bias, self.gate.bias, self.cell.bias_hh])
@@ -176,7 +177,7 @@ class AttentionDecoder(Decoder):
         self, grid: Tensor, keys: Tensor, beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights,
         expected: Tensor | None = None,
     ) -> tuple[tuple[Tensor, ...], Step]:  # fmt: skip
-        """One step of all layers: their state, each (image, caption, hidden), and what the first saw.
+        """One step of all layers: their states, each (image, caption, hidden), and the first layer's `Step`.
 
         `expected` as in `HardAttention.places`.
         """
@@ -190,8 +191,8 @@ class AttentionDecoder(Decoder):
         self, corners: list[tuple[int, int]], expected: Tensor | None, grid: Tensor, keys: Tensor,
         beam: tuple[Tensor, ...], word_gates: Tensor, weights: StepWeights,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """What `recur` gives, by autograd: for hard attention, and for layers above the first, whose last one attention
-        follows. With `expected` (image, caption) also what was seen, (image, caption, step, cell)."""
+        """The result of `recur`, by autograd, for hard attention and for several layers (the query is the state of the
+        last layer). With `expected` (image, caption) also the weights used, (image, caption, step, cell)."""
         found = []
         images, captions = word_gates.shape[:2]
         for t, (i, c) in enumerate(corners):

@@ -148,7 +148,7 @@ class TransformerDecoder(Decoder):
     def _looks(self, features: Tensor) -> tuple[Tensor, ...]:
         """The grid's keys and values for each layer, (image, cell, 2 hidden)."""
         if features.dim() != 3:
-            raise UserError("decoder.kind = transformer needs a grid to look at; set encoder.output to grid")
+            raise UserError("decoder.kind = transformer needs a grid; set encoder.output to grid")
         grid = self.dropout(self.grid_input(self.grid_norm(features)))  # (image, cell, hidden)
         for layer in self.grid_layers:
             grid = layer(grid)
