@@ -44,7 +44,7 @@ class AttentionParams(RecurrentParams):
     model_config = ConfigDict(validate_default=True)  # keys that are left out are checked against the kind as well
 
     attention: int = Field(ge=1, le=65_536, description="hidden size of the attention", examples=[512])
-    attention_kind: Literal["soft", "hard"] = Field(description="soft: weighted mean of the cells | hard: one sampled cell")
+    attention_kind: Literal["soft", "hard"] = Field(description="weighted mean of cells | one sampled cell")
     hard_reward: float | None = Field(None, gt=0, description="hard: weight of the reward of sampled cells")
     hard_entropy: float | None = Field(None, ge=0, description="hard: weight of the attention's entropy")
     grid: int | None = Field(ge=1, le=64, description="rows of the grid attended to; null: the encoder's own")

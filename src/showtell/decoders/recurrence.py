@@ -72,17 +72,17 @@ def advance(
     hidden_projections = functional.linear(hidden, weights.hidden, weights.hidden_bias)
     query, gate, hidden_gates = hidden_projections.split(sizes, dim=-1)
     if follow is not None:
-        looking = sum(sizes[:2])
-        seen = functional.linear(follow.to(grid.dtype), weights.hidden[:looking], weights.hidden_bias[:looking])
-        query, gate = seen.split(sizes[:2], dim=-1)
+        width = sum(sizes[:2])
+        projected = functional.linear(follow.to(grid.dtype), weights.hidden[:width], weights.hidden_bias[:width])
+        query, gate = projected.split(sizes[:2], dim=-1)
     query = query.to(keys.dtype)
     attention = functional.softmax(wide(energies(keys, query, weights.energy)), dim=-1)
     seen = attention if places is None else places(attention)
     on_cells = seen.to(grid.dtype)
     if pooling is not None:
         on_cells = torch.matmul(on_cells, pooling)  # (image, caption, cell)
-    look, gate = torch.matmul(on_cells, grid), torch.sigmoid(gate)  # (image, caption, channel)
-    context = gate * look
+    attended, gate = torch.matmul(on_cells, grid), torch.sigmoid(gate)  # (image, caption, channel)
+    context = gate * attended
     input_gates = word_gates + functional.linear(context, weights.context)
     after, kept = cell.run(input_gates, hidden_gates, state)
     return Step(after, attention, seen, context, hidden, query, on_cells, gate, kept)
@@ -182,9 +182,9 @@ class _Backward:
         # For each key: the sum over captions and steps of the energies' gradients where the hidden layer is positive.
         self.lit_keys = torch.zeros_like(keys, dtype=wide_dtype(keys))
         self.energy = torch.zeros_like(weights.energy, dtype=wide_dtype(keys))
-        self.looks = self.on_cells = None
+        self.context_gradients = self.on_cells = None
         if grid_learns:  # collected, so that the grid's gradient is one product over all captions and steps
-            self.looks = grid.new_zeros(images, count, captions, grid.shape[2])
+            self.context_gradients = grid.new_zeros(images, count, captions, grid.shape[2])
             self.on_cells = grid.new_zeros(images, count, captions, grid.shape[1])
         self.hidden_projections: list[Tensor] = []  # gradients of `hidden_projections` of each step, last step first
         self.input_gates: list[Tensor] = []
@@ -201,10 +201,10 @@ class _Backward:
         inner = torch.matmul(input_gates, self.weights.context)  # (image, caption, channel)
         if context is not None:
             inner = inner + context
-        look, gate = inner * step.gate, inner * step.context * (1 - step.gate)
-        on_cells = torch.matmul(look, self.grid[:i].transpose(1, 2))  # (image, caption, cell)
-        if self.looks is not None and self.on_cells is not None:
-            self.looks[:i, t, :c], self.on_cells[:i, t, :c] = look, step.on_cells
+        context_gradient, gate = inner * step.gate, inner * step.context * (1 - step.gate)
+        on_cells = torch.matmul(context_gradientient, self.grid[:i].transpose(1, 2))  # (image, caption, cell)
+        if self.context_gradients is not None and self.on_cells is not None:
+            self.context_gradients[:i, t, :c], self.on_cells[:i, t, :c] = context_gradient, step.on_cells
         if self.pooling is not None:
             on_cells = torch.matmul(on_cells, self.pooling.T)
         on_cells = wide(on_cells) if attention is None else on_cells + attention
@@ -238,8 +238,8 @@ class _Backward:
         inputs = torch.cat([x.flatten(0, 1) for x in self.input_gates])  # (position, gate)
         context = torch.cat([x.context.flatten(0, 1) for x in reversed(steps)])  # (position, channel)
         grid = None
-        if self.looks is not None and self.on_cells is not None:
-            grid = torch.matmul(self.on_cells.flatten(1, 2).transpose(1, 2), self.looks.flatten(1, 2))
+        if self.context_gradients is not None and self.on_cells is not None:
+            grid = torch.matmul(self.on_cells.flatten(1, 2).transpose(1, 2), self.context_gradients.flatten(1, 2))
         # hidden layer = key + query where lit, so the energy weights' gradient needs no hidden layer either
         energy = self.energy + (self.lit_keys * self.keys).sum(dim=(0, 1))
         return (

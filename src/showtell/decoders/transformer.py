@@ -82,30 +82,30 @@ class TransformerDecoder(Decoder):
         return [p for name, p in self.named_parameters() if p.dim() < 2 or name in looked_up or "memory" in name]
 
     def start(self, features: Tensor) -> State:
-        looks = self._looks(features)
+        grid = self._grid_keys_values(features)
         # For each layer the keys and values of all words generated so far in any beam; which of them a beam attends to.
-        said = tuple(x.new_zeros(len(x), 0, x.shape[2]) for x in looks)  # (image, entry, 2 hidden)
-        seen = torch.zeros(len(features), 1, 0, dtype=torch.long, device=features.device)  # (image, beam, step)
-        return State((*looks, *said), (seen,))
+        cache = tuple(x.new_zeros(len(x), 0, x.shape[2]) for x in grid)  # (image, entry, 2 hidden)
+        visible = torch.zeros(len(features), 1, 0, dtype=torch.long, device=features.device)  # (image, beam, step)
+        return State((*grid, *cache), (visible,))
 
     def step(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
-        (seen,), depth, before = state.beam, len(self.layers), state.image[-1].shape[1]
+        (visible,), depth, before = state.beam, len(self.layers), state.image[-1].shape[1]
         images, beams = tokens.shape
         entries = torch.arange(before, before + beams, device=tokens.device)
-        seen = torch.cat([seen, entries.view(1, beams, 1).expand(images, -1, -1)], dim=2)  # (image, beam, step)
+        visible = torch.cat([visible, entries.view(1, beams, 1).expand(images, -1, -1)], dim=2)  # (image, beam, step)
         mask = torch.zeros(images, beams, before + beams, dtype=torch.bool, device=tokens.device)
-        mask = mask.scatter_(2, seen, True).unsqueeze(1)  # (image, 1, beam, entry)
-        x = self._words(tokens, seen.new_full((), seen.shape[2] - 1))  # (image, beam, hidden)
-        said = []
+        mask = mask.scatter_(2, visible, True).unsqueeze(1)  # (image, 1, beam, entry)
+        x = self._words(tokens, visible.new_full((), visible.shape[2] - 1))  # (image, beam, hidden)
+        cache = []
 
         def attend_words(past: Tensor, query_key_value: Tensor) -> Tensor:
             query, keys_values = query_key_value.split([self.hidden, 2 * self.hidden], dim=-1)
-            said.append(torch.cat([past, keys_values.to(past.dtype)], dim=1))
-            return attend(query.to(past.dtype), said[-1], self.heads, mask)
+            cache.append(torch.cat([past, keys_values.to(past.dtype)], dim=1))
+            return attend(query.to(past.dtype), cache[-1], self.heads, mask)
 
-        for layer, look, past in zip(self.layers, state.image[:depth], state.image[depth:], strict=True):
-            x = layer(x, partial(attend_words, past), partial(attend, keys_values=look, heads=self.heads))
-        return self.output(self.output_norm(x)), State((*state.image[:depth], *said), (seen,))
+        for layer, keys_values, past in zip(self.layers, state.image[:depth], state.image[depth:], strict=True):
+            x = layer(x, partial(attend_words, past), partial(attend, keys_values=keys_values, heads=self.heads))
+        return self.output(self.output_norm(x)), State((*state.image[:depth], *cache), (visible,))
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         x, by_head = self._read(features, inputs, mask)
@@ -117,7 +117,7 @@ class TransformerDecoder(Decoder):
 
     def _read(self, features: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's output, (real position, hidden), and its attention, (image, caption, step, head, cell)."""
-        looks, shape = self._looks(features), mask.shape  # (image, caption, step)
+        grid, shape = self._grid_keys_values(features), mask.shape  # (image, caption, step)
         rows = real_positions(mask, inputs.device)
         steps = torch.arange(shape[2], device=inputs.device).expand(shape)
         x = self._words(at_real_positions(inputs, mask), at_real_positions(steps, mask))  # (real position, hidden)
@@ -131,21 +131,21 @@ class TransformerDecoder(Decoder):
             query, keys_values = apart.split([self.hidden, 2 * self.hidden], dim=-1)
             return attend(query, keys_values, self.heads, causal=True).flatten(0, 1).index_select(0, rows)
 
-        def attend_grid(look: Tensor, query: Tensor) -> Tensor:
+        def attend_grid(keys_values: Tensor, query: Tensor) -> Tensor:
             beside = spread(query).flatten(1, 2)  # (image, caption x step, hidden)
-            if look is not looks[-1]:
-                attended = attend(beside, look, self.heads)
+            if keys_values is not grid[-1]:
+                attended = attend(beside, keys_values, self.heads)
             else:
-                attended, weights = attend_and_show(beside, look, self.heads)
+                attended, weights = attend_and_show(beside, keys_values, self.heads)
                 shown.append(weights)
             return attended.flatten(0, 1).index_select(0, rows)
 
         shown: list[Tensor] = []
-        for layer, look in zip(self.layers, looks, strict=True):
-            x = layer(x, attend_words, partial(attend_grid, look))
+        for layer, keys_values in zip(self.layers, grid, strict=True):
+            x = layer(x, attend_words, partial(attend_grid, keys_values))
         return x, shown[0].transpose(1, 2).unflatten(1, shape[1:])
 
-    def _looks(self, features: Tensor) -> tuple[Tensor, ...]:
+    def _grid_keys_values(self, features: Tensor) -> tuple[Tensor, ...]:
         """The grid's keys and values for each layer, (image, cell, 2 hidden)."""
         if features.dim() != 3:
             raise UserError("decoder.kind = transformer needs a grid; set encoder.output to grid")
