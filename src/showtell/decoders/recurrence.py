@@ -202,7 +202,7 @@ class _Backward:
         if context is not None:
             inner = inner + context
         context_gradient, gate = inner * step.gate, inner * step.context * (1 - step.gate)
-        on_cells = torch.matmul(context_gradientient, self.grid[:i].transpose(1, 2))  # (image, caption, cell)
+        on_cells = torch.matmul(context_gradient, self.grid[:i].transpose(1, 2))  # (image, caption, cell)
         if self.context_gradients is not None and self.on_cells is not None:
             self.context_gradients[:i, t, :c], self.on_cells[:i, t, :c] = context_gradient, step.on_cells
         if self.pooling is not None:
