@@ -1,4 +1,4 @@
-"""A headless Chromium to look at pages with, where one is installed."""
+"""A headless Chromium, where one is installed."""
 
 import shutil
 from collections.abc import Iterator

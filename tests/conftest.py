@@ -1,4 +1,4 @@
-"""What the tests share: one tiny pipeline, run once a session, and the stages as functions."""
+"""Shared fixtures: one tiny pipeline, run once per session, and the stages as functions."""
 
 import importlib.util
 import os
@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, settings
 from showtell.core.params import merged
 from showtell.core.yaml_files import read_sections
 
-# Tiny tensors: a second thread or process costs more than it brings, and waits for the first on a busy machine.
+# Tensors are tiny: further threads and processes only add overhead.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SHOWTELL_PROCESSES", "1")
 
-# What a property says must not depend on how busy the machine is.
+# Properties must not depend on the load of the machine.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -30,7 +30,7 @@ STAGES = (
     "evaluate",
 )  # fmt: skip
 
-# Small enough that all stages take seconds; every branch of the default pipeline is still taken.
+# All stages take seconds, and every branch of the default pipeline runs.
 TINY = {
     "scenes": {"seed": 1, "train": 24, "val": 6, "test": 8, "size": 64},
     "vocab": {"min_count": 1},
@@ -51,7 +51,7 @@ TINY = {
 
 
 def overlaid(params: dict, overlay: dict) -> dict:
-    """`params` with the keys of `overlay` replaced, section by section."""
+    """`params` with the keys of `overlay` replaced in each section."""
     merged = dict(params)
     for key, value in overlay.items():
         merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
@@ -59,16 +59,16 @@ def overlaid(params: dict, overlay: dict) -> dict:
 
 
 def tiny_params(**overlay) -> dict:
-    """The repository's params.yaml made tiny, with `overlay` on top."""
+    """The repository's params.yaml with TINY and `overlay`."""
     params = read_sections(ROOT / "params.yaml")
     tiny = overlaid(params, TINY)
-    if overlay.get("dataset", "scenes") != "scenes":  # nothing is known of what is in the pictures
+    if overlay.get("dataset", "scenes") != "scenes":  # objects in the pictures are unknown
         tiny = overlaid(tiny, {"reinforce": {"chair": 0.0, "truth": 0.0}})
     return overlaid(tiny, overlay)
 
 
 def stage_params(section: str) -> dict:
-    """What `tiny_params` says of `train` or `finetune`, with what they share."""
+    """The section `train` or `finetune` of `tiny_params`, with the shared keys of `learning`."""
     return merged(section, tiny_params())
 
 
@@ -89,18 +89,18 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def run_stage(name: str, folder: Path) -> str | None:
-    """Run a stage's `main` in `folder`, in this process; what it says at its end."""
+    """Run a stage's `main` in `folder`, in this process; returns its last message."""
     spec = importlib.util.spec_from_file_location(f"stages.{name}", ROOT / "stages" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    # METEOR starts a Java machine for seconds wherever there is one; it has tests of its own.
+    # METEOR would start Java, which takes seconds; it has its own tests.
     with inside(folder), patch("showtell.metrics.protocol.run_meteor", lambda *_: "not computed: a test"):
         return module.main()
 
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory) -> Path:
-    """A folder in which all stages have run. Read it, copy it, do not change it."""
+    """A folder in which all stages have run. Tests must not change it; `copy_pipeline` copies it."""
     folder = tmp_path_factory.mktemp("pipeline")
     write_params(folder)
     for stage in STAGES:

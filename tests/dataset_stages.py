@@ -19,7 +19,7 @@ def settle(home, dataset, **values):
 
 
 def check_stores(count: dict[str, int]) -> None:
-    """Every split has its images, in caption order, and the vocabulary knows their words."""
+    """Every split has its images, in caption order, and the vocabulary contains their words."""
     table = read_json(paths.METRICS / "data.json")
     for split, images in count.items():
         entries = read_json(paths.split_json(split))

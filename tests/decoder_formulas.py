@@ -1,7 +1,6 @@
-"""The published formulas, one caption and one word at a time, over a decoder's weights by their names.
+"""The published formulas, one caption and one word at a time, with a decoder's weights by name.
 
-`w` holds the weights of a decoder's state dict. Everything is written out as the papers have it; nothing is shared
-with the code under test.
+`w` is a decoder's state dict. The formulas are written as in the papers and share no code with the package.
 """
 
 import torch
@@ -26,7 +25,7 @@ def gru(w: dict[str, Tensor], name: str, suffix: str, x: Tensor, h: Tensor) -> T
 
 
 def layers_step(w: dict[str, Tensor], cell: str, names: list[tuple[str, str]], x: Tensor, states: list) -> list:
-    """One step of a stack of layers; `states` a tuple of vectors for each."""
+    """One step of a stack of layers; `states` holds a tuple of vectors for each layer."""
     after = []
     for (name, suffix), state in zip(names, states, strict=True):
         after.append(lstm(w, name, suffix, x, *state) if cell == "lstm" else (gru(w, name, suffix, x, *state),))
@@ -35,7 +34,7 @@ def layers_step(w: dict[str, Tensor], cell: str, names: list[tuple[str, str]], x
 
 
 def word_vector(w: dict[str, Tensor], token: int) -> Tensor:
-    """The word's vector; without any, its one-hot vector through the ReLU that the one-hot tutorial puts there."""
+    """The word's vector; without word vectors its one-hot vector through a ReLU, as in the one-hot tutorial."""
     if "embedding.weight" in w:
         return w["embedding.weight"][token]
     onehot = torch.zeros(len(w["output.bias"]))
@@ -51,7 +50,7 @@ def scores(w: dict[str, Tensor], hidden: Tensor) -> Tensor:
 def attend_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int]) -> tuple[Tensor, Tensor]:
     """Xu et al. (2015), soft attention: logits (step, word) and attention (step, cell) of one caption of one image.
 
-    `grid` (cell, channel) is what is attended to: pooled already, when the decoder attends to a pooled grid.
+    `grid` (cell, channel) is attended to. It is already pooled if the decoder attends to a pooled grid.
     """
     if params.normalise_grid:
         grid = torch.nn.functional.layer_norm(grid, grid.shape[1:], w["grid_norm.weight"], w["grid_norm.bias"])
@@ -82,7 +81,7 @@ def attend_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int
 
 
 def projected(params, w: dict[str, Tensor], images: Tensor, training: bool) -> Tensor:
-    """The image's vector at its size: (image, size)."""
+    """The projection of the image vectors: (image, size)."""
     if params.image_projection == "linear":
         return images @ w["project.weight"].T + w["project.bias"]
     x = images @ w["project.0.weight"].T + w["project.0.bias"]
@@ -117,7 +116,7 @@ def show_and_tell(params, w: dict[str, Tensor], image: Tensor, tokens: list[int]
 
 def transform_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int]) -> tuple[Tensor, Tensor]:
     """Vaswani et al. (2017), norms first: logits (step, word) of one caption of one image, and the mean over heads of
-    the last layer's attention (step, cell). Every word is computed from the words before it, head by head.
+    the last layer's attention (step, cell). Each word is computed from the previous words, head by head.
 
     Layers over the grid with memory slots: Cornia et al. (2020), equations 2 and 3.
     """
@@ -153,7 +152,7 @@ def feed_forward(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 
 
 def position(w: dict[str, Tensor], step: int, width: int) -> Tensor:
-    """Section 3.5: sine in even places, cosine in odd ones."""
+    """Section 3.5: sine in even components, cosine in odd ones."""
     if "positions.weight" in w:
         return w["positions.weight"][step]
     angles = [torch.tensor(step / 10000 ** ((i - i % 2) / width)) for i in range(width)]
@@ -161,7 +160,7 @@ def position(w: dict[str, Tensor], step: int, width: int) -> Tensor:
 
 
 def multi_head(query: Tensor, keys: list[Tensor], values: list[Tensor], heads: int) -> tuple[Tensor, Tensor]:
-    """Equation 1 in each head: what one place gathers, and its weights' mean over heads."""
+    """Equation 1 in each head: the output at one position, and the mean of the weights over heads."""
     gathered, weights = [], []
     for q, k, v in zip(query.chunk(heads), *(torch.stack(x).chunk(heads, dim=1) for x in (keys, values)), strict=True):
         alpha = torch.softmax(k @ q / len(q) ** 0.5, dim=0)

@@ -7,7 +7,7 @@ from torch.nn import functional
 from showtell.decoders import Decoder, DecoderParams, build_decoder
 
 WORDS, CHANNELS, CELLS = 11, 6, 9
-BY_FORMULAS = {"attention": attend_and_tell, "transformer": transform_and_tell}  # those that look at a grid
+BY_FORMULAS = {"attention": attend_and_tell, "transformer": transform_and_tell}  # decoders with attention
 # Three images with up to three captions, lengths in no order; 0: an image has fewer captions than another.
 LENGTHS = torch.tensor([[3, 5, 1], [6, 2, 0], [4, 4, 4]])
 PUBLISHED = {
@@ -47,7 +47,7 @@ SYSTEMS = {
 
 
 def decoder_of(name: str) -> tuple[DecoderParams, Decoder]:
-    """The system with random weights, dropout off; statistics that are not those of a fresh batch norm."""
+    """The system with random weights and batch norm statistics, dropout off."""
     params = DecoderParams.model_validate(SYSTEMS[name])
     torch.manual_seed(3)
     decoder = build_decoder(params, CHANNELS, WORDS).eval()
@@ -68,7 +68,7 @@ def batch(params: DecoderParams) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 
 
 def by_formulas(params, decoder, features, inputs, mask):
-    """Logits (real position, word) and, of decoders that look, maps (real position, cell), caption by caption."""
+    """Logits (real position, word) and, of decoders with attention, maps (real position, cell), caption by caption."""
     weights = dict(decoder.state_dict(keep_vars=True))
     if params.kind == "attention" and params.grid is not None:
         rows = features.shape[1]

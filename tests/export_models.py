@@ -27,7 +27,7 @@ TRANSFORMER = INJECT | {
     "kind": "transformer", "cell": None, "layers": 2, "heads": 2, "feed_forward": 12, "positions": "sinusoidal",
     "grid_layers": 1, "memory_slots": 2, "normalise_grid": True,
 }  # fmt: skip
-# Decoder, search, and the encoder's rest: each is a way of its own through the graph.
+# Decoder, search, encoder and transform: each entry takes another path through the graph.
 MODELS: dict[str, tuple[dict, dict, dict]] = {
     "attention": ({}, {"block_ngrams": 2, "detection_weight": 0.7}, {}),
     "attention, hard, GRU of two layers, pooled grid": (
@@ -49,7 +49,7 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
 
 @cache
 def captioner(name: str) -> Captioner:
-    """A model with random weights, large enough that its captions are about the picture."""
+    """A model with random weights, large enough that its captions depend on the picture."""
     decoder, search, more = MODELS[name]
     if more.get("name", "").startswith("timm/"):
         pytest.importorskip("timm", reason="timm is not installed")

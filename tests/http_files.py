@@ -13,7 +13,7 @@ SHA = hashlib.sha256(BODY).hexdigest()
 
 
 class Server:
-    """Serves BODY; `plan` holds what to do with the next requests, then everything is as it should be."""
+    """Serves BODY; `plan` holds the answers to the next requests, later ones are answered correctly."""
 
     def __init__(self):
         self.plan: list[Callable[[Handler], None]] = []
@@ -22,7 +22,7 @@ class Server:
         self.if_ranges: list[str | None] = []
         self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.httpd.server = self
-        self.httpd.handle_error = lambda *_: None  # a client that hangs up is what is tested here
+        self.httpd.handle_error = lambda *_: None  # clients hang up on purpose
         self.thread = threading.Thread(target=self.httpd.serve_forever, args=(0.01,))
         self.thread.start()
 
@@ -86,7 +86,7 @@ def no_range(handler: Handler) -> None:
 
 
 def cut(after: int, ranges: bool = True) -> Callable[[Handler], None]:
-    """Promise everything, send `after` bytes, hang up."""
+    """Announce the full length, send `after` bytes, hang up."""
 
     def act(handler: Handler) -> None:
         start = handler.start() if ranges else 0

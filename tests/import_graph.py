@@ -1,4 +1,4 @@
-"""Rewrites the code among the deps of every stage in dvc.yaml: which modules of showtell it needs."""
+"""Rewrites the code among the deps of every stage in dvc.yaml: the modules that the stage imports."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def needed(script: Path) -> set[Path]:
 
 
 def code_deps(script: Path) -> list[str]:
-    """What a stage's deps must list of the code: script and modules; a package all of which it needs, as one."""
+    """The code among a stage's deps: script and modules; a package is one entry if the stage needs all of it."""
     files = code.needed(script)
     for package in sorted({file.parent for file in files} - {PACKAGE}):
         if set(package.rglob("*.py")) <= files:
@@ -23,7 +23,7 @@ def code_deps(script: Path) -> list[str]:
 
 
 def main() -> None:
-    """Rewrite the code among the deps of every stage in dvc.yaml; what else the file says stays."""
+    """Rewrite the code among the deps of every stage in dvc.yaml; the rest of the file is kept."""
     from ruamel.yaml import YAML
 
     yaml = YAML()

@@ -19,7 +19,7 @@ CAPTIONS = ("A dog runs.", "The dog runs on grass .", "a brown dog", "Dog, runni
 
 
 def jpeg(number: int, mode: str = "RGB") -> bytes:
-    """A small photograph-like picture; another number, another picture."""
+    """A small photograph-like picture; each number gives another one."""
     rng = np.random.default_rng(number)
     soft = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize((64, 48), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -104,7 +104,7 @@ def make_flickr(folder: Path, name: str, count: int = 12) -> list[str]:
 def settle(folder: Path, **values) -> None:
     """A params.yaml in `folder` with these changes; `vocab__min_count=1` is vocab.min_count."""
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
-    if values.get("dataset", "scenes") != "scenes":  # there nothing is known of what is in the pictures
+    if values.get("dataset", "scenes") != "scenes":  # objects in the pictures are unknown
         values = {"reinforce__truth": 0.0, **values}
     set_values(folder / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
 

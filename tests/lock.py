@@ -1,7 +1,7 @@
-"""Is dvc.lock in step with dvc.yaml, params.yaml and the code? `dvc status` knows; absent outputs do not count.
+"""Checks with `dvc status` that dvc.lock matches dvc.yaml, params.yaml and the code; missing outputs do not count.
 
-A fresh clone without a remote has no outputs, and `dvc status` calls them deleted: what matters here is whether a
-stage's command, parameters or code differ from those that dvc.lock recorded.
+A fresh clone without a remote has no outputs, and `dvc status` calls them deleted: only a stage's command, parameters
+and code are compared with those in dvc.lock.
 """
 
 import json
@@ -14,7 +14,7 @@ def out_of_step(status: dict) -> list[str]:
     lines = []
     for stage, entries in status.items():
         for entry in entries:
-            if entry == "always changed":  # `source`, which looks at what DVC cannot see
+            if entry == "always changed":  # `source`, which always runs
                 continue
             if isinstance(entry, str):  # "changed command"
                 lines.append(f"{stage}: {entry}")

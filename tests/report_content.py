@@ -12,7 +12,7 @@ def caption_of(text, logprob=-3.0, side=4, attends=True):
     words = text.split()
     attention = np.zeros((len(words), side * side), np.float32)
     for place in range(len(words)):
-        attention[place, place % (side * side)] = 1  # each word looks at a cell of its own
+        attention[place, place % (side * side)] = 1  # each word attends to another cell
     return Caption(text, words, logprob, logprob, True, attention if attends else None)
 
 

@@ -1,4 +1,4 @@
-"""Real datasets' layouts, and pictures that are skipped, through all stages."""
+"""Datasets in their published layouts, and datasets with skipped pictures, through all stages."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from showtell.evaluation.report import evaluated
 from showtell.generation.captioner import Captioner
 from showtell.metrics import protocol as coco
 
-# Little but every stage: what they do to pictures is tested elsewhere.
+# Small sizes: each stage has its own tests.
 SMALL = {
     "resize": {"size": 32},
     "detection": {"min_images": 1, "max_share": 1.0},
@@ -34,7 +34,7 @@ def run_all(folder: Path, **overlay) -> None:
 
 
 def check_artefacts(folder: Path, test_ids: list[str]) -> None:
-    """Every test image has its caption and its part in the metrics, in the same order."""
+    """Every test image has a caption and is in the metrics, in the same order."""
     with inside(folder):
         results = read_json(paths.HYPOTHESES)
         assert [str(result["image_id"]) for result in results] == test_ids
@@ -67,7 +67,7 @@ def test_flickr8k(tmp_path):
     [("mobilenetv3_small_050", 64, "blocks.4"), ("swin_tiny_patch4_window7_224", 64, "layers.3"),
      ("vit_small_patch14_reg4_dinov2", 56, "blocks.11"), ("vit_tiny_r_s16_p8_224", 64, "blocks.11")],
 )  # fmt: skip
-def test_timm_s_families(tmp_path, name, size, block):
+def test_timm_families(tmp_path, name, size, block):
     pytest.importorskip("timm")
     layouts.make_flickr(tmp_path / "source", "flickr8k")
     encoder = {"name": f"timm/{name}", "weights": "none", "node": None}
@@ -93,8 +93,8 @@ def test_coco_with_its_boxes(tmp_path):
     assert "chair_s" in metrics
 
 
-def test_a_skipped_picture_is_absent_everywhere(tmp_path, monkeypatch):
-    """Of each split one picture is broken; after `resize` neither it nor its caption turns up anywhere."""
+def test_a_skipped_picture_is_absent_from_all_outputs(tmp_path, monkeypatch):
+    """One picture of each split is broken; after `resize` no file contains it or its captions."""
     photos, rows = tmp_path / "photos", ["image,caption,split"]
     photos.mkdir()
     for number in range(18):

@@ -28,21 +28,21 @@ def one_hot(cell, side=7):
     return np.eye(side * side, dtype=np.float32)[cell]
 
 
-def test_light_lies_where_the_attention_does():
+def test_light_is_brightest_at_the_attended_cell():
     light = heat(one_hot(7 * 5 + 2), (70, 140))
     row, column = np.unravel_index(light.argmax(), light.shape)
     assert (row // 20, column // 10) == (5, 2)
     assert light.shape == (140, 70) and light.max() > 0.9
 
 
-def test_light_lies_where_a_cell_looks():
+def test_light_is_centred_on_the_receptive_field():
     light = heat(one_hot(3 * 7 + 3), (70, 70), shift=-0.5 / 7)
     row, column = np.unravel_index(light.argmax(), light.shape)
     assert abs(row + 0.5 - 30) <= 1 and abs(column + 0.5 - 30) <= 1  # the cell's upper left corner
     assert light[60:, 60:].max() < 0.1
 
 
-def test_even_attention_is_dull():
+def test_uniform_attention_is_dim():
     light = heat(np.full(49, 1 / 49), (50, 50))
     np.testing.assert_allclose(light, 1 / PEAK, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_attention_that_is_no_square_grid_is_refused():
         heat(np.ones(5), (10, 10))
 
 
-def test_glow_lights_the_place_and_dims_the_rest():
+def test_overlay_brightens_attended_cells_and_darkens_the_rest():
     glowing = np.asarray(glow(Image.new("RGB", (70, 70), GREY), one_hot(0)), int)
     assert glowing[2, 2, 0] > 180 and glowing[60, 60, 0] < 60
     assert glowing[2, 2, 0] > glowing[2, 2, 2] + 30  # warm: more red than blue
@@ -93,7 +93,7 @@ def test_same_input_same_pixels():
     assert first.tobytes() == second.tobytes()
 
 
-def test_what_a_cropping_model_saw_is_the_middle():
+def test_of_a_cropped_picture_the_centre_is_shown():
     picture = Image.new("RGB", (300, 100), "black")
     picture.paste((255, 255, 255), (100, 0, 200, 100))
     assert seen(picture, Transform(64, "crop")).getextrema() == ((255, 255),) * 3

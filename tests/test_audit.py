@@ -1,4 +1,4 @@
-"""The audit counts what a user must know before hours are spent."""
+"""The audit of the data: duplicates, unreadable files, colour modes, sizes, per split."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What training shows an encoder instead of the pictures as they are."""
+"""Augmentation of training images: random crops, colour jitter, greyscale."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ from showtell.learning.augmentation import cut_out, greyed, recoloured
 
 
 def ramp(size: int = 32) -> torch.Tensor:
-    """Images whose red grows to the right and whose green grows downwards, 4 a pixel: a place can be read off."""
+    """Images whose red grows to the right and whose green grows downwards, 4 a pixel: a colour is a position."""
     places = torch.arange(size, dtype=torch.uint8) * 4
     image = torch.stack([places.expand(size, size), places.view(-1, 1).expand(size, size), torch.zeros(size, size)])
     return image.to(torch.uint8).expand(50, 3, size, size).contiguous()
 
 
-def test_what_is_cut_out_has_its_share_of_the_area_and_lies_in_the_picture():
+def test_random_crops_have_their_area_and_lie_in_the_picture():
     torch.manual_seed(0)
     images = ramp()
     shown = cut_out(images, least_area=0.5)
@@ -28,7 +28,7 @@ def test_what_is_cut_out_has_its_share_of_the_area_and_lies_in_the_picture():
     assert (width / height).min() > 0.70 and (width / height).max() < 1.42
 
 
-def test_recoloured_images_keep_hues_and_black_and_differ_from_one_another():
+def test_colour_jitter_keeps_hues_and_black_and_differs_between_images():
     torch.manual_seed(0)
     images = torch.full((30, 3, 4, 4), 100, dtype=torch.uint8)
     images[:, 0, :, :2] = 140  # reddish on the left
@@ -49,7 +49,7 @@ def test_fine_tuning_shows_changed_images_and_validation_does_not(changes):
     torch.testing.assert_close(network.features(images), network.encoder(images).float())
 
 
-def test_grey_images_keep_their_light_and_lose_their_colours():
+def test_greyscale_images_keep_their_luminance():
     images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8)
     torch.manual_seed(0)
     shown = greyed(images, 0.5)

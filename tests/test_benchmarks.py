@@ -1,4 +1,4 @@
-"""`make bench`: its page keeps what was not measured again, and its scripts find sides that differ."""
+"""`make bench`: its page keeps the lines that were not measured again, and its scripts compare both sides."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, run_stage
 
-sys.path.insert(0, str(ROOT / "benchmarks"))  # scripts, that import one another by name
+sys.path.insert(0, str(ROOT / "benchmarks"))  # the scripts import one another by name
 
 import growth
 import growth_figures
@@ -28,7 +28,7 @@ def row(script: str, claim: str, ratio: float = 4.0, **changes) -> page.Row:
     return {**json.loads(result.json()), "script": script}
 
 
-def test_a_line_says_what_was_asked_for_and_whether_it_was_reached():
+def test_a_line_has_the_target_and_whether_it_was_reached():
     assert page.line(row("first", "speed", detail="1 | 2")) == (
         "| speed | **4x** | at least 3x | few | 2 | 1 / 2 | `first.py` |"
     )
@@ -43,25 +43,25 @@ def test_lines_of_other_scripts_stay_and_those_of_a_script_are_replaced():
     assert page.claims(new, [], [], ORDER, HERE) == new
 
 
-def test_a_script_that_broke_off_keeps_the_lines_that_it_did_not_reach():
+def test_a_failed_script_keeps_its_old_lines():
     old = page.claims("", [row("first", "a"), row("first", "b")], ORDER, ORDER, HERE)
     new = page.claims(old, [row("first", "a", 7.0)], [], ORDER, HERE)
     assert "| a | **7x**" in new and "| b | **4x**" in new and len(new.splitlines()) == 6
 
 
-def test_lines_of_another_machine_go():
+def test_lines_of_another_machine_are_removed():
     old = page.claims("", [row("second", "c")], ORDER, ORDER, "another")
     assert "| c |" not in page.claims(old, [row("first", "a")], ["first"], ORDER, HERE)
 
 
-def test_only_what_is_between_the_marks_is_rewritten():
+def test_only_text_between_the_marks_is_rewritten():
     text = "before\n<!-- cpu -->\nold\n<!-- end of cpu -->\nafter\n"
     assert page.rewritten(text, "cpu", "new") == "before\n<!-- cpu -->\nnew\n<!-- end of cpu -->\nafter\n"
     with pytest.raises(UserError, match="lacks the lines <!-- gpu -->"):
         page.rewritten(text, "gpu", "new")
 
 
-def test_the_page_has_a_place_for_everything_that_is_measured():
+def test_the_page_has_a_part_for_every_measurement():
     text = page.PAGE.read_text(encoding="utf-8")
     for name in ("cpu", "gpu", "growth", "coco"):
         assert page.part(text, name)
@@ -71,7 +71,7 @@ def test_the_page_has_a_place_for_everything_that_is_measured():
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """run.py on three scripts: one that measures, one that fails at once, one that fails half-way."""
+    """run.py on three scripts: one succeeds, one fails at once, one fails after its first line."""
     line = json.dumps({key: value for key, value in row("", "fast").items() if key != "script"})
     (tmp_path / "good.py").write_text(f"print('''{line}''')\n")
     (tmp_path / "bad.py").write_text("import sys\nsys.exit('both sides differ: by a lot')\n")
@@ -84,7 +84,7 @@ def bench(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_scripts_that_fail_are_told_and_the_others_go_on(bench, capsys):
+def test_failed_scripts_are_reported_and_the_others_run(bench, capsys):
     assert run.run_claims(run.SCRIPTS, [], keep=True) == 1
     said = capsys.readouterr()
     assert "bad.py failed: both sides differ: by a lot\n" in said.err
@@ -95,14 +95,14 @@ def test_scripts_that_fail_are_told_and_the_others_go_on(bench, capsys):
     assert "| fast | **4x**" in text and "| half | **4x**" in text and "nothing" not in text
 
 
-def test_trying_rewrites_nothing(bench):
+def test_a_quick_run_rewrites_nothing(bench):
     before = (bench / "page.md").read_text()
     assert run.run_claims(["good"], [], keep=False) == 0
     assert (bench / "page.md").read_text() == before
 
 
 @pytest.mark.parametrize(("name", "lines"), [("storage", 1), ("metrics", 1), ("startup", 2), ("extraction", 2)])
-def test_script_checks_both_sides_and_says_what_came_out(name, lines, capsys):
+def test_script_compares_both_sides_and_prints_the_result(name, lines, capsys):
     if name == "metrics":
         pytest.importorskip("pycocoevalcap")
     args = measure.arguments(None).parse_args(["--quick", "--rounds", "1", "--json"])
@@ -116,7 +116,7 @@ def quick() -> SimpleNamespace:
     return SimpleNamespace(quick=True, rounds=1, json=False)
 
 
-def test_logits_that_rounding_does_not_explain_are_an_error(monkeypatch):
+def test_logit_differences_above_rounding_are_an_error(monkeypatch):
     storage = importlib.import_module("storage")
     ours = storage.our_logits
     monkeypatch.setattr(storage, "our_logits", lambda *args: ours(*args) * 1.001)
@@ -135,7 +135,7 @@ def test_scores_that_differ_are_an_error_and_so_is_a_missing_scorer(monkeypatch)
         list(metrics.results(quick()))
 
 
-def test_a_pipeline_with_something_to_do_cannot_be_timed_doing_nothing(monkeypatch):
+def test_a_stale_pipeline_is_not_timed(monkeypatch):
     startup = importlib.import_module("startup")
     monkeypatch.setattr(startup, "run", lambda command: '{"train": ["changed"]}')
     with pytest.raises(SystemExit, match="run `make repro` first"):
@@ -149,7 +149,7 @@ RUNS = [
 ]
 
 
-def test_growth_is_what_more_images_take_more(tmp_path):
+def test_growth_is_the_difference_between_dataset_sizes(tmp_path):
     assert growth_figures.milliseconds(RUNS, "train") == {1000: pytest.approx(2.0), 4000: pytest.approx(2.0)}
     assert growth_figures.bytes_a_caption(RUNS, "vocab") == pytest.approx(1700)
     assert "| `vocab` | 708 MB, 2.00 ms | 734 MB, 2.00 ms | 1,700 |" in growth_figures.table(RUNS)

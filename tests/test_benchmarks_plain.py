@@ -1,4 +1,4 @@
-"""The plain side of the benchmarks computes what the package does: else their ratios would compare two things."""
+"""The plain side of the benchmarks computes the same results as the package."""
 
 import importlib
 import json
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, that import one another by name
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # the scripts import one another by name
 
 import measure
 import plain
@@ -50,7 +50,7 @@ def test_update_has_the_same_loss_and_gradients():
     assert setting.difference(gradients, setting.gradients(decoder)).worst < 1e-4
 
 
-def test_repeated_updates_stay_together():
+def test_repeated_updates_stay_equal():
     decoder = setting.decoder_of(SIZES)
     batch = setting.captioned(SIZES, setting.grids(SIZES, 3))
     step_by_step = plain.PlainDecoder(decoder)
@@ -87,10 +87,10 @@ def test_search_finds_the_same_captions(width):
     theirs = [plain.beam_search(step_by_step, setting.pooled(g[None], 14), width, 50) for g in grids]
     assert theirs == [best[0].tokens for best in ours]
     assert all(best[0].finished for best in ours)
-    assert len({tuple(tokens) for tokens in theirs}) > 6  # captions of different pictures, not one habit
+    assert len({tuple(tokens) for tokens in theirs}) > 6  # captions differ between pictures
 
 
-def test_search_without_an_end_gives_the_best_unfinished_caption():
+def test_search_without_end_tokens_gives_the_best_unfinished_caption():
     decoder = setting.decoder_of(SIZES)
     with torch.no_grad():
         decoder.output.bias[[0, 1, 2, 3]] = -1e4
@@ -109,7 +109,7 @@ def test_search_without_an_end_gives_the_best_unfinished_caption():
         ("transformer", 3),
     ],
 )
-def test_script_checks_both_sides_and_says_what_came_out(name, lines, capsys):
+def test_script_compares_both_sides_and_prints_the_result(name, lines, capsys):
     args = measure.arguments(None).parse_args(["--quick", "--rounds", "1", "--json"])
     if not can_compute("bf16") and name not in ("beam_search", "decoding"):
         with pytest.raises(SystemExit, match="of bf16, which this machine lacks"):

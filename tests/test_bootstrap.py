@@ -6,7 +6,7 @@ from showtell.metrics.bootstrap import compare, extremes, intervals, mean, ratio
 from showtell.metrics.protocol import evaluate
 
 
-def test_intervals_hold_the_true_mean_about_as_often_as_they_say() -> None:
+def test_intervals_have_their_nominal_coverage() -> None:
     generator = np.random.default_rng(5)
     hits = 0
     for trial in range(200):
@@ -21,13 +21,13 @@ def test_intervals_of_a_mean_have_the_width_of_its_standard_error() -> None:
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.06)
 
 
-def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
+def test_intervals_depend_on_the_seed_only() -> None:
     metrics = {"x": mean(np.arange(50.0))}
     assert intervals(metrics, seed=3) == intervals(metrics, seed=3)
     assert intervals(metrics, seed=3) != intervals(metrics, seed=4)
 
 
-def test_blocks_of_resamples_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_of_resampling_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     table = np.random.default_rng(0).random((20, 3))
     (whole,) = resampled([table], 50, 0)
     monkeypatch.setattr(bootstrap, "_BLOCK", 60)
@@ -43,7 +43,7 @@ def test_a_ratio_is_resampled_as_a_ratio_of_sums() -> None:
     assert ratio([0.0], [0.0]).score == 0
 
 
-def test_corpus_bleu_is_computed_anew_from_each_resample() -> None:
+def test_corpus_bleu_is_computed_from_each_resample() -> None:
     references = {i: [f"a dog runs on grass number w{i}"] for i in range(30)}
     hypotheses = {i: f"a dog runs on grass number w{i}" if i % 2 else "a dog" for i in range(30)}
     scores = evaluate(references, hypotheses, meteor=False)
@@ -56,7 +56,7 @@ def test_corpus_bleu_is_computed_anew_from_each_resample() -> None:
     assert bounds["bleu4"][0] > 0  # half the images have a BLEU-4 of about 0; their mean is not what is resampled
 
 
-def test_pairing_sees_a_small_but_steady_difference() -> None:
+def test_paired_resampling_detects_a_small_consistent_difference() -> None:
     generator = np.random.default_rng(1)
     hard = generator.normal(size=200)
     better = hard + 0.1 + 0.2 * generator.normal(size=200)
@@ -72,7 +72,7 @@ def test_a_system_does_not_differ_from_itself() -> None:
         assert (difference.difference, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
 
 
-def test_p_values_of_equal_systems_are_spread_evenly() -> None:
+def test_p_values_of_equal_systems_are_uniform() -> None:
     generator = np.random.default_rng(2)
     p = []
     for trial in range(200):

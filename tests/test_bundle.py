@@ -1,4 +1,4 @@
-"""Bundles that are wrong in every field: one short line each, before anything is built; and what good ones are like."""
+"""Invalid bundles are refused in one short line before any network is built; permissions of valid ones."""
 
 import json
 import os
@@ -86,13 +86,13 @@ def test_sizes_of_the_decoder_are_compared_before_it_is_built(bundle, key, value
         (("format",), "\x1b[2J" + "9" * 500, "format"),
     ],
 )
-def test_fields_of_another_kind_are_named(bundle, keys, value, says):
+def test_fields_of_wrong_types_are_named(bundle, keys, value, says):
     edit(bundle, *keys, value=value)
     message = refusal(bundle)
     assert says in message and message.isprintable()
 
 
-def test_what_is_missing_is_named(bundle):
+def test_missing_fields_are_named(bundle):
     whole = json.loads((bundle / "config.json").read_text())
     for key in set(whole) - {"notes"}:
         (bundle / "config.json").write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
@@ -112,7 +112,7 @@ def changed_weights(bundle: Path, name: str, change) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("name", ["decoder.output.weight", "bn1.running_var", "detector.detect.bias"])
-def test_weights_and_statistics_that_are_no_numbers_are_refused_naming_the_tensor(bundle, name, value):
+def test_weights_and_statistics_that_are_not_finite_are_refused_by_name(bundle, name, value):
     name = next(
         key for key in load_file(bundle / "model.safetensors") if key.endswith(name.removeprefix("encoder.backbone."))
     )
@@ -134,7 +134,7 @@ def test_weights_and_statistics_that_are_no_numbers_are_refused_naming_the_tenso
         ("decoder.output.bias", lambda t: t.to(torch.bool), "BOOL"),
     ],
 )
-def test_tensors_of_another_kind_are_refused_naming_them(bundle, name, change, says):
+def test_tensors_of_wrong_types_or_shapes_are_refused_by_name(bundle, name, change, says):
     changed_weights(bundle, name, change)
     message = refusal(bundle)
     assert name in message and says in message
@@ -146,7 +146,7 @@ def test_tensors_that_belong_to_no_part_are_refused(bundle):
     assert "wings.left" in refusal(bundle)
 
 
-def test_half_precision_weights_are_weights(bundle):
+def test_half_precision_weights_are_accepted(bundle):
     path = bundle / "model.safetensors"
     weights = {key: t.half() if t.is_floating_point() else t for key, t in load_file(path).items()}
     save_file(weights, path)
@@ -166,7 +166,7 @@ def test_half_precision_weights_are_weights(bundle):
         ({"a": torch.ones(2), "b": torch.tensor([1, 2]), "c": torch.ones(2).bfloat16()}, ""),
     ],
 )
-def test_what_no_network_can_use(state, says):
+def test_tensors_that_no_network_can_use_are_refused(state, says):
     reason = unusable(state)
     assert says in reason and bool(reason) == bool(says)
 

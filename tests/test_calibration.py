@@ -1,4 +1,4 @@
-"""Isotonic fits, calibration error, risk and coverage, by the laws that define them."""
+"""Isotonic fits, calibration error, risk and coverage, by their defining properties."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def arrays(rows):
 
 
 @given(ITEMS)
-def test_the_fit_is_isotonic_and_nothing_rising_is_nearer(rows):
+def test_the_fit_is_the_nearest_isotonic_function(rows):
     """The fit f is the projection on the rising functions, a cone: the rest y - f is orthogonal to f, and has no
-    positive product with any rising function (Barlow et al. 1972). Steps up at any place, and constants, make them all.
+    positive product with any rising function (Barlow et al. 1972), all of which are sums of steps and a constant.
     """
     x, y, weights = arrays(rows)
     places, values = isotonic(x, y, weights)
@@ -49,13 +49,13 @@ def test_bins_hold_every_caption_once_and_their_means_lie_within(rows, bins):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_what_is_stated_as_often_as_it_happens_has_no_error(share):
+def test_probabilities_equal_to_frequencies_have_no_calibration_error(share):
     right = np.arange(1000) < 1000 * share
     assert expected_calibration_error(np.full(1000, share), right) == pytest.approx(0)
     assert expected_calibration_error(np.full(1000, 1 - share), right) == pytest.approx(abs(1 - 2 * share))
 
 
-def test_chances_that_hold_have_an_error_near_nothing():
+def test_calibrated_probabilities_have_a_calibration_error_near_zero():
     generator = np.random.default_rng(0)
     confidence = generator.random(100_000)
     right = generator.random(100_000) < confidence
@@ -64,10 +64,10 @@ def test_chances_that_hold_have_an_error_near_nothing():
 
 
 @given(JUDGED)
-def test_risk_at_full_coverage_is_the_share_of_wrong_and_coverage_rises(rows):
+def test_risk_at_full_coverage_is_the_error_rate_and_coverage_rises(rows):
     confidence, right = arrays(rows)
     coverage, risk = risk_coverage(confidence, right)
     assert coverage[-1] == 1 and risk[-1] == pytest.approx(1 - right.mean())
     assert (np.diff(coverage) > 0).all() and len(coverage) == len(set(confidence.tolist()))
-    least = np.sort(np.unique(confidence))[-1]  # the surest alone
+    least = np.sort(np.unique(confidence))[-1]  # only the most confident
     assert risk[0] == pytest.approx(1 - right[confidence == least].mean())

@@ -74,7 +74,7 @@ def test_folders_and_globs(caption, place):
     ]
 
 
-def test_what_a_folder_holds_besides_pictures_is_counted(caption, place):
+def test_other_files_in_a_folder_are_counted(caption, place):
     (place / "in").mkdir()
     for number, name in enumerate(("in/a.jfif", "in/b.jpe", "in/c.mpo")):
         write_picture(place / "x.jpg", number).rename(place / name)
@@ -90,14 +90,14 @@ def test_what_a_folder_holds_besides_pictures_is_counted(caption, place):
         assert reason in line
 
 
-def test_pipes_and_devices_are_no_files_and_never_waited_for(caption, place):
+def test_pipes_and_devices_are_refused_without_waiting(caption, place):
     os.mkfifo(place / "pipe.jpg")
     status, lines, err = caption("pipe.jpg", "/dev/zero")
     assert status == 1 and not lines
     assert [line.count("it is not a file; send it to standard input") for line in err.splitlines()] == [1, 1]
 
 
-def test_a_fetch_has_an_end(caption, place, monkeypatch):
+def test_a_download_has_a_time_limit(caption, place, monkeypatch):
     content = write_picture(place / "a.png").read_bytes()
 
     class Slow(http.server.BaseHTTPRequestHandler):
@@ -132,7 +132,7 @@ def test_standard_input(caption, place, monkeypatch):
     assert status == 0 and lines[0].startswith("-: ")
 
 
-def test_a_broken_image_is_its_own_error_and_the_rest_go_on(caption, place):
+def test_a_broken_image_is_an_error_and_the_others_are_captioned(caption, place):
     write_picture(place / "good.png")
     (place / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (place / "cut.png").write_bytes((place / "good.png").read_bytes()[:3000])
@@ -239,19 +239,19 @@ def test_urls_only_when_asked_for(caption, server):
     assert "404" in err and "only http and https" in err
 
 
-def test_a_stream_without_end_is_cut_off(caption, server, monkeypatch):
+def test_an_endless_stream_is_stopped(caption, server, monkeypatch):
     monkeypatch.setattr("showtell.commands.inputs.LARGEST_STREAM", 100)
     assert "more than" in caption(f"{server}/a.png", "--allow-urls")[2]
 
 
-def test_names_that_are_no_text(caption, place):
+def test_file_names_that_are_not_utf8(caption, place):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     write_picture(place / "a.png").rename(place / name)
     status, lines, _ = caption(".")
     assert status == 0 and lines[0].startswith("caf\ufffd.png: ")
 
 
-def test_attention_of_a_model_that_crops_is_drawn_on_what_it_saw(place, tmp_path_factory):
+def test_attention_of_a_model_with_crop_is_drawn_on_the_crop(place, tmp_path_factory):
     folder = tmp_path_factory.mktemp("crop")
     save_model(tiny_captioner(fit="crop").model, folder, notes={})
     write_picture(place / "wide.png", size=(400, 100))
@@ -259,18 +259,18 @@ def test_attention_of_a_model_that_crops_is_drawn_on_what_it_saw(place, tmp_path
     assert width_of(place / "out.png") < 1000  # a square and its tiles, not a strip
 
 
-def test_control_characters_of_a_vocabulary_or_a_name_never_reach_the_terminal():
+def test_control_characters_in_words_and_names_are_not_printed():
     word = "\x1b[2J\x07dog\u202e\n\x9b"
     said = Caption(word, [word], -1.0, -1.0, True, None)
     (line,) = lines("a\x1b[1m.png", [said], as_json=False)
     assert line.isprintable() and "dog" in line and line.startswith("a")
     (line,) = lines("a\x1b[1m.png", [said], as_json=True)
     assert line.isprintable() and json.loads(line)["caption"] == word and json.loads(line)["image"] == "a\x1b[1m.png"
-    joined = Caption("می\u200cرود", ["می\u200cرود"], -1.0, -1.0, True, None)  # a joiner is how the word is spelt
+    joined = Caption("می\u200cرود", ["می\u200cرود"], -1.0, -1.0, True, None)  # a joiner belongs to the spelling
     assert list(lines("a", [joined], as_json=False)) == ["a: می\u200cرود"]
 
 
-def test_a_terminal_of_another_encoding_gets_json_that_says_the_same(monkeypatch):
+def test_a_terminal_with_another_encoding_gets_escaped_json(monkeypatch):
     said = Caption("a café ☕", ["a", "café", "☕"], -1.0, -1.0, True, None)
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
     (line,) = lines("☕.png", [said], as_json=True)

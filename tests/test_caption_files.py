@@ -1,4 +1,4 @@
-"""Captions files as people have them: nothing is dropped or shortened, and what is wrong is named with its place."""
+"""Captions files of users: no text is dropped or shortened, and errors name file, line and field."""
 
 import csv
 import io
@@ -67,12 +67,12 @@ def test_a_line_break_in_a_quoted_cell_is_a_space(tmp_path):
         ("image,caption,image_id\na.jpg,x,1\n./a.jpg,y,2\n", r'line 3: a\.jpg has the ids "1" and "2"'),
     ],
 )
-def test_what_would_be_lost_is_refused_with_its_line(tmp_path, text, message):
+def test_rows_that_would_lose_text_are_refused_with_their_line(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         read_captions(write(tmp_path, "c.csv", text))
 
 
-def test_columns_that_are_not_read_are_told(tmp_path, capsys):
+def test_columns_that_are_not_read_are_reported(tmp_path, capsys):
     read_captions(write(tmp_path, "c.csv", "image,caption,author\na.jpg,b,me\n"))
     assert 'columns that are not read: "author"' in capsys.readouterr().err
 
@@ -81,7 +81,7 @@ cells = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]) | 
 
 
 @given(st.lists(cells, min_size=1, max_size=5), st.sampled_from(",;"))
-def test_what_csv_writes_is_read_back(captions, mark):
+def test_csv_round_trip(captions, mark):
     out = io.StringIO()
     writer = csv.writer(out, delimiter=mark)
     writer.writerows([("image", "caption"), *((f"{n}.jpg", text) for n, text in enumerate(captions))])
@@ -90,7 +90,7 @@ def test_what_csv_writes_is_read_back(captions, mark):
 
 
 @pytest.mark.parametrize("name", ["images\\a.jpg", "./images/a.jpg", "images//a.jpg", "images/x/../a.jpg"])
-def test_a_file_has_one_spelling_in_every_format(tmp_path, name):
+def test_file_names_are_normalised_in_every_format(tmp_path, name):
     (tmp_path / "c.csv").write_text(f"image,caption\n{name},a dog\n")
     (tmp_path / "t.txt").write_text(f"{name}#0\ta dog\n")
     coco = {"images": [{"id": 1, "file_name": name}], "annotations": [{"image_id": 1, "caption": "a dog"}]}
@@ -149,7 +149,7 @@ def test_images_that_clash_are_named(tmp_path, images, message):
         read_captions(coco(tmp_path, images=images))
 
 
-def test_json_that_no_reader_can_hold(tmp_path):
+def test_json_with_huge_numbers_or_deep_nesting_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"images\[0\]: `id` is Infinity, not a whole number"):
         content = f'{{"images": [{{"id": {"9" * 5000}, "file_name": "a.jpg"}}], "annotations": []}}'
         read_captions(write(tmp_path, "c.json", content))
@@ -157,7 +157,7 @@ def test_json_that_no_reader_can_hold(tmp_path):
         read_captions(write(tmp_path, "c.json", "[" * 200_000))
 
 
-def test_karpathy_without_splits_is_read_and_drawn(tmp_path):
+def test_karpathy_without_splits_gets_random_splits(tmp_path):
     images = [{"imgid": n, "filename": f"{n}.jpg", "sentences": [{"raw": "A dog."}]} for n in range(20)]
     path = write(tmp_path, "c.json", json.dumps({"images": images}))
     params = CustomParams(images="x", captions=str(path), format="auto", val=0.2, test=0.1, split_seed=0)
@@ -195,7 +195,7 @@ def test_absolute_paths_inside_the_folder_are_its_pictures(tmp_path):
         (4, 0.45, "train 1, val 2, test 1; at least test 2"),
     ],
 )
-def test_splits_too_small_to_be_judged_by_are_refused_with_their_sizes(tmp_path, count, val, message):
+def test_splits_too_small_for_the_metrics_are_refused_with_their_sizes(tmp_path, count, val, message):
     path = write(tmp_path, "c.csv", "image,caption\n" + "".join(f"{n}.jpg,a dog\n" for n in range(count)))
     params = CustomParams(images="x", captions=str(path), format="auto", val=val, test=0.1, split_seed=0)
     with pytest.raises(UserError, match=message):

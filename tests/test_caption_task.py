@@ -32,7 +32,7 @@ def test_an_update_in_parts_is_the_same_update(count):
         torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
 
 
-def test_finetuning_leaves_what_is_frozen_bit_for_bit_and_moves_the_rest(tmp_path):
+def test_finetuning_changes_all_but_the_frozen_weights(tmp_path):
     encoder = tiny_encoder()
     encoder.train_from("layer2")
     network = caption_network(encoder)
@@ -50,7 +50,7 @@ def test_finetuning_leaves_what_is_frozen_bit_for_bit_and_moves_the_rest(tmp_pat
         assert torch.equal(tensor, before[name]) == (not name.startswith("backbone.network.layer2")), name
 
 
-def test_checkpoints_hold_what_learns_and_nothing_else():
+def test_checkpoints_hold_trained_tensors_only():
     encoder = tiny_encoder()
     encoder.train_from("layer2.1")
     names = set(caption_network(encoder).weights())
@@ -80,7 +80,7 @@ def test_augmentation_is_for_training_of_the_encoder_alone():
 
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
-def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
+def test_every_decoder_overfits_a_few_captions(kind, sampling):
     decoder = decoder_of(kind, 12, embedding=24, hidden=32, dropout=0.0)
     training = {"precision": "fp32", "label_smoothing": 0.0, "alpha_c": 0.0, "word_dropout": 0.0}
     if sampling:
@@ -94,7 +94,7 @@ def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
         optimizer.zero_grad()
         network.loss(batch).backward()
         optimizer.step()
-    if kind == "pre_inject":  # its batch norm lags behind by design: let it see the images as they are now
+    if kind == "pre_inject":  # its batch norm has a small momentum: update the statistics
         with torch.no_grad():
             for _ in range(500):
                 network.loss(batch)
@@ -106,7 +106,7 @@ def test_every_decoder_learns_a_few_captions_by_heart(kind, sampling):
 
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
 def test_an_update_never_waits_for_an_accelerator(kind):
-    """On a device that holds shapes alone, asking what is in a tensor is an error."""
+    """On the meta device, which stores shapes only, reading a value is an error."""
     training = {"precision": "fp32", "alpha_c": 1.0, "sampling": 0.5, "word_dropout": 0.2}
     training |= {"sampling_start": 1, "sampling_schedule": "constant"}
     params = TrainParams.model_validate(stage_params("train") | training)

@@ -88,7 +88,7 @@ def test_a_model_that_does_not_attend_has_no_attention():
 
 
 @pytest.mark.parametrize("single", ["photo.jpg", picture(), np.zeros((9, 9, 3), np.uint8), torch.zeros(3, 9, 9)])
-def test_a_single_image_is_told_to_come_in_a_list(single):
+def test_a_single_image_outside_a_list_is_refused(single):
     with pytest.raises(UserError, match=r"put a single one in a list"):
         tiny_captioner().caption(single)
 
@@ -105,7 +105,7 @@ def test_a_single_image_is_told_to_come_in_a_list(single):
         b"not a picture",
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(image):
+def test_other_objects_than_images_are_refused_in_one_line(image):
     with pytest.raises(UserError) as caught:
         tiny_captioner().caption([image])
     assert "\n" not in str(caught.value)
@@ -113,12 +113,12 @@ def test_what_is_no_image_is_refused_in_one_line(image):
 
 @settings(max_examples=20)
 @given(st.integers(1, 12), st.integers(1, 12))
-def test_fractions_are_the_bytes_they_came_from(height, width):
+def test_float_images_equal_their_uint8_images(height, width):
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     np.testing.assert_array_equal(as_picture((pixels / 255).astype(np.float32)), pixels)
 
 
-def test_what_is_saved_says_the_same_when_loaded(saved):
+def test_a_loaded_model_gives_the_same_captions(saved):
     loaded = Captioner.load(saved)
     images = [picture(seed) for seed in range(3)]
     before, after = tiny_captioner().caption(images), loaded.caption(images)
@@ -128,7 +128,7 @@ def test_what_is_saved_says_the_same_when_loaded(saved):
 
 
 def with_detector(missing: str) -> Captioner:
-    """The captioner and a detector of one word, which it finds in no picture."""
+    """A captioner with a detector of one word, whose probability is near zero for every picture."""
     model = tiny_captioner().model
     token = model.vocabulary.words.index(missing)
     detector = WordDetector(model.encoder, torch.tensor([token]), len(model.vocabulary))
@@ -138,7 +138,7 @@ def with_detector(missing: str) -> Captioner:
     return Captioner(replace(model, detector=detector))
 
 
-def test_words_that_are_not_detected_are_not_said(tmp_path):
+def test_words_that_are_not_detected_are_not_generated(tmp_path):
     images = [picture(seed) for seed in range(6)]
     alone = tiny_captioner().caption(images, beam=3)
     missing = alone[0].words[0]
@@ -153,7 +153,7 @@ def test_words_that_are_not_detected_are_not_said(tmp_path):
     assert [c.words for c in again.caption(images, beam=3, detection_weight=10.0)] == [c.words for c in said[10.0]]
 
 
-def test_the_same_model_is_the_same_bytes(saved, tmp_path):
+def test_saving_a_model_twice_gives_the_same_bytes(saved, tmp_path):
     save_model(load_model(saved), tmp_path / "again", notes={"cider": 0.5})
     for path in saved.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
@@ -172,7 +172,7 @@ def edited(bundle, **changes):
     return config
 
 
-def test_other_words_are_refused_naming_both_vocabularies(bundle):
+def test_another_vocabulary_is_refused_naming_both(bundle):
     other = Vocabulary(WORDS[::-1], range(len(WORDS)))
     other.save(bundle / "vocab.json")
     message = refusal(bundle)
@@ -251,6 +251,6 @@ def test_a_malicious_pickle_does_not_run(bundle, tmp_path, name, save):
         (bundle / name).write_bytes(save(Malice(trace)))
     refusal(bundle)
     assert not trace.exists()
-    # The trap itself works: whoever does unpickle it springs it.
+    # The test can fail: unpickling the object makes the file.
     pickle.loads(pickle.dumps(Malice(trace)))
     assert trace.exists()

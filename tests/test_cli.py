@@ -46,7 +46,7 @@ def test_every_command_explains_itself(name, capsys):
     assert f"usage: showtell {name}" in capsys.readouterr().out
 
 
-def test_a_mistyped_command_is_told_the_near_one(capsys):
+def test_a_mistyped_command_suggests_the_nearest(capsys):
     assert status_of("captoin", "a.png") == 2
     assert "did you mean caption?" in capsys.readouterr().err
 

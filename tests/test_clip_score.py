@@ -1,4 +1,4 @@
-"""CLIPScore is the paper's formula, whatever the CLIP; a tiny one with random weights stands for the published ones."""
+"""CLIPScore equals the paper's formula, tested with a tiny CLIP of random weights."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_weights_that_cannot_be_downloaded_are_named(weights, monkeypatch):
         load_clip("ViT-B-32", "openai")
 
 
-def test_a_captioner_that_sees_with_a_clip_is_judged_by_its_kin():
+def test_clip_encoders_are_noted_beside_clipscore():
     assert "is the same network" in kinship("timm/vit_base_patch16_clip_224.openai", "ViT-B-16")
     assert "is a CLIP too" in kinship("timm/vit_base_patch16_clip_224.openai", "ViT-B-32")
     assert kinship("timm/convnext_base", "ViT-B-32") == kinship("resnet18", "ViT-B-32") == ""

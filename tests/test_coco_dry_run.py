@@ -1,4 +1,4 @@
-"""`show-attend-tell` for COCO needs nothing but the data: all seven stages with ResNet-101 and its 14 x 14 grid."""
+"""`show-attend-tell` in COCO's layout through all stages, with ResNet-101 and its 14 x 14 grid."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ def test_show_attend_tell_on_coco(tmp_path, capsys):
     assert tuned["epoch"] == 1 and tuned["loss"] > 0
 
 
-def test_recipes_are_those_of_the_real_thing(tmp_path):
+def test_the_dry_run_uses_the_published_recipes(tmp_path):
     coco_dry_run.write_params(tmp_path, {"beam": 3, "train.images_per_update": 4})
     text = (tmp_path / "params.yaml").read_text()
     for line in ("dataset: coco", "name: resnet101", "size: 256", "grid: 14", "trainable_from: layer2", "beam: 3"):
@@ -41,7 +41,7 @@ def test_recipes_are_those_of_the_real_thing(tmp_path):
         coco_dry_run.write_params(tmp_path, {"train.epoch": 3})
 
 
-def test_what_a_stage_says_last_is_told(tmp_path):
+def test_the_last_line_of_a_failed_stage_is_reported(tmp_path):
     coco_dry_run.write_params(tmp_path, {})
     with pytest.raises(UserError, match=r"source: error: download\.source = .* does not exist"):
         coco_dry_run.run_stage("source", tmp_path)

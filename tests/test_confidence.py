@@ -1,4 +1,4 @@
-"""How sure captions are: fitted on val, kept in the bundle, told and asked for by everyone."""
+"""Confidence of captions: fitted on val, saved in the bundle, used by Python, command line, demo and `describe`."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ def said(logprob, words=5):
 
 
 def drawn(count, seed):
-    """Captions that are all true with the chance exp(logprob), and better the likelier their words are."""
+    """Captions that are all true with probability exp(logprob), and score higher the more probable their words are."""
     generator = np.random.default_rng(seed)
     captions = [said(-3 * generator.random(), int(words)) for words in generator.integers(3, 12, count)]
     chances = np.exp([caption.logprob for caption in captions])
@@ -42,7 +42,7 @@ def drawn(count, seed):
     return Judged(captions, cider, (generator.random(count) < chances).tolist())
 
 
-def test_what_is_fitted_on_one_set_holds_on_another():
+def test_a_fit_on_one_set_is_calibrated_on_another():
     confidence = fit_confidence(drawn(2000, 0))
     found = sureness(confidence, drawn(2000, 1))
     errors = calibration_errors(found)
@@ -53,7 +53,7 @@ def test_what_is_fitted_on_one_set_holds_on_another():
     assert risk[np.searchsorted(coverage, 0.25)] < risk[-1] - 0.2  # abstaining helps
 
 
-def test_without_truth_there_is_one_kind_alone():
+def test_without_known_objects_there_is_one_kind_of_confidence():
     val = drawn(200, 0)._replace(true=None)
     confidence = fit_confidence(val)
     assert confidence.true is None
@@ -61,7 +61,7 @@ def test_without_truth_there_is_one_kind_alone():
 
 
 @given(st.lists(st.tuples(st.floats(-50, 0), st.booleans()), min_size=2, max_size=100))
-def test_likelier_captions_are_never_less_sure_and_none_is_certain(rows):
+def test_confidence_is_monotonic_in_logprob_and_below_one(rows):
     captions = [said(logprob) for logprob, _ in rows]
     val = Judged(captions, np.array([float(right) for _, right in rows]), [right for _, right in rows])
     confidence = fit_confidence(val)
@@ -70,7 +70,7 @@ def test_likelier_captions_are_never_less_sure_and_none_is_certain(rows):
         assert all(0 < chance < 1 for chance in chances) and (np.diff(chances) >= 0).all()
 
 
-def test_it_comes_back_from_the_bundle_as_it_was(tmp_path):
+def test_the_bundle_round_trip_keeps_the_fit(tmp_path):
     folder = bundle(tmp_path)
     assert load_confidence(folder) == CONFIDENCE
     assert Captioner.load(folder).confidence == CONFIDENCE
@@ -88,7 +88,7 @@ def test_it_comes_back_from_the_bundle_as_it_was(tmp_path):
           "true": None}, "1 places and 0 chances"),
     ],
 )  # fmt: skip
-def test_what_is_no_calibration_is_one_line(tmp_path, content, told):
+def test_invalid_calibration_files_are_one_line(tmp_path, content, told):
     folder = bundle(tmp_path)
     (folder / "confidence.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=told) as error:
@@ -124,18 +124,18 @@ def photo(tmp_path_factory):
     return path
 
 
-def test_captions_carry_it_and_the_probability_of_every_word(sure, old, photo):
+def test_captions_have_confidence_and_word_probabilities(sure, old, photo):
     best, second = Captioner.load(sure).n_best([photo], 2)[0]
     assert (best.confidence, best.truth, second.confidence) == (0.625, 0.25, None)
     for caption in (best, second):
         assert len(caption.probabilities) == len(caption.words)
         assert all(0 < probability <= 1 for probability in caption.probabilities)
-        assert np.log(caption.probabilities).sum() >= caption.logprob - 1e-4  # the end's is the rest
+        assert np.log(caption.probabilities).sum() >= caption.logprob - 1e-4  # the rest is the end token's
     plain = Captioner.load(old).caption([photo])[0]
     assert plain.text == best.text and plain.confidence is None and plain.probabilities == best.probabilities
 
 
-def test_below_the_least_confidence_there_is_no_caption_and_a_reason(sure, photo):
+def test_below_min_confidence_there_is_no_caption_but_a_reason(sure, photo):
     captioner = Captioner.load(sure)
     kept = captioner.caption([photo], min_confidence=0.625)[0]
     assert kept.abstained is None and kept.text == captioner.caption([photo])[0].text
@@ -144,7 +144,7 @@ def test_below_the_least_confidence_there_is_no_caption_and_a_reason(sure, photo
     assert not none.text and not none.words and none.attention is None and none.confidence == 0.625
 
 
-def test_a_reason_never_says_that_a_number_is_below_itself():
+def test_the_reason_prints_enough_digits_to_differ():
     assert reason_against(0.49996, 0.5) == "confidence 0.499 is below 0.5"
     assert reason_against(0.5, 0.5) is None
 
@@ -158,7 +158,7 @@ def test_a_reason_never_says_that_a_number_is_below_itself():
         (0.5, {"method": "sample"}, "measured with method = beam"),
     ],
 )
-def test_what_cannot_be_told_is_refused(sure, photo, least, settings, told):
+def test_min_confidence_out_of_range_or_for_other_settings_is_refused(sure, photo, least, settings, told):
     with pytest.raises(UserError, match=told):
         Captioner.load(sure).caption([photo], min_confidence=least, **settings)
 
@@ -169,14 +169,14 @@ def test_other_settings_have_no_confidence_unless_they_are_the_same(sure, photo)
     assert captioner.caption([photo], beam=2, precision="fp32", min_confidence=0.1)[0].confidence == 0.625
 
 
-def test_a_bundle_without_it_and_models_put_together_say_that_they_do_not_know(sure, old, photo):
+def test_bundles_without_calibration_and_ensembles_have_no_confidence(sure, old, photo):
     with pytest.raises(UserError, match="dvc repro"):
         Captioner.load(old).caption([photo], min_confidence=0.5)
     with pytest.raises(UserError, match="not scored together"):
         Captioner.load(sure, old).caption([photo], min_confidence=0.5)
 
 
-def test_the_command_line_abstains_and_says_why(sure, photo, capsys):
+def test_the_command_line_abstains_with_a_reason(sure, photo, capsys):
     common = ["caption", str(photo), "--model", str(sure)]
     assert cli.dispatch([*common, "--min-confidence", "0.7"]) == 0
     shown = capsys.readouterr()
@@ -197,7 +197,7 @@ def test_a_picture_without_a_caption_is_not_drawn(sure, photo, tmp_path):
     assert not out.exists()
 
 
-def test_describe_leaves_out_what_it_is_not_sure_of(sure, old, photo, tmp_path, capsys):
+def test_describe_abstains_below_min_confidence(sure, old, photo, tmp_path, capsys):
     table = tmp_path / "table.jsonl"
     common = ["describe", str(photo), "--format", "jsonl", "--output", str(table)]
     assert cli.dispatch([*common, "--model", str(sure), "--min-confidence", "0.7"]) == 0
@@ -213,7 +213,7 @@ def test_describe_leaves_out_what_it_is_not_sure_of(sure, old, photo, tmp_path, 
 
 
 def described(folder, form):
-    """(caption or None, reason or None) of the one picture, as its form of output has it."""
+    """(caption or None, reason or None) of the one picture, from this form of output."""
     if form == "xmp":
         node = ET.parse(folder / "a.png.xmp").getroot()[0][0]
         found = {child.tag.partition("}")[2]: "".join(child.itertext()).strip() for child in node}
@@ -229,7 +229,7 @@ def described(folder, form):
 
 
 @pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
-def test_what_was_withheld_is_not_generated_again_until_something_changes(sure, photo, tmp_path, monkeypatch, form):
+def test_abstained_pictures_are_not_captioned_again_until_settings_change(sure, photo, tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     picture = shutil.copy(photo, tmp_path / "a.png")
     decoded = []
@@ -246,7 +246,7 @@ def test_what_was_withheld_is_not_generated_again_until_something_changes(sure, 
 
     assert describe("--min-confidence", "0.7") == 1 and described(tmp_path, form) == withheld("0.7")
     assert describe("--min-confidence", "0.7") == 0 and describe("--min-confidence", "0.65") == 0
-    assert describe("--min-confidence", "0.625") == 1  # that is enough for it
+    assert describe("--min-confidence", "0.625") == 1  # its confidence is above that
     caption, reason = described(tmp_path, form)
     assert caption and reason is None
     assert describe("--min-confidence", "0.7") == 0 and described(tmp_path, form) == (caption, None)
@@ -255,7 +255,7 @@ def test_what_was_withheld_is_not_generated_again_until_something_changes(sure, 
     assert describe() == 1 and described(tmp_path, form)[0]
 
 
-def test_a_description_by_somebody_else_stays_where_ours_is_withheld(sure, photo, tmp_path):
+def test_other_descriptions_are_kept_where_the_model_abstains(sure, photo, tmp_path):
     picture = shutil.copy(photo, tmp_path / "a.png")
     theirs = Description(picture, "theirs", -1.0, "0")
     text = re.sub(r"<showtell:.*", "", xmp.sidecar_text(tmp_path / "none", theirs, Origin("1", "m")))
@@ -266,7 +266,7 @@ def test_a_description_by_somebody_else_stays_where_ours_is_withheld(sure, photo
         Image.new("RGB", (50, 40), "teal").save(picture)
 
 
-def test_the_demo_abstains_and_tells_chances(sure, old, photo):
+def test_the_demo_abstains_and_shows_probabilities(sure, old, photo):
     captioner = Captioner.load(sure)
     asked = str(photo), 2, {"beam": 2}
     assert "No caption: confidence 0.625 is below 0.7." in demo.describe(captioner, *asked, 0.7)
@@ -277,7 +277,7 @@ def test_the_demo_abstains_and_tells_chances(sure, old, photo):
     assert "Chance" not in demo.describe(Captioner.load(old), *asked)
 
 
-def test_evaluate_measures_it_and_serves_it(pipeline):
+def test_evaluate_measures_confidence_and_saves_it_in_the_bundle(pipeline):
     served = load_confidence(pipeline / "data/model")
     assert served.good.captions == 6 and served.true is not None  # val's images
     metrics = json.loads((pipeline / "metrics/evaluate.json").read_text())
@@ -289,8 +289,8 @@ def test_evaluate_measures_it_and_serves_it(pipeline):
     assert counted == len(hypotheses) and all(0 < one["confidence"] < 1 for one in hypotheses)
 
 
-def test_it_is_fitted_on_captions_of_the_settings_that_are_served(copy_pipeline):
-    """Of val's captions, decoded as the sweep does where the sweep has the same settings, and once more where not."""
+def test_it_is_fitted_on_captions_of_the_served_settings(copy_pipeline):
+    """Captions of val come from the sweep if it has the same settings, and are decoded again if not."""
     folder = copy_pipeline("data", "metrics")
     found = []
     for beams in ([2], [1]):

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md shows is followed: its decoder becomes a file and an entry, and goes through the pipeline."""
+"""The how-tos of CONTRIBUTING.md work as written: its decoder goes through the pipeline, its rule has its effect."""
 
 import importlib.util
 import json
@@ -54,7 +54,7 @@ def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, cop
     assert math.isfinite(metrics["cider"]) and metrics["pointing"] is None
 
 
-def test_a_new_kind_says_what_the_present_params_lack(bigram, tmp_path):
+def test_a_new_kind_names_the_missing_params(bigram, tmp_path):
     decoder = yaml.safe_load((ROOT / "params.yaml").read_text())["decoder"]
     with pytest.raises(UserError) as refused:
         validate("decoder", {"decoder": decoder | {"kind": "bigram"}}, tmp_path / "params.yaml")
@@ -73,7 +73,7 @@ def test_the_guide_s_rule_forbids_echoes():
     names = {"Rule": Rule, "Tensor": torch.Tensor, "torch": torch}
     exec(code, names)
     logits = random_logits(3, images=4)
-    logits[..., 2] += 3  # what every beam wants to say again and again
+    logits[..., 2] += 3  # the most probable word of every beam
     plain = PLAIN.override(beam=3, max_length=8)
     for rules, echoes in ((rules_of(plain, END), True), ([*rules_of(plain, END), names["NoEcho"]()], False)):
         found = generate(step, Table.of(logits), torch.full((4,), START), END, plain, rules)

@@ -1,4 +1,4 @@
-"""`showtell convert`: models of the tutorials say what the tutorials' own functions say, and nothing in a file runs."""
+"""`showtell convert`: converted models give the tutorials' captions, and no code in a file is executed."""
 
 import os
 
@@ -19,7 +19,7 @@ def convert(*files) -> int:
 
 @pytest.fixture
 def photos(tmp_path):
-    """Pictures of the models' own sizes: enlarging and reducing is each library's own."""
+    """Pictures of the models' input sizes, since libraries resize differently."""
     def make(size: int):
         paths = []
         for number in range(4):
@@ -33,7 +33,7 @@ def photos(tmp_path):
 
 
 @pytest.mark.parametrize("modern", [True, False])
-def test_show_attend_and_tell_says_what_its_own_beam_search_says(tmp_path, photos, modern):
+def test_show_attend_and_tell_equals_the_tutorials_beam_search(tmp_path, photos, modern):
     checkpoint, wordmap = tutorials.save_attend(tmp_path, seed=3, modern=modern)
     assert convert(checkpoint, wordmap, tmp_path / "model") == 0
     captioner = Captioner.load(tmp_path / "model")
@@ -42,7 +42,7 @@ def test_show_attend_and_tell_says_what_its_own_beam_search_says(tmp_path, photo
     assert len({tuple(words) for words in expected}) > 1, "the oracle must depend on the picture"
 
 
-def test_the_first_tutorial_says_what_its_own_sampling_says(tmp_path, photos):
+def test_the_first_tutorial_equals_its_own_greedy_search(tmp_path, photos):
     assert convert(*tutorials.save_inject(tmp_path, seed=1), tmp_path / "model") == 0
     expected = [tutorials.inject_caption(1, path) for path in photos(224)]
     assert [caption.words for caption in Captioner.load(tmp_path / "model").caption(photos(224))] == expected
@@ -65,7 +65,7 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(tmp_path):
     assert not (tmp_path / "ran").exists() and not (tmp_path / "model").exists()
 
 
-def test_words_that_do_not_fit_are_refused(tmp_path):
+def test_vocabularies_of_another_size_are_refused(tmp_path):
     checkpoint, wordmap = tutorials.save_attend(tmp_path)
     wordmap.write_text('{"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "a": 4}')
     with pytest.raises(UserError, match="is of 14 words, the map of words has 5"):
@@ -75,7 +75,7 @@ def test_words_that_do_not_fit_are_refused(tmp_path):
         convert(checkpoint, wordmap, tmp_path / "model")
 
 
-def test_nothing_is_written_over(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/mine.txt").write_text("mine")
     with pytest.raises(UserError, match="exists already"):

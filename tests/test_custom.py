@@ -1,4 +1,4 @@
-"""Own datasets: four formats of captions, any ids, splits that can be drawn again."""
+"""Custom datasets: four formats of captions, any ids, reproducible random splits."""
 
 import json
 
@@ -112,7 +112,7 @@ def split_of(found):
     return {record.image_id: record.split for record in found}
 
 
-def test_drawn_splits_are_the_same_every_time_and_disjoint(tmp_path):
+def test_random_splits_are_reproducible_and_disjoint(tmp_path):
     found = records(params(captions=table(tmp_path, 50)))
     sizes = [sum(r.split == split for r in found) for split in ("train", "val", "test")]
     assert sizes == [30, 10, 10]
@@ -127,7 +127,7 @@ def test_a_new_image_moves_few_others(tmp_path):
     assert sum(before[i] != after[i] for i in before) <= 2
 
 
-def test_given_splits_are_kept_and_only_missing_ones_drawn(tmp_path):
+def test_given_splits_are_kept_and_only_missing_ones_are_random(tmp_path):
     path = table(tmp_path, 20, lambda i: "test" if i < 5 else "train")
     found = split_of(records(params(captions=path)))
     assert [i for i, s in found.items() if s == "test"] == [f"{i}.jpg" for i in range(5)]
@@ -152,6 +152,6 @@ def test_prepare_links_the_folder(tmp_path):
         prepare(tmp_path / "other", params(pictures, tmp_path / "c.csv"))
 
 
-def test_unset_params_say_what_to_set():
+def test_unset_params_are_named():
     with pytest.raises(UserError, match=r"set custom\.images and custom\.captions"):
         records(CustomParams(images=None, captions=None, format="auto", val=0.1, test=0.1, split_seed=0))

@@ -136,14 +136,14 @@ def test_captions_elsewhere_and_wrong_paths(home, tmp_path):
         run("download")
 
 
-def test_scenes_come_the_same_way(home):
+def test_scenes_pass_the_same_stages(home):
     settle(home, "scenes", scenes__train=4, scenes__val=2, scenes__test=2, scenes__size=64)
     run("download", "vocab", "resize")
     check_stores({"train": 4, "val": 2, "test": 2})
     assert json.loads(paths.OBJECTS.read_text())["images"]
 
 
-def test_every_kind_of_coco_has_a_name_of_its_own():
+def test_coco_kinds_have_distinct_names():
     kinds = [line.partition(",")[0] for line in SYNONYMS.read_text().splitlines()]
     by_kind = read_synonyms(SYNONYMS, kinds)
     assert len(by_kind) == len(kinds) == 80 and all(by_kind.values())
@@ -152,7 +152,7 @@ def test_every_kind_of_coco_has_a_name_of_its_own():
     assert {"people", "women", "lady", "ladies"} <= set(by_kind["person"]) and by_kind["orange"] == ["oranges"]
 
 
-def test_a_list_of_synonyms_beside_the_annotations_takes_the_place_of_ours(home, tmp_path):
+def test_synonyms_beside_the_annotations_replace_the_built_in_ones(home, tmp_path):
     layouts.make_coco(tmp_path / "coco")
     (tmp_path / "coco/synonyms.txt").write_text("Dog, hound , wolf  hound\n\nperson, hound\n", encoding="utf-8-sig")
     settle(home, "coco", download__source=str(tmp_path / "coco"), download__incomplete="accept")

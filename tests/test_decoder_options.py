@@ -50,7 +50,7 @@ def test_batch_norm_of_the_image_is_over_images_however_many_captions_each_has()
     torch.testing.assert_close(decoder.project[1].running_mean, moved)
 
 
-def test_a_last_batch_of_one_image_is_no_problem():
+def test_batch_norm_accepts_a_last_batch_of_one_image():
     params, decoder = decoder_of("resnet152-lstm")
     features, inputs, mask = batch(params)
     assert decoder.train()(features[:1], inputs[:1], mask[:1]).logits.isfinite().all()
@@ -73,11 +73,11 @@ def test_dropout_is_before_the_vocabulary_layer():
         decoder.output.register_forward_hook(lambda module, args, out, seen=seen: seen.append(args[0]))
         dropped = decoder(features, inputs, mask)
         assert 0.2 < (seen[0] == 0).float().mean() < 0.8
-        if expected.attention is not None:  # what the network remembers is not touched
+        if expected.attention is not None:  # dropout does not affect the recurrent state
             torch.testing.assert_close(dropped.attention, expected.attention)
 
 
-def test_tied_words_are_saved_once_and_learn_from_both_ends():
+def test_tied_word_vectors_are_saved_once_and_get_both_gradients():
     params, decoder = decoder_of("attention, tied")
     state = decoder.state_dict()
     assert len({t.data_ptr() for t in state.values()}) == len(state)

@@ -34,7 +34,7 @@ def test_formulas_give_the_same_logits_attention_and_gradients(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_forward_is_step_by_step(name):
+def test_forward_equals_single_steps(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)
     state, next_step = decoder.start(features).repeat(3), decoder.steps()
@@ -47,7 +47,7 @@ def test_forward_is_step_by_step(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_steps_are_step_by_step_and_follows_weights_that_change(name):
+def test_steps_equals_step_and_follows_changed_weights(name):
     params, decoder = decoder_of(name)
     features, inputs, _ = batch(params)
     for _ in range(2):
@@ -70,7 +70,7 @@ def test_state_belongs_to_images_and_beams_not_to_weights(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_attention_without_words_is_that_of_teacher_forcing(name, monkeypatch):
+def test_attend_equals_the_attention_of_forward(name, monkeypatch):
     params, decoder = decoder_of(name)
     whole = decoder(*batch(params)).attention
     monkeypatch.setattr(decoder.output, "forward", lambda *_: pytest.fail("the vocabulary layer was computed"))
@@ -81,7 +81,7 @@ def test_attention_without_words_is_that_of_teacher_forcing(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_padding_has_no_influence(name):
+def test_padding_has_no_effect(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)
     noise = torch.where(mask, inputs, torch.randint(0, WORDS, inputs.shape))
@@ -92,7 +92,7 @@ def test_padding_has_no_influence(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_batch_is_one_by_one(name):
+def test_batches_equal_single_images(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)
     alone = [decoder(features[i : i + 1], inputs[i : i + 1], mask[i : i + 1]).logits for i in range(3)]
@@ -126,7 +126,7 @@ def test_state_belongs_to_images_and_holds_no_weights(name):
 
 @pytest.mark.skipif(not can_compute("bf16"), reason="this machine has no bf16 arithmetic")
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_bf16_is_near(name):
+def test_bf16_is_close_to_fp32(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)
     with torch.autocast("cpu", dtype=torch.bfloat16):

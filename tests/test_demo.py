@@ -23,7 +23,7 @@ def write_picture(path, size=(90, 60)):
     return path
 
 
-def test_what_is_said_of_a_picture(tmp_path):
+def test_captions_of_a_picture(tmp_path):
     path = write_picture(tmp_path / "a.png")
     html = demo.describe(tiny_captioner(), str(path), 3, {"beam": 3})
     best = tiny_captioner().caption([path], beam=3)[0]
@@ -32,7 +32,7 @@ def test_what_is_said_of_a_picture(tmp_path):
     assert demo.describe(tiny_captioner(), None, 3, {"beam": 3}) == ""
 
 
-def test_what_is_no_picture_or_too_much_is_told_by_its_name_alone(tmp_path, monkeypatch):
+def test_other_and_oversized_files_are_refused_by_name(tmp_path, monkeypatch):
     broken = tmp_path / "<b>.jpg"
     broken.write_bytes(b"nothing")
     told = demo.describe(tiny_captioner(), str(broken), 3, {"beam": 3})
@@ -58,7 +58,7 @@ def served():
     try:
         yield demo.launch(page, 0, browser=False)
     finally:
-        with warnings.catch_warnings():  # the library leaves its sockets and its event loop to the collector
+        with warnings.catch_warnings():  # gradio closes its sockets and event loop only when collected
             warnings.simplefilter("ignore", ResourceWarning)
             page.close()
             del page
@@ -74,7 +74,7 @@ def wait(browser, code, seconds=20):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # the library's own
+@pytest.mark.filterwarnings("default")  # of gradio
 def test_a_photo_dropped_on_the_page(served, tmp_path):
     from selenium.webdriver import Keys
 
@@ -108,7 +108,7 @@ def test_a_photo_dropped_on_the_page(served, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_only_this_machine_is_served(served):
+def test_the_demo_listens_on_localhost_only(served):
     port = urlsplit(served).port
     assert re.match(r"http://127\.0\.0\.1:\d+/", served)
     own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}

@@ -1,4 +1,4 @@
-"""`showtell describe`: alt text where other programs read it, made once."""
+"""`showtell describe`: alt text in sidecars, tables, text files and metadata; described pictures are skipped."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ IPTC = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}"
 
 @pytest.fixture
 def album(tmp_path, monkeypatch):
-    """Three pictures in two folders, a broken one, and files that are none."""
+    """Three pictures in two folders, a broken one, and other files."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a.jpg", "b.png", "deeper/c.jpg")):
         write_picture(tmp_path / "album" / name, seed=number)
@@ -43,7 +43,7 @@ def alternatives(sidecar) -> dict[str, str]:
     return {name: tree.find(f".//{name}/{RDF}Alt/{RDF}li").text for name in names}
 
 
-def test_sidecars_hold_what_caption_says(album, model, capsys):
+def test_sidecars_hold_the_captions(album, model, capsys):
     before = {path: path.read_bytes() for path in album.rglob("*") if path.is_file()}
     assert describe(model, album) == 1  # one is broken
     said = capsys.readouterr().err
@@ -56,7 +56,7 @@ def test_sidecars_hold_what_caption_says(album, model, capsys):
 
 
 @pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
-def test_what_is_done_is_done_again_only_for_another_picture_or_model(album, model, capsys, tmp_path, form):
+def test_described_pictures_are_repeated_only_for_another_picture_or_model(album, model, capsys, tmp_path, form):
     (album / "broken.jpg").unlink()
     assert describe(model, album, "--format", form) == 0
     capsys.readouterr()
@@ -79,7 +79,7 @@ def rows(form):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_table_cut_short_by_a_kill_goes_on(album, model, form):
+def test_a_truncated_table_is_continued(album, model, form):
     (album / "broken.jpg").unlink()
     describe(model, album, "--format", form)
     whole = rows(form)
@@ -98,7 +98,7 @@ def test_a_table_cut_short_by_a_kill_goes_on(album, model, form):
 @pytest.mark.parametrize(("form", "content"), [
     ("csv", "file,caption\na.jpg,mine\n"), ("jsonl", '{"file": "a.jpg", "caption": "mine"}\n'), ("jsonl", "mine\n"),
 ])  # fmt: skip
-def test_a_table_of_somebody_else_is_left_alone(album, model, form, content):
+def test_other_tables_are_not_changed(album, model, form, content):
     table = album.parent / f"alt-text.{form}"
     table.write_text(content)
     with pytest.raises(UserError, match="has other columns than showtell describe writes; name another --output"):
@@ -106,7 +106,7 @@ def test_a_table_of_somebody_else_is_left_alone(album, model, form, content):
     assert table.read_text() == content
 
 
-def test_a_sidecar_of_another_program_keeps_what_it_says(album, model):
+def test_sidecars_of_other_programs_keep_their_fields(album, model):
     sidecar = album / "a.jpg.xmp"
     sidecar.write_text(
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -121,7 +121,7 @@ def test_a_sidecar_of_another_program_keeps_what_it_says(album, model):
     assert len(ET.fromstring(text.encode()).findall(f".//{DC}description")) == 1
 
 
-def test_hostile_sidecars_are_left_alone(album, model, capsys):
+def test_hostile_sidecars_are_not_changed(album, model, capsys):
     for content in ("<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "no xml", "<x/>"):
         (album / "a.jpg.xmp").write_text(content)
         assert describe(model, album / "a.jpg") == 1
@@ -129,7 +129,7 @@ def test_hostile_sidecars_are_left_alone(album, model, capsys):
         assert (album / "a.jpg.xmp").read_text() == content
 
 
-def test_a_text_of_somebody_else_is_left_alone(album, model, capsys):
+def test_other_text_files_are_not_changed(album, model, capsys):
     (album / "a.jpg.txt").write_text("my notes")
     assert describe(model, album / "a.jpg", "--format", "txt") == 1
     assert (album / "a.jpg.txt").read_text() == "my notes"
@@ -153,7 +153,7 @@ def test_wrong_arguments_are_one_line(album, model, arguments, message):
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_captions_with_markup_are_text(tmp_path):
+def test_markup_in_captions_is_escaped(tmp_path):
     from showtell.commands.alt_text.description import Description, Origin
 
     description = Description(tmp_path / "a.jpg", 'a <b> & "c"', -1.0, "0" * 16)

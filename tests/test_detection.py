@@ -1,4 +1,4 @@
-"""Words detected in the cells of a map: which words, the noisy-OR over cells, and its place beside the captions."""
+"""Word detection in the cells of a map: choice of words, noisy-OR over cells, auxiliary loss of fine-tuning."""
 
 import math
 
@@ -35,12 +35,12 @@ def finetuned(word_loss: float) -> CaptionTask:
     return network
 
 
-def test_words_neither_rare_nor_everywhere_are_detected(tmp_path):
+def test_detected_words_are_neither_rare_nor_in_most_images(tmp_path):
     images = [[[1, 4, 5, 2], [1, 4, 6, 2]], [[1, 4, 5, 7, 2]], [[1, 4, 3, 2]]]
     entries = ({"image_id": number, "tokens": tokens} for number, tokens in enumerate(images))
     captions = write_captions(tmp_path / "train.json", entries)
     found = words_to_detect(captions.blocks(), DetectionParams(min_images=1, max_share=0.7))
-    assert found.tolist() == [5, 6, 7]  # 4 is in every picture's captions; the special tokens are no words
+    assert found.tolist() == [5, 6, 7]  # 4 is in the captions of every picture; special tokens are not detected
     assert words_to_detect(captions.blocks(size=2), DetectionParams(min_images=2, max_share=1.0)).tolist() == [4, 5]
     with pytest.raises(UserError, match=r"no word occurs with 4 to 3 of 3 training images: lower detection"):
         words_to_detect(captions.blocks(), DetectionParams(min_images=4, max_share=1.0))
@@ -59,7 +59,7 @@ def test_pretraining_detects_words_in_any_cell(output):
 
 
 def pretrained(folder, epochs: int) -> list[dict[str, torch.Tensor]]:
-    """The encoder's state after each epoch, of which the blocks before layer2 take part in the first only."""
+    """The encoder's state after each epoch; the blocks before layer2 learn in the first epoch only."""
     folder.mkdir(exist_ok=True)
     changes = {"epochs": epochs, "front_epochs": 1, "trainable_from": "layer2", "precision": "fp32", "ema": 0.0}
     changes |= {"schedule": "plateau", "decay": 0.8, "patience": 8, "cosine_end": None}
@@ -77,7 +77,7 @@ def pretrained(folder, epochs: int) -> list[dict[str, torch.Tensor]]:
     return states
 
 
-def test_first_blocks_learn_in_the_front_epochs_only(tmp_path):
+def test_early_blocks_learn_in_the_front_epochs_only(tmp_path):
     one, two, three = pretrained(tmp_path / "whole", 3)
     changed = {name for name in two if not torch.allclose(three[name], two[name], rtol=0, atol=1e-6)}
     assert any(name.startswith("backbone.network.layer2") for name in changed)
@@ -101,7 +101,7 @@ def test_which_encoders_are_pretrained(enabled, of):
 
 
 def test_an_encoder_with_weights_adapts_from_a_block_on_with_its_statistics(tmp_path):
-    """No front epochs, frozen norms, a smaller rate for the encoder: the blocks before and all statistics stay."""
+    """No front epochs, frozen norms, a smaller rate: earlier blocks and all statistics are unchanged."""
     changes = {"front_epochs": 0, "trainable_from": "layer2", "batch_norm": "frozen", "encoder_learning_rate": 1e-4}
     changes |= {"precision": "fp32", "ema": 0.0, "least_area": 0.5, "colour": 0.2}
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | changes)
@@ -116,7 +116,7 @@ def test_an_encoder_with_weights_adapts_from_a_block_on_with_its_statistics(tmp_
     assert changed and all("layer2" in name and "running" not in name for name in changed)
 
 
-def test_noisy_or_adds_up_softplus_however_sure_a_cell_is():
+def test_noisy_or_is_stable_for_large_logits():
     scores = torch.cat([torch.randn(3, 8, 5) * 6, torch.tensor([-200.0, 200.0]).view(1, 2, 1).expand(3, 2, 5)], dim=1)
     ours, library = scores.clone().requires_grad_(), scores.clone().requires_grad_()
     weights = torch.randn(3, 5)
@@ -137,11 +137,11 @@ def test_the_loss_is_the_cross_entropy_of_the_words_of_all_captions():
     torch.testing.assert_close(detector.loss(absent, tokens, mask), expected)  # the third image has no captions
 
 
-def test_evidence_is_the_log_probability_of_words_that_are_detected_and_nothing_of_others():
+def test_logit_bias_is_the_log_probability_of_detected_words_and_zero_otherwise():
     detector = detector_of(tiny_encoder())
     cells = torch.randn(2, 5, detector.detect.in_features)
     with torch.no_grad():
-        detector.detect.bias[0] = -1e4  # its first word is in no picture
+        detector.detect.bias[0] = -1e4  # its first word has probability near zero
         logit_bias = detector.logit_bias(cells)
         present = 1 - torch.prod(1 - torch.sigmoid(detector.detect(cells)), dim=1)  # (image, word)
     torch.testing.assert_close(logit_bias[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
@@ -166,7 +166,7 @@ def test_fine_tuning_detects_words_beside_the_captions():
 
 
 def test_an_update_with_detection_in_parts_is_the_same_update():
-    network, batch = finetuned(0.5).eval(), picture_batch()  # batch norm would see the parts apart
+    network, batch = finetuned(0.5).eval(), picture_batch()  # batch norm depends on the parts
     whole = network.loss(batch)
     dealt = sum(network.loss(part, Counts.of(batch)) for part in parts(batch, 3))
     torch.testing.assert_close(dealt, whole)

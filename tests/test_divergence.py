@@ -1,4 +1,4 @@
-"""Training that leaves the finite numbers stops with a line that says where; damaged checkpoints count as absent."""
+"""Training that diverges stops with one line that names the place; damaged checkpoints count as absent."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from showtell.learning.training_task import Counts
 
 
 class Bad(Line):
-    """From a certain loss on, `what` is not finite."""
+    """In call `at` of `loss`, `what` is not finite."""
 
     def __init__(self, what: str, at: int):
         super().__init__()
@@ -39,7 +39,7 @@ class Bad(Line):
     ],
 )
 @pytest.mark.parametrize("what", ["loss", "gradient norm"])
-def test_the_update_is_named_and_what_to_lower(what, clip, precision, remedy, tmp_path):
+def test_the_update_and_the_settings_to_lower_are_named(what, clip, precision, remedy, tmp_path):
     params = loop_params(clip=clip).model_copy(update={"precision": precision})
     where = f"train: the {what} in epoch 2, update 2 of 3, is not finite"
     with pytest.raises(UserError, match=rf"{where}.*lower the learning rate \(0\.05\), .*{remedy}$") as told:
@@ -47,8 +47,8 @@ def test_the_update_is_named_and_what_to_lower(what, clip, precision, remedy, tm
     assert "\n" not in str(told.value)
 
 
-def test_what_is_noticed_late_still_names_the_first_update(tmp_path):
-    """The loss of later updates is not finite either: the weights are not."""
+def test_the_first_update_that_is_not_finite_is_named(tmp_path):
+    """Losses of later updates are not finite either, since the weights are not."""
     with pytest.raises(UserError, match="the gradient norm in epoch 1, update 1 of 3,"):
         run(tmp_path, Bad("gradient norm", at=1), loop_params())
 
@@ -75,7 +75,7 @@ def test_a_statistic_or_a_metric_that_is_not_finite_is_named(tmp_path):
         run(tmp_path, Line(), loop_params(), scores=[float("nan")])
 
 
-def test_an_overflow_of_fp16_gradients_is_the_scaler_s_affair(tmp_path):
+def test_the_gradient_scaler_handles_fp16_overflow(tmp_path):
     params = loop_params(epochs=1).model_copy(update={"precision": "fp16"})
     history = run(tmp_path, Bad("gradient norm", at=2), params)
     assert len(history) == 1
@@ -109,13 +109,13 @@ def test_a_damaged_checkpoint_counts_as_absent(name, how, tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"{path} is damaged or missing: training starts from the beginning\n")
 
 
-def test_noting_never_waits_for_an_accelerator():
-    """On a device that holds shapes alone, asking what is in a tensor is an error."""
+def test_the_check_never_waits_for_an_accelerator():
+    """On the meta device, which stores shapes only, reading a value is an error."""
     watch, number = Watch("train", "", torch.device("meta")), torch.ones((), device="meta")
     watch.note(1, [torch.ones(2, 3, device="meta")], number, number)
 
 
-def test_best_weights_that_vanish_meanwhile_are_one_line(tmp_path):
+def test_missing_best_weights_are_one_line(tmp_path):
     with pytest.raises(UserError, match=r"best\.pt was damaged or removed"):
         Checkpoints(Workplace(tmp_path)).best()
 

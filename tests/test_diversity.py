@@ -11,13 +11,13 @@ REFERENCES = [[["a", "dog", "runs"], ["the", "dog"]], [["a", "boat", "at", "sea"
 WORDS = st.lists(st.sampled_from(["a", "dog", "boat", "sea", "kite", "new"]), min_size=1, max_size=6)
 
 
-def test_captions_that_are_all_the_same_have_no_diversity():
+def test_equal_captions_have_no_diversity():
     found = diversity([[["a", "dog"]] * 4], REFERENCES)
     assert found["self_cider"] == pytest.approx(0.0, abs=1e-6)
     assert found["distinct_words"] == 2 / 8 and found["distinct_pairs"] == 1 / 8 and found["captions_an_image"] == 4
 
 
-def test_captions_that_share_nothing_have_all_of_it():
+def test_disjoint_captions_have_full_diversity():
     captions = [["dog", "runs", "at", "night"], ["red", "kite", "up", "high"]]
     found = diversity([captions], REFERENCES)
     assert found["self_cider"] == pytest.approx(1.0)
@@ -33,7 +33,7 @@ def test_two_captions_by_hand():
     assert found == pytest.approx(-math.log(high / (high + low)) / math.log(2))
 
 
-def test_one_caption_an_image_has_none_to_measure():
+def test_one_caption_an_image_has_no_diversity():
     assert set(diversity([[["a"]], [["b"]]], REFERENCES).values()) == {None}
     assert set(diversity([], REFERENCES).values()) == {None}
 

@@ -1,4 +1,4 @@
-"""Encoders of several families: what they give, what is frozen, what they take from weights."""
+"""Encoders of several families: features, frozen blocks, weights."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_grid_is_the_last_map_and_pooled_its_mean(name):
 
 
 @pytest.mark.parametrize(("name", "size", "cells"), [("vit_b_32", 224, 49), ("swin_t", 64, 4)])
-def test_families_whose_maps_come_in_other_orders(name, size, cells):
+def test_maps_in_other_dimension_orders(name, size, cells):
     encoder = encoder_of(name, size=size)
     assert (encoder.cells, encoder.channels) == (cells, 768)
 
@@ -79,14 +79,14 @@ def test_hidden_of_a_map_is_its_mean():
         torch.testing.assert_close(hidden(pictures()), pooled(pictures()))
 
 
-def test_bytes_are_normalised_as_the_weights_expect():
+def test_pixels_are_normalised_by_the_statistics_of_the_weights():
     encoder = encoder_of("resnet18", node="conv1")
     with torch.inference_mode():
         expected = encoder.backbone.network.conv1(normalised(pictures())).flatten(2).transpose(1, 2)
         torch.testing.assert_close(encoder(pictures()), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_crop_sees_the_middle_and_takes_cropped_images_as_they_are():
+def test_crop_takes_the_centre_and_keeps_cropped_images():
     encoder = encoder_of("resnet18", "pooled", crop=48)
     images = pictures()
     with torch.inference_mode():
@@ -137,7 +137,7 @@ def test_frozen_blocks_keep_their_statistics_in_training():
     assert all(torch.equal(buffer, before[name]) for name, buffer in encoder.named_buffers())
 
 
-def test_blocks_can_learn_with_the_statistics_they_have():
+def test_blocks_can_learn_with_frozen_statistics():
     encoder = encoder_of("resnet18")
     encoder.train_from("layer4", "frozen")
     encoder.train()
@@ -183,14 +183,14 @@ def test_folded_norms_are_recognised_and_stay_frozen(capsys):
     assert not encoder_of("vgg11").has_folded_norms()
 
 
-def test_frozen_blocks_drop_nothing_out():
+def test_frozen_blocks_have_no_dropout():
     encoder = encoder_of("alexnet", "hidden")
     encoder.train()
     with torch.inference_mode():
         torch.testing.assert_close(encoder(pictures()), encoder(pictures()))
 
 
-def test_frozen_blocks_cost_no_gradients():
+def test_frozen_blocks_compute_no_gradients():
     encoder = encoder_of("resnet18")
     encoder.train_from("layer4")
     encoder.train()
@@ -241,7 +241,7 @@ def test_unknown_networks_and_layers_are_refused():
         build_encoder(params_of(node="layer9"), 64, seed=1)
 
 
-def test_weights_drawn_follow_the_seed():
+def test_random_weights_depend_on_the_seed():
     one, same, other = (build_encoder(params_of(), 64, seed=seed).hash() for seed in (1, 1, 2))
     assert one == same != other
 
@@ -251,10 +251,10 @@ def test_weights_drawn_follow_the_seed():
     [("resnet18", "layer2", 96), ("regnet_x_400mf", "trunk_output.block2", 96), ("squeezenet1_1", "features.7", 96),
      ("mobilenet_v2", "features.6", 96), ("vgg11", "features.10", 64)],
 )  # fmt: skip
-def test_a_cell_sees_what_lies_around_its_shifted_middle(name, node, size):
+def test_shift_is_the_offset_of_the_receptive_field(name, node, size):
     encoder = encoder_of(name, "grid", node, size).double()
     network = encoder.backbone.network
-    for layer, module in list(network.named_modules()):  # every pixel counts alike: the middle is the view's
+    for layer, module in list(network.named_modules()):  # constant weights: the gradient shows the receptive field
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
         if isinstance(module, torch.nn.MaxPool2d):
@@ -270,5 +270,5 @@ def test_a_cell_sees_what_lies_around_its_shifted_middle(name, node, size):
     assert -0.6 / side < encoder.shift <= 0
 
 
-def test_patches_are_seen_where_they_are():
+def test_patch_embeddings_have_no_shift():
     assert encoder_of("vit_b_16", "grid", "encoder.ln", 224).shift == 0

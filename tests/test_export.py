@@ -19,7 +19,7 @@ for _package in ("onnx", "onnxscript", "onnxruntime"):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_search_in_the_graph_is_ours(name, tmp_path):
+def test_the_search_in_the_graph_equals_the_models(name, tmp_path):
     own = captioner(name)
     graph_writer.export_whole(own.model, own.search, tmp_path / "model.onnx")
     exported = OnnxCaptioner(tmp_path / "model.onnx")
@@ -42,7 +42,7 @@ def test_the_search_in_the_graph_is_ours(name, tmp_path):
 
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
 @pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
-def test_the_transform_in_the_graph_is_ours(fit, filter_):
+def test_the_transform_in_the_graph_equals_the_models(fit, filter_):
     import onnx
     import onnxruntime
 
@@ -60,7 +60,7 @@ def test_the_transform_in_the_graph_is_ours(fit, filter_):
 
 
 def own_loop(encode, step, pixels: np.ndarray, words: int = 12) -> list[int]:
-    """Greedy, by encoder and step: what somebody else's program does with them."""
+    """Greedy search with the exported encoder and step, as another program would use them."""
     fixed_and_state, tokens, said = encode(pixels), np.array([[START]]), []
     while len(said) < words:
         logprobs, *state = step(tokens, np.array([[0]]), *fixed_and_state)
@@ -87,7 +87,7 @@ def torch_function(path: Path):
 
 @pytest.mark.parametrize(("name", "kind"), [("attention", "torch"), ("transformer", "onnx")])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")  # of torch
-def test_encoder_and_step_serve_a_loop_of_ones_own(name, kind, tmp_path):
+def test_exported_encoder_and_step_work_in_another_loop(name, kind, tmp_path):
     own, folder = captioner(name), tmp_path / "parts"
     search = own.search.override(block_ngrams=0)
     {"onnx": graph_writer.export_parts, "torch": graph_writer.export_torch}[kind](own.model, search, folder)

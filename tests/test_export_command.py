@@ -96,7 +96,7 @@ def test_a_graph_that_differs_is_not_written(bundle, tmp_path, monkeypatch):
         (["OUT", "--precision", "bf16"], "precision = bf16: exported graphs compute in fp32"),
     ],
 )
-def test_what_cannot_be_exported(bundle, tmp_path, monkeypatch, arguments, message):
+def test_unsupported_exports_are_refused(bundle, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine").write_text("mine")
@@ -106,7 +106,7 @@ def test_what_cannot_be_exported(bundle, tmp_path, monkeypatch, arguments, messa
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
-def test_models_that_speak_together_cannot_be_exported(bundle, tmp_path):
+def test_ensembles_cannot_be_exported(bundle, tmp_path):
     serve_model(bundle, tmp_path / "joint", captioner("attention").search, {}, [bundle])
     with pytest.raises(UserError, match="2 models of an ensemble cannot be exported: export one of them"):
         cli.dispatch(["export", str(tmp_path / "joint"), str(tmp_path / "out.onnx")])
@@ -123,12 +123,12 @@ def test_models_that_speak_together_cannot_be_exported(bundle, tmp_path):
         (["--runtime", "torch"], "--runtime torch takes the folder of a model"),
     ],
 )
-def test_what_a_graph_cannot_do_is_told(graph, photo, flags, message):
+def test_unsupported_options_of_a_graph_are_refused(graph, photo, flags, message):
     with pytest.raises(UserError, match=message):
         cli.dispatch(["caption", str(photo), "--model", str(graph), *flags])
 
 
-def test_other_files_are_no_graphs(bundle, photo, tmp_path):
+def test_other_files_than_graphs_are_refused(bundle, photo, tmp_path):
     (tmp_path / "text.onnx").write_text("no graph")
     for name, message in (
         ("text.onnx", "is not a graph that onnxruntime"), ("none.onnx", "does not exist; write it with `showtell")

@@ -1,4 +1,4 @@
-"""What disk or terminal refuse is one line that says what to do; a fault of ours is a traceback."""
+"""Errors of disk and terminal are one line that says what to do; internal errors are tracebacks."""
 
 import errno
 import os
@@ -34,13 +34,13 @@ if __name__ == "__main__":
 
 
 def run(folder: Path, body: str, **environment: str) -> subprocess.CompletedProcess:
-    """A stage of this body, run in `folder` with these variables."""
+    """A stage with this body, run in `folder` with these environment variables."""
     (folder / "train.py").write_text(STAGE.format(body=body), encoding="utf-8")
     command = [sys.executable, folder / "train.py"]
     return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, timeout=600)
 
 
-def test_a_stage_ends_with_what_it_made_and_how_long_it_took(tmp_path):
+def test_a_stage_ends_with_its_outputs_and_duration(tmp_path):
     done = run(tmp_path, "return 'a model is in data/models'")
     assert done.returncode == 0
     assert re.fullmatch(rb"train: a model is in data/models \(\d+\.\d s\)\n", done.stderr)
@@ -59,7 +59,7 @@ def test_a_stage_runs_once_at_a_time_in_a_folder_whatever_its_parameters(tmp_pat
     assert first.returncode == 0 and said.startswith("train: all (")
 
 
-def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
+def test_internal_errors_keep_their_traceback(tmp_path):
     for body in ("raise OSError('no number')", "open('nowhere')", "raise RuntimeError", "1 / 0"):
         done = run(tmp_path, body)
         assert done.returncode == 1 and b"Traceback" in done.stderr
@@ -74,14 +74,14 @@ def test_a_file_where_a_folder_must_be_is_one_line(name, tmp_path):
 
 
 @pytest.mark.parametrize(("owner", "name"), [(Path, "touch"), (os, "replace"), (os, "fsync")])
-def test_a_refusal_names_the_file_that_was_to_be_written(owner, name, tmp_path, monkeypatch):
-    """Not the temporary one; root, as whom tests may run, is refused nothing by modes."""
+def test_permission_errors_name_the_final_file(owner, name, tmp_path, monkeypatch):
+    """Not the temporary file. Errors are raised by a patch, since root ignores file modes."""
 
     def refuse(path, *_, **__) -> None:
         raise OSError(errno.EROFS, "Read-only file system", None if isinstance(path, int) else str(path))
 
     monkeypatch.setattr(owner, name, refuse)
-    if name == "touch":  # what may not be made may not be removed either
+    if name == "touch":  # neither creating nor removing is permitted
         monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(OSError) as told:
         write_json(tmp_path / "a.json", 1)
@@ -116,7 +116,7 @@ def full_text(path: str) -> None:
 
 
 @pytest.mark.parametrize("write", [full_hdf5, full_safetensors, full_text])
-def test_libraries_words_for_a_file_that_cannot_grow_are_understood(write, tmp_path):
+def test_full_disks_are_recognised_in_the_errors_of_libraries(write, tmp_path):
     body = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
@@ -139,7 +139,7 @@ def test_the_line_has_path_reason_and_what_to_do():
     assert explained(OSError(errno.ENOENT, "x", "a")) is None and explained(ValueError("errno 28")) is None
 
 
-def test_what_a_terminal_cannot_show_is_replaced(tmp_path):
+def test_characters_that_a_terminal_cannot_show_are_replaced(tmp_path):
     body = "print('\\u4e2d\\udcff \\xe9'); sys.stderr.write('\\u4e2d\\n'); return 'done \\u4e2d'"
     for encoding, shown in (("latin-1", b"?? \xe9\n"), ("ascii", b"?? ?\n"), ("utf-8", b"\xe4\xb8\xad? \xc3\xa9\n")):
         done = run(tmp_path, body, PYTHONIOENCODING=encoding)

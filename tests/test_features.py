@@ -1,4 +1,4 @@
-"""Features: float16 at the encoder's own grid, the same bytes after any kill, the same batches for any worker."""
+"""Features: float16 at the encoder's grid, the same bytes after a kill, the same batches for any number of workers."""
 
 import json
 import pickle
@@ -79,7 +79,7 @@ def place_of(folder: Path) -> Workplace:
     return Workplace(folder / "place")
 
 
-def test_the_size_is_told_before_the_first_image(tmp_path, monkeypatch, capsys):
+def test_the_size_is_printed_before_the_first_image(tmp_path, monkeypatch, capsys):
     images = {"train": make_images(tmp_path, 9), "val": make_images(tmp_path, 3, "val.h5")}
     monkeypatch.setattr("showtell.core.files.shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
     announce(encoder(), images, place_of(tmp_path))
@@ -95,7 +95,7 @@ def test_a_full_disk_is_one_line_before_the_first_image(tmp_path, monkeypatch):
     free -= 1
     with pytest.raises(UserError, match=r"place needs 216,000 bytes more, with .* to spare, .* free; make room"):
         announce(encoder(), images, place)
-    free -= 9 * 9000 * 2  # what is there already needs no room
+    free -= 9 * 9000 * 2  # stored features need no more space
     extract(encoder(), images["train"], place / "train.h5", "fp32")
     with pytest.raises(UserError, match="needs 54,000 bytes more"):
         announce(encoder(), images, place)
@@ -166,12 +166,12 @@ def wait_for_rows(counter: Path, rows: int, child: subprocess.Popen) -> None:
         time.sleep(0.001)
 
 
-def test_what_is_finished_is_not_done_again(tmp_path):
+def test_finished_splits_are_not_repeated(tmp_path):
     path = extracted(tmp_path, encoder())
     before = path.stat()
     extract(encoder(), RowReader(tmp_path / "images.h5", "images"), path, "fp32")
     assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
-    extract(encoder(seed=1), RowReader(tmp_path / "images.h5", "images"), path, "fp32")  # not what was asked for
+    extract(encoder(seed=1), RowReader(tmp_path / "images.h5", "images"), path, "fp32")  # of another size
     open_features(path, encoder(seed=1), TRANSFORM)
 
 
@@ -186,13 +186,13 @@ def test_what_is_finished_is_not_done_again(tmp_path):
         ({}, Transform(128, "stretch"), r"resize\.size 64, the encoder here has 128"),
     ],
 )
-def test_features_of_another_make_are_refused(tmp_path, changes, transform, sides):
+def test_features_of_another_encoder_or_transform_are_refused(tmp_path, changes, transform, sides):
     path = extracted(tmp_path, encoder(), 2)
     with pytest.raises(UserError, match=rf"^{re.escape(str(path))} was made with {sides}; run `dvc repro features`$"):
         open_features(path, encoder(**changes), transform)
 
 
-def test_files_that_are_no_features(tmp_path):
+def test_other_files_than_features_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         open_features(tmp_path / "nothing.h5", encoder(), TRANSFORM)
     make_images(tmp_path)
@@ -205,7 +205,7 @@ def test_files_that_are_no_features(tmp_path):
     with pytest.raises(UserError, match="it names 1 images and holds 12"):
         open_features(path, encoder(), TRANSFORM)
     content = path.read_bytes()
-    path.write_bytes(content.replace(b"TREE\0", b"TREE\7"))  # a node of a kind that HDF5 does not know
+    path.write_bytes(content.replace(b"TREE\0", b"TREE\7"))  # a broken node of HDF5
     with pytest.raises(UserError, match=r"is not a store of grid.*; delete it and run `dvc repro`"):
         open_features(path, encoder(), TRANSFORM)
 
@@ -246,7 +246,7 @@ def test_captions_are_drawn_anew_for_every_epoch(tmp_path):
 def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str = "") -> list:
     monkeypatch.setenv("SHOWTELL_WORKERS", str(workers))
     monkeypatch.setenv("SHOWTELL_START", start)
-    # A batch's memory is its worker's: it goes when the worker does.
+    # A batch's memory belongs to its worker and ends with it.
     return [[tensor.clone() for tensor in batch[:4]] for batch in load_batches(dataset, in_order(COUNT, 5))]
 
 
@@ -267,7 +267,7 @@ def test_any_number_of_workers_gives_the_same_batches(tmp_path, monkeypatch, wor
 
 
 def test_a_store_is_opened_on_first_use(tmp_path):
-    """So a worker opens its own, and nothing is shared between them."""
+    """So each worker opens its own handle."""
 
     def is_open() -> bool:
         return any(link.resolve() == dataset.store.path for link in Path("/proc/self/fd").iterdir())

@@ -32,7 +32,7 @@ def test_own_mirror_comes_first(server, tmp_path):
     assert server.paths == ["/mine/file.zip"]
 
 
-def test_wrong_checksum_never_becomes_the_file(server, tmp_path, waits):
+def test_a_file_with_a_wrong_checksum_is_removed(server, tmp_path, waits):
     server.plan = [lambda h: good(h, bytes(len(BODY)))]
     with pytest.raises(UserError, match=f"wrong checksum.*{SHA}"):
         fetch(remote(server), tmp_path, sleep=waits.append)
@@ -47,13 +47,13 @@ def test_md5_is_checked_when_there_is_no_sha256(server, tmp_path):
     assert fetch(remote(server, sha256=None, md5=hashlib.md5(BODY).hexdigest()), tmp_path).read_bytes() == BODY
 
 
-def test_busy_servers_are_given_time(server, tmp_path, waits):
+def test_busy_servers_are_retried(server, tmp_path, waits):
     server.plan = [status(503, Retry_After="7"), status(500), status(429)]
     assert fetch(remote(server), tmp_path, sleep=waits.append).read_bytes() == BODY
     assert waits == [7.0, 2.0, 4.0]
 
 
-def test_a_dead_source_is_given_up(server, tmp_path, waits):
+def test_an_unreachable_source_is_given_up(server, tmp_path, waits):
     dead = "http://127.0.0.1:9/file.zip"
     assert fetch(remote(server, urls=(dead, server.url)), tmp_path, sleep=waits.append).read_bytes() == BODY
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0]
@@ -69,14 +69,14 @@ def test_transparent_compression_is_undone(server, tmp_path):
     assert fetch(remote(server), tmp_path).read_bytes() == BODY
 
 
-def test_a_gz_file_called_an_encoding_is_left_as_it_is(server, tmp_path):
+def test_a_gz_file_announced_as_an_encoding_is_kept(server, tmp_path):
     packed = gzip.compress(BODY, mtime=0)
     server.plan = [lambda h: h.answer(200, packed, Content_Encoding="gzip")]
     file = RemoteFile("a.tar.gz", (server.url,), len(packed), hashlib.sha256(packed).hexdigest())
     assert fetch(file, tmp_path).read_bytes() == packed
 
 
-def test_two_runs_at_once_share_one_download(server, tmp_path):
+def test_parallel_runs_share_one_download(server, tmp_path):
     release = threading.Event()
 
     def slow(handler):

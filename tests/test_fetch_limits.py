@@ -41,7 +41,7 @@ def test_space_is_checked_before_the_first_byte(server, tmp_path, monkeypatch):
 
 
 class Clock:
-    """Time that passes by `step` seconds whenever it is asked for."""
+    """A clock that advances by `step` seconds with every call."""
 
     def __init__(self, step: float):
         self.now, self.step = 0.0, step
@@ -51,7 +51,7 @@ class Clock:
         return self.now
 
 
-def test_a_source_that_only_drips_is_left(server, tmp_path, waits, monkeypatch):
+def test_a_slow_source_is_given_up(server, tmp_path, waits, monkeypatch):
     server.plan = [cut(1000)] * 6
     monkeypatch.setattr(transferring, "clock", Clock(transferring.RATE_SPAN))
     with pytest.raises(UserError, match=r"gave up after 6 attempts: [\d,]+ bytes a second, less than"):
@@ -59,7 +59,7 @@ def test_a_source_that_only_drips_is_left(server, tmp_path, waits, monkeypatch):
     assert len(waits) == 5
 
 
-def test_a_source_that_drips_its_headers_is_left(tmp_path, waits, monkeypatch):
+def test_a_source_with_slow_headers_is_given_up(tmp_path, waits, monkeypatch):
     monkeypatch.setattr(transferring, "HEADERS_SPAN", 0.3)
     monkeypatch.setattr(fetching, "ATTEMPTS", 2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -70,7 +70,7 @@ def test_a_source_that_drips_its_headers_is_left(tmp_path, waits, monkeypatch):
 
 
 def drip_headers(listener: socket.socket) -> None:
-    """One byte after another of a header that has no end, until the other side hangs up."""
+    """Send an endless header byte by byte, until the client hangs up."""
     with suppress(OSError):
         while True:
             connection, _ = listener.accept()
@@ -81,7 +81,7 @@ def drip_headers(listener: socket.socket) -> None:
                     time.sleep(0.02)
 
 
-def test_a_download_has_an_end_however_often_it_goes_on(server, tmp_path, waits, monkeypatch):
+def test_all_attempts_of_a_download_share_one_time_limit(server, tmp_path, waits, monkeypatch):
     monkeypatch.setattr(transferring, "clock", Clock(fetching.LONGEST_DOWNLOAD / 2))
     server.plan = [cut(1000)] * 20
     with pytest.raises(UserError, match="longest time that a download may take"):
@@ -89,7 +89,7 @@ def test_a_download_has_an_end_however_often_it_goes_on(server, tmp_path, waits,
     assert len(server.paths) <= 2
 
 
-def test_a_size_that_nobody_published_is_bounded(server, tmp_path, waits):
+def test_downloads_of_unknown_size_are_bounded(server, tmp_path, waits):
     with pytest.raises(UserError, match="offers 300,000 bytes, at most 1,000 are accepted"):
         fetch(remote(server, size=None, sha256=None, most=1000), tmp_path, sleep=waits.append)
     server.plan = [lambda handler: handler.answer(200, BODY, None, Connection="close")]
@@ -106,7 +106,7 @@ def test_a_size_that_nobody_published_is_bounded(server, tmp_path, waits):
         {"Content-Range": "bytes " + "9" * 5000 + "-/"}, {"Content-Encoding": "snake-oil"},
     ],
 )  # fmt: skip
-def test_invented_headers_do_no_harm(server, tmp_path, waits, headers):
+def test_malformed_headers_are_ignored(server, tmp_path, waits, headers):
     def act(handler: Handler) -> None:
         handler.answer(503, b"no", **headers)
 

@@ -18,7 +18,7 @@ def test_cut_connections_resume_where_they_broke(server, tmp_path, waits):
     path = fetch(remote(server), tmp_path, sleep=waits.append)
     assert path.read_bytes() == BODY and folder_is_clean(tmp_path)
     assert server.ranges == [None, "bytes=100000-", "bytes=150001-", "bytes=150002-"]
-    assert waits == [1.0, 1.0, 1.0]  # every attempt brought something: patience starts anew
+    assert waits == [1.0, 1.0, 1.0]  # after progress the waiting time is reset
 
 
 def test_a_server_without_range_starts_over(server, tmp_path, waits):
@@ -26,7 +26,7 @@ def test_a_server_without_range_starts_over(server, tmp_path, waits):
     assert fetch(remote(server), tmp_path, sleep=waits.append).read_bytes() == BODY
 
 
-def test_every_byte_before_a_cut_is_kept(server, tmp_path, waits):
+def test_bytes_received_before_a_cut_are_kept(server, tmp_path, waits):
     server.plan = [cut(123_457), status(404)]
     with pytest.raises(UserError, match="404"):
         fetch(remote(server), tmp_path, sleep=waits.append)
@@ -62,7 +62,7 @@ def test_416_on_a_part_longer_than_the_file(server, tmp_path, waits):
     assert fetch(remote(server, size=None), tmp_path, sleep=waits.append).read_bytes() == BODY
 
 
-def test_a_changed_file_is_not_glued_to_its_old_half(server, tmp_path, waits):
+def test_a_part_of_a_changed_file_is_discarded(server, tmp_path, waits):
     def changed(handler):
         good(handler, tag='"two"')
 
@@ -78,7 +78,7 @@ def test_without_checksum_nor_version_nothing_is_resumed(server, tmp_path, waits
     assert server.ranges == [None]
 
 
-def test_a_half_from_one_source_is_finished_by_the_next(server, tmp_path, waits):
+def test_the_next_source_continues_the_part_of_the_first(server, tmp_path, waits):
     server.plan = [cut(200_000), status(410)]
     file = remote(server, urls=(server.url, server.url))
     assert fetch(file, tmp_path, sleep=waits.append).read_bytes() == BODY
@@ -94,8 +94,8 @@ fetch(RemoteFile("file.zip", (sys.argv[1],), int(sys.argv[2]), sys.argv[3]), Pat
 """
 
 
-def test_killed_at_any_moment_the_next_run_goes_on(server, tmp_path):
-    """SIGKILL while the body stands at three places; each run starts where the one before was killed."""
+def test_a_killed_download_is_continued(server, tmp_path):
+    """SIGKILL after three amounts of bytes; each run continues the part of the previous one."""
     for stop in (70_000, 140_000, 290_000):
         reached, killed = threading.Event(), threading.Event()
 
@@ -122,7 +122,7 @@ def test_killed_at_any_moment_the_next_run_goes_on(server, tmp_path):
     assert folder_is_clean(tmp_path)
 
 
-def test_what_a_killed_process_left_half_written_is_removed(server, tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(server, tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left = tmp_path / f".file.zip.source.{gone.pid}-0123abcd.part"

@@ -1,4 +1,4 @@
-"""The frozen form of an encoder gives the encoder's features."""
+"""The frozen form of an encoder gives the same features."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def encoder_of(name: str) -> Encoder:
     torch.manual_seed(0)
     config = {"name": name, "node": None, "output": "grid", "size": 64, "mean": (0.5,) * 3, "std": (0.2,) * 3}
     encoder = Encoder(config)
-    for module in encoder.modules():  # as training leaves them: no two channels alike
+    for module in encoder.modules():  # as after training: channels differ
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.1)
@@ -23,7 +23,7 @@ def encoder_of(name: str) -> Encoder:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_features_are_the_encoder_s_and_it_stays_as_it_is(name):
+def test_features_equal_the_encoders_and_the_encoder_is_unchanged(name):
     encoder = encoder_of(name)
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     before = encoder.hash()
@@ -36,7 +36,7 @@ def test_features_are_the_encoder_s_and_it_stays_as_it_is(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "regnet_x_400mf", "mobilenet_v3_small"])
-def test_norms_are_gone(name):
+def test_norms_are_folded(name):
     frozen = FrozenEncoder(encoder_of(name), "fp32")
     assert not [module for module in frozen._encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
@@ -54,7 +54,7 @@ def learnt(encoder: Encoder, images: torch.Tensor) -> tuple[torch.Tensor, dict[s
     [("resnet18", "layer2"), ("regnet_y_400mf", "trunk_output.block2"), ("mobilenet_v3_small", "features.3"),
      ("densenet121", "features.denseblock2"), ("convnext_tiny", "features.4")],
 )  # fmt: skip
-def test_frozen_blocks_are_simplified_and_those_that_learn_do_so_as_ever(name, block):
+def test_frozen_blocks_are_simplified_and_the_others_have_the_same_gradients(name, block):
     encoder, plain = encoder_of(name), encoder_of(name)
     for one in (encoder, plain):
         one.train_from(block)
@@ -67,7 +67,7 @@ def test_frozen_blocks_are_simplified_and_those_that_learn_do_so_as_ever(name, b
     assert (features - expected).abs().max() <= 1e-3 * expected.abs().max()
     assert gradients.keys() == expected_gradients.keys() and gradients
     whole = torch.cat([g.flatten() for g in expected_gradients.values()]).norm()
-    # What lies within rounding of a ReLU's kink has either gradient.
+    # Inputs within rounding of zero have either gradient of a ReLU.
     assert all((gradients[key] - g).norm() <= 2e-2 * whole for key, g in expected_gradients.items())
     assert set(encoder.state_dict()) == keys
     for (key, ours), theirs in zip(encoder.state_dict().items(), plain.state_dict().values(), strict=True):

@@ -1,4 +1,4 @@
-"""Every way to generate, by the laws that hold between them; over tables of logits whose answers can be enumerated."""
+"""Every method of generation, by properties that relate them, on tables of logits that can be enumerated."""
 
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ def test_a_diverse_beam_of_one_group_is_a_beam(seed, width, penalty, n_best):
 
 @given(SEEDS, st.integers(1, 3), st.integers(2, 3))
 @settings(max_examples=25)
-def test_groups_that_may_say_the_same_are_beams_of_their_width(seed, width, groups):
+def test_groups_without_penalty_are_equal_beams(seed, width, groups):
     logits = random_logits(seed, images=3)
     diverse = search(logits, width * groups, 8, method="diverse_beam", groups=groups, diversity=0.0, n_best=groups)
     alone = search(logits, width, 8)
@@ -46,7 +46,7 @@ METHODS = [{}, {"method": "diverse_beam", "groups": 2, "diversity": 0.5}, {"meth
 @given(SEEDS, st.sampled_from(METHODS), st.sampled_from([0, 2]))
 @settings(max_examples=25)
 def test_each_token_has_the_log_probability_of_its_step(seed, method, blocked):
-    """Told of every hypothesis by saying it again; ten images, so that some retire before others."""
+    """Each hypothesis is decoded again; ten images, so that some end before others."""
     logits, beam = random_logits(seed, images=10), None if "sample" in method.values() else 4
     found = search(logits, beam, 7, n_best=3, block_ngrams=blocked, **method)
     for image, hypotheses in enumerate(found):
@@ -60,18 +60,18 @@ def test_each_token_has_the_log_probability_of_its_step(seed, method, blocked):
 
 
 def test_groups_avoid_the_words_of_earlier_groups():
-    """By hand: words 1 to 3 have probabilities 0.6, 0.3, 0.1, whatever came before, and the end comes third."""
+    """By hand: words 1 to 3 have probabilities 0.6, 0.3, 0.1, whatever came before, and the third token is the end."""
     logits = torch.log(torch.tensor([1e-9, 0.6, 0.3, 0.1])).expand(1, 97, 4).clone()
     found = search(logits, 3, 2, method="diverse_beam", groups=3, diversity=5.0, n_best=3)[0]
     assert sorted(h.tokens for h in found) == [[1, 1], [2, 2], [3, 3]]
-    assert found[0].logprob == pytest.approx(2 * torch.tensor(0.6).log().item(), abs=1e-5)  # the cost is no part of it
+    assert found[0].logprob == pytest.approx(2 * torch.tensor(0.6).log().item(), abs=1e-5)  # without the penalty
     slight = search(logits, 3, 2, method="diverse_beam", groups=3, diversity=0.01, n_best=3)[0]
     assert [h.tokens for h in slight] == [[1, 1]] * 3
 
 
 @given(SEEDS, st.integers(1, 4))
 @settings(max_examples=25)
-def test_drawing_from_one_word_is_greedy(seed, samples):
+def test_sampling_from_one_word_is_greedy(seed, samples):
     logits = random_logits(seed, images=4)
     greedy = search(logits, 1, 8, block_ngrams=2)
     assert search(logits, None, 8, method="greedy", block_ngrams=2) == greedy
@@ -80,12 +80,12 @@ def test_drawing_from_one_word_is_greedy(seed, samples):
         assert [image[0].tokens for image in greedy] == [image[0].tokens for image in drawn]
         assert all(h == image[0] for image in drawn for h in image) and all(len(image) == samples for image in drawn)
         logprobs = [image[0].logprob for image in greedy]
-        assert [image[0].logprob for image in drawn] == pytest.approx(logprobs, abs=1e-5)  # the model's own
+        assert [image[0].logprob for image in drawn] == pytest.approx(logprobs, abs=1e-5)  # those of the model
 
 
 @given(SEEDS)
 @settings(max_examples=15)
-def test_a_seed_says_the_same_again_alone_or_among_others_one_or_many(seed):
+def test_samples_depend_on_the_seed_and_not_on_the_batch_or_their_number(seed):
     logits, names = random_logits(seed, images=5, sharpness=0.5), [7, 1, 2**40, 3, 4]
     options = {**SAMPLE, "seed": seed, "temperature": 1.5}
     together = search(logits, None, 9, n_best=3, names=names, **options)
@@ -97,7 +97,7 @@ def test_a_seed_says_the_same_again_alone_or_among_others_one_or_many(seed):
     assert tokens_of(other) != tokens_of(together)
 
 
-def test_samples_come_as_often_as_they_are_likely():
+def test_sample_frequencies_equal_probabilities():
     logits = random_logits(4, words=3, sharpness=1.0)
     expected = {tuple(tokens): torch.tensor(value).exp().item() for value, tokens in everything(logits, 3)}
     counts: dict[tuple[int, ...], int] = {}
@@ -110,14 +110,14 @@ def test_samples_come_as_often_as_they_are_likely():
         assert abs(counts.get(tokens, 0) / 4000 - probability) < 5 * deviation + 1e-3
 
 
-def test_draws_depend_on_seed_and_name_alone():
+def test_random_draws_depend_on_seed_and_name_only():
     many = draws_of(3, [5, 6], samples=4, steps=7)
     assert many.shape == (2, 4, 7) and many.min() >= 0 and many.max() < 1
     assert torch.equal(draws_of(3, [6], samples=1, steps=7)[0, 0], many[1, 0])
     assert not torch.equal(many[0], many[1]) and not torch.equal(draws_of(4, [5], 4, 7)[0], many[0])
 
 
-def test_top_k_and_nucleus_keep_the_likeliest():
+def test_top_k_and_nucleus_keep_the_most_probable_words():
     scores = torch.log(torch.tensor([[[0.1, 0.4, 0.3, 0.2]]]))
     said = torch.zeros(1, 1, 0)
     kept = {f"k{k}": (TopK(k)(scores, said) > -torch.inf)[0, 0].tolist() for k in (1, 2, 4, 9)}
@@ -128,7 +128,7 @@ def test_top_k_and_nucleus_keep_the_likeliest():
 
 @given(SEEDS, st.integers(1, 6), st.sampled_from(["greedy", "beam", "diverse_beam", "sample"]))
 @settings(max_examples=30)
-def test_no_caption_is_shorter_than_the_least_length_nor_longer_than_the_greatest(seed, least, method):
+def test_captions_are_between_min_and_max_length(seed, least, method):
     logits = random_logits(seed, images=3)
     own = {"beam": 2, "groups": 2} if method == "diverse_beam" else {}
     for image in search(logits, None, 7, method=method, min_length=least, **own):
@@ -136,14 +136,14 @@ def test_no_caption_is_shorter_than_the_least_length_nor_longer_than_the_greates
             assert least <= len(h.tokens) + h.finished <= 7
 
 
-def test_the_end_may_be_said_early_where_nothing_else_may():
+def test_the_end_is_allowed_before_min_length_if_no_other_word_is():
     scores = torch.tensor([[[0.0, -torch.inf, -torch.inf], [0.0, -1.0, -torch.inf]]])
     ruled = LeastLength(5, END)(scores.clone(), torch.zeros(1, 2, 1))
     assert ruled[0, 0].tolist() == [0.0, -torch.inf, -torch.inf]
     assert ruled[0, 1].tolist() == [-torch.inf, -1.0, -torch.inf]
 
 
-def test_searches_that_find_nothing_say_so():
+def test_searches_without_a_result_are_an_error():
     logits = torch.full((2, 97, 4), 0.0)
     with pytest.raises(UserError, match="nothing that may be said"):
         search(logits, 2, 4, suppressed=(0, 1, 2, 3))
@@ -151,7 +151,7 @@ def test_searches_that_find_nothing_say_so():
 
 @given(SEEDS, st.sampled_from([{"beam": 3}, {"method": "diverse_beam", "beam": 4, "groups": 2}, {**SAMPLE, "seed": 1}]))
 @settings(max_examples=15)
-def test_every_way_gives_log_probabilities_of_the_model(seed, way):
+def test_every_method_gives_log_probabilities_of_the_model(seed, way):
     logits = random_logits(seed, images=2)
     for image, found in enumerate(search(logits, None, 6, n_best=2, **way)):
         for h in found:
@@ -204,7 +204,7 @@ def test_keys_of_other_methods_may_be_absent_or_null():
     assert SearchParams.of(1, section(method="greedy")).beam == 1
 
 
-def test_another_method_brings_its_settings_and_leaves_the_others():
+def test_another_method_sets_its_defaults_and_unsets_the_others():
     sampled = PLAIN.override(method="sample", temperature=0.7)
     assert (sampled.beam, sampled.temperature, sampled.seed, sampled.groups) == (None, 0.7, 0, None)
     diverse = sampled.override(method="diverse_beam", beam=6)
@@ -214,7 +214,7 @@ def test_another_method_brings_its_settings_and_leaves_the_others():
         PLAIN.override(wings=2)
 
 
-def test_a_sweep_compares_all_ways_and_refuses_what_is_none():
+def test_a_sweep_compares_methods_and_refuses_invalid_ones():
     others = [{"method": "sample", "temperature": 0.5}, {"method": "diverse_beam", "beam": 4, "groups": 2}]
     sweep = SweepParams(beams=[1, 3], length_penalties=[0.0], others=others)
     told = [search.described() for search in sweep.settings(PLAIN)]

@@ -1,4 +1,4 @@
-"""Hard attention: its estimator against all that can be drawn, how it draws, and what it does while generating."""
+"""Hard attention: its estimator against an enumeration of all samples, its sampling, and generation."""
 
 from itertools import product
 
@@ -40,21 +40,21 @@ def gradients(decoder: Decoder, loss: Tensor) -> dict[str, Tensor]:
 
 
 def along(decoder: Decoder, monkeypatch, places: tuple[int, ...], expected: bool = False):
-    """What the decoder makes of the caption when these places are drawn: its loss by words, and the others."""
+    """Losses of the caption when these cells are sampled: cross-entropy by word, and the extra loss."""
     drawn = iter(places)
     monkeypatch.setattr(decoder.hard, "draw", lambda attention: torch.full(attention.shape[:2], next(drawn)))
     monkeypatch.setattr(decoder.hard, "expected", lambda *_: torch.tensor([[expected]]))
     features, inputs, mask, targets = one_caption()
     decoded = decoder(features, inputs, mask)
     loss = torch.nn.functional.cross_entropy(decoded.logits, targets, reduction="sum")
-    likely = decoded.attention[0, 0, torch.arange(STEPS), list(places)].prod()  # probability of drawing just these
+    likely = decoded.attention[0, 0, torch.arange(STEPS), list(places)].prod()  # probability of this sample
     return loss, likely, decoded.extra_loss(targets), decoded
 
 
 @pytest.mark.parametrize("baseline", [0.0, -7.0])
 @pytest.mark.parametrize("changes", [{}, {"cell": "gru", "layers": 2, "context_output": True}])
 def test_the_estimator_is_unbiased(changes, baseline, monkeypatch):
-    """Its mean over all that can be drawn is the gradient of the expected loss, whatever the baseline is."""
+    """Its mean over all samples is the gradient of the expected loss, for any baseline."""
     decoder = decoder_of(**changes).train()
     exact = estimated = None
     for places in product(range(2), repeat=STEPS):
@@ -99,10 +99,10 @@ def test_the_baseline_follows_the_likelihood_of_captions_with_drawn_places(monke
     before = decoder.hard.baseline.clone()
     along(decoder, monkeypatch, (0, 1, 0), expected=True)
     assert torch.equal(decoder.hard.baseline, before)
-    assert "hard.baseline" in decoder.state_dict()  # a resumed run goes on with it
+    assert "hard.baseline" in decoder.state_dict()  # saved with the model, for a resumed run
 
 
-def test_places_are_drawn_as_likely_as_attention_says_and_half_of_the_captions_draw():
+def test_cells_are_sampled_from_the_attention_for_half_of_the_captions():
     torch.manual_seed(0)
     hard, attention = HardAttention(1.0, 0.0), torch.tensor([0.1, 0.6, 0.3]).expand(2, 3000, 3)
     drawn = hard.draw(attention)
@@ -114,7 +114,7 @@ def test_places_are_drawn_as_likely_as_attention_says_and_half_of_the_captions_d
     assert set(places[:, 1::2].unique().tolist()) == {0.0, 1.0} and (places[:, 1::2].sum(2) == 1).all()
 
 
-def test_generation_looks_at_the_likeliest_place_and_draws_nothing():
+def test_generation_uses_the_most_probable_cell_without_sampling():
     decoder = decoder_of().eval()
     params, _ = soft_decoder("show-attend-tell")
     features, inputs, mask = batch(params)
@@ -128,7 +128,7 @@ def test_generation_looks_at_the_likeliest_place_and_draws_nothing():
         row, state = next_step(state, inputs[:, :, step])
         logits.append(row)
     torch.testing.assert_close(torch.stack(logits, dim=2)[mask], decoded.logits, rtol=1e-4, atol=1e-5)
-    # The first word depends on the likeliest cell alone: others may hold what they like.
+    # The first word depends on the most probable cell only.
     first, best = mask.clone(), decoded.attention[:, 0, 0].argmax(dim=1)
     first[:, :, 1:] = False
     first[:, 1:] = False
@@ -140,8 +140,8 @@ def test_generation_looks_at_the_likeliest_place_and_draws_nothing():
     torch.testing.assert_close(decoder(features, inputs, first).logits, decoder.output(hidden))
 
 
-def test_training_learns_where_to_look():
-    """The extra loss reaches the parameters of attention through the task, which knows nothing of it."""
+def test_training_learns_the_attended_cell():
+    """`CaptionTask` adds the extra loss of any decoder; it reaches the parameters of the attention."""
     keys = {"attention_kind": "hard", "hard_reward": 1.0, "hard_entropy": 0.01}
     task = caption_network(decoder=keys)
     task.train()

@@ -1,4 +1,4 @@
-"""Values that no parameter means, as `-S key=value` writes them, are one short line or have a use."""
+"""Hostile values of every parameter, as `-S key=value` writes them, are valid or refused in one short line."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ VALUES = (
     ".nan", ".inf", "-.inf", "nan", "inf", "1e400", "-1", '""', "[]", "{}", "999999999999999999", "010", "1:30",
     "1e300", "2020-01-01", "[1, 2]", r'"\0"', r'"a\nb"', r'"\ud800"', f'"{"z" * 5000}"', "true", "null", "-0.5",
 )  # fmt: skip
-# What is any number in its place, however large, or is refused by the network: `test_model_check`.
+# Any number is valid here, or the network refuses it: `test_model_check`.
 NUMBERS_OF_ANY_SIZE = (".nan", ".inf", "-.inf", "1e400")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_no_value_is_a_traceback_or_fills_the_screen(section):
+def test_every_value_is_accepted_or_refused_in_one_short_line(section):
     raw = read_sections(ROOT / "params.yaml")
     for key in raw[section] if isinstance(raw[section], dict) else [None]:
         for text in VALUES:
@@ -41,7 +41,7 @@ def test_no_value_is_a_traceback_or_fills_the_screen(section):
         ("decoder.embeddings", "z" * 5000), ("evaluate.ensemble", ["a\0"]),
     ],
 )  # fmt: skip
-def test_sizes_and_names_that_nothing_can_have_are_refused(key, value):
+def test_impossible_sizes_and_names_are_refused(key, value):
     section, _, name = key.partition(".")
     raw = read_sections(ROOT / "params.yaml")
     with pytest.raises(UserError, match=rf"params\.yaml: {key}"):

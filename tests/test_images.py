@@ -1,4 +1,4 @@
-"""THE transform: any picture in, the same square out in training and in serving."""
+"""The transform from any picture to a square, the same in training and serving."""
 
 import io
 import zlib
@@ -47,7 +47,7 @@ def test_file_bytes_image_and_array_give_the_same_row(tmp_path):
     assert all(np.array_equal(rows[0], row) for row in rows)
 
 
-def test_stretch_shows_everything_and_crop_keeps_the_middle():
+def test_stretch_keeps_the_whole_image_and_crop_the_centre():
     bars = Image.fromarray(np.repeat(np.uint8([255] * 10 + [0] * 20 + [255] * 10)[None, :, None], 20, 0).repeat(3, 2))
     assert Transform(16, "stretch")(bars)[0, 8, 0] == 255
     assert Transform(16, "crop")(bars).max() == 0
@@ -93,7 +93,7 @@ def test_exif_orientation_is_applied(turn):
     assert np.array_equal(np.asarray(load_image(content)), np.asarray(upright))
 
 
-def test_broken_metadata_does_not_lose_the_picture():
+def test_broken_metadata_is_ignored():
     content = encoded(photo(), "JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
     assert load_image(content).size == (60, 40)
 
@@ -125,7 +125,7 @@ def test_sixteen_bits_and_floats_are_scaled():
     assert pixel(Image.fromarray(np.full((4, 4), np.nan, np.float32))) == (0, 0, 0)
 
 
-def test_only_the_first_frame_of_a_film():
+def test_only_the_first_frame_of_an_animation():
     frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
     assert load_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((0, 0)) == (
         255,
@@ -149,7 +149,7 @@ def test_truncated_and_broken_pictures_are_refused():
     assert failure(encoded(noise)[:200]).kind in ("broken", "truncated")
 
 
-def test_bombs_are_refused_before_they_are_decoded(monkeypatch):
+def test_decompression_bombs_are_refused_before_decoding(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     assert failure(encoded(photo())).kind == "oversized"
     claim = bytearray(encoded(Image.new("1", (8, 8))))
@@ -179,7 +179,7 @@ def test_other_arrays_are_refused(array):
 
 @settings(max_examples=30)
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["stretch", "crop"]))
-def test_any_shape_becomes_the_square(width, height, fit):
+def test_any_shape_is_resized_to_the_square(width, height, fit):
     assert Transform(20, fit)(photo(width, height)).shape == (3, 20, 20)
 
 
@@ -188,7 +188,7 @@ def test_a_flat_picture_stays_flat(value, fit):
     assert (Transform(17, fit)(Image.new("RGB", (31, 45), (value,) * 3)) == value).all()
 
 
-def test_transforms_are_told_apart_and_come_back():
+def test_transforms_are_distinguished_and_serialised():
     transform = Transform(64, "crop")
     assert Transform.from_dict(transform.to_dict()) == transform
     assert len({Transform(64, "crop").hash, Transform(64, "stretch").hash, Transform(65, "crop").hash}) == 3
@@ -196,13 +196,13 @@ def test_transforms_are_told_apart_and_come_back():
         Transform.from_dict({"size": 3})
 
 
-def test_rgb_is_left_alone():
+def test_rgb_is_unchanged():
     image = photo()
     assert to_rgb(image) is image
 
 
 def png_of(width: int, height: int) -> bytes:
-    """The header of a PNG that claims this size, and nothing behind it."""
+    """The header of a PNG of this size, without content."""
     head = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
     chunks = ((13, head), (0, b"IDAT"))
     parts = (size.to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") for size, chunk in chunks)

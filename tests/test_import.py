@@ -35,7 +35,7 @@ def call(*arguments: str) -> int:
     return import_.run(parser.parse_args([*arguments, "--no-plan"]))
 
 
-def test_it_ends_with_what_it_will_cost(home, monkeypatch, capsys):
+def test_it_ends_with_the_plan(home, monkeypatch, capsys):
     from showtell.commands import plan
 
     monkeypatch.setattr(plan, "run", lambda args: print("train  3 h"))
@@ -49,7 +49,7 @@ def test_it_ends_with_what_it_will_cost(home, monkeypatch, capsys):
     assert "what that costs cannot be told: dvc.yaml does not exist" in capsys.readouterr().err
 
 
-def test_what_was_found_is_told_and_params_are_set(home, capsys):
+def test_the_dataset_is_described_and_params_are_set(home, capsys):
     (home / "my photos" / "more.png").write_bytes(b"x")
     assert call("my photos", "c.csv", "--val", "0.2", "--split-seed", "3") == 0
     out = capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_what_was_found_is_told_and_params_are_set(home, capsys):
 
 
 def changed(home) -> dict:
-    """What differs from the repository's params.yaml, whose comments and order stay."""
+    """The differences from the repository's params.yaml; comments and order are kept."""
     text = (home / "params.yaml").read_text()
     assert [line.partition("#")[2] for line in text.splitlines() if "#" in line] == [
         line.partition("#")[2] for line in PARAMS.splitlines() if "#" in line
@@ -85,7 +85,7 @@ def test_settings_can_be_kept(home):
 
 @pytest.mark.parametrize(("gpu", "chosen"), [(False, "mobilenet_v2"), (True, "timm/vit_base_patch16_clip_224.openai")])
 def test_the_recipe_fits_the_machine(home, monkeypatch, capsys, gpu, chosen):
-    """Settings that learn from nothing would learn little from a few thousand photographs."""
+    """Encoders without weights learn little from a few thousand photographs."""
     monkeypatch.setattr("showtell.core.precision.accelerated", lambda: gpu)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     call("my photos", "c.csv")
@@ -112,7 +112,7 @@ def test_the_schedule_follows_the_number_of_images(monkeypatch):
     assert (few["vocab"]["min_count"], many["vocab"]["min_count"]) == (2, 5)
 
 
-def test_setting_twice_is_setting_once(home):
+def test_importing_twice_gives_the_same_params(home):
     call("my photos", "c.csv")
     once = (home / "params.yaml").read_text()
     call("my photos", "c.csv")
@@ -124,14 +124,14 @@ def test_dry_run_changes_nothing(home):
     assert (home / "params.yaml").read_text() == PARAMS
 
 
-def test_looking_leaves_nothing_behind(home):
+def test_a_dry_run_leaves_no_files(home):
     with tarfile.open(home / "photos.tar.gz", "w:gz") as archive:
         archive.add(home / "my photos", "photos")
     assert call("photos.tar.gz", "c.csv", "--dry-run") == 0
     assert not list(home.rglob("*.tar"))
 
 
-def test_splits_too_small_are_told_by_a_look_and_refused_otherwise(home, capsys):
+def test_small_splits_are_reported_by_a_dry_run_and_refused_otherwise(home, capsys):
     (home / "c.csv").write_text("image,caption\n" + "".join(f"{i}.jpg,a dog\n" for i in range(14)))
     assert call("my photos", "c.csv", "--dry-run") == 0
     assert "would be refused: c.csv: too few images to split: train 12, val 1, test 1" in capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_splits_too_small_are_told_by_a_look_and_refused_otherwise(home, capsys)
     assert (home / "params.yaml").read_text() == PARAMS
 
 
-def test_missing_pictures_stop_it(home, capsys):
+def test_missing_pictures_are_an_error(home, capsys):
     (home / "my photos" / "4.jpg").unlink()
     with pytest.raises(UserError, match="1 captioned images have no picture"):
         call("my photos", "c.csv")

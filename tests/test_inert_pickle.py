@@ -1,4 +1,4 @@
-"""Checkpoints are read without running anything in them."""
+"""Checkpoints are read without executing code in them."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from showtell.core.errors import UserError
 
 
 class Small(nn.Module):
-    """Whole modules are pickled by reference to their class, which reading must not look up."""
+    """Whole modules are pickled with a reference to their class, which the reader must not import."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ class Hostile:
         return self.call, self.arguments
 
 
-def test_nothing_in_a_file_runs(tmp_path):
+def test_code_in_a_file_is_not_executed(tmp_path):
     mark = tmp_path / "ran"
     for number, call in enumerate((os.system, eval, exec)):
         text = f"touch {mark}" if call is os.system else f"open({str(mark)!r}, 'w')"
@@ -79,8 +79,8 @@ def test_nothing_in_a_file_runs(tmp_path):
     assert not mark.exists()
 
 
-def test_a_pickle_cannot_change_what_reads_the_next_one(tmp_path):
-    """BUILD sets attributes on whatever is on the stack: also on what stands for a known function."""
+def test_a_pickle_cannot_change_the_reader(tmp_path):
+    """BUILD sets attributes on any object on the stack, also on a stand-in for a known function."""
     hostile = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}(U\x05_callU\x01xub."
     (tmp_path / "x.pkl").write_bytes(hostile)
     with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
@@ -90,7 +90,7 @@ def test_a_pickle_cannot_change_what_reads_the_next_one(tmp_path):
 
 
 @pytest.mark.parametrize("modern", [True, False])
-def test_a_small_file_cannot_ask_for_all_of_the_memory(tmp_path, modern):
+def test_a_small_file_cannot_allocate_all_memory(tmp_path, modern):
     torch.save(torch.ones(1).expand(1000, 1000), tmp_path / "x.pth", _use_new_zipfile_serialization=modern)
     with pytest.raises(UserError, match="a tensor larger than its storage"):
         read_checkpoint(tmp_path / "x.pth")
@@ -105,7 +105,7 @@ def test_a_compressed_pickle_is_refused(tmp_path):
 
 def test_tuples_of_the_same_tuples_are_read_once_each(tmp_path):
     nested: tuple = ("a",)
-    for _ in range(200):  # walked one by one that is 2 ** 200
+    for _ in range(200):  # 2 ** 200 paths
         nested = nested, nested
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(nested))
     found = read_checkpoint(tmp_path / "x.pkl")

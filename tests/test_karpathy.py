@@ -1,4 +1,4 @@
-"""Karpathy's format: what comes out of it, and what it refuses."""
+"""Karpathy's format: records, and errors."""
 
 import json
 
@@ -34,12 +34,12 @@ def test_flickr_layout_has_no_filepath(tmp_path):
     ]
 
 
-def test_whole_numbers_are_ids_however_they_are_written(tmp_path):
+def test_integral_floats_are_integer_ids(tmp_path):
     path = save(tmp_path, [image(0, imgid=7.0), image(1, imgid="8")])
     assert [record.image_id for record in karpathy.read(path)] == [7, "8"]
 
 
-def test_a_split_must_be_named_in_what_the_pipeline_reads_back(tmp_path):
+def test_the_pipelines_own_files_need_splits(tmp_path):
     entry = image(0)
     del entry["split"]
     with pytest.raises(UserError, match="has no `split`"):
@@ -55,7 +55,7 @@ def test_values_in_errors_are_cut(tmp_path):
 @pytest.mark.parametrize(
     ("name", "file"), [("a\\b.jpg", "a/b.jpg"), ("./a//b.jpg", "a/b.jpg"), ("c/../b.jpg", "b.jpg")]
 )
-def test_a_path_has_one_spelling(tmp_path, name, file):
+def test_paths_are_normalised(tmp_path, name, file):
     assert karpathy.read(save(tmp_path, [image(0, filename=name)]))[0].file == file
 
 
@@ -123,13 +123,13 @@ def test_unicode_is_composed_and_kept():
 
 
 @given(st.text(st.characters(max_codepoint=300)))
-def test_cleaning_twice_changes_nothing(text):
+def test_cleaning_is_idempotent(text):
     once = clean(text)
     assert clean(once) == once and "\r" not in once
 
 
 @given(st.text(st.characters(max_codepoint=127)))
-def test_the_short_way_is_the_long_way(text):
+def test_the_fast_path_equals_the_rules(text):
     assert clean(f"é {text}") == f"é {clean(text)}".rstrip()
 
 
@@ -146,7 +146,7 @@ records = st.lists(
 
 @settings(max_examples=25)
 @given(records)
-def test_written_records_come_back(tmp_path_factory, drawn):
+def test_records_round_trip(tmp_path_factory, drawn):
     path = tmp_path_factory.getbasetemp() / "round.json"
     expected = [
         Record(

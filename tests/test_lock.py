@@ -1,4 +1,4 @@
-"""The check that dvc.lock is in step with params and code."""
+"""The check that dvc.lock matches params and code."""
 
 from lock import out_of_step
 
@@ -15,7 +15,7 @@ def test_changed_params_code_and_commands_are_named():
     ]
 
 
-def test_outputs_that_a_fresh_clone_has_not_are_no_change():
+def test_missing_outputs_of_a_fresh_clone_are_no_change():
     assert out_of_step({}) == out_of_step({"source": ["always changed"]}) == []
     status = {
         "vocab": [

@@ -1,4 +1,4 @@
-"""The loss in numbers that can be followed by hand, and that its parts add up to the whole."""
+"""Losses against values computed by hand; losses of parts add up to the whole."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_cross_entropy_is_the_mean_over_real_words():
     torch.testing.assert_close(loss, expected)
 
 
-def test_smoothing_spreads_probability_over_all_words():
+def test_label_smoothing_spreads_probability_over_all_words():
     both = decoded()
     logprobs = torch.log_softmax(both.logits, dim=1)
     targets = torch.full((6, 5), 0.1 / 5)
@@ -52,14 +52,14 @@ def test_penalty_is_over_real_captions_and_real_steps():
     torch.testing.assert_close(penalised - plain, 2.0 * torch.stack(missed).mean())
 
 
-def test_no_penalty_where_every_cell_was_looked_at_once():
+def test_no_penalty_where_the_attention_to_every_cell_sums_to_one():
     even = Decoded(torch.zeros(4, 5), torch.full((1, 1, 4, 4), 0.25))
     mask = torch.ones(1, 1, 4, dtype=torch.bool)
     targets = torch.zeros(1, 1, 4, dtype=torch.long)
     assert caption_loss(even, targets, mask, 1.0, 0.0, 4, 1).item() == pytest.approx(math.log(5))
 
 
-def test_losses_of_parts_add_up_to_the_loss_of_the_whole():
+def test_losses_of_parts_add_up_to_the_loss_of_the_batch():
     both = decoded()
     whole = caption_loss(both, TARGETS, MASK, 1.0, 0.1, positions=6, captions=3)
     rows = MASK.flatten(1).sum(1).tolist()
@@ -80,7 +80,7 @@ def test_top_accuracy_counts_targets_among_the_best():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
+def test_cross_entropy_in_parts_equals_pytorchs(smoothing, monkeypatch):
     monkeypatch.setattr("showtell.learning.losses.CACHED", 30)  # four positions of seven words at a time
     torch.manual_seed(0)
     logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
@@ -93,7 +93,7 @@ def test_cross_entropy_in_parts_is_the_library_s(smoothing, monkeypatch):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_positions_weigh_what_they_are_told(smoothing, monkeypatch):
+def test_weights_of_positions_scale_their_loss(smoothing, monkeypatch):
     monkeypatch.setattr("showtell.learning.losses.CACHED", 30)
     torch.manual_seed(0)
     logits = torch.randn(10, 7, dtype=torch.double, requires_grad=True)
@@ -105,7 +105,7 @@ def test_positions_weigh_what_they_are_told(smoothing, monkeypatch):
     torch.testing.assert_close(*found)
 
 
-def test_weights_of_captions_reach_their_positions():
+def test_weights_of_captions_apply_to_their_positions():
     both = decoded()
     weights = torch.tensor([[2.0, 0.0], [-1.0, 5.0]]).unsqueeze(2).expand(MASK.shape)
     logprobs = torch.log_softmax(both.logits, dim=1)
@@ -116,7 +116,7 @@ def test_weights_of_captions_reach_their_positions():
 
 
 class Outputs(TorchDispatchMode):
-    """Takes down type and shape of all that is computed inside."""
+    """Records dtype and shape of every result inside."""
 
     def __init__(self):
         super().__init__()
@@ -129,7 +129,7 @@ class Outputs(TorchDispatchMode):
         return output
 
 
-def test_half_precision_logits_are_never_all_widened(monkeypatch):
+def test_half_precision_logits_are_converted_in_parts(monkeypatch):
     monkeypatch.setattr("showtell.learning.losses.CACHED", 20)
     logits = torch.randn(12, 10).bfloat16().requires_grad_()
     with Outputs() as outputs:

@@ -60,7 +60,7 @@ def test_corners_equal_the_reference_scorer(case: Corpus) -> None:
 @settings(max_examples=60)
 @given(CORPUS)
 def test_any_corpus_equals_the_reference_scorer(pairs: list[tuple[str, list[str]]]) -> None:
-    assume(any(caption for _, captions in pairs for caption in captions))  # it cannot do without any word
+    assume(any(caption for _, captions in pairs for caption in captions))  # it fails on captions without words
     assert_equals_reference_scorer(*corpus(pairs))
 
 
@@ -69,7 +69,7 @@ def test_bleu_sums_over_the_corpus_with_the_brevity_penalty() -> None:
     scores, _ = Bleu(references).score(hypotheses)
     # 4 words of 4 match, 2 pairs of 2; 4 words against 3 + 2
     assert scores[:2] == pytest.approx([math.exp(1 - 5 / 4)] * 2)
-    assert scores[3] < 0.01  # no smoothing but for a trace that keeps the scorer from dividing by zero
+    assert scores[3] < 0.01  # no smoothing except a tiny constant of the scorer against division by zero
 
 
 def test_bleu_counts_a_repeated_word_as_often_as_one_reference_has_it() -> None:
@@ -94,7 +94,7 @@ def test_cider_of_the_reference_itself_is_ten() -> None:
 def test_cider_weighs_words_by_rarity_and_clips_repetition() -> None:
     cider = CiderD({0: ["a dog"], 1: ["a cat"], 2: ["a bird"]})
     _, common = cider.score({0: "a", 1: "a", 2: "a"})
-    assert common.tolist() == [0, 0, 0]  # every image has "a", so it says nothing
+    assert common.tolist() == [0, 0, 0]  # "a" is in every image, so its weight is zero
     _, rare = cider.score({0: "dog", 1: "dog", 2: "dog dog dog dog"})
     assert rare[0] > 0 and rare[1] == rare[2] == 0
 
@@ -112,7 +112,7 @@ def test_cider_refuses_one_image() -> None:
         CiderD({0: ["a dog"]})
 
 
-def test_captions_without_any_word_score_nothing() -> None:
+def test_captions_without_words_score_zero() -> None:
     references, hypotheses = corpus([("", [""]), ("", ["", ""])])
     assert CiderD(references).score(hypotheses)[0] == 0
     assert Bleu(references).score(hypotheses)[0].max() < 1e-9
@@ -148,7 +148,7 @@ def test_bleu_of_one_image_is_that_of_its_statistics(pairs: list[tuple[str, list
     assert ((per_image >= 0) & (per_image <= 1)).all()
 
 
-def test_document_frequencies_of_a_larger_set_serve_any_part_of_it() -> None:
+def test_document_frequencies_of_a_larger_set_apply_to_any_subset() -> None:
     references = {0: ["a dog runs", "the dog"], 1: ["a cat sleeps on a mat"], 2: ["two dogs run on the lawn"]}
     hypotheses = {0: "a dog on a mat", 1: "a cat sleeps", 2: "two zebras run"}
     prepared = References(references)
@@ -163,4 +163,4 @@ def test_words_that_the_larger_set_lacks_still_match() -> None:
     cider = CiderD({0: ["a zebra runs over here"]}, others=others)
     assert cider.score({0: "a zebra runs over here"})[0] == pytest.approx(10)
     assert cider.score({0: "a zebu stays over there"})[0] < 5
-    assert 0 < cider.score({0: "a unicorn"})[0] < 1  # "a" is in two of three images' captions: it weighs little
+    assert 0 < cider.score({0: "a unicorn"})[0] < 1  # "a" is in two of three images' captions: a small weight

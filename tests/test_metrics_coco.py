@@ -62,7 +62,7 @@ def test_scores_are_fractions_for_the_corpus_and_each_image() -> None:
         assert 0 <= scores.corpus[key] <= (10 if key == "cider" else 1)
 
 
-def test_the_corpus_of_one_image_is_refused_with_the_reason() -> None:
+def test_a_corpus_of_one_image_is_refused() -> None:
     with pytest.raises(UserError, match=r"corpus of 1 image.*log\(1/1\) = 0"):
         evaluate({1: ["a dog"]}, {1: "a dog"})
 
@@ -144,7 +144,7 @@ def test_broken_captions_files_are_refused(content: object, message: str, tmp_pa
         read_references(save(tmp_path / "r.json", content))
 
 
-def test_meteor_says_that_it_needs_java(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meteor_without_java_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     scores = evaluate(REFERENCES, HYPOTHESES)
     assert scores.corpus["meteor"] is None

@@ -34,7 +34,7 @@ def said(caption: str) -> list:
     return statements(words, NAMES.mentions(words), COLOURS)
 
 
-def test_the_longest_phrase_wins_and_words_are_used_once() -> None:
+def test_the_longest_phrase_matches_and_words_are_used_once() -> None:
     caption = "A hot dog and two Dogs with a beach ball"
     assert NAMES.mentions(caption.split()) == [Mention("sausage", 1, 2), Mention("dog", 5, 5), Mention("ball", 8, 9)]
     assert NAMES.mentions(["hot"]) == NAMES.mentions([]) == []
@@ -48,7 +48,7 @@ def test_a_phrase_with_two_meanings_is_refused() -> None:
 
 
 def chair_of(captions: list[str], there: list[list[dict]], references: list[str] | None = None) -> dict[str, float]:
-    """CHAIR as `evaluate` reports it, of an image for each caption; `references` tell what is there, too."""
+    """CHAIR as in `evaluate`, one image per caption; objects in `references` count as present."""
     best = {
         str(number): Caption(caption, caption.split(), -1.0, -1.0, True, None)
         for number, caption in enumerate(captions)
@@ -68,19 +68,19 @@ def test_chair_counts_mentions_and_captions() -> None:
     assert scores["recall"] == 1 / 4
 
 
-def test_what_references_name_is_there_where_they_tell() -> None:
+def test_objects_in_references_count_as_present() -> None:
     captions, there = ["a dog and a ball", "a car"], [[thing("dog")], [thing("dog")]]
     scores = chair_of(captions, there, references=["the ball", "a dog"])
     assert (scores["chair_i"], scores["chair_s"]) == (1 / 3, 1 / 2)  # the car alone
-    assert scores["recall"] == 1 / 2  # of what the annotations hold
+    assert scores["recall"] == 1 / 2  # of the annotated objects
 
 
-def test_captions_without_mentions_invent_nothing() -> None:
+def test_captions_without_mentions_have_no_chair() -> None:
     scores = chair_of([""], [[thing("dog")]])
     assert scores["chair_i"] == scores["chair_s"] == scores["recall"] == 0
 
 
-def test_pointing_hits_when_the_best_cell_lies_in_a_box_of_that_kind() -> None:
+def test_pointing_hits_when_the_most_attended_cell_is_in_a_box_of_that_kind() -> None:
     # 2 rows, 3 columns over 300 x 100 pixels: centres at x 50, 150, 250 and y 25, 75
     caption = "a dog sees the beach ball and a car"
     mentions = NAMES.mentions(caption.split())
@@ -100,8 +100,8 @@ def test_pointing_hits_when_the_best_cell_lies_in_a_box_of_that_kind() -> None:
     assert result.chance == pytest.approx(2 / 6)
 
 
-def test_pointing_goes_by_what_a_cell_sees() -> None:
-    # moved left and up by half the picture: the middles are at -25 and 25
+def test_pointing_uses_the_shift_of_the_receptive_field() -> None:
+    # shifted left and up by half the picture: the centres are at -25 and 25
     dogs = [thing("dog", box=(20, 20, 30, 30))]
     arguments = NAMES.mentions(["a", "dog"]), np.eye(4)[[0, 3]], (2, 2), dogs, (100, 100)
     assert pointing(*arguments, shift=-0.5).hits == 1
@@ -137,7 +137,7 @@ def test_a_caption_is_true_when_every_thing_and_colour_is() -> None:
     assert colour_counts(said("a white dog , a white ball and a red car"), objects) == (1, 2)
 
 
-def test_held_out_things_are_found_and_judged() -> None:
+def test_held_out_pairs_are_found_and_scored() -> None:
     images = {
         "1": {"setting": "field", "unseen": False, "objects": [thing("dog", "black"), thing("ball", "red")]},
         "2": {"setting": "beach", "unseen": True, "objects": [thing("dog", "red"), thing("ball", "red")]},
@@ -153,11 +153,11 @@ def test_held_out_things_are_found_and_judged() -> None:
     }
     assert outcome == {"a red dog": "right", "a dog": "partly", "a black dog": "wrong", "a field": "silent"}
     assert held_out_outcome(said("a dog"), images["1"], pairs) is None
-    assert held_out_outcome(said("a ball"), images["2"], pairs) == "right"  # its setting is what is new
+    assert held_out_outcome(said("a ball"), images["2"], pairs) == "right"  # the setting is new
 
 
-def test_boxes_move_with_the_crop_that_the_model_sees() -> None:
-    """A wide picture of which the middle square is kept: what stood in its left quarter is cut off."""
+def test_boxes_are_transformed_with_the_crop() -> None:
+    """The central square of a wide picture: an object in the left quarter is cut off."""
     things = [
         {"kind": "dog", "colour": None, "box": [40, 0, 60, 50]},
         {"kind": "cat", "colour": None, "box": [0, 0, 20, 50]},

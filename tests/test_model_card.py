@@ -1,4 +1,4 @@
-"""The card of the served bundle: the Hub's own reader understands it, and it says what the metrics say."""
+"""The model card of the bundle: valid for the Hub's reader, with the scores of the metrics."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ def encoder_of(**changes) -> EncoderParams:
     return EncoderParams.model_validate(settings | {"precision": "auto"} | changes)
 
 
-def test_the_hub_s_reader_finds_the_scores(pipeline):
+def test_the_hubs_reader_finds_the_scores(pipeline):
     hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed (it comes with timm)")
     folder = pipeline / paths.MODEL
     data = hub.ModelCard.load(folder / CARD).data
@@ -33,7 +33,7 @@ def test_the_hub_s_reader_finds_the_scores(pipeline):
     assert {"bleu", "rouge", "cider"} <= set(data.metrics)
 
 
-def test_the_card_says_data_intervals_decoding_and_hashes(pipeline):
+def test_the_card_has_data_intervals_decoding_and_hashes(pipeline):
     folder, card = pipeline / paths.MODEL, (pipeline / paths.MODEL / CARD).read_text()
     for split in paths.SPLITS:
         entries = read_json(pipeline / paths.split_json(split))
@@ -51,7 +51,7 @@ def test_the_card_says_data_intervals_decoding_and_hashes(pipeline):
 
 
 def test_the_commands_of_the_card_caption_a_picture(pipeline, tmp_path, capsys):
-    """From a copy of the folder under the card's name for it, as if downloaded; links would not travel."""
+    """Run on a copy of the folder, without links, as if downloaded."""
     shutil.copytree(pipeline / paths.MODEL, tmp_path / "model")
     shutil.copy(next((pipeline / "data/attention").glob("image-*.png")), tmp_path / "photo.jpg")
     card = (tmp_path / "model" / CARD).read_text()
@@ -66,7 +66,7 @@ def test_the_commands_of_the_card_caption_a_picture(pipeline, tmp_path, capsys):
     assert capsys.readouterr().out.strip() in said
 
 
-def test_captions_of_one_s_own_have_a_language_that_only_the_user_knows():
+def test_the_language_of_custom_captions_is_left_to_the_user():
     class Test:
         metrics = {"cider": 0.5}  # noqa: RUF012
 
@@ -80,6 +80,6 @@ def test_captions_of_one_s_own_have_a_language_that_only_the_user_knows():
     [({}, "random"), ({"weights": "scenes"}, "come with the package"), ({"weights": "DEFAULT"}, "as torchvision"),
      ({"name": "timm/vit", "weights": "DEFAULT"}, "as timm"), ({"weights": "/home/me/net.pth"}, "the file `net.pth`")],
 )  # fmt: skip
-def test_the_source_of_the_weights_is_told_without_folders(settings, says):
+def test_the_source_of_the_weights_has_no_folders(settings, says):
     told = model_card.weights_source(encoder_of(**settings))
     assert says in told and "/home" not in told

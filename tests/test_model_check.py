@@ -25,7 +25,7 @@ from showtell.learning import model_check
         ({"decoder": {"embeddings": "missing.txt"}}, r"decoder\.embeddings = .*missing\.txt': no such file"),
     ],
 )  # fmt: skip
-def test_what_only_the_network_knows_is_refused_first(tmp_path, overlay, message):
+def test_networks_that_cannot_be_built_are_refused_by_check(tmp_path, overlay, message):
     torch.save(bare_network("squeezenet1_1").state_dict(), tmp_path / "other.pth")
     write_params(tmp_path, **overlay)
     with pytest.raises(UserError, match=message):
@@ -33,7 +33,7 @@ def test_what_only_the_network_knows_is_refused_first(tmp_path, overlay, message
     assert not (tmp_path / "data/checked.txt").exists()
 
 
-def test_what_was_accepted_is_not_built_again(tmp_path, monkeypatch):
+def test_accepted_networks_are_not_built_again(tmp_path, monkeypatch):
     write_params(tmp_path)
     run_stage("check", tmp_path)
     built = []
@@ -46,7 +46,7 @@ def test_what_was_accepted_is_not_built_again(tmp_path, monkeypatch):
     assert len(built) == 1
 
 
-def test_weights_are_looked_at_again_when_their_file_changes(tmp_path):
+def test_weights_are_checked_again_when_their_file_changes(tmp_path):
     path = tmp_path / "own.pth"
     torch.save(bare_network("regnet_x_400mf").state_dict(), path)
     write_params(tmp_path, encoder={"weights": "own.pth"})
@@ -56,7 +56,7 @@ def test_weights_are_looked_at_again_when_their_file_changes(tmp_path):
         run_stage("check", tmp_path)
 
 
-def test_paths_are_meant_from_the_repository_in_a_queued_experiment(tmp_path):
+def test_paths_are_relative_to_the_repository_in_a_queued_experiment(tmp_path):
     """DVC runs it in a copy of tracked files below .dvc/tmp."""
     torch.save(bare_network("regnet_x_400mf").state_dict(), tmp_path / "own.pth")
     copy = tmp_path / ".dvc/tmp/exps/one"

@@ -1,4 +1,4 @@
-"""Pictures that look the same are found in another split, and no others."""
+"""Near-duplicates between splits are found, and other pictures are not."""
 
 import io
 
@@ -16,7 +16,7 @@ from showtell.data.near_duplicates import MOST, counted, nearest, picture_hash
 
 
 def drawn(seed: int, size: int = 96) -> Image.Image:
-    """Coloured discs on a slope of colour: something to look at, drawn from a seed."""
+    """Coloured discs on a colour gradient, drawn from a seed."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     picture = rng.uniform(0, 255, 3) + (x * rng.normal() + y * rng.normal())[..., None] * rng.uniform(-90, 90, 3)
@@ -44,14 +44,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_looks_the_same_and_another_picture_does_not(change):
+def test_changed_copies_are_near_duplicates_and_other_pictures_are_not(change):
     for seed in range(5):
         here, there = look(drawn(seed)), look(CHANGES[change](drawn(seed)))
         assert (here ^ there).bit_count() <= MOST
         assert (here ^ look(drawn(seed + 100))).bit_count() > MOST
 
 
-def test_a_picture_that_shows_nothing_is_like_no_other():
+def test_blank_pictures_are_no_duplicates():
     assert picture_hash(np.full((3, 40, 40), 17, np.uint8)) == ""
 
 
@@ -65,7 +65,7 @@ HASH = st.integers(0, 2**64 - 1)
 
 
 @given(st.data())
-def test_the_search_finds_what_comparing_everything_finds(data):
+def test_the_search_equals_comparing_all_pairs(data):
     known = data.draw(st.lists(HASH, max_size=8))
     near = st.builds(flipped, st.sampled_from(known or [0]), st.lists(st.integers(0, 63), max_size=MOST + 2))
     asked = data.draw(st.lists(st.one_of(HASH, near), max_size=8))
@@ -77,8 +77,8 @@ def test_the_search_finds_what_comparing_everything_finds(data):
         assert distance == (least if least <= MOST else 0)
 
 
-def test_many_that_are_alike_are_looked_at_in_shares(monkeypatch):
-    known = np.arange(300, dtype=np.uint64)  # they share three of their four parts
+def test_many_duplicates_are_compared_in_chunks(monkeypatch):
+    known = np.arange(300, dtype=np.uint64)  # equal in three of four parts
     whole = nearest(known, known + np.uint64(7))
     monkeypatch.setattr(near_duplicates, "CANDIDATES", 50)
     shares = nearest(known, known + np.uint64(7))

@@ -1,4 +1,4 @@
-"""N-grams on the disk: the same ids, frequencies and scores as with all of them in memory."""
+"""N-grams on disk: the same ids, frequencies and scores as in memory."""
 
 from unittest.mock import patch
 
@@ -19,7 +19,7 @@ IMAGES = st.lists(st.lists(TEXT, min_size=1, max_size=3), min_size=2, max_size=8
 
 
 @given(IMAGES, st.lists(TEXT, max_size=5), st.integers(1, 6), st.integers(1, 3))
-def test_ids_and_weights_are_those_of_everything_in_memory(images, others, at_once, of_images):
+def test_ids_and_weights_equal_those_in_memory(images, others, at_once, of_images):
     references = References(dict(enumerate(images)))
     frequencies = DocumentFrequencies.of(references)
     said = [*others, "new words here", *images[0]]
@@ -49,7 +49,7 @@ def test_scores_of_a_few_images_at_a_time_are_those_of_all_at_once(images, data)
 
 
 @given(IMAGES)
-def test_it_tells_how_many_images_have_an_n_gram(images):
+def test_document_frequencies_of_n_grams(images):
     table = NgramTable(images)
     for ngram in (["a"], ["red", "dog"], ["a", "red", "dog"], ["whale"], ["a", "whale"], ["dog", "runs", "on", "sand"]):
         text = f" {' '.join(ngram)} "

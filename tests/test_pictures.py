@@ -78,7 +78,7 @@ def test_equal_names_in_several_folders_are_told_apart_by_path(tmp_path):
         pictures.read("a.jpg")
 
 
-def test_the_litter_of_archivers_is_no_picture(tmp_path):
+def test_metadata_files_of_archivers_are_skipped(tmp_path):
     entries = {"Flicker8k_Dataset/a.jpg": b"picture", "__MACOSX/Flicker8k_Dataset/._a.jpg": b"fork", ".DS_Store": b""}
     pictures = Pictures.open(make_zip(tmp_path / "a.zip", entries))
     assert pictures.files() == ["Flicker8k_Dataset/a.jpg"]
@@ -104,7 +104,7 @@ def test_fingerprint_changes_with_what_there_is(tmp_path):
     assert Pictures.open(make_zip(tmp_path / "a.zip", {"a.jpg": b"2"})).fingerprint != one
 
 
-def test_folders_that_link_in_a_circle_end(tmp_path):
+def test_circular_links_between_folders_end(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"1")
     (tmp_path / "photos" / "round").symlink_to(tmp_path / "photos")
@@ -120,7 +120,7 @@ def test_entries_that_leave_the_archive(tmp_path, name, make):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_links_and_devices_in_archives_are_passed_over_and_counted(tmp_path, capsys):
+def test_links_and_devices_in_archives_are_skipped_and_counted(tmp_path, capsys):
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -139,7 +139,7 @@ def test_links_and_devices_in_archives_are_passed_over_and_counted(tmp_path, cap
 
 
 def patched_zip(path, name: bytes, flags: int = 0, version: int = 20):
-    """A zip of one entry whose name has as many bytes as `name`, which is then put in its place, with these flags."""
+    """A zip of one entry whose name is overwritten by `name`, of the same length, with these flags."""
     make_zip(path, {"x" * len(name): b"1"})
     data = bytearray(path.read_bytes().replace(b"x" * len(name), name))
     directory = data.index(b"PK\x01\x02")
@@ -158,7 +158,7 @@ def patched_zip(path, name: bytes, flags: int = 0, version: int = 20):
         (b"a.jpg", 0, 99, r"needs what no reader has yet \(zip file version 9\.9\)"),
     ],
 )
-def test_invented_headers_of_zips_are_one_line(tmp_path, name, flags, version, message):
+def test_malformed_headers_of_zips_are_one_line(tmp_path, name, flags, version, message):
     with pytest.raises(UserError, match=message) as caught:
         Pictures.open(patched_zip(tmp_path / "a.zip", name, flags, version))
     assert "\n" not in str(caught.value)
@@ -167,7 +167,7 @@ def test_invented_headers_of_zips_are_one_line(tmp_path, name, flags, version, m
 @pytest.mark.parametrize(
     "records", [{"GNU.sparse.map": "abc"}, {"GNU.sparse.size": "x"}, {"size": "many"}, {"path": ""}]
 )
-def test_invented_headers_of_tars_are_one_line(tmp_path, records):
+def test_malformed_headers_of_tars_are_one_line(tmp_path, records):
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         entry = tarfile.TarInfo("a.jpg")
         entry.size, entry.pax_headers = 3, records
@@ -194,7 +194,7 @@ def test_one_picture_under_two_spellings_is_named(tmp_path):
         pictures.missing(["x/a.jpg", "a.jpg"], "c.csv")
 
 
-def test_a_picture_that_became_a_pipe_is_no_wait(tmp_path):
+def test_a_picture_replaced_by_a_pipe_is_refused_without_waiting(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"1")
     pictures = Pictures.of([tmp_path])
     (tmp_path / "a.jpg").unlink()
@@ -203,14 +203,14 @@ def test_a_picture_that_became_a_pipe_is_no_wait(tmp_path):
         pictures.read("a.jpg")
 
 
-def test_absurd_sizes(tmp_path, monkeypatch):
+def test_entries_above_the_size_limit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1000)
     path = make_zip(tmp_path / "a.zip", {"big.jpg": bytes(1001)})
     with pytest.raises(UserError, match=r'"big\.jpg" is refused: it claims 1,001 bytes'):
         Pictures.open(path)
 
 
-def test_absurd_growth(tmp_path, monkeypatch):
+def test_entries_above_the_compression_ratio_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 1000)
     path = make_zip(tmp_path / "a.zip", {"bomb.jpg": bytes(1_000_000)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match=r'"bomb\.jpg" is refused: it claims to grow'):
@@ -222,7 +222,7 @@ def test_absurd_growth(tmp_path, monkeypatch):
 
 
 def lie(path, declared: int, content: bytes):
-    """A zip whose one entry expands to more than both its headers say (the checksum is that of the lie)."""
+    """A zip whose one entry is larger than its headers declare, with the checksum of the declared content."""
     make_zip(path, {"liar.jpg": content}, zipfile.ZIP_DEFLATED)
     data = bytearray(path.read_bytes())
     crc = zlib.crc32(content[:declared]).to_bytes(4, "little")
@@ -233,13 +233,13 @@ def lie(path, declared: int, content: bytes):
     return path
 
 
-def test_an_entry_that_expands_to_more_than_it_says(tmp_path):
+def test_an_entry_larger_than_declared(tmp_path):
     pictures = Pictures.open(lie(tmp_path / "a.zip", 100, bytes(10_000_000)))
     with pytest.raises(UserError, match=r'"liar\.jpg" is refused: it expands to more than the 100 bytes'):
         pictures.read("liar.jpg")
 
 
-def test_an_entry_that_holds_less_than_it_says(tmp_path):
+def test_an_entry_smaller_than_declared(tmp_path):
     pictures = Pictures.open(lie(tmp_path / "a.zip", 200, bytes(150)))
     with pytest.raises(UserError, match=r'"liar\.jpg" is refused: it holds 150 bytes and declares 200'):
         pictures.read("liar.jpg")
@@ -253,7 +253,7 @@ def test_damaged_content_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
-def test_files_that_are_no_archives_or_cut_short(tmp_path, name):
+def test_invalid_and_truncated_archives(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"this is not an archive" * 100)
     with pytest.raises(UserError, match=r"not a whole archive"):

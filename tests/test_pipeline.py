@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: code imported, sections loaded, paths touched, all declared and none more."""
+"""dvc.yaml is exact: it declares the code imported, the sections loaded and the paths touched, and no others."""
 
 import ast
 from pathlib import Path
@@ -43,7 +43,7 @@ def data_deps(stage: str) -> list[str]:
 
 
 def sections_of(stage: str) -> list[str]:
-    """What a stage depends on of params.yaml; of `check`, which depends on the whole file, nothing by name."""
+    """The sections of params.yaml that a stage depends on; none for `check`, which depends on the whole file."""
     return [key for key in DVC[stage].get("params", []) if isinstance(key, str)]
 
 
@@ -95,22 +95,22 @@ def test_stage_needs_each_of_its_deps(stage, copy_pipeline, tmp_path):
         (folder / missing).unlink()
         try:
             run_stage(stage, folder)
-        except Exception:  # whatever says that the file is missing
+        except Exception:  # any error that names the missing file
             continue
         pytest.fail(f"{stage} does not need {missing}")
 
 
-def test_every_section_is_some_stage_s():
+def test_every_section_is_loaded_by_a_stage():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert set(params) == {key for stage in DVC for key in sections_of(stage) if "." not in key}
 
 
-def test_beam_touches_evaluate_alone():
+def test_beam_affects_evaluate_only():
     assert [name for name in DVC if "beam" in sections_of(name)] == ["evaluate"]
 
 
-def test_everything_waits_for_the_check_of_the_parameters():
-    """What a stage's old results are worth: DVC deletes them before it runs the stage."""
+def test_every_stage_depends_on_check():
+    """DVC deletes the outputs of a stage before it runs, so wrong parameters must be refused earlier."""
     made_by = {out: name for name in DVC for out in paths_of(name, "outs", "metrics", "plots")}
 
     def waits_for(stage: str) -> set[str]:
@@ -122,7 +122,7 @@ def test_everything_waits_for_the_check_of_the_parameters():
     assert DVC["check"]["params"] == [{"params.yaml": None}] and data_deps("check") == []
 
 
-def test_test_references_are_read_by_evaluate_alone():
+def test_test_references_are_read_by_evaluate_only():
     readers = [
         s
         for s in ("encoder", "features", "train", "finetune")
@@ -136,8 +136,8 @@ def test_stages_are_short():
         assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 60
 
 
-def test_setting_a_parameter_changes_its_line_alone():
-    """`dvc exp run -S` rewrites params.yaml with this library; what it would lay out anew would drown the change."""
+def test_setting_a_parameter_changes_one_line():
+    """`dvc exp run -S` rewrites params.yaml with this library; another layout would hide the change in the diff."""
     from io import StringIO
 
     from ruamel.yaml import YAML

@@ -1,4 +1,4 @@
-"""`showtell plan`: from what a sample took to what the whole will take."""
+"""`showtell plan`: estimates of time and space from a run on a sample."""
 
 import json
 import os
@@ -25,27 +25,27 @@ def ran(seconds: float, *epochs: float) -> Ran:
     return Ran(seconds, 10**9, list(epochs))
 
 
-def test_stages_that_grow_with_the_images():
-    """4 s of start and 0.1 s an image."""
+def test_time_of_stages_that_is_linear_in_the_images():
+    """4 s of startup and 0.1 s an image."""
     found = plan._seconds("features", ran(4 + 16), ran(4 + 8.8), {}, WHOLE, LARGE, SMALL)
     assert found == pytest.approx(4 + 1000)
 
 
-def test_training_takes_its_epochs_and_its_start():
-    """5 s of start, epochs of 2 s, the first of which warms up for a second; `epochs` passes over 9,000 images."""
+def test_time_of_training_is_startup_and_epochs():
+    """5 s of startup, epochs of 2 s, one second more in the first; `epochs` passes over 9,000 images."""
     params = {"train": SimpleNamespace(epochs=6)}
     found = plan._seconds("train", ran(10, 3, 2), None, params, WHOLE, LARGE, SMALL)
     assert found == pytest.approx(5 + 6 * 2 * 9000 / 128)
 
 
-def test_first_epochs_of_pretraining_take_longer():
+def test_front_epochs_of_pretraining_take_longer():
     params = {"pretrain": SimpleNamespace(epochs=5, front_epochs=2)}
     found = plan._seconds("encoder", ran(12, 5, 4, 1), None, params, WHOLE, LARGE, SMALL)
     assert found == pytest.approx(2 + (2 * 4 + 3 * 1) * 9000 / 128)
 
 
-def test_evaluation_decodes_test_twice_and_val_for_each_entry_of_the_sweep():
-    """10 s besides, 0.05 s an image and decoding; the settings of the test captions are an entry of their own."""
+def test_time_of_evaluation_counts_all_decodings():
+    """10 s of other work, 0.05 s an image and decoding; the test captions' settings are a separate entry."""
     sweep = SweepParams(beams=[1, 2, 3], length_penalties=[0, 0.7], others=None)
     params = load_all(ROOT / "params.yaml") | {"sweep": sweep}
     assert params["search"].length_penalty == 1.0
@@ -55,7 +55,7 @@ def test_evaluation_decodes_test_twice_and_val_for_each_entry_of_the_sweep():
     assert found == pytest.approx(10 + 0.05 * (2 * 1000 + 7 * 1000))
 
 
-def test_what_uses_a_changed_stage_runs_too(monkeypatch):
+def test_stages_after_a_changed_stage_run_too(monkeypatch):
     stages = read_sections(ROOT / "dvc.yaml")["stages"]
 
     def status(changed: list[str]):
@@ -72,7 +72,7 @@ def test_what_uses_a_changed_stage_runs_too(monkeypatch):
         assert plan.to_run(stages) == wanted
 
 
-def test_what_must_be_downloaded_is_said(tmp_path):
+def test_the_size_of_downloads_is_listed(tmp_path):
     params = load_all(ROOT / "params.yaml")
     with inside(tmp_path):
         assert list(plan.downloads(params)) == []
@@ -80,7 +80,7 @@ def test_what_must_be_downloaded_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ["scenes", "flickr8k"])
-def test_a_sample_is_valid_and_keeps_what_an_image_costs(tmp_path, dataset):
+def test_a_sample_is_valid_and_keeps_the_cost_of_an_image(tmp_path, dataset):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     set_values(tmp_path / "params.yaml", {"dataset": dataset, "reinforce.chair": 0.0, "reinforce.truth": 0.0})
     with inside(tmp_path):
@@ -97,7 +97,7 @@ def test_a_sample_is_valid_and_keeps_what_an_image_costs(tmp_path, dataset):
 
 @pytest.mark.long
 def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
-    """Real stages on a sample: every stage has its line, and the sum is of what is left to run."""
+    """Stages run on a sample: every stage has a line, and the sum counts the stages that have to run."""
     for name in ("dvc.yaml", "params.yaml", "stages", "src", ".dvc", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "params.yaml").unlink()
@@ -113,7 +113,7 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
 
 
 def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys):
-    """The whole of it with stages that take a second each and write a megabyte."""
+    """A plan of stages that take a second each and write a megabyte."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     stages = read_sections(ROOT / "dvc.yaml")["stages"]
@@ -136,7 +136,7 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     assert not (tmp_path / "work/plan").exists()
 
 
-def test_samples_that_a_killed_plan_left_are_removed(tmp_path):
+def test_samples_of_killed_plans_are_removed(tmp_path):
     left = tmp_path / "work/plan/large/params.yaml"
     left.parent.mkdir(parents=True)
     left.touch()

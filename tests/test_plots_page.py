@@ -1,4 +1,4 @@
-"""The page of `dvc plots show` is whole: it draws every plot and asks no server for anything."""
+"""The page of `dvc plots show` draws every plot without requests."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from conftest import ROOT
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    """The page that DVC writes, with the repository's settings, of the plots that dvc.yaml names and git holds."""
+    """DVC's page of the plots in dvc.yaml, with the repository's settings."""
     folder = tmp_path_factory.mktemp("plots")
     plots = [plot for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if isinstance(plot, dict)]
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"plots": plots}))
@@ -27,11 +27,11 @@ def page(tmp_path_factory) -> Path:
     return folder / "dvc_plots/index.html"
 
 
-def test_nothing_is_fetched(page):
+def test_the_page_loads_no_remote_files(page):
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)\s*=\s*[\"']?\w+:", page.read_text())
 
 
-def test_every_plot_is_drawn_and_no_server_asked(page, tmp_path):
+def test_every_plot_is_drawn_without_requests(page, tmp_path):
     plots = yaml.safe_load((page.parent.parent / "dvc.yaml").read_text())["plots"]
     with chromium(tmp_path / "profile") as browser:
         browser.set_script_timeout(120)

@@ -1,4 +1,4 @@
-"""Arithmetic and devices: asked of the machine by trying, and refused in one line where it lacks them."""
+"""Arithmetic and devices: tested at run time, refused in one line where they are missing."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from showtell.core.params import load_all
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    """What was found out under a changed machine must not be remembered."""
+    """Results of the checks on a patched machine must not be cached."""
     for answer in (precision._device, precision._can_compute, precision._as_fast_as_fp32):
         answer.cache_clear()
     yield
@@ -21,7 +21,7 @@ def asked_anew():
 
 @pytest.fixture
 def without_bf16_lstm(monkeypatch):
-    """A processor as most laptops have: bf16 products are emulated, and there is no bf16 LSTM."""
+    """A processor like that of most laptops: bf16 products are emulated, and there is no bf16 LSTM."""
     real = torch.nn.LSTM.forward
 
     def missing(self, *inputs):
@@ -45,7 +45,7 @@ def test_missing_arithmetic_is_refused_by_key_in_whatever_stage_reads_first(tmp_
         load_all(tmp_path / "params.yaml")
 
 
-def test_arithmetic_that_is_emulated_slowly_is_no_choice_of_auto(monkeypatch):
+def test_auto_avoids_slowly_emulated_arithmetic(monkeypatch):
     monkeypatch.setenv("SHOWTELL_DEVICE", "cpu")
     monkeypatch.setattr(precision, "_can_compute", precision.cache(lambda where, dtype: True))
     slow = {torch.float32: 1, torch.bfloat16: 10}
@@ -63,7 +63,7 @@ def test_arithmetic_that_is_emulated_slowly_is_no_choice_of_auto(monkeypatch):
     assert precision.computes_fast("bf16")
 
 
-def test_asking_draws_no_random_numbers():
+def test_the_checks_draw_no_random_numbers():
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -77,6 +77,6 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         precision.device()
 
 
-def test_the_processor_can_be_asked_for(monkeypatch):
+def test_the_processor_can_be_selected(monkeypatch):
     monkeypatch.setenv("SHOWTELL_DEVICE", "cpu")
     assert precision.device() == torch.device("cpu") and not precision.accelerated()

@@ -1,4 +1,4 @@
-"""Several processes do what one does: the stages as they are started, two gloo processes against one."""
+"""Stages in two gloo processes give the results of one process."""
 
 import json
 import os
@@ -57,10 +57,10 @@ def metrics(folder: Path, stage: str) -> dict:
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(copy_pipeline, tmp_path):
+def test_two_processes_equal_one(copy_pipeline, tmp_path):
     one, two = (copy_pipeline("data", "metrics", folder=tmp_path / name) for name in ("one", "two"))
     for folder in (one, two):
-        # What is there must be made anew.
+        # Outputs of one process must not be reused.
         for model in ("features", "models"):
             shutil.rmtree(folder / "data" / model)
         write_params(folder, **SAME)
@@ -84,7 +84,7 @@ def test_two_processes_give_what_one_gives(copy_pipeline, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluation_by_two_is_that_by_one(copy_pipeline, pipeline):
+def test_evaluation_by_two_processes_equals_one(copy_pipeline, pipeline):
     folder = copy_pipeline("data", "metrics")
     in_two("evaluate", folder)
     here, there = (json.loads((f / "data" / "hypotheses" / "test.json").read_text()) for f in (folder, pipeline))
@@ -95,7 +95,7 @@ def test_evaluation_by_two_is_that_by_one(copy_pipeline, pipeline):
 
 
 @pytest.mark.slow
-def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_path):
+def test_errors_are_one_line_and_a_signal_ends_all_processes(copy_pipeline, tmp_path):
     folder = copy_pipeline("data")
     (folder / "data" / "vocab.json").unlink()
     process = start("train", folder, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
@@ -115,7 +115,7 @@ def test_a_problem_is_told_in_a_line_and_a_signal_ends_all(copy_pipeline, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_that_were_killed_go_on_to_the_same_weights(copy_pipeline, tmp_path):
+def test_two_killed_processes_resume_to_the_same_weights(copy_pipeline, tmp_path):
     whole, killed = (copy_pipeline("data", folder=tmp_path / name) for name in ("whole", "killed"))
     for folder in (whole, killed):
         write_params(folder, train={"epochs": 30, "stop_after": 30})
@@ -131,7 +131,7 @@ def test_two_processes_that_were_killed_go_on_to_the_same_weights(copy_pipeline,
 
 
 def soon(true: Callable[[], bool]) -> bool:
-    """Whether it comes true within ten seconds."""
+    """Whether it becomes true within ten seconds."""
     return any(true() or time.sleep(0.1) for _ in range(100))
 
 
@@ -180,7 +180,7 @@ def in_trouble(folder: Path, trouble: str) -> subprocess.Popen:
         ),
     ],
 )
-def test_the_trouble_of_another_process_ends_the_stage_with_its_line(tmp_path, trouble, line):
+def test_an_error_of_another_process_ends_the_stage_with_one_line(tmp_path, trouble, line):
     process = in_trouble(tmp_path, trouble)
     _, said = process.communicate(timeout=600)
     assert (process.returncode, said) == (1, line)
@@ -194,7 +194,7 @@ def test_the_trouble_of_another_process_ends_the_stage_with_its_line(tmp_path, t
         MemoryError(),
     ],
 )
-def test_too_little_memory_is_one_line_with_what_to_lower(tmp_path, monkeypatch, capsys, error):
+def test_out_of_memory_is_one_line_with_the_settings_to_lower(tmp_path, monkeypatch, capsys, error):
     def main() -> None:
         raise error
 
@@ -206,7 +206,7 @@ def test_too_little_memory_is_one_line_with_what_to_lower(tmp_path, monkeypatch,
     assert said.endswith("; lower train.images_per_update\n")
 
 
-def test_a_stage_that_is_killed_takes_the_others_along(tmp_path):
+def test_killing_a_stage_ends_its_other_processes(tmp_path):
     with in_trouble(tmp_path, "print(os.getpid(), flush=True); time.sleep(600)") as process:
         other = int(process.stdout.readline())
         process.kill()
@@ -214,21 +214,21 @@ def test_a_stage_that_is_killed_takes_the_others_along(tmp_path):
 
 
 @pytest.mark.parametrize(("cores", "usually", "count"), [(1, 2, 1), (2, 2, 2), (16, 2, 2), (16, 1, 1)])
-def test_processes_share_a_processor_s_cores(monkeypatch, cores, usually, count):
+def test_processes_share_the_cores(monkeypatch, cores, usually, count):
     monkeypatch.delenv("SHOWTELL_PROCESSES")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert processes.wanted(usually) == count
 
 
-def test_alone_everything_is_one_s_own():
+def test_a_single_process_has_all_items():
     assert processes.is_main() and processes.world() == 1
     assert processes.share([1, 2, 3]) == processes.all_gather([1, 2, 3]) == [1, 2, 3]
     assert processes.broadcast(lambda: 5) == 5
     assert processes.gather_to_main("x") == ["x"]
 
 
-def test_shares_are_all_images_once_and_nobody_is_without(monkeypatch):
+def test_shares_partition_the_images_and_none_is_empty(monkeypatch):
     batch = Batch(torch.arange(3), *(torch.ones(3, 2, 4),) * 2, torch.ones(3, 2, 4, dtype=torch.bool))
     seen = []
     for number in range(4):

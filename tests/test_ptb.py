@@ -1,4 +1,4 @@
-"""Tokens as the COCO scorer's Java tool gives them; expectations were obtained from that tool."""
+"""Tokens equal those of the COCO scorer's Java tool, from which the expectations come."""
 
 import pytest
 from hypothesis import given
@@ -118,8 +118,8 @@ def test_plain_words_are_their_own_tokens(words: list[str]) -> None:
 
 
 @given(st.lists(st.text(alphabet="abT. ,'", max_size=12), max_size=6))
-def test_the_quick_way_for_plain_captions_agrees_with_the_rules(captions: list[str]) -> None:
-    # a snowman is no known character: it vanishes, but sends the caption through the rules
+def test_the_fast_path_for_plain_captions_equals_the_rules(captions: list[str]) -> None:
+    # a snowman is an unknown character: it is removed, by the rules and not by the fast path
     assert tokenize_all(captions) == tokenize_all(["\ue000 " + caption for caption in captions])
 
 

@@ -30,7 +30,7 @@ def test_other_counts_than_published_are_named(home, tmp_path):
 
 
 def tiny(dataset, folder: Path, base: str, count: int = 12):
-    """`dataset` as it would be if the small archives in `folder` were what is published."""
+    """`dataset` with the small archives in `folder` as the published ones."""
 
     def remote(file: RemoteFile) -> RemoteFile:
         content = (folder / file.name).read_bytes()
@@ -44,7 +44,7 @@ def tiny(dataset, folder: Path, base: str, count: int = 12):
 
 @pytest.fixture
 def web(tmp_path):
-    """A folder served over HTTP, with the list of what was asked for."""
+    """A folder served over HTTP, with the list of requests."""
     folder, asked = tmp_path / "web", []
     folder.mkdir()
 
@@ -79,11 +79,11 @@ def test_download_over_the_network(home, web, monkeypatch, name, dataset):
         assert (paths.IMAGES_RAW / file.name).read_bytes() == (folder / file.name).read_bytes()
     before = len(asked)
     shutil.rmtree("data")
-    run("download")  # what was downloaded is not downloaded again
+    run("download")  # no second download
     assert len(asked) == before and len(list(paths.IMAGES_RAW.iterdir())) == len(dataset.pictures)
 
 
-def test_pictures_behind_a_form_say_so(home, web, monkeypatch):
+def test_pictures_behind_a_form_name_the_form(home, web, monkeypatch):
     folder, base, _ = web
     layouts.make_flickr(folder, "flickr30k")
     publish(monkeypatch, "flickr30k", FLICKR30K, folder, base)
@@ -94,7 +94,7 @@ def test_pictures_behind_a_form_say_so(home, web, monkeypatch):
     assert not paths.CAPTIONS_RAW.exists()
 
 
-def test_an_archive_that_lacks_pictures_says_which(home, web, monkeypatch):
+def test_missing_pictures_of_an_archive_are_named(home, web, monkeypatch):
     folder, base, _ = web
     files = layouts.make_flickr(folder, "flickr8k")
     layouts.zip_of(folder / "Flickr8k_Dataset.zip", {f"x/{file}": b"" for file in files[:-1]})

@@ -1,4 +1,4 @@
-"""Every recipe is a valid overlay, does what its command says, and learns for one update at its real size."""
+"""Every recipe is valid, is applied by its command, and trains for one update at its full size."""
 
 import json
 import math
@@ -79,13 +79,13 @@ def test_the_base_sets_every_key_that_a_recipe_sets():
 @pytest.mark.parametrize(("one", "other"), [*product([(s,) for s in SYSTEMS], repeat=2),
                                             (("densenet121-lstm", "small"), ("showtell", "small")),
                                             (("show-attend-tell", "small"), ("showtell",))])  # fmt: skip
-def test_a_recipe_leaves_nothing_of_another(one, other, first):
-    """Written over another system's, which may hold settings of a stage's own besides."""
+def test_a_recipe_keeps_no_value_of_another(one, other, first):
+    """Written over another system's recipe, which may override keys for one stage."""
     before = recipe.laid_over(recipe.overlaid(PARAMS, overlay_of("scenes", *one)), first)
     assert recipe.overlaid(before, overlay_of("scenes", *other)) == params_of("scenes", *other)
 
 
-def test_a_key_of_a_stage_counts_for_it_alone():
+def test_a_key_of_a_stage_overrides_the_shared_one_there_only():
     changed = recipe.laid_over(PARAMS, {"learning": {"clip_at": 1.0}, "finetune": {"clip_at": 2.0}})
     typed = validate_all(changed, Path("params.yaml"))
     assert (typed["train"].clip_at, typed["finetune"].clip_at) == (1.0, 2.0)
@@ -104,7 +104,7 @@ def test_a_key_of_a_stage_counts_for_it_alone():
         ({"finetune": {"epoch": 1}}, r"unknown key finetune\.epoch$"),
     ],
 )
-def test_keys_that_a_choice_has_no_use_for_are_empty_and_the_others_are_not(change, said):
+def test_keys_must_be_null_where_a_choice_does_not_read_them(change, said):
     with pytest.raises(UserError, match=said):
         recipe.check(recipe.laid_over(PARAMS, change))
 
@@ -129,7 +129,7 @@ def test_every_system_learns_for_one_update(name, tmp_path):
         learning = TrainParams.model_validate(merged("train", params) | {"epochs": 1})
         with torch.inference_mode():
             features = encoder(pictures)
-        # Drawn at random, a deep network gives huge numbers; they saturate every gate, and nothing would move.
+        # Deep networks with random weights have huge outputs, which saturate all gates.
         network, batch = CaptionTask(decoder, learning), small_batch(features / features.std())
     else:
         learning = FinetuneParams.model_validate(merged("finetune", params) | {"epochs": 1})
@@ -141,7 +141,7 @@ def test_every_system_learns_for_one_update(name, tmp_path):
     )
     assert math.isfinite(history[0]["loss"])
     moved = {key for key, tensor in network.weights().items() if not torch.equal(tensor, before[key])}
-    never = {"decoder.energy.bias"}  # softmax does not see it
+    never = {"decoder.energy.bias"}  # no effect on the softmax
     assert {key for key, _ in network.named_parameters()} & set(before) - moved <= never
 
 
@@ -166,7 +166,7 @@ def run_recipe(capsys, *arguments: str) -> str:
 
 
 def applied(text: str, words: list[str]) -> dict:
-    """What DVC makes of params.yaml with these flags."""
+    """params.yaml as DVC writes it with these flags."""
     from dvc.utils.hydra import apply_overrides
 
     assert words[::2] == ["-S"] * (len(words) // 2)
@@ -178,13 +178,13 @@ def applied(text: str, words: list[str]) -> dict:
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_flags_do_what_writing_does(capsys, name):
+def test_flags_equal_writing(capsys, name):
     words = shlex.split(run_recipe(capsys, "coco", name))
     assert "dataset=coco" in words
     assert applied(TEXT, words) == params_of("coco", name) == written("coco", name)
 
 
-def test_flags_take_out_what_a_stage_has_for_itself():
+def test_flags_remove_overrides_of_a_stage():
     own = edited(TEXT, {"train.precision": "bf16", "finetune.optimizer": "adam"})
     overlay = overlay_of("showtell")
     words = recipe.flags(parsed(own, "params.yaml"), overlay)
@@ -195,7 +195,7 @@ def written(*names: str) -> dict:
     return parsed(recipe.written(TEXT, overlay_of(*names)), "params.yaml")
 
 
-def test_no_names_lists_what_there_is(capsys):
+def test_no_names_lists_the_recipes(capsys):
     listed = run_recipe(capsys)
     assert all(name in listed for name in (*DATASETS, *SYSTEMS))
 
@@ -213,13 +213,13 @@ def test_writing_changes_values_and_keeps_every_comment(name, tmp_path):
     for old, new in zip(before, after, strict=True):
         assert old.partition("#")[1:] == new.partition("#")[1:]
         assert old.split(":")[0] == new.split(":")[0]
-    # Written again, nothing moves.
+    # Writing again changes nothing.
     with inside(tmp_path):
         assert cli.dispatch(["recipe", "flickr8k", name, "--write"]) == 0
     assert (tmp_path / "params.yaml").read_text() == text
 
 
-def test_outside_a_repository_it_says_so(tmp_path):
+def test_outside_a_repository_is_an_error(tmp_path):
     with inside(tmp_path):
         for names in ([], ["coco"]):
             with pytest.raises(UserError, match=r"no recipes in .*recipes; run from the repository's root"):
@@ -229,7 +229,7 @@ def test_outside_a_repository_it_says_so(tmp_path):
             cli.dispatch(["recipe", "own.yaml", "--write"])
 
 
-def test_what_is_wrong_is_told_in_a_line(tmp_path):
+def test_wrong_arguments_are_one_line(tmp_path):
     with pytest.raises(UserError, match="there is no recipe 'show-tell'; there are base, coco, densenet121-lstm, "):
         overlay_of("show-tell")
     own = tmp_path / "own.yaml"
@@ -251,7 +251,7 @@ def test_what_is_wrong_is_told_in_a_line(tmp_path):
     ("content", "said"),
     [(b"train: \xff", "cannot be read"), (b"train: [", "is not valid YAML"), (b"- train", "must hold sections")],
 )
-def test_a_file_that_is_no_recipe_is_told_in_a_line(tmp_path, content, said):
+def test_invalid_recipe_files_are_one_line(tmp_path, content, said):
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"mine\.yaml {said}"):
@@ -263,7 +263,7 @@ def test_the_command_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_random_crops_are_everywhere():
+def test_random_crops_have_all_offsets():
     torch.manual_seed(0)
     images = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6).expand(300, 3, 6, 6)
     corners = cropped(images, 4)[:, 0, 0, 0]
@@ -273,7 +273,7 @@ def test_random_crops_are_everywhere():
 
 @pytest.mark.parametrize("name", ["densenet121-lstm", "vgg16-onehot-lstm"])
 def test_systems_without_attention_go_through_every_stage(name, pipeline, copy_pipeline):
-    """One that learns from images alone, and one whose encoder never learns."""
+    """One without `train`, and one whose encoder is never trained."""
     folder = copy_pipeline("data")
     with inside(ROOT):
         overlay = recipe.merged([name, "small"])

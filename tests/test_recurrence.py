@@ -1,4 +1,4 @@
-"""The attending loop's gradients, written out by hand, against numerical ones and against autograd's."""
+"""The hand-written gradients of the attention loop against numerical ones and autograd."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ LENGTHS = torch.tensor([[4, 2], [3, 1], [3, 0]])  # the second caption of the th
 
 
 def loop(kind: str, pooled: bool, learning_grid: bool = True):
-    """Everything `recur` takes, in double precision: cell, corners, pooling, and what gradients are asked of."""
+    """The arguments of `recur` in double precision: cell, corners, pooling, and the tensors that need gradients."""
     torch.manual_seed(0)
     cell = CELLS[kind](5, HIDDEN).double()
     gates = cell.weight_hh.shape[0]
@@ -72,7 +72,7 @@ def test_features_that_do_not_learn_cost_no_gradient():
     assert all(x.grad is not None for x in learning)
 
 
-def test_hidden_layers_in_parts_are_the_whole(monkeypatch):
+def test_hidden_layers_in_parts_equal_the_whole(monkeypatch):
     *fixed, learning = loop("lstm", pooled=True)
     found = []
     for chunk in (1, 10**9):

@@ -1,4 +1,4 @@
-"""Learning from rewards: the gradient is that of the expected reward, and what is drawn depends on seeds alone."""
+"""Learning from rewards: the gradient is that of the expected reward, and samples depend on seeds only."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ STEPS = 2
 
 
 class Table(Decoder):
-    """The logits of a word depend on the word before it: small enough for every caption to be listed."""
+    """Logits depend on the previous word only: small enough to enumerate all captions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def batch_of(names: list[str]) -> Batch:
 
 
 def expected_gradient(table: torch.Tensor) -> torch.Tensor:
-    """Of minus the expected reward, over every caption there is."""
+    """The gradient of minus the expected reward, by enumeration of all captions."""
     weight = table.detach().clone().requires_grad_()
     logits = weight.clone()
     logits[:, [0, 1, 3]] = -torch.inf
@@ -77,7 +77,7 @@ def expected_gradient(table: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("baseline", ["mean", "greedy"])
 def test_the_gradient_is_that_of_the_expected_reward(baseline):
-    task = task_of(baseline=baseline).train()  # dropout must play no part
+    task = task_of(baseline=baseline).train()  # dropout must have no effect
     names = [str(number) for number in range(20_000)]
     task.begin_epoch(1)
     task.loss(batch_of(names)).backward()
@@ -86,13 +86,13 @@ def test_the_gradient_is_that_of_the_expected_reward(baseline):
     assert expected.abs().max() > 0.3
 
 
-def test_samples_that_are_worth_the_same_teach_nothing():
+def test_equal_rewards_give_no_gradient():
     task = ReinforceTask(Table(), params_of(), lambda ids, captions: np.full((len(ids), 4), 7.0), WORDS, STEPS)
     task.loss(batch_of(["1", "2"])).backward()
     assert not task.decoder.table.grad.any()
 
 
-def test_parts_of_an_update_add_up_and_draw_what_the_whole_draws():
+def test_parts_of_an_update_add_up_and_have_the_same_samples():
     names = ["1", "2", "3"]
     whole, parted = task_of(), task_of()
     batch = batch_of(names)
@@ -102,7 +102,7 @@ def test_parts_of_an_update_add_up_and_draw_what_the_whole_draws():
     torch.testing.assert_close(parted.decoder.table.grad, whole.decoder.table.grad)
 
 
-def test_an_image_that_counts_for_nothing_teaches_nothing():
+def test_an_image_of_weight_zero_gives_no_gradient():
     task = task_of()
     batch = batch_of(["1"])
     task.loss(batch._replace(mask=torch.zeros_like(batch.mask)), Counts(3, 3, 6)).backward()
@@ -110,7 +110,7 @@ def test_an_image_that_counts_for_nothing_teaches_nothing():
     assert task.tally.sums["images"] == 0
 
 
-def test_given_captions_join_in_by_their_weight():
+def test_given_captions_are_weighted_by_cross_entropy():
     both, alone = task_of(cross_entropy=2.0).eval(), task_of().eval()
     batch = batch_of(["1", "2"])
     extra = both.loss(batch) - alone.loss(batch)
@@ -119,14 +119,14 @@ def test_given_captions_join_in_by_their_weight():
     assert extra.item() == pytest.approx(2 * given.item(), abs=1e-6)
 
 
-def test_draws_are_of_seed_and_image_alone():
+def test_samples_depend_on_seed_and_image_only():
     draws = draws_for(3, ["7", "8"], 4, 5)
     assert torch.equal(draws[1:], draws_for(3, ["8"], 4, 5))
     assert not torch.equal(draws, draws_for(4, ["7", "8"], 4, 5))
     assert draws.min() >= 0 and draws.max() < 1
 
 
-def test_drawn_captions_hold_no_specials_and_greedy_ones_the_likeliest_words():
+def test_samples_have_no_special_tokens_and_greedy_captions_the_most_probable_words():
     decoder = Table()
     drawn = draw(decoder, torch.zeros(50, 1), 6, draws_for(1, [str(n) for n in range(50)], 3, 6))
     for caption in itertools.chain.from_iterable(drawn.captions):
@@ -138,7 +138,7 @@ def test_drawn_captions_hold_no_specials_and_greedy_ones_the_likeliest_words():
     assert greedy == [4, 4, 4]
 
 
-def test_the_tally_names_what_users_complain_of():
+def test_the_log_counts_bad_endings_and_lengths():
     task = ReinforceTask(Table(), params_of(), rewards, Vocabulary(["dog", "a"], [2, 1]), STEPS)
     task.begin_epoch(1)
     task.loss(batch_of(["1", "2", "3"]))
@@ -147,7 +147,7 @@ def test_the_tally_names_what_users_complain_of():
     assert 0 < row["entropy"] <= np.log(3) and 0 <= row["bad_endings"] <= 1 and row["mean_length"] <= STEPS
 
 
-def test_what_went_wrong_is_told():
+def test_known_failures_are_reported():
     tokens = np.array([START, 4, 5, 4, END])
     captions = [Block(tokens, np.array([5]), np.array([1]))]
     fine = {"reward": 1.0, "reward_spread": 0.5, "mean_length": 3.5, "bad_endings": 0.0}
@@ -171,12 +171,12 @@ def test_bad_endings_are_function_words_and_no_end_at_all(caption, bad):
         ({"cider": 0.0, "bleu4": 0.0, "chair": 0.0, "truth": 0.0}, "nothing is rewarded"),
     ],
 )
-def test_settings_that_teach_nothing_are_refused(changes, message):
+def test_settings_without_a_reward_are_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         params_of(**changes)
 
 
-def test_without_epochs_the_model_is_handed_on(copy_pipeline, monkeypatch):
+def test_without_epochs_the_model_is_linked(copy_pipeline, monkeypatch):
     folder = copy_pipeline("data/models/finetune")
     write_params(folder, reinforce={"epochs": 0})
     run_stage("reinforce", folder)
@@ -186,8 +186,8 @@ def test_without_epochs_the_model_is_handed_on(copy_pipeline, monkeypatch):
     assert len(os.listdir(folder / "data/models/reinforce")) == 3
 
 
-def test_rewards_that_make_it_worse_leave_the_model_as_it_was(copy_pipeline, pipeline):
-    """Epoch 0 is the fine-tuned model: the best of all epochs when the others fall behind it."""
+def test_the_fine_tuned_model_is_kept_if_rewards_make_it_worse(copy_pipeline, pipeline):
+    """Epoch 0 is the fine-tuned model, which is selected if it scores best."""
     folder = copy_pipeline("data")
     write_params(folder, reinforce={"epochs": 1, "learning_rate": 0.9, "clip": "none", "clip_at": None})
     run_stage("reinforce", folder)

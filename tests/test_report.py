@@ -14,7 +14,7 @@ from showtell.evaluation.report.evaluated import read_curves
 from showtell.evaluation.report.report_writer import heat_bytes
 
 
-def test_the_page_says_the_scores_with_their_intervals(tmp_path):
+def test_the_page_shows_the_scores_with_their_intervals(tmp_path):
     write_report(tmp_path / "report", report_of(12))
     text = re.sub(r"<[^>]+>", " ", page_of(tmp_path / "report").split("<dialog")[0])
     for shown in ("80.0", "71.0 to 88.0", "60.0", "not computed: needs Java", "wings", "12.5%", "max_length: 20"):
@@ -35,7 +35,7 @@ def test_many_images_are_parts_beside_a_small_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
-def test_same_data_same_bytes_instead_of_what_was_there(tmp_path, monkeypatch, limit):
+def test_the_same_data_gives_the_same_bytes_and_replaces_old_files(tmp_path, monkeypatch, limit):
     monkeypatch.setattr("showtell.evaluation.report.report_writer.ALL_IN_ONE", limit)
     write_report(tmp_path / "a", report_of(40))
     write_report(tmp_path / "b", report_of(50))
@@ -48,13 +48,13 @@ def test_same_data_same_bytes_instead_of_what_was_there(tmp_path, monkeypatch, l
 
 
 def sureness_of(count, error):
-    """Captions stated right in turn by 25% and 75%; of the first a quarter is, of the others 75% less `error`."""
+    """Alternating confidences of 25% and 75%, of which 25% and 75% minus `error` are right."""
     stated = np.tile([0.25, 0.75], count // 2)
     turn = np.arange(count) // 2 / (count // 2)
     return Sureness(stated, turn < np.where(stated < 0.5, 0.25, 0.75 - error))
 
 
-def test_the_page_tells_how_sure_captions_are_and_what_abstaining_gains(tmp_path):
+def test_the_page_shows_calibration_and_risk_against_coverage(tmp_path):
     sure = {"good": sureness_of(400, 0.5), "true": sureness_of(40, 0.0)}
     write_report(tmp_path / "report", report_of(3, sure=sure))
     page = page_of(tmp_path / "report")
@@ -63,7 +63,7 @@ def test_the_page_tells_how_sure_captions_are_and_what_abstaining_gains(tmp_path
     assert "calibration error 25.0" in text and "calibration error 0.0" in text
     for cell in ("70 to 80%", "200", "75.0", "25.0"):
         assert re.search(rf">{cell}<", confidence), cell
-    assert re.search(r"not as good, captions given, % 50: risk, % 75", confidence)  # the surest half
+    assert re.search(r"not as good, captions given, % 50: risk, % 75", confidence)  # the more confident half
     assert '<a href="#confidence">Confidence</a>' in page
     write_report(tmp_path / "none", report_of(3))
     assert 'id="confidence"' not in page_of(tmp_path / "none") and "#slices" not in page_of(tmp_path / "none")
@@ -80,7 +80,7 @@ def test_the_page_has_a_row_for_each_slice(tmp_path):
     assert "110.0 to 130.0" in page and "70.0 to 90.0" in page
 
 
-def test_nothing_is_asked_of_any_server(tmp_path):
+def test_the_page_makes_no_requests(tmp_path):
     write_report(tmp_path / "report", report_of(3))
     assert not re.search(r"(src|href)=[\"']?(https?:|//)|url\(|@import|https?://", page_of(tmp_path / "report"))
 
@@ -101,7 +101,7 @@ def page_after(folder, data):
     return page_of(folder)
 
 
-def test_a_model_that_does_not_attend_an_empty_caption_and_nothing_nearest(tmp_path):
+def test_captions_without_attention_words_or_nearest_caption(tmp_path):
     images = [
         ReportImage("a", [caption_of("a dog", attends=False)], ["a dog"], 0.1),
         ReportImage("b", [caption_of("")], ["a dog"], 0.2),
@@ -111,7 +111,7 @@ def test_a_model_that_does_not_attend_an_empty_caption_and_nothing_nearest(tmp_p
     assert [details[i]["attention"] for i in "01"] == [None, None] and details["0"]["nearest"] is None
 
 
-def test_attention_is_bytes_up_to_the_best_cell_and_even_attention_is_dull():
+def test_attention_is_scaled_to_bytes():
     import base64
 
     heat = np.frombuffer(base64.b64decode(heat_bytes(np.array([[0, 0.2, 0.8, 0], [0.25] * 4]))), np.uint8)

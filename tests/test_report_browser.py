@@ -12,7 +12,7 @@ from showtell.evaluation.report import write_report
 
 
 class Page:
-    """A report, as somebody with a mouse and a keyboard sees it."""
+    """A report in the browser."""
 
     def __init__(self, browser, folder):
         self.browser = browser
@@ -33,7 +33,7 @@ class Page:
         return self.browser.find_element("css selector", selector)
 
     def shown(self):
-        """Numbers of the images of the cards, in order."""
+        """Image numbers of the cards, in order."""
         return self.js("return [...document.querySelectorAll('.card')].map(card => Number(card.dataset.image))")
 
     def order_by(self, value):
@@ -45,7 +45,7 @@ class Page:
         self.wait("return document.querySelector('#count').textContent.startsWith(arguments[0])", f"{count} of")
 
     def brightest(self, selector):
-        """Where the attention painted on a canvas is greatest, as fractions of its width and height."""
+        """The brightest point of a canvas, as fractions of its width and height."""
         return self.js(
             """const canvas = document.querySelector(arguments[0]), side = canvas.width;
             const data = canvas.getContext('2d').getImageData(0, 0, side, side).data;
@@ -56,7 +56,7 @@ class Page:
         )
 
     def requests(self):
-        """Everything that the page asked for, by scheme."""
+        """Schemes of all requests of the page."""
         events = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
         urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
         return {urlsplit(url).scheme for url in urls}
@@ -104,7 +104,7 @@ def test_sort_and_search_of_a_dozen_images(desktop, small):
     assert page.complaints() == [] and not page.requests() & {"http", "https", "ws", "wss"}
 
 
-def test_pointing_at_a_word_lights_where_the_model_looked(desktop, small):
+def test_hovering_over_a_word_shows_its_attention(desktop, small):
     from selenium.webdriver import ActionChains
 
     page = Page(desktop, small)
@@ -119,7 +119,7 @@ def test_pointing_at_a_word_lights_where_the_model_looked(desktop, small):
     page.wait("return !document.querySelector('.card .picture.lit')")
 
 
-def test_one_image_by_keyboard_alone(desktop, small):
+def test_the_viewer_by_keyboard(desktop, small):
     from selenium.webdriver import ActionChains, Keys
 
     page = Page(desktop, small)
@@ -150,20 +150,19 @@ def test_one_image_by_keyboard_alone(desktop, small):
     x, y = page.brightest(".stage canvas")
     assert 0.25 <= x < 0.5 and y < 0.25
     keys(Keys.ESCAPE)
-    # The dialog hands the focus back to where it came from, and the page moves it to the last image seen once it hears
-    # that the dialog is closed, which is a little later.
+    # The dialog returns the focus to its opener; the later `close` event moves it to the last image shown.
     page.wait("return !document.querySelector('#viewer').open")
     page.wait("return document.activeElement.closest('.card')?.dataset.image === '1'")
 
 
-def test_five_thousand_images_stay_light(desktop, tmp_path, monkeypatch):
-    # These pictures are plain, and so too small.
+def test_five_thousand_images_are_loaded_in_parts(desktop, tmp_path, monkeypatch):
+    # The files of these plain pictures are too small for parts.
     monkeypatch.setattr("showtell.evaluation.report.report_writer.ALL_IN_ONE", 1_000_000)
     write_report(tmp_path / "report", report_of(5000))
     assert (tmp_path / "report/index.html").stat().st_size < 700_000
     page = Page(desktop, tmp_path / "report")
     assert len(page.shown()) == 24
-    assert page.js("return document.querySelectorAll('head > script').length") <= 3  # only what is in sight is read
+    assert page.js("return document.querySelectorAll('head > script').length") <= 3  # only visible parts are loaded
     assert page.js("return document.querySelectorAll('*').length") < 1500
     page.js("document.querySelector('#more').click()")
     assert len(page.shown()) == 48

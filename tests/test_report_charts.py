@@ -7,7 +7,7 @@ from showtell.evaluation.report.charts import Point, line_chart, ticks
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8))
-def test_ticks_are_round_and_hold_every_value(values):
+def test_ticks_are_round_and_cover_all_values(values):
     found = ticks(values, 5)
     slack = 1e-6 * max(1, *(abs(v) for v in values))
     assert found[0] <= min(values) + slack and found[-1] >= max(values) - slack

@@ -11,7 +11,7 @@ from showtell.evaluation.report import TrainingCaptions
 
 
 def slow_nearest(training, words):
-    """The definition, read off the page."""
+    """The definition, computed naively."""
 
     def grams(text):
         words = text.split()
@@ -34,7 +34,7 @@ CAPTION = st.lists(st.sampled_from(["a", "red", "dog", "on", "kite", "sea"]), mi
 
 
 @given(st.lists(CAPTION, min_size=1, max_size=12), CAPTION)
-def test_nearest_is_what_its_definition_says(training, words):
+def test_nearest_equals_its_definition(training, words):
     similarity, text = slow_nearest(training, words)
     found = TrainingCaptions(training).nearest(words)
     if text is None:

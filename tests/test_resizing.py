@@ -1,4 +1,4 @@
-"""Image stores: right rows in right order on any number of cores, and after any kill."""
+"""Image stores: the same rows in caption order on any number of processes, and after a kill."""
 
 import io
 import json
@@ -26,7 +26,7 @@ TRANSFORM = Transform(16, "stretch")
 
 
 def make(folder: Path, count: int) -> list[str]:
-    """`count` noisy pictures of many shapes, so that no two rows are alike."""
+    """`count` pictures of noise of many shapes, so that all rows differ."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -43,7 +43,7 @@ def store(tmp_path, files, folder, pool=None, place="place", out="train.h5"):
     return facts, tmp_path / out
 
 
-def test_rows_are_those_of_serving_in_caption_order(tmp_path):
+def test_rows_equal_the_served_transform_in_caption_order(tmp_path):
     files = make(tmp_path / "photos", 40)
     _, path = store(tmp_path, files, tmp_path / "photos")
     reader = RowReader(path, "images")
@@ -63,7 +63,7 @@ def test_several_processes_give_the_bytes_of_one(tmp_path):
     assert alone.read_bytes() == shared.read_bytes()
 
 
-def test_a_broken_picture_is_left_out_everywhere(tmp_path):
+def test_a_broken_picture_is_left_out(tmp_path):
     files = make(tmp_path / "photos", 20)
     (tmp_path / "photos" / files[3]).write_bytes(b"broken")
     (tmp_path / "photos" / files[7]).unlink()
@@ -95,21 +95,21 @@ def test_a_split_without_any_picture_is_refused():
         )
 
 
-def test_a_full_disk_is_told_before_the_first_row(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_first_row(tmp_path, monkeypatch):
     files = make(tmp_path / "photos", 3)
     monkeypatch.setattr("showtell.core.files.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"needs 2,304 bytes more, with [0-9,]+ to spare, and its disk has 1,000 free"):
         store(tmp_path, files, tmp_path / "photos")
 
 
-def test_a_disk_that_fills_up_is_no_traceback():
+def test_a_disk_that_fills_up_is_one_line():
     journal = resizing.Journal(Path("/dev/full"))
     with pytest.raises(OSError, match="/dev/full") as told, workers(1000, 2):
         journal.add([Facts("a.jpg", "", "", "", [], 0)])
     assert explained(told.value).startswith("/dev/full: no space left on device; make room")
 
 
-def test_a_torn_journal_line_is_dropped(tmp_path):
+def test_a_truncated_journal_line_is_dropped(tmp_path):
     journal = Journal(tmp_path / "facts")
     journal.add([good("a.jpg"), good("b.jpg")])
     with open(journal.path, "a") as file:
@@ -121,7 +121,7 @@ def test_a_torn_journal_line_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["before the rows", "between rows and journal", "between journal and count"])
-def test_stopped_between_any_two_writes_the_next_run_goes_on(tmp_path, monkeypatch, moment):
+def test_a_run_stopped_between_any_two_writes_is_continued(tmp_path, monkeypatch, moment):
     files = make(tmp_path / "photos", 100)
     (tmp_path / "photos" / files[30]).write_bytes(b"broken")
     _, whole = store(tmp_path, files, tmp_path / "photos", place="whole", out="whole.h5")
@@ -136,7 +136,7 @@ def test_stopped_between_any_two_writes_the_next_run_goes_on(tmp_path, monkeypat
 
 
 def stop_at(monkeypatch, moment: str) -> int:
-    """Raise in the third chunk; returns how many pictures are safe by then."""
+    """Raise in the third chunk; returns how many pictures are stored by then."""
     target, name = {
         "before the rows": (resizing, "resize_chunk"),
         "between rows and journal": (Journal, "add"),
@@ -223,7 +223,7 @@ def alive(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
 
 
-def test_photographs_and_their_bytes_give_one_row(tmp_path):
+def test_stored_and_served_photographs_are_equal(tmp_path):
     """One photo through the store and through serving, rotated and in another colour model."""
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Rewards of tokens: the numbers of the metrics, with the document frequencies of the training captions."""
+"""Rewards equal the metrics, with the document frequencies of the training captions."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def entries(captions: dict[str, list[str]]) -> list[dict]:
 
 
 def texts(sequences: list[list[int]]) -> list[str]:
-    """Tokens as the metrics' words; the end is one of them."""
+    """Tokens as words for the metrics, with the end token."""
     return [" ".join(f"w{token}" for token in tokens) for tokens in sequences]
 
 
@@ -44,7 +44,7 @@ SAMPLES = st.lists(st.tuples(TOKENS, st.booleans()), min_size=2, max_size=2)
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(TRAIN)), SAMPLES), min_size=1, max_size=4, unique_by=lambda x: x[0]))
-def test_rewards_are_the_metrics_with_the_frequencies_of_train(train, images):
+def test_rewards_equal_the_metrics_with_document_frequencies_of_train(train, images):
     references = {entry["image_id"]: texts([tokens[1:] for tokens in entry["tokens"]]) for entry in entries(TRAIN)}
     ids = [image_id for image_id, _ in images]
     captions = [[[*tokens, END] if ended else tokens for tokens, ended in samples] for _, samples in images]
@@ -57,7 +57,7 @@ def test_rewards_are_the_metrics_with_the_frequencies_of_train(train, images):
         np.testing.assert_allclose(found[:, sample], expected, atol=1e-9)
 
 
-def test_the_end_counts_where_it_was_said(train):
+def test_the_end_token_counts_where_it_was_generated(train):
     dog = VOCABULARY.encode(["a", "dog", "runs"])
     whole, cut = Rewards(train, VOCABULARY, Weights(1.0))(["1"], [[[*dog, END], dog]])[0]
     assert whole > cut
@@ -66,7 +66,7 @@ def test_the_end_counts_where_it_was_said(train):
     assert ended > unended
 
 
-def test_things_that_are_not_there_cost(train):
+def test_absent_objects_lower_the_reward(train):
     objects = {
         "names": {"dog": ["dog"], "cat": ["cat"]},
         "images": {key: {"objects": [{"kind": "dog", "colour": None}]} for key in TRAIN},
@@ -91,7 +91,7 @@ def test_right_colours_pay_and_wrong_colours_and_naming_twice_cost(train):
     assert rewards(["1"], [said]).tolist() == [[0.0, 1.0, 2.0, -2.0, -1.0, -1.0]]
 
 
-def test_what_has_no_references_is_named(train, tmp_path):
+def test_images_without_references_are_named(train, tmp_path):
     rewards = Rewards(train, VOCABULARY, Weights(1.0))
     with pytest.raises(UserError, match="image 9 is none of the training images"):
         rewards(["9"], [[[4], [5]]])

@@ -1,4 +1,4 @@
-"""The drawn world: same seed same bytes, exact boxes, pairs that only test images show."""
+"""Drawn scenes: the same bytes for the same seed, exact boxes, held-out pairs in test only."""
 
 import zipfile
 from random import Random
@@ -49,14 +49,14 @@ def test_another_seed_gives_other_pictures(folder, tmp_path):
 
 
 def test_processes_make_the_same_pictures_as_one_alone(tmp_path):
-    generate(tmp_path, ScenesParams(seed=5, train=196, val=2, test=2, size=64))  # enough to be shared out
+    generate(tmp_path, ScenesParams(seed=5, train=196, val=2, test=2, size=64))  # enough for several processes
     with zipfile.ZipFile(tmp_path / "images" / "scenes.zip") as archive:
         for number in (0, 50, 195):
             assert archive.read(f"scene-{number:06d}.jpg") == make(5, "train", number, 64).jpeg
         assert archive.read("scene-000196.jpg") == make(5, "val", 0, 64).jpeg
 
 
-def test_no_two_pictures_are_alike():
+def test_all_pictures_differ():
     pictures = {make(1, split, index, 64).jpeg for split in ("train", "val", "test") for index in range(8)}
     assert len(pictures) == 24
 
@@ -80,13 +80,13 @@ def test_every_word_names_one_kind(folder):
     assert all(name == name.lower() for name in every)
 
 
-def test_nothing_is_left_behind_but_the_three_files(folder):
+def test_the_output_is_three_files(folder):
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == sorted(FILES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_box_holds_all_that_is_drawn_and_no_more(kind):
-    """In the air nothing casts a shadow, so the pictures with and without the thing differ by the thing alone."""
+def test_a_box_is_the_extent_of_the_drawing(kind):
+    """Objects in the air cast no shadow, so pictures with and without the object differ in the object only."""
     for pose in KINDS[kind].poses:
         thing = Thing(kind, KINDS[kind].colours[0], pose, "air", 0.5, 0.8, 0.4, 0, flip=pose == "sit")
         full, boxes, _ = draw(Scene(DAY, (thing,)), 128, "box")
@@ -116,7 +116,7 @@ def test_kinds_are_drawn_only_where_they_belong():
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_training_never_sees_the_unseen_pairs(split):
+def test_train_has_no_unseen_pairs(split):
     for index in range(1500):
         scene = compose(Random(f"{split} {index}"), split)
         assert not is_unseen(scene)

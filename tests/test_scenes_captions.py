@@ -1,4 +1,4 @@
-"""What the five people say of a drawn scene is true, said in different ways, and in words that can be counted."""
+"""The five captions of a drawn scene are true, differ, and use a known vocabulary."""
 
 import re
 from collections import Counter
@@ -39,7 +39,7 @@ def boxes_of(picture, kind):
 
 
 def said_relations(caption, phrase):
-    """Pairs of kinds of which the caption says `phrase`; "it" and "them" stand for the first thing mentioned."""
+    """Pairs of kinds related by `phrase` in the caption; "it" and "them" refer to the first object mentioned."""
     text, found = caption.lower(), mentions(caption)
     for hit in re.finditer(rf"\b{phrase}\b", text):
         before = [kind for kind, _, end in found if end <= hit.start()]
@@ -102,12 +102,12 @@ def test_counts_and_colours_are_true(captioned):
                     assert colour in shown, caption
 
 
-def test_five_people_say_five_different_things(captioned):
+def test_the_five_captions_differ(captioned):
     for _, said in captioned:
         assert len(said) == len(set(said)) == 5
 
 
-def test_captions_read_as_people_write_them(captioned):
+def test_captions_are_grammatical(captioned):
     every = [caption for _, said in captioned for caption in said]
     for caption in every:
         assert caption[0].isupper() and "  " not in caption and re.fullmatch(r"[A-Za-z, ]+\.?", caption), caption
@@ -118,17 +118,17 @@ def test_captions_read_as_people_write_them(captioned):
     assert 0.5 < stops < 0.9
 
 
-def test_the_vocabulary_is_rich(captioned):
+def test_the_vocabulary_has_many_words(captioned):
     words = Counter(word for _, said in captioned for caption in said for word in caption.lower().strip(".").split())
     assert sum(count >= 5 for count in words.values()) >= 200
 
 
-def test_the_same_person_says_the_same_again():
+def test_captions_are_reproducible():
     picture = make(1, "train", 7, SIZE)
     assert captions(picture, Random(1)) == captions(picture, Random(1)) != captions(picture, Random(2))
 
 
-def test_words_bend_as_they_should():
+def test_inflected_forms():
     verbs = ("fly", "run", "race", "pass", "lie", "=parked")
     assert [present(verb, False) for verb in verbs] == ["flies", "runs", "races", "passes", "lies", "is parked"]
     assert [participle(verb) for verb in verbs] == ["flying", "running", "racing", "passing", "lying", "parked"]

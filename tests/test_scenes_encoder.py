@@ -1,4 +1,4 @@
-"""The encoder that comes with the package: how it is made, on a small scale, and how it is loaded."""
+"""The packaged encoder: its training at a small scale, and loading."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def things(*rows):
     return torch.stack([*rows, *[empty] * (shown.THINGS - len(rows))]).unsqueeze(0)
 
 
-def test_labels_say_what_the_picture_shows():
+def test_labels_equal_the_annotations():
     picture = make(15, "train", 3, 64)
     rows = shown.labels(picture)
     for row, one, box in zip(rows, picture.scene.things, picture.boxes, strict=False):
@@ -66,7 +66,7 @@ def test_labels_say_what_the_picture_shows():
     assert shown.SETTING_NAMES[int(rows[shown.THINGS, shown.SETTING])] == picture.scene.backdrop.setting
 
 
-def test_drawing_goes_on_after_a_kill_to_the_same_pictures(tmp_path, drawn, monkeypatch):
+def test_killed_drawing_resumes_to_the_same_pictures(tmp_path, drawn, monkeypatch):
     from showtell.data import drawn_scenes
 
     def killed(numbers, params):
@@ -83,13 +83,13 @@ def test_drawing_goes_on_after_a_kill_to_the_same_pictures(tmp_path, drawn, monk
         assert torch.equal(one, other)
 
 
-def test_the_recipe_draws_no_pair_that_is_kept_for_test():
+def test_the_recipe_has_no_held_out_pairs():
     recipe = scenes_encoder.read(ROOT / scenes_encoder.RECIPE)
     assert not any(is_unseen(make(recipe.drawn.seed, "train", number, 64).scene) for number in range(60))
     assert recipe.drawn.seed != yaml.safe_load((ROOT / "params.yaml").read_text())["scenes"]["seed"]
 
 
-def test_cells_answer_for_the_nearest_thing():
+def test_cells_are_labelled_by_the_nearest_object():
     far, near = thing("sofa", "blue", (0.0, 0.0, 1.0, 0.5)), thing("dog", "brown", (0.0, 0.0, 0.5, 0.5), nearness=1)
     wanted = targets(things(far, near), places(4))
     kinds = wanted.owner[0, :, shown.KIND].view(4, 4)
@@ -101,12 +101,12 @@ def test_cells_answer_for_the_nearest_thing():
     assert (wanted.weight[0].view(4, 4)[2:] == 0).all() and wanted.weight.sum() == pytest.approx(2)
 
 
-def test_a_thing_smaller_than_a_cell_has_one():
+def test_an_object_smaller_than_a_cell_has_a_cell():
     wanted = targets(things(thing("ball", "red", (0.3, 0.3, 0.32, 0.32))), places(4))
     assert wanted.kind.sum() == wanted.middle.sum() == wanted.weight.sum() == 1
 
 
-def test_colours_that_a_kind_never_has_are_not_held_against_it(drawn):
+def test_colours_that_a_kind_never_has_are_left_out_of_the_loss(drawn):
     known = known_colours(drawn.labels)
     for kind, colour in UNSEEN_COLOURS:
         assert known[shown.KIND_NAMES.index(kind), shown.COLOUR_NAMES.index(colour)] == -float("inf")
@@ -129,7 +129,7 @@ def test_boxes_move_with_the_picture():
         assert (rows_found.min(), rows_found.max() + 1) == (max(top, 0), min(bottom, 16))
 
 
-def test_false_colours_leave_true_ones_alone():
+def test_false_colours_are_marked_and_true_ones_unchanged():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (64, 3, 4, 4), dtype=torch.uint8)
     changed, true = recoloured(images, 0.5)
@@ -138,7 +138,7 @@ def test_false_colours_leave_true_ones_alone():
 
 
 @pytest.mark.slow
-def test_a_short_training_gives_weights_that_load_and_know_something(tmp_path, monkeypatch):
+def test_a_short_training_gives_weights_that_load_and_score_above_chance(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = scenes_encoder.read(ROOT / scenes_encoder.RECIPE)
     short = recipe._replace(
@@ -158,12 +158,12 @@ def test_a_short_training_gives_weights_that_load_and_know_something(tmp_path, m
 
     monkeypatch.setitem(pretrained.SHIPPED, "scenes", target)
     encoder = build_encoder(SCENES, 64, seed=0)
-    other = build_encoder(SCENES, 64, seed=1)  # nothing of it is drawn at random
+    other = build_encoder(SCENES, 64, seed=1)  # no random weights
     assert encoder.hash() == other.hash()
-    assert not list((tmp_path / "work").glob("*/"))  # nothing is left to go on with
+    assert not list((tmp_path / "work").glob("*/"))  # no unfinished work remains
 
 
-def test_what_is_shipped_is_what_its_card_says():
+def test_the_packaged_weights_equal_their_card():
     path = pretrained.SHIPPED["scenes"]
     card, recipe = path.with_suffix(".md").read_text(), scenes_encoder.read(ROOT / scenes_encoder.RECIPE)
     assert path.stat().st_size <= 4_000_000

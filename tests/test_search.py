@@ -1,4 +1,4 @@
-"""Beam search over tables of logits, against the tutorials' one-image loop and against trying everything."""
+"""Beam search over tables of logits, against the tutorials' one-image loop and exhaustive search."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -16,14 +16,14 @@ from showtell.generation.search import generate
 from showtell.generation.search_params import PLAIN
 
 END, START = 0, 1  # of the tables: the other words have no special meaning
-HISTORIES = 97  # more histories than short searches meet, so that hardly any two share a row
+HISTORIES = 97  # more histories than a short search has, so that few share a row
 
 
 @dataclass
 class Table:
-    """Logits for every history of an image: what comes next depends on all tokens so far, in their order.
+    """Logits for every history of an image: they depend on all previous tokens and their order.
 
-    `logits` (image, history, word); `history` (image, beam) the row at which each beam stands.
+    `logits` (image, history, word); `history` (image, beam) is the row of each beam.
     """
 
     logits: Tensor
@@ -56,7 +56,7 @@ def random_logits(seed: int, images: int = 1, words: int = 6, sharpness: float =
 def found_by(
     step, state, start: Tensor, *, n_best: int = 1, suppressed=(), logit_bias=None, names=None, **settings
 ) -> list[list[Hypothesis]]:
-    """What `generate` finds with these settings over the plain ones."""
+    """The result of `generate` with these settings over PLAIN."""
     params = PLAIN.override(**settings)
     return generate(step, state, start, END, params, rules_of(params, END, suppressed, logit_bias), n_best, names)
 
@@ -68,7 +68,7 @@ def search(logits: Tensor, width: int | None, max_length: int, **options) -> lis
 
 
 def tutorial_search(logits: Tensor, width: int, max_length: int) -> tuple[list[int], float] | None:
-    """One image, as the tutorials write it: k beams, each that completes leaves with its place, plain sums."""
+    """One image, as the tutorials write it: k beams, a completed beam is removed and the width shrinks, plain sums."""
     k = width
     sequences, scores, complete = [[START]], [0.0], []
     for _ in range(max_length):
@@ -108,7 +108,7 @@ def everything(logits: Tensor, max_length: int) -> list[tuple[float, list[int]]]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
-def test_finds_what_the_tutorials_one_image_loop_finds(width):
+def test_beam_search_equals_the_tutorials_loop(width):
     compared = 0
     for seed in range(25):
         logits = random_logits(seed)
@@ -135,7 +135,7 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
 
 @given(st.integers(0, 10**6), st.integers(1, 4))
 @settings(max_examples=25)
-def test_a_logit_bias_is_part_of_its_image_s_logits_at_every_step(seed, width):
+def test_a_logit_bias_is_added_to_the_logits_of_its_image_at_every_step(seed, width):
     logits, logit_bias = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
     found = search(logits, width, 9, n_best=2, logit_bias=logit_bias)
     expected = search(logits + logit_bias.unsqueeze(1), width, 9, n_best=2)
@@ -144,7 +144,7 @@ def test_a_logit_bias_is_part_of_its_image_s_logits_at_every_step(seed, width):
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
 @settings(max_examples=25)
-def test_batched_is_one_by_one(seed, width, penalty, n_best):
+def test_batched_search_equals_single_images(seed, width, penalty, n_best):
     logits = random_logits(seed, images=5)
     options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2}
     together = search(logits, width, 9, **options)
@@ -220,7 +220,7 @@ def test_an_image_whose_beams_never_end_gets_its_best_unfinished_caption():
     assert best.logprob == pytest.approx(4 * torch.tensor(0.7).log().item())
 
 
-def test_any_finished_caption_is_better_than_an_unfinished_one():
+def test_finished_captions_rank_before_unfinished_ones():
     rows = (START, [0.0, 0.0, 0.9, 0.1]), (2, [0.0, 0.0, 1.0, 0.0]), (3, [0.9, 0.0, 0.1, 0.0])
     found = found_by(*chain(*rows), beam=2, max_length=4, n_best=2)[0]
     assert [h.finished for h in found] == [True, False]
@@ -229,12 +229,12 @@ def test_any_finished_caption_is_better_than_an_unfinished_one():
 
 def test_suppressed_words_never_appear():
     logits = random_logits(8, images=4)
-    logits[..., 3] = 50.0  # what the table wants above all
+    logits[..., 3] = 50.0  # the most probable word
     for image in search(logits, 3, 8, suppressed=(1, 3), n_best=3):
         assert all(word not in (1, 3) for h in image for word in h.tokens)
 
 
-def test_impossible_words_are_never_taken():
+def test_words_of_probability_zero_are_never_chosen():
     logits = random_logits(9, images=4)
     logits[..., 4:] = -torch.inf
     for image in search(logits, 8, 6, n_best=8):
@@ -261,7 +261,7 @@ def test_width_one_takes_the_best_word_each_time():
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_scores_that_are_no_numbers_are_told_in_one_line(value):
+def test_scores_that_are_not_finite_are_one_line(value):
     logits = random_logits(11, images=3)
     logits[1, 5:40, 2] = value
     with pytest.raises(UserError, match=r"not finite \(NaN\)") as caught:

@@ -1,4 +1,4 @@
-"""Which epoch is kept, also where the metric that picks it cannot tell."""
+"""The selected epoch, also where its metric is constant."""
 
 import math
 
@@ -15,7 +15,7 @@ def rows(metric: list[float], loss: list[float]) -> list[dict[str, float]]:
     ("metric", "loss", "kept", "by"),
     [
         ([0.1, 0.3, 0.2], [3.0, 2.0, 1.0], 2, "cider"),
-        ([0.1, 0.3, 0.3], [3.0, 2.0, 1.0], 3, "cider"),  # between equals the loss
+        ([0.1, 0.3, 0.3], [3.0, 2.0, 1.0], 3, "cider"),  # equal scores: the lower loss
         ([0.0, 0.0, 0.0], [3.0, 1.0, 2.0], 2, "val_loss"),
         ([math.nan, math.nan], [3.0, 1.0], 2, "val_loss"),
         ([math.nan, 0.1, math.inf], [3.0, 2.0, 1.0], 2, "cider"),
@@ -30,6 +30,6 @@ def test_the_metric_selects_unless_it_cannot(metric, loss, kept, by):
     assert (fallback(history, "cider") is None) == (by == "cider")
 
 
-def test_nothing_learnt_nothing_kept():
+def test_no_epochs_select_none():
     assert best_row([], "cider") == {}
     assert fallback([], "cider") is None

@@ -1,4 +1,4 @@
-"""The look at an encoder before all features are made: what it says, and the mistakes that it stops."""
+"""The check of an encoder before features are computed: its output, and the errors that it finds."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SIZE, SIDE = 32, 4
 
 
 class Patches(Backbone):
-    """A linear look at each of 4 x 4 patches, and then something that goes wrong."""
+    """A linear layer on each of 4 x 4 patches, followed by an error."""
 
     def __init__(self, spoil=lambda cells: cells, places: float = 1.0):
         torch.manual_seed(0)
@@ -38,7 +38,7 @@ def transposed(cells: Tensor) -> Tensor:
     return cells.unflatten(1, (SIDE, SIDE)).transpose(1, 2).flatten(1, 2)
 
 
-def test_a_sound_encoder_is_told_in_a_line_each(capsys):
+def test_a_valid_encoder_has_a_line_for_each_property(capsys):
     check_features(encoder_of(), pictures(), "fp32")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4 and all(line.startswith("self-check: ") for line in lines)
@@ -55,12 +55,12 @@ def test_a_sound_encoder_is_told_in_a_line_each(capsys):
         ({"places": 0.0}, "position embeddings are zero"),
     ],
 )
-def test_mistakes_are_a_line(changes, message):
+def test_invalid_encoders_are_one_line(changes, message):
     with pytest.raises(UserError, match=f"^self-check: .*{message}"):
         check_features(encoder_of(**changes), pictures(), "fp32")
 
 
-def test_one_vector_an_image_has_no_cells_to_move(capsys):
+def test_pooled_features_have_no_shift_check(capsys):
     config = {"name": "resnet18", "output": "pooled", "node": "layer2", "size": SIZE, "mean": (0.5,) * 3}
     check_features(Encoder(config | {"std": (0.2,) * 3}).eval(), pictures(), "fp32")
     assert len(capsys.readouterr().err.splitlines()) == 2

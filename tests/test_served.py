@@ -1,4 +1,4 @@
-"""What is served is what was scored: everyone who asks for nothing else says what `evaluate` said."""
+"""Served captions equal scored ones: without options, all interfaces give the captions of `evaluate`."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from showtell.generation.search_params import PLAIN
 
 @pytest.fixture(scope="module")
 def photographs(pipeline, tmp_path_factory) -> dict[str, str]:
-    """Test pictures as files, and what `evaluate` says of each."""
+    """Test pictures as files, and their captions by `evaluate`."""
     folder = tmp_path_factory.mktemp("photographs")
     said = {str(entry["image_id"]): entry["caption"] for entry in json.loads(hypotheses(pipeline).read_text())}
     images = RowReader(pipeline / "data/images/test.h5", "images")
@@ -35,25 +35,25 @@ def hypotheses(folder: Path) -> Path:
     return folder / "data/hypotheses/test.json"
 
 
-def test_evaluate_python_command_line_and_demo_say_the_same(pipeline, photographs, capsys, monkeypatch):
+def test_evaluate_python_command_line_and_demo_give_the_same_captions(pipeline, photographs, capsys, monkeypatch):
     expected = list(photographs.values())
     captioner = Captioner.load(pipeline / "data/model")
     assert [caption.text for caption in captioner.caption(photographs)] == expected
     html = [demo.describe(captioner, path, *demo.asked(captioner, 2, "beam", 0.5, 1.0, 1.0, 0)) for path in photographs]
     assert [unescape(re.search(r"<td>(.*?)</td>", page)[1]) for page in html] == expected
     monkeypatch.chdir(pipeline)
-    assert cli.dispatch(["caption", *photographs, "--json"]) == 0  # data/model is what it takes
+    assert cli.dispatch(["caption", *photographs, "--json"]) == 0  # by default data/model
     assert [json.loads(line)["caption"] for line in capsys.readouterr().out.splitlines()] == expected
 
 
-def test_without_its_settings_the_model_says_something_else(pipeline, photographs):
-    """Else the test above could not fail."""
+def test_without_its_settings_the_model_gives_other_captions(pipeline, photographs):
+    """Otherwise the test above could not fail."""
     plain = Captioner.load(pipeline / "data/models/reinforce")
     assert plain.search == PLAIN
     assert [caption.text for caption in plain.caption(photographs)] != list(photographs.values())
 
 
-def test_single_settings_replace_the_model_s_own(pipeline, photographs, capsys):
+def test_single_settings_replace_those_of_the_model(pipeline, photographs, capsys):
     captioner = Captioner.load(pipeline / "data/model")
     path = next(iter(photographs))
     changed = captioner.caption([path], beam=1, block_ngrams=0)[0].text
@@ -83,7 +83,7 @@ def test_the_bundle_s_weights_are_linked(copy_pipeline, monkeypatch):
         assert (folder / "data/model" / name).samefile(folder / "data/models/reinforce" / name)
 
 
-def test_another_beam_leaves_the_last_model_alone_and_is_served(copy_pipeline):
+def test_another_beam_is_served_and_does_not_change_the_last_model(copy_pipeline):
     folder = copy_pipeline("data", "metrics")
     before = (folder / "data/models/reinforce/config.json").read_bytes()
     shutil.rmtree(folder / "data/model")
@@ -107,7 +107,7 @@ def test_linking_a_symbolic_link_gives_its_content(tmp_path):
 SAMPLED = {"method": "sample", "temperature": 1.5, "seed": 3, "top_p": 0.9}
 
 
-def test_samples_are_the_same_for_everyone_and_their_diversity_is_measured(copy_pipeline, photographs, capsys):
+def test_samples_are_reproducible_and_their_diversity_is_measured(copy_pipeline, photographs, capsys):
     folder = copy_pipeline("data", "metrics")
     write_params(folder, beam=None, search={**SAMPLED, "max_length": 8}, evaluate={"pictures": 1, "captions": 3})
     run_stage("evaluate", folder)
@@ -115,7 +115,7 @@ def test_samples_are_the_same_for_everyone_and_their_diversity_is_measured(copy_
     assert expected != list(photographs.values())
     captioner = Captioner.load(folder / "data/model")
     assert [caption.text for caption in captioner.caption(photographs)] == expected
-    last = list(photographs)[-1]  # alone as among others
+    last = list(photographs)[-1]  # alone and in a batch
     html = demo.describe(captioner, last, *demo.asked(captioner, 4, "sample", 0.5, 1.5, 0.9, 3))
     assert html.count("<tr>") == 1 + 4 and unescape(re.search(r"<td>(.*?)</td>", html)[1]) == expected[-1]
     cli.dispatch(["caption", last, "--model", str(folder / "data/model"), "--n-best", "2", "--json"])
@@ -125,18 +125,18 @@ def test_samples_are_the_same_for_everyone_and_their_diversity_is_measured(copy_
     assert captioner.caption([last], seed=4)[0].text != expected[-1]
 
 
-def test_the_sweep_has_a_row_for_each_way(copy_pipeline):
+def test_the_sweep_has_a_row_for_each_method(copy_pipeline):
     folder = copy_pipeline("data", "metrics")
     others = [SAMPLED, {"method": "diverse_beam", "beam": 2}]
     write_params(folder, sweep={"beams": [1], "length_penalties": [0.0], "others": others})
     run_stage("evaluate", folder)
     rows = [line.split("\t") for line in (folder / "metrics/sweep.tsv").read_text().splitlines()]
-    ways = ["beam 1", "sampled", "diverse beam 2 in 2 groups", "beam 2"]  # what is served is among them, last
+    ways = ["beam 1", "sampled", "diverse beam 2 in 2 groups", "beam 2"]  # the served settings come last
     assert [row[0].split(",")[0] for row in rows] == ["method", *ways]
     assert [row[1] for row in rows[1:]] == ["1", "", "2", "2"]
 
 
-def test_an_ensemble_is_scored_served_and_used(copy_pipeline, photographs, capsys):
+def test_an_ensemble_is_scored_and_served(copy_pipeline, photographs, capsys):
     folder = copy_pipeline("data", "metrics")
     train, tuned = folder / "data/models/train", folder / "data/models/reinforce"
     write_params(folder, evaluate={"pictures": 1, "ensemble": ["data/models/train"]})
@@ -155,7 +155,7 @@ def test_an_ensemble_is_scored_served_and_used(copy_pipeline, photographs, capsy
     assert json.loads(capsys.readouterr().out)["caption"] == expected[0]
 
 
-def test_a_model_together_with_itself_is_the_model(pipeline, photographs):
+def test_an_ensemble_of_a_model_with_itself_is_the_model(pipeline, photographs):
     folder = pipeline / "data/model"
     alone, twice = Captioner.load(folder), Captioner.load(folder, folder)
     for one, two in zip(alone.n_best(photographs, 2), twice.n_best(photographs, 2), strict=True):
@@ -163,7 +163,7 @@ def test_a_model_together_with_itself_is_the_model(pipeline, photographs):
         assert [c.logprob for c in one] == pytest.approx([c.logprob for c in two], abs=1e-4)
 
 
-def test_models_of_other_words_do_not_speak_together(pipeline, tmp_path):
+def test_ensembles_need_one_vocabulary(pipeline, tmp_path):
     other = Path(shutil.copytree(pipeline / "data/models/train", tmp_path / "other"))
     model = tiny_captioner().model
     save_model(model, other, notes={})

@@ -1,4 +1,4 @@
-"""Crawls in shards of img2dataset's layout: read in place, every sample told apart, damage said in one line."""
+"""Shards in img2dataset's layout: read in place, unique ids, damage reported in one line."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def sample(number: int, caption: str | None = "a dog", picture: bytes | None = N
 
 
 def crawl_of(folder: Path, tars: int = 3, samples: int = 4) -> Path:
-    """Shards whose samples bear the same names in each."""
+    """Shards with equal sample names."""
     for tar in range(tars):
         files: dict[str, bytes] = {}
         for number in range(samples):
@@ -59,10 +59,10 @@ def test_ids_are_unique_over_shards_and_pictures_are_read_in_place(tmp_path):
     assert len({image["imgid"] for image in images}) == 12
     pictures = Pictures.open(tmp_path / "raw/images")
     assert pictures.read("00001/000000002.jpg") == jpeg(12) and pictures.read("00002/000000002.jpg") == jpeg(22)
-    assert (tmp_path / "raw/images/crawl.shards.h5").stat().st_size < 20_000  # no picture is in it
+    assert (tmp_path / "raw/images/crawl.shards.h5").stat().st_size < 20_000  # pictures are not copied
 
 
-def test_what_lacks_a_picture_or_a_caption_is_counted_and_said(tmp_path, capsys):
+def test_samples_without_picture_or_caption_are_counted(tmp_path, capsys):
     files = sample(0) | sample(1, None) | sample(2, "  ") | {"000000003.json": b"{}"}
     files |= sample(4) | sample(5) | sample(6)
     files |= {"000000007.png": b"x", "000000007.json": json.dumps({"caption": "from the facts"}).encode()}
@@ -126,7 +126,7 @@ def test_patterns_and_folders_name_the_same_shards(tmp_path):
             shard_paths(tmp_path / nothing)
 
 
-def test_shards_of_one_name_in_two_folders_stay_apart(tmp_path):
+def test_shards_of_equal_names_in_two_folders_are_distinguished(tmp_path):
     for folder in ("one", "two"):
         tar_of(tmp_path / folder / "0.tar", sample(7))
     crawl = Crawl(shard_paths(str(tmp_path / "*/0.tar")))
@@ -134,7 +134,7 @@ def test_shards_of_one_name_in_two_folders_stay_apart(tmp_path):
     crawl.close()
 
 
-def test_a_shard_that_changes_is_noticed(tmp_path):
+def test_a_changed_shard_is_detected(tmp_path):
     crawl_of(tmp_path / "crawl", 2)
     prepare(tmp_path / "raw", params(tmp_path / "crawl"))
     tar_of(tmp_path / "crawl/00001.tar", sample(9))

@@ -1,4 +1,4 @@
-"""docs/sharing.md, as typed, between two clones with a folder as the remote; and what dvc.yaml says of the model."""
+"""The commands of docs/sharing.md between two clones with a folder as the remote; the artifact in dvc.yaml."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def run(folder: Path, command: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_as_typed_between_two_clones(pipeline, tmp_path):
+def test_the_commands_of_the_page_between_two_clones(pipeline, tmp_path):
     mine = tmp_path / "mine"
     run(tmp_path, f"git init -q --bare -b main {tmp_path / 'origin.git'} && git clone -q origin.git mine")
     shutil.copytree(pipeline / "data/model", mine / "data/model")

@@ -1,4 +1,4 @@
-"""Scores of parts of test."""
+"""Scores of slices of test."""
 
 import csv
 
@@ -37,23 +37,23 @@ def rows_by(evaluation, objects=None):
     return found
 
 
-def test_images_are_parted_by_what_people_wrote_of_them():
+def test_slices_by_references():
     found = rows_by(evaluation_of(SAID * 2))
     assert {part: row["images"] for part, row in found["gendered words in references"].items()} == {
         "women": 2, "men": 4, "both": 2, "neither": 4
     }  # fmt: skip
     assert sum(row["images"] for row in found["length of references"].values()) == 2 * len(SAID)
-    assert "number of objects" not in found  # nothing is known of them
+    assert "number of objects" not in found  # their objects are unknown
 
 
-def test_rare_are_words_that_training_hardly_has():
+def test_slices_by_rare_words():
     plain = [("a dog", ["a dog", "the dog"]), ("a cat", ["the cat", "a cat"])]
     found = rows_by(evaluation_of([*plain, *SAID[3:5]]))["rare words in references"]
     assert [row["images"] for row in found.values()] == [2, 2]
-    assert "rare words in references" not in rows_by(evaluation_of(plain))  # no part would differ from the whole
+    assert "rare words in references" not in rows_by(evaluation_of(plain))  # no slice differs from the whole
 
 
-def test_images_are_parted_by_how_much_is_in_them():
+def test_slices_by_number_of_objects():
     thing = {"kind": "dog", "colour": None, "box": [0, 0, 1, 1]}
     numbers = [1, 1, 2, 2, 5, 9]
     images = {str(i): {"size": [9, 9], "objects": [thing] * number} for i, number in enumerate(numbers)}
@@ -63,11 +63,11 @@ def test_images_are_parted_by_how_much_is_in_them():
     assert found["2"]["chair_i"] == 0 and "captions_true_low" in found["2"]
 
 
-def test_scores_of_parts_are_those_of_their_images_and_add_up():
+def test_scores_of_slices_are_means_over_their_images():
     whole = evaluation_of(SAID * 3)
     parts = rows_by(whole)["gendered words in references"].values()
     mean = sum(row["images"] * row["cider"] for row in parts) / len(whole.entries)
-    assert mean == pytest.approx(whole.metrics["cider"])  # a mean over images, by one set of document frequencies
+    assert mean == pytest.approx(whole.metrics["cider"])  # a mean over images, with the document frequencies of test
     for row in parts:
         assert row["cider_low"] <= row["cider"] <= row["cider_high"]
         assert 0 <= row["bleu4_low"] <= row["bleu4"] <= row["bleu4_high"] <= 1

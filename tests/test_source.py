@@ -1,4 +1,4 @@
-"""The stage `source`: whatever changes outside the repository changes what DVC compares, and nothing else does."""
+"""The stage `source`: its output changes with files outside the repository, and only with them."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from showtell.data.datasets.outside import regular_files, state_of
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A repository with own pictures beside it."""
+    """A repository, and pictures in another folder."""
     (tmp_path / "photos").mkdir()
     for number in range(16):
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(bytes([number] * 50))
@@ -76,7 +76,7 @@ def test_of_published_data_the_local_source_and_captions_are_watched(home, tmp_p
     assert state(home) == {"dataset": "scenes"}
 
 
-def test_what_is_not_on_this_machine_now_is_taken_as_it_was(home, tmp_path, capsys):
+def test_missing_files_count_as_unchanged(home, tmp_path, capsys):
     first = state(home)
     (tmp_path / "photos").rename(tmp_path / "away")
     assert state(home) == first and "not on this machine now" in capsys.readouterr().err

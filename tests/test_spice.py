@@ -1,4 +1,4 @@
-"""SPICE is asked of its jar where all is there, and else one line says what is missing. A stand-in plays Java."""
+"""SPICE by its jar if all files exist, else one line names the missing one. A script replaces Java."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The stages as a user meets them: what they write, how they go on after a kill, what they say when it goes wrong."""
+"""The stages: outputs, resuming after a kill, error messages."""
 
 import json
 import subprocess
@@ -17,11 +17,11 @@ from showtell.metrics.protocol import read_hypotheses
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Replaces a kill: no code catches it."""
 
 
 def kill_at(monkeypatch, owner, name: str, call: int) -> None:
-    """Make the `call`-th call of owner.name happen and then end the process's work."""
+    """Raise Killed after the `call`-th call of owner.name."""
     original, calls = getattr(owner, name), []
 
     def counted(*args, **kwargs):
@@ -54,13 +54,13 @@ def test_evaluate_reports_test_unseen_and_frozen(pipeline):
 
 
 def test_the_metrics_say_what_they_are_of(pipeline):
-    """Those of an earlier run stay when a later one fails; its data and model are another's then."""
+    """Metrics of an earlier run remain when a later run fails, so they name their data and model."""
     said = json.loads((pipeline / "metrics/provenance.json").read_text())
     assert said["dataset"] == "scenes" and set(said) == {"dataset", "test", "model", "code"}
     assert json.loads((pipeline / "metrics/train.json").read_text())["processes"] == 1
 
 
-def test_evaluate_ends_with_scores_captions_and_what_is_next(copy_pipeline):
+def test_evaluate_ends_with_scores_captions_and_next_commands(copy_pipeline):
     folder = copy_pipeline("data", "metrics")
     lines = run_stage("evaluate", folder).split("\n")
     metrics = json.loads((folder / "metrics/evaluate.json").read_text())
@@ -74,7 +74,7 @@ def test_evaluate_ends_with_scores_captions_and_what_is_next(copy_pipeline):
     assert "report: metrics/report/index.html" in lines and lines.index("next:") < len(lines) - 1
 
 
-def test_train_leaves_the_encoder_as_it_was(pipeline):
+def test_train_does_not_change_the_encoder(pipeline):
     before, after = (load_model(pipeline / "data/models" / name) for name in ("train", "finetune"))
     from safetensors.torch import load_file
 
@@ -83,7 +83,7 @@ def test_train_leaves_the_encoder_as_it_was(pipeline):
     assert any((after.encoder.state_dict()[name] != tensor).any() for name, tensor in frozen.items())
 
 
-def test_cached_features_are_what_serving_computes(pipeline):
+def test_cached_features_equal_served_features(pipeline):
     model = load_model(pipeline / "data/models/train")
     import torch
 
@@ -97,7 +97,7 @@ def test_cached_features_are_what_serving_computes(pipeline):
 
 
 @pytest.mark.parametrize("stage", ["train", "finetune", "reinforce"])
-def test_killed_training_goes_on_to_the_same_weights(stage, copy_pipeline, pipeline, monkeypatch):
+def test_killed_training_resumes_to_the_same_weights(stage, copy_pipeline, pipeline, monkeypatch):
     folder = copy_pipeline("data")
     write_params(folder, finetune={"epochs": 2}, reinforce={"epochs": 2})
     run_stage(stage, folder)
@@ -124,7 +124,7 @@ def test_a_checkpoint_of_other_params_is_not_used(copy_pipeline, monkeypatch):
     assert model_bytes(folder, "train") == resumed
 
 
-def test_killed_features_go_on_to_the_same_bytes(copy_pipeline, pipeline, monkeypatch):
+def test_killed_features_resume_to_the_same_bytes(copy_pipeline, pipeline, monkeypatch):
     folder = copy_pipeline("data")
     kill_at(monkeypatch, RowWriter, "append", 1)
     with pytest.raises(Killed):
@@ -161,7 +161,7 @@ def photographs(folder, count: int):
     (folder / "photos").mkdir()
     images = []
     for number in range(count):
-        spots = Image.fromarray(generator.integers(0, 255, (6, 6, 3), dtype=np.uint8))  # noise looks alike everywhere
+        spots = Image.fromarray(generator.integers(0, 255, (6, 6, 3), dtype=np.uint8))  # noise has near-duplicates
         spots.resize((60, 40 + number)).save(folder / "photos" / f"{number}.jpg")
         sentences = [{"raw": f"A picture number {number % 3} .", "tokens": ["a", "picture", "number", str(number % 3)]}]
         split = "test" if number < 3 else "val" if number < 6 else "train"
@@ -187,7 +187,7 @@ def test_own_photographs_and_a_weights_file_go_through_all_stages(tmp_path):
 
 
 def test_pretraining_s_keys_do_not_change_an_encoder_with_weights(copy_pipeline):
-    """So DVC does not run `features` again, which depends on the encoder's files and on no parameter."""
+    """`features` depends on the encoder's files and on no parameter, so DVC does not run it again."""
     import torch
     import torchvision
 

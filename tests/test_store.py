@@ -1,4 +1,4 @@
-"""Row stores: what was written comes back, from any process, whatever was killed on the way."""
+"""Row stores: round trips, several processes, kills, damage."""
 
 import multiprocessing
 import os
@@ -42,7 +42,7 @@ def test_rows_in_any_order(tmp_path):
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 4), max_size=6))
-def test_pieces_make_the_bytes_of_one_write(tmp_path_factory, pieces):
+def test_writes_in_pieces_give_the_same_bytes(tmp_path_factory, pieces):
     folder = tmp_path_factory.mktemp("store")
     rows = np.random.default_rng(0).integers(0, 256, (sum(pieces) + 1, 5), np.uint8)
     whole = write(folder, rows).read_bytes()
@@ -62,7 +62,7 @@ def test_fewer_rows_than_planned_leave_no_gap(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["exact.h5", "fewer.h5"]
 
 
-def test_a_kill_while_the_rows_were_named_leaves_no_trace(tmp_path, monkeypatch):
+def test_a_kill_while_ids_are_written_is_repaired(tmp_path, monkeypatch):
     part = tmp_path / "a.h5.part"
     writer = RowWriter(part, "grid", 10, (3, 2), np.float16)
     writer.append(ROWS)
@@ -103,13 +103,13 @@ def test_other_files_are_named(tmp_path):
         RowReader(write(tmp_path), "images")
 
 
-def test_a_store_that_the_system_does_not_let_us_read_is_not_called_damaged(tmp_path):
+def test_a_store_without_read_permission_is_not_called_damaged(tmp_path):
     (tmp_path / "folder").write_text("a file")
     with pytest.raises(UserError, match=r"^\S*/folder/a\.h5: not a directory; something of another kind has that name"):
         RowReader(tmp_path / "folder" / "a.h5", "grid")
 
 
-def test_a_store_that_is_cut_short_is_noticed(tmp_path):
+def test_a_truncated_store_is_detected(tmp_path):
     path = write(tmp_path, np.zeros((100, 1000), np.uint8))
     reader = RowReader(path, "grid")
     with open(path, "r+b") as file:
@@ -125,7 +125,7 @@ def position_of(content: bytes, path) -> int:
 
 
 def flip(path, position: int) -> None:
-    """One bit of a file, and nothing else that could be noticed."""
+    """Flip one bit of a file; its size and times are unchanged."""
     times = path.stat()
     with open(path, "r+b") as file:
         byte = os.pread(file.fileno(), 1, position)[0]
@@ -141,12 +141,12 @@ def test_one_changed_bit_in_a_row_is_one_line_when_that_row_is_read(tmp_path_fac
     row = place // ROWS[0].nbytes
     reader, others = RowReader(path, "grid"), [other for other in range(10) if other != row]
     assert np.array_equal(reader.rows(others), ROWS[others])
-    for _ in range(2):  # and again, not only the first time
+    for _ in range(2):  # also when it is read again
         with pytest.raises(UserError, match=rf"store\.h5 is damaged: row {row} \(image id{row}\) is not as"):
             reader.rows([row])
 
 
-def test_changed_sums_and_names_are_noticed(tmp_path):
+def test_changed_checksums_and_ids_are_detected(tmp_path):
     sums, names = write(tmp_path, name="sums.h5"), write(tmp_path, name="names.h5")
     with h5py.File(sums) as file:
         content = file[SUMS][()].tobytes()
@@ -193,7 +193,7 @@ def read_in_child(reader, queue):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-def test_an_open_reader_goes_to_other_processes(tmp_path, method):
+def test_an_open_reader_works_in_other_processes(tmp_path, method):
     reader = RowReader(write(tmp_path), "grid")
     reader.rows([0])
     context = multiprocessing.get_context(method)
@@ -224,7 +224,7 @@ def test_after_a_power_cut_only_flushed_rows_count(tmp_path, monkeypatch):
     assert (tmp_path / "a.h5").read_bytes() == write(tmp_path).read_bytes()
 
 
-def test_rows_are_flushed_now_and_then(tmp_path, monkeypatch):
+def test_rows_are_flushed_regularly(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("showtell.data.store.time.monotonic", lambda: now[0])
     writer = RowWriter(tmp_path / "a.part", "grid", 10, (3, 2), np.float16)
@@ -235,7 +235,7 @@ def test_rows_are_flushed_now_and_then(tmp_path, monkeypatch):
 
 
 def spoilt(path, name: str, how: str) -> None:
-    """An HDF5 file that is no store, though its names are those of one."""
+    """An HDF5 file with the names of a store, damaged by `how`."""
     with h5py.File(path, "w") as file:
         ids = ["a", "b"]
         if how == "chunked":
@@ -261,7 +261,7 @@ def spoilt(path, name: str, how: str) -> None:
         file["image_id"] = {"ids are numbers": [1, 2], "too few ids": ["a"], "ids are a table": [["a", "b"]]}.get(
             how, ids
         )
-        if file["image_id"].dtype.kind == "O":  # nothing but what `how` says is wrong
+        if file["image_id"].dtype.kind == "O":  # the rest of the file is valid
             names = np.ravel(file["image_id"].asstr()[()]).tolist()
             file["image_id"].attrs[SUMS] = np.array(sum_of_names(names), SUM_TYPE)
         file[SUMS] = np.zeros((1 if how == "too few sums" else 2, 1), np.int64 if how == "other sums" else SUM_TYPE)
@@ -277,7 +277,7 @@ def spoilt(path, name: str, how: str) -> None:
         "ids are numbers", "too few ids", "ids are a table", "attributes are numbers", "too few sums", "other sums",
     ],
 )  # fmt: skip
-def test_hdf5_that_is_no_store_is_one_line(tmp_path, how):
+def test_other_hdf5_files_are_one_line(tmp_path, how):
     path = tmp_path / "a.h5"
     spoilt(path, "grid", how)
     with pytest.raises(UserError, match=r"a\.h5 is not a store of grid: .*delete it and run") as caught:
@@ -285,7 +285,7 @@ def test_hdf5_that_is_no_store_is_one_line(tmp_path, how):
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_must_say_how_they_were_made(tmp_path):
+def test_image_stores_need_a_transform(tmp_path):
     spoilt(tmp_path / "a.h5", "images", "well")
     with pytest.raises(UserError, match="it has no attribute 'content'"):
         RowReader(tmp_path / "a.h5", "images")

@@ -1,4 +1,4 @@
-"""Systems under one protocol: the same for all what must be, and a table made of results alone."""
+"""benchmarks/systems.py: settings shared by all rows, and the table of results."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def test_pictures_words_and_decoding_are_the_same_for_all():
     assert all(one == other for one, other in pairwise(encoders))
 
 
-def test_passes_are_bounded_and_none_are_added():
+def test_epochs_are_bounded_and_none_are_added():
     for row in systems_rows.ROWS:
         epochs = tuple(params_of(row)[stage]["epochs"] for stage in ("train", "finetune"))
         most = tuple(systems_rows.PASSES.values())
@@ -57,7 +57,7 @@ def test_passes_are_bounded_and_none_are_added():
         assert epochs == wanted, row.name
 
 
-def test_a_row_differs_from_its_system_in_what_it_says_alone():
+def test_a_row_differs_from_its_system_in_its_changes_only():
     by_name = {row.name: dict(recipe.flat(params_of(row))) for row in systems_rows.ROWS}
     sampling = {"learning.sampling", "learning.sampling_start", "learning.sampling_schedule"}
     for one, other, keys in (
@@ -68,7 +68,7 @@ def test_a_row_differs_from_its_system_in_what_it_says_alone():
 
 
 def made_up(name: str, **changes) -> dict:
-    """A result as a run writes it."""
+    """A result as written by a run."""
     recipe_name = next(row.recipe for row in systems_rows.ROWS if row.name == name)
     stage = {"epochs": 5, "best": 4, "seconds": 12.4, "threads": 1, "jobs": 2}
     test = {f"bleu{order}": 0.9 / order for order in range(1, 5)} | {
@@ -129,7 +129,7 @@ def test_rows_on_photographs_share_pictures_words_encoder_and_decoding(row, tmp_
         systems_table.rewritten("# No table\n", "| new |")
 
 
-def test_seconds_are_known_of_a_stage_that_came_from_the_cache(tmp_path):
+def test_seconds_of_a_cached_stage_are_known(tmp_path):
     plan = systems_runs.Plan(tmp_path, "c", jobs=2, quick=False)
     for name, loss in (("first", 1), ("second", 1), ("third", 2)):
         (tmp_path / name / "metrics").mkdir(parents=True)
@@ -158,14 +158,14 @@ def test_a_row_that_fails_is_a_line(tmp_path, monkeypatch, capsys):
         systems_rows.chosen(["tell"])
 
 
-def test_word_vectors_are_near_for_words_that_mean_the_same(tmp_path):
+def test_word_vectors_of_synonyms_are_close(tmp_path):
     path = tmp_path / "vectors.txt"
     count = word_vectors.make_vectors(path, scenes=400, size=600)
     first = path.read_bytes()
     words = [line.split(" ")[0] for line in path.read_text().splitlines()]
     assert len(words) == count and words[0] == "a"
     vocabulary = Vocabulary(words, range(count, 0, -1))
-    found = read_vectors(path, vocabulary, size=600)  # more than there are words: the rest is 0
+    found = read_vectors(path, vocabulary, size=600)  # more dimensions than words: the rest is 0
     vectors = np.stack([found[len(SPECIALS) + row].numpy() for row in range(count)])
     assert np.isclose(np.sqrt(np.mean(vectors**2)), word_vectors.INITIAL_RANGE / 3**0.5, rtol=1e-3)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

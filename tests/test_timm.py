@@ -1,4 +1,4 @@
-"""timm's networks as encoders: a CNN, channels-last and hybrid transformers, class and register tokens, all tiny."""
+"""Encoders of timm: a CNN, channels-last and hybrid transformers, class and register tokens, all tiny."""
 
 import json
 import sys
@@ -17,12 +17,12 @@ timm = pytest.importorskip("timm")
 
 # Pixels; cells and channels of the last map; a block to learn from.
 FAMILIES = {
-    "mobilenetv3_small_050": (128, 16, 288, "blocks.4"),  # keeps a part of its head that the map does not need
+    "mobilenetv3_small_050": (128, 16, 288, "blocks.4"),  # has a head layer after the map
     "convnext_atto": (64, 4, 320, "stages.2"),
     "swin_tiny_patch4_window7_224": (64, 4, 768, "layers.3"),  # channels last
     "vit_small_patch14_reg4_dinov2": (56, 16, 384, "blocks.10"),  # a class token and four registers
     "vit_tiny_r_s16_p8_224": (64, 4, 192, "blocks.11"),  # a CNN in front of the transformer
-    "hiera_tiny_224": (64, 4, 768, "blocks.11"),  # refuses to norm its map
+    "hiera_tiny_224": (64, 4, 768, "blocks.11"),  # without a final norm of its map
 }
 SMALL = "mobilenetv3_small_050"
 
@@ -49,7 +49,7 @@ def refused(name: str, size: int = 64, **changes) -> str:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_gives_its_cells_and_is_rebuilt_from_its_configuration(name):
+def test_every_family_has_its_cells_and_is_rebuilt_from_its_configuration(name):
     size, cells, channels, _ = FAMILIES[name]
     encoder, images = encoder_of(name, size), pictures(2, size)
     with torch.no_grad():
@@ -81,12 +81,12 @@ def test_blocks_from_one_on_learn_and_nothing_before(name):
     assert learning and {key.removeprefix("backbone.network.").rpartition(".")[0] for key in learning} <= later
     moved = {key for key, buffer in encoder.named_buffers() if not torch.equal(buffer, before[key])}
     assert {key.removeprefix("backbone.network.").rpartition(".")[0] for key in moved} <= later
-    assert bool(moved) == (name == SMALL)  # the one with batch norms behind the cut
+    assert bool(moved) == (name == SMALL)  # it has batch norms after the node
     encoder.train_from(block, "frozen")
     assert not {key for key in encoder.trainable_state() if "running" in key}
 
 
-def test_a_layer_in_the_middle_is_the_end_of_the_network():
+def test_layers_after_the_node_are_removed():
     whole, half = encoder_of("vit_small_patch14_reg4_dinov2", 56), encoder_of(
         "vit_small_patch14_reg4_dinov2", 56, node="blocks.5"
     )
@@ -122,7 +122,7 @@ def test_weights_of_a_file_with_any_classifier(tmp_path, classes):
             assert torch.equal(found[name], tensor.to(found[name].dtype)), name
 
 
-def test_position_embeddings_follow_the_size(tmp_path):
+def test_position_embeddings_are_interpolated(tmp_path):
     network = timm.create_model("vit_tiny_patch16_224", pretrained=False)
     nn.init.normal_(network.pos_embed)
     torch.save(network.state_dict(), tmp_path / "vit.pth")
@@ -169,7 +169,7 @@ def test_without_timm_one_line_says_what_to_install(monkeypatch):
     assert refused(SMALL) == "encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'"
 
 
-def test_the_list_says_what_a_network_takes(capsys):
+def test_the_list_has_size_and_licence(capsys):
     assert cli.dispatch(["encoders", "timm/mobilenetv3_small_05*", "--size", "64"]) == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.startswith("encoder.name") and row.split() == f"timm/{SMALL} 0.6 M 4 x 288 2,304 - apache-2.0".split()
@@ -180,7 +180,7 @@ def test_the_list_says_what_a_network_takes(capsys):
         cli.dispatch(["encoders", "resnet17"])
 
 
-def test_pictures_are_as_the_weights_had_them():
+def test_the_transform_is_that_of_the_weights():
     lite = image_statistics(params_of("tf_efficientnet_lite2"))
     assert (lite.mean, lite.std, lite.filter, lite.size) == ((0.5,) * 3, (0.5,) * 3, "bicubic", 260)
     assert encoder_of("vit_tiny_patch16_224").config["mean"] == [0.5] * 3

@@ -1,4 +1,4 @@
-"""Scores of captions in scripts without spaces: what counts as a word, and who decides it."""
+"""Scores of captions in scripts without spaces: the choice of tokenisation."""
 
 import argparse
 import json
@@ -46,7 +46,7 @@ ENGLISH = ["a dog's running", "two cats can't sleep", "it is a 2 kg cake."]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_near_correct_caption_scores_where_words_have_no_spaces(language):
+def test_near_correct_captions_score_in_scripts_without_spaces(language):
     references, hypotheses = LANGUAGES[language]
     scores = evaluate(references, hypotheses, meteor=False)
     assert scores.tokenisation is CHARACTERS
@@ -73,19 +73,19 @@ def test_where_words_have_spaces_the_protocol_stays(captions):
     assert tokenisation_for(captions) is PTB
 
 
-def test_a_second_language_without_spaces_is_enough():
+def test_one_language_without_spaces_is_enough():
     captions = ["a dog runs", "一只狗在跑"]
     assert tokenisation_for(captions) is CHARACTERS
     assert CHARACTERS.tokenize_all(captions) == ["a dog runs", "一 只 狗 在 跑"]
 
 
-def test_hypotheses_do_not_decide():
+def test_hypotheses_do_not_choose_the_tokenisation():
     references = {1: ["a dog's bowl"], 2: ["two cats"]}
     assert evaluate(references, {1: "一只狗", 2: "两只猫"}, meteor=False).tokenisation is PTB
 
 
 @given(st.lists(st.text(alphabet="ab猫 ก.", max_size=8), max_size=6))
-def test_the_order_of_captions_does_not_decide(captions):
+def test_the_order_of_captions_does_not_choose_the_tokenisation(captions):
     assert tokenisation_for(captions) is tokenisation_for(captions[::-1])
 
 

@@ -13,8 +13,8 @@ from showtell.learning.validation import validation
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_resumed_is_uninterrupted(tmp_path, precision):
-    # Set behind the check of what this machine computes: a product is all that is needed here.
+def test_resumed_training_equals_uninterrupted_training(tmp_path, precision):
+    # Set after validation, which refuses arithmetic that this machine lacks; one product works everywhere.
     params = loop_params(schedule="cosine", warmup_updates=4, ema=0.8).model_copy(update={"precision": precision})
     whole = Line()
     history = run(tmp_path / "whole", whole, params)
@@ -27,7 +27,7 @@ def test_resumed_is_uninterrupted(tmp_path, precision):
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", killed, params, batches=stop_in_third)
-    torch.rand(100)  # another process would be somewhere else in its random numbers
+    torch.rand(100)  # another process has another random state
     resumed = Line()
     assert run(tmp_path / "killed", resumed, params) == history
     assert resumed.epochs == [3, 4, 5, 6]
@@ -104,7 +104,7 @@ def test_the_moving_average_is_validated_and_kept_and_changes_no_update(tmp_path
     assert not torch.allclose(mean, plain.linear.weight, atol=1e-3)
 
 
-def test_no_epochs_leave_the_weights_as_drawn(tmp_path):
+def test_no_epochs_keep_the_initial_weights(tmp_path):
     learner = Line()
     before = learner.linear.weight.clone()
     assert run(tmp_path, learner, loop_params(epochs=0)) == []

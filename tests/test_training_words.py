@@ -14,7 +14,7 @@ from showtell.learning.scheduled_sampling import own_word_share, with_own_words
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "exponential", "inverse_sigmoid"])
-def test_share_of_own_words_rises_from_its_start_to_its_height(schedule):
+def test_the_share_of_sampled_words_rises_to_its_maximum(schedule):
     shares = [own_word_share(epoch, 0.4, 3, schedule, 5) for epoch in range(1, 100)]
     assert shares[:2] == [0, 0] and all(share > 0 for share in shares[2:])
     assert shares == sorted(shares)
@@ -26,7 +26,7 @@ def test_share_of_own_words_rises_from_its_start_to_its_height(schedule):
     assert shares[2] == pytest.approx(first[schedule])
 
 
-def test_hidden_words_are_some_of_the_inputs_and_never_the_first():
+def test_word_dropout_replaces_some_inputs_and_never_the_first():
     torch.manual_seed(0)
     inputs = torch.randint(5, WORDS, (20, 2, 9))
     shown = word_dropout(inputs, 0.3)
@@ -36,7 +36,7 @@ def test_hidden_words_are_some_of_the_inputs_and_never_the_first():
     assert word_dropout(inputs, 0.0) is inputs
 
 
-def test_words_are_hidden_while_the_decoder_learns():
+def test_word_dropout_is_applied_in_training():
     batch = grid_batch()
     plain, hiding = caption_network(word_dropout=0.0), caption_network(word_dropout=1.0)
     hidden = batch._replace(inputs=batch.inputs.clone())
@@ -45,7 +45,7 @@ def test_words_are_hidden_while_the_decoder_learns():
 
 
 @pytest.mark.parametrize("kind", ["attention", "pre_inject", "init_inject"])
-def test_own_words_are_what_the_decoder_would_say(kind):
+def test_sampled_words_are_the_decoders_predictions(kind):
     decoder = decoder_of(kind, WORDS)
     for parameter in decoder.parameters():
         nn.init.normal_(parameter, std=0.5)

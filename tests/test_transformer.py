@@ -29,7 +29,7 @@ KINDS = [name for name in SYSTEMS if name.startswith("transformer")]
 
 
 class Said(NamedTuple):
-    """The state of a search that remembers words alone."""
+    """A search state with the words only."""
 
     features: Tensor
     words: Tensor  # (image, beam, step)
@@ -43,7 +43,7 @@ class Said(NamedTuple):
 
 @pytest.mark.parametrize("width", [1, 4])
 @pytest.mark.parametrize("name", KINDS)
-def test_search_with_its_cache_is_search_that_reads_every_prefix_again(name, width):
+def test_cached_search_equals_search_over_whole_prefixes(name, width):
     params, decoder = decoder_of(name)
     features, _, _ = batch(params)
 
@@ -53,7 +53,7 @@ def test_search_with_its_cache_is_search_that_reads_every_prefix_again(name, wid
         return logits.unflatten(0, words.shape)[:, :, -1], state._replace(words=words)
 
     start, nothing = torch.full((3,), START), Said(features, torch.zeros(3, 1, 0, dtype=torch.long))
-    # No end, and no word twice: so that all nine steps count.
+    # No end and no repeated word, so that all nine steps matter.
     search = PLAIN.override(beam=width, max_length=9, block_ngrams=1)
     rest = start, END, search, rules_of(search, END, (END,)), width
     expected = generate(read_again, nothing, *rest)
@@ -80,7 +80,7 @@ def test_a_step_computes_the_new_words_alone():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_captions_side_by_side_are_captions_one_by_one(name):
+def test_captions_of_an_image_together_equal_single_captions(name):
     params, decoder = decoder_of(name)
     features, inputs, mask = batch(params)
     together = decoder(features, inputs, mask)
@@ -115,7 +115,7 @@ def test_attention_is_the_mean_of_the_last_layer_s_heads():
     torch.testing.assert_close(decoder.attend(features, inputs, mask), attention)
 
 
-def test_one_head_is_shown_on_request():
+def test_one_head_can_be_shown():
     params, model = DecoderParams.model_validate(TRANSFORMER), tiny_captioner().model
     torch.manual_seed(0)
     decoder = build_decoder(params, model.encoder.channels, len(model.vocabulary)).eval()
@@ -132,7 +132,7 @@ def test_one_head_is_shown_on_request():
         other.show_head(2)
 
 
-def test_norms_biases_and_what_is_looked_up_do_not_decay():
+def test_norms_biases_and_embeddings_do_not_decay():
     for name in KINDS:
         _, decoder = decoder_of(name)
         kept = {id(parameter) for parameter in decoder.without_decay()}
@@ -143,14 +143,14 @@ def test_norms_biases_and_what_is_looked_up_do_not_decay():
 
 
 @given(st.integers(1, 33))
-def test_sines_and_cosines_tell_every_step_apart(hidden):
+def test_sinusoidal_positions_are_distinct(hidden):
     vectors = SinusoidalPositions(hidden)(torch.arange(40))
     assert vectors.shape == (40, hidden)
     apart = (vectors[:, None] - vectors).norm(dim=2) + torch.eye(40)
-    assert apart.min() > 1e-3 or hidden == 1  # one sine alone comes back to where it was
+    assert apart.min() > 1e-3 or hidden == 1  # a single sine is periodic
 
 
-def test_captions_longer_than_any_that_taught_are_no_error():
+def test_captions_longer_than_in_training_are_no_error():
     positions = LearnedPositions(4)
     torch.testing.assert_close(positions(torch.tensor(LONGEST + 5)), positions(torch.tensor(LONGEST - 1)))
 
@@ -179,7 +179,7 @@ def test_settings_that_do_not_fit_together_are_refused_by_name(change, message, 
         validate("decoder", {"decoder": TRANSFORMER | change}, tmp_path / "params.yaml")
 
 
-def test_the_default_params_need_what_the_message_says(tmp_path):
+def test_the_message_names_the_params_to_change(tmp_path):
     decoder = yaml.safe_load((ROOT / "params.yaml").read_text())["decoder"] | {"kind": "transformer"}
     with pytest.raises(UserError) as refused:
         validate("decoder", {"decoder": decoder}, tmp_path / "params.yaml")
@@ -188,13 +188,13 @@ def test_the_default_params_need_what_the_message_says(tmp_path):
     assert build_decoder(params, 8, WORDS).without_decay()
 
 
-def test_a_grid_is_asked_for():
+def test_pooled_features_are_refused():
     _, decoder = decoder_of(KINDS[0])
     with pytest.raises(UserError, match=r"transformer needs a grid; set encoder\.output to grid"):
         decoder.start(torch.randn(2, 6))
 
 
-def test_it_goes_through_the_stages_with_every_way_to_learn(pipeline, copy_pipeline):
+def test_all_stages_with_sampling_penalty_and_fine_tuning(pipeline, copy_pipeline):
     """Scheduled sampling, the attention penalty, and an encoder whose grid gets gradients."""
     folder = copy_pipeline("data")
     keys = TRANSFORMER | {"embedding": 8, "hidden": 8, "grid_layers": 1, "memory_slots": 2, "normalise_grid": True}

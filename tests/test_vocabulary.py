@@ -1,4 +1,4 @@
-"""Vocabulary and token files: counts from train alone, fixed specials, nothing that changes between runs."""
+"""Vocabulary and token files: counts from train only, fixed special tokens, reproducible."""
 
 import json
 from collections import Counter
@@ -57,7 +57,7 @@ RECORDS = [
 ]
 
 
-def test_specials_have_their_places():
+def test_special_tokens_have_fixed_ids():
     vocabulary = Vocabulary(["dog"], [3])
     assert [vocabulary.words[i] for i in (PAD, START, END, UNK)] == ["<pad>", "<start>", "<end>", "<unk>"]
     assert vocabulary.encode(["dog"]) == [4] and len(vocabulary) == 5
@@ -81,7 +81,7 @@ def test_val_and_test_words_are_not_counted(built):
     assert built(changed, params())[0].hash == vocabulary.hash
 
 
-def test_entries_keep_references_and_words_whole(built):
+def test_entries_keep_references_and_all_words(built):
     vocabulary, splits = built(RECORDS, params(max_length=2, captions_per_image=1))
     (train,) = splits["train"]
     assert train["references"] == ["a dog runs", "the dog runs fast now"]
@@ -89,7 +89,7 @@ def test_entries_keep_references_and_words_whole(built):
     assert [vocabulary.decode(t) for t in tokens_of(splits["train"], 0)] == [["a", "dog"]]
     assert tokens_of(splits["train"], 0)[0][:1] == [START] and tokens_of(splits["train"], 0)[0][-1:] == [END]
     assert tokens_of(splits["val"], 0) == [[START, *vocabulary.encode(["a", "cat"]), END]]
-    assert "fast" not in vocabulary  # of captions that are not learnt nothing is counted
+    assert "fast" not in vocabulary  # captions that are not trained on are not counted
 
 
 def test_long_captions_are_cut_or_dropped_but_an_image_stays():
@@ -99,7 +99,7 @@ def test_long_captions_are_cut_or_dropped_but_an_image_stays():
     assert training_words(words, params(max_length=1, long="drop")) == [["c"]]
 
 
-def test_tokenizers_are_a_choice(built):
+def test_tokenizers(built):
     records = [
         Record(i, f"{i}.jpg", s, ["Dogs don't fly."], [["given"]]) for i, s in enumerate(["train", "val", "test"])
     ]
@@ -118,7 +118,7 @@ def test_a_vocabulary_without_words_is_refused(built):
         built(RECORDS, params(min_count=9))
 
 
-def test_spelt_out_specials_are_unknown_words():
+def test_special_tokens_in_captions_are_unknown_words():
     vocabulary = Vocabulary.build({"<end>": 3, "a": 1}, 1, None)
     assert vocabulary.encode(["<start>", "<end>", "a"]) == [UNK, UNK, 4]
 
@@ -130,7 +130,7 @@ def test_decode_stops_at_end_and_keeps_unknowns():
 
 
 @given(WORDS)
-def test_known_words_come_back(captions):
+def test_known_words_round_trip(captions):
     vocabulary = Vocabulary.build(counted(captions), 1, None)
     for words in captions:
         assert vocabulary.decode(vocabulary.encode(words)) == words
@@ -143,7 +143,7 @@ def test_order_of_captions_does_not_matter(captions, random):
 
 
 @given(WORDS)
-def test_saved_vocabulary_loads_and_has_the_same_bytes(tmp_path_factory, captions):
+def test_saving_a_loaded_vocabulary_gives_the_same_bytes(tmp_path_factory, captions):
     path = tmp_path_factory.getbasetemp() / "vocab.json"
     vocabulary = Vocabulary.build(counted(captions), 1, None)
     vocabulary.save(path)
@@ -170,7 +170,7 @@ SIGNS = ["<pad>", "<start>", "<end>", "<unk>"]
         {"words": [*SIGNS, "a"]},
     ],
 )
-def test_other_files_are_no_vocabulary(tmp_path, content):
+def test_other_files_than_vocabularies_are_refused(tmp_path, content):
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="is not a vocabulary"):

@@ -1,4 +1,4 @@
-"""Weights: from torchvision's cache, from files, or one line that says what is wrong; nothing in a file is ever run."""
+"""Weights from torchvision's cache and from files: one line for errors, and no code in a file is executed."""
 
 import hashlib
 import os
@@ -46,7 +46,7 @@ def hub(tmp_path, monkeypatch) -> Path:
 
 
 def publish(monkeypatch, folder: Path, weight: str = "IMAGENET1K_V1", name: str = NAME) -> Path:
-    """Our own file as if it were torchvision's `weight`, downloaded before."""
+    """A file in the cache in place of torchvision's `weight`."""
     path = folder / "made.pth"
     torch.save(state(name), path)
     named = path.rename(folder / f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
@@ -109,13 +109,13 @@ def test_without_network_one_line_says_how_to_bring_the_file(hub):
     )
 
 
-def test_a_damaged_file_in_the_cache_is_told_by_its_checksum(hub, monkeypatch):
+def test_a_damaged_file_in_the_cache_is_detected_by_its_checksum(hub, monkeypatch):
     path = publish(monkeypatch, hub)
     path.write_bytes(path.read_bytes()[:-1])
     assert f"{path} is damaged: its checksum begins with" in refused("DEFAULT")
 
 
-def test_none_is_drawn_from_the_seed_and_needs_nothing(hub):
+def test_random_weights_depend_on_the_seed_and_need_no_files(hub):
     assert encoder_of("none").hash() == encoder_of("none").hash() != encoder_of("none", seed=1).hash()
 
 
@@ -124,7 +124,7 @@ def test_a_state_dict_in_a_file(tmp_path, suffix):
     path = tmp_path / f"mine{suffix}"
     save_file(state(), path) if suffix == ".safetensors" else torch.save(state(), path)
     network = bare_network(NAME)
-    assert load_weights(network, NAME, str(path)).size is None  # a file does not say what pictures it was made for
+    assert load_weights(network, NAME, str(path)).size is None  # a file has no transform
     assert same(network, state())
 
 
@@ -193,7 +193,7 @@ def test_tensors_that_no_network_can_use_are_named(tmp_path, change, says):
     assert "name is 5" in refused(str(tmp_path / "odd.pth"))
 
 
-def test_files_that_are_no_weights(tmp_path):
+def test_other_files_than_weights_are_refused(tmp_path):
     for name, content in (("a.pth", b"text"), ("b.pth", b""), ("c.safetensors", b"text"), ("d.safetensors", b"")):
         (tmp_path / name).write_bytes(content)
         assert f"encoder.weights = '{tmp_path / name}' is damaged or" in refused(str(tmp_path / name))
@@ -216,7 +216,7 @@ def test_a_state_dict_of_another_network(tmp_path):
     assert "classifier.1.bias has shape 7, not 1000" in refused(str(tmp_path / "c.pth"))
 
 
-def test_paths_and_names_that_are_not_there(tmp_path):
+def test_missing_paths_and_unknown_names(tmp_path):
     (tmp_path / "folder.pth").mkdir()
     assert "it is a folder, not a file" in refused(str(tmp_path / "folder.pth"))
     assert "no such file" in refused(str(tmp_path / "nowhere.safetensors"))
@@ -242,8 +242,8 @@ def test_the_old_names_in_torchvision_s_densenet_files(tmp_path):
     assert same(network, state("densenet121"))
 
 
-def test_googlenet_rebuilt_sees_what_it_saw(tmp_path):
-    """torchvision switches its own normalisation on for its weights only; the published file has heads for training."""
+def test_a_rebuilt_googlenet_gives_the_same_features(tmp_path):
+    """torchvision enables its own normalisation for its weights only; the published file has auxiliary heads."""
     published = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
     torch.save(published, tmp_path / "googlenet.pth")
     encoder = encoder_of(f"{tmp_path}/googlenet.pth", "googlenet", node="inception3b.cat")

@@ -1,4 +1,4 @@
-"""Word vectors of files: both formats, alignment, scale of missing words, and what is said of files that do not fit."""
+"""Word vectors from files: both formats, alignment, scale of missing words, errors."""
 
 import gzip
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_words_with_spaces_and_repeated_words(tmp_path):
     assert read_vectors(path, VOCABULARY, 2)[token("dog")].tolist() == [3, 3]
 
 
-def test_found_words_are_exact_and_missing_ones_of_the_same_scale(tmp_path, capsys):
+def test_given_vectors_are_exact_and_random_ones_have_their_scale(tmp_path, capsys):
     torch.manual_seed(0)
     words = [f"w{n}" for n in range(400)]
     vocabulary = Vocabulary(words, range(400, 0, -1))
@@ -63,7 +63,7 @@ def test_found_words_are_exact_and_missing_ones_of_the_same_scale(tmp_path, caps
     assert "vectors for 200 of 400 words, 50.1% of all in the captions; none for w1, w3, w5" in capsys.readouterr().err
 
 
-def test_the_draw_follows_the_seed(tmp_path):
+def test_random_vectors_depend_on_the_seed(tmp_path):
     path = write(tmp_path / "v.txt", GLOVE)
     tables = []
     for seed in (1, 1, 2):

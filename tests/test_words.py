@@ -33,7 +33,7 @@ def test_unicode_words(caption, words):
     assert unicode_words(caption) == words
 
 
-def test_nltk_words_split_as_english_treebanks_do():
+def test_nltk_words_follow_the_treebank_rules():
     assert nltk_words("A man's dog can't run, (fast).") == ["a", "man", "'s", "dog", "ca", "n't", "run", "fast"]
 
 
@@ -43,9 +43,9 @@ def test_words_are_never_empty_nor_spaced(text):
 
 
 @given(st.text(alphabet="ab é猫犬ก่ำក្'-."))
-@example("a.ำ្ក")  # marks that follow punctuation are dropped, and what is written on them is no part of the word before
+@example("a.ำ្ក")  # combining marks after punctuation are dropped and do not belong to the previous word
 @example("aำ.ำ្ក")
-def test_words_of_joined_words_are_the_words(text):
+def test_splitting_joined_words_gives_the_words(text):
     words = unicode_words(text)
     assert unicode_words(join(words)) == words
 

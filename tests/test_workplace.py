@@ -1,4 +1,4 @@
-"""State to resume from belongs to one set of params and to one process at a time; files appear whole or not at all."""
+"""State to resume from belongs to one set of params and one process at a time; files appear whole or not at all."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def test_missing_and_broken_json_are_one_line(content, tmp_path):
         read_json(path)
 
 
-def test_a_fingerprint_names_content_not_order():
+def test_a_fingerprint_depends_on_content_not_order():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 1.5})
 
@@ -46,7 +46,7 @@ def test_output_follows_the_umask_and_leaves_no_temporary_name(tmp_path):
     before = os.umask(0o027)
     try:
         with atomic(tmp_path / "model.safetensors") as temporary:
-            save_file({"a": torch.ones(2)}, temporary)  # which gives its file to the owner alone
+            save_file({"a": torch.ones(2)}, temporary)  # its file is readable by the owner only
         with atomic_folder(tmp_path / "report") as folder:
             (folder / "index.html").write_text("page")
     finally:
@@ -56,7 +56,7 @@ def test_output_follows_the_umask_and_leaves_no_temporary_name(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "report"]
 
 
-def test_a_folder_takes_its_place_whole(tmp_path):
+def test_a_folder_is_replaced_whole(tmp_path):
     with atomic_folder(tmp_path / "report") as folder:
         (folder / "old").touch()
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "report") as folder:
@@ -70,10 +70,10 @@ def test_two_writers_of_one_file_have_names_of_their_own(tmp_path):
     with atomic(tmp_path / "a") as one, atomic(tmp_path / "a") as other:
         one.write_text("one")
         other.write_text("other")
-    assert (tmp_path / "a").read_text() == "one"  # the last to end
+    assert (tmp_path / "a").read_text() == "one"  # the last writer
 
 
-def test_what_killed_processes_left_is_swept_away_and_nothing_else(tmp_path):
+def test_temporary_files_of_ended_processes_are_removed_and_no_others(tmp_path):
     code = (
         "import os, pathlib, sys\nfrom showtell.core.files import atomic, atomic_folder\n"
         "with atomic(pathlib.Path('data/deep/a.json')), atomic_folder(pathlib.Path('data/report')): os._exit(9)"
@@ -95,7 +95,7 @@ def script(folder: Path, value: str = "1", name: str = "train.py") -> Path:
     return folder / name
 
 
-def test_what_is_left_is_found_again_by_the_same_identity_alone(tmp_path):
+def test_unfinished_work_is_resumed_for_the_same_identity_only(tmp_path):
     train = script(tmp_path)
     with inside(tmp_path):
         with workplace(train, {"rate": 1}) as place:
@@ -109,7 +109,7 @@ def test_what_is_left_is_found_again_by_the_same_identity_alone(tmp_path):
             assert not (place / "latest.pt").exists()
 
 
-def test_unfinished_work_of_other_code_is_thrown_away_and_said_so(tmp_path, capsys):
+def test_unfinished_work_of_other_code_is_removed_with_a_line(tmp_path, capsys):
     with inside(tmp_path):
         with workplace(script(tmp_path), {"rate": 1}) as place:
             (place / "latest.pt").write_text("state")
@@ -143,7 +143,7 @@ SAME = (
 OTHER = (SAID.replace("3", "5"), SAID.replace("many", "few"), SAID.replace("core import machine", "core import files"))
 
 
-def test_comments_docstrings_and_layout_are_not_what_code_does(tmp_path):
+def test_comments_docstrings_and_layout_do_not_change_the_code_fingerprint(tmp_path):
     file = tmp_path / "stage.py"
 
     def name(text: str) -> str:
@@ -173,7 +173,7 @@ with held('train'):
 """
 
 
-def test_a_second_run_of_a_stage_is_told_who_is_at_work(tmp_path):
+def test_a_second_run_of_a_stage_names_the_first(tmp_path):
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

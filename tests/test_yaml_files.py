@@ -1,4 +1,4 @@
-"""Parameter files: what scalars mean, what is refused and how, and editing that changes what it is asked to alone."""
+"""Parameter files: types of scalars, errors, and edits that change the given keys only."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ TEXT = (ROOT / "params.yaml").read_text()
         ("'1'", "1"), ("1.2.3", "1.2.3"), ("1e", "1e"), ("9" * 18, int("9" * 18)), ("9" * 19, "9" * 19),
     ],
 )  # fmt: skip
-def test_plain_scalars_are_what_a_reader_takes_them_for(text, value):
+def test_plain_scalars_have_their_yaml_1_2_types(text, value):
     found = parsed(f"key: {text}\n", "params.yaml")["key"]
     assert found == value and type(found) is type(value)
 
@@ -44,7 +44,7 @@ def test_plain_scalars_are_what_a_reader_takes_them_for(text, value):
         ("[" * 3000, "nested too deeply"),
     ],
 )
-def test_what_is_no_file_of_sections_is_told_in_a_short_line(text, said):
+def test_invalid_files_are_one_short_line(text, said):
     with pytest.raises(UserError, match=said) as told:
         parsed(text, "params.yaml")
     assert "\n" not in str(told.value) and len(str(told.value)) < 250
@@ -64,7 +64,7 @@ def test_what_is_no_file_of_sections_is_told_in_a_short_line(text, said):
         ("  seed: 1                 #", "  seed: 99999999999999 #", r"learning\.seed = 99999999999999: input sho"),
     ],
 )
-def test_a_wrong_value_is_told_in_a_short_line(tmp_path, old, new, said):
+def test_a_wrong_value_is_one_short_line(tmp_path, old, new, said):
     path = tmp_path / "params.yaml"
     assert old in TEXT
     path.write_text(TEXT.replace(old, new, 1))
@@ -95,7 +95,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("setting", "values"), CHANGES, ids=[setting for setting, _ in CHANGES])
-def test_what_is_written_looks_as_dvc_writes_it(tmp_path, setting, values):
+def test_written_files_equal_those_of_dvc(tmp_path, setting, values):
     """`dvc exp run -S SETTING` changes the file with this function of DVC."""
     from dvc.utils.hydra import apply_overrides
 
@@ -109,7 +109,7 @@ def test_what_is_written_looks_as_dvc_writes_it(tmp_path, setting, values):
         assert sum(old != new for old, new in zip(TEXT.splitlines(), lines, strict=True)) == 1
 
 
-def test_a_new_key_stands_in_its_section_and_goes_again():
+def test_a_new_key_is_added_to_its_section_and_removed():
     added = edited(TEXT, {"train.precision": "fp32"})
     section = added.partition("\ntrain:\n")[2].partition("\n\n")[0]
     assert "  precision: fp32" in section.splitlines()
@@ -127,6 +127,6 @@ def test_any_value_survives_and_comments_stay(value):
     assert all(comment in written for comment in ("# Head\n", "# note\n", "# Tail\n", "# width\n"))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere/params\.yaml does not exist"):
         set_values(Path("nowhere/params.yaml"), {"beam": 3})

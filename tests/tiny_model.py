@@ -1,4 +1,4 @@
-"""A whole captioner with random weights, small enough to build in a moment."""
+"""A tiny captioner with random weights."""
 
 from functools import cache
 

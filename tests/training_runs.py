@@ -13,7 +13,7 @@ from showtell.learning.loop import fit
 from showtell.learning.optimisation import LoopParams
 from showtell.learning.training_task import Counts, ParameterGroup, TrainingTask
 
-# What each choice needs, and no other may have.
+# Keys that a choice requires and others refuse.
 NEEDED = {
     "plateau": {"decay": 0.8, "patience": 8},
     "step": {"decay": 0.8, "step_epochs": 3},
@@ -32,7 +32,7 @@ def loop_params(schedule: str = "plateau", clip: str = "none", **changes) -> Loo
 
 
 class Line(TrainingTask):
-    """Learns the sum of three numbers, with dropout so that random numbers matter and a part that must not learn."""
+    """Learns the sum of three numbers, with dropout, so that random numbers matter, and a frozen layer."""
 
     def __init__(self):
         super().__init__()

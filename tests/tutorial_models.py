@@ -1,6 +1,6 @@
-"""The two tutorials' models and caption functions, transcribed: what their checkpoints hold, and what they say.
+"""The models and caption functions of the two tutorials, transcribed.
 
-Names of classes and attributes are theirs, since that is what a checkpoint consists of.
+Names of classes and attributes are theirs, since checkpoints contain them.
 """
 
 import json
@@ -60,9 +60,9 @@ def attend_model(seed: int) -> tuple[Encoder, DecoderWithAttention, dict[str, in
     word_map = {word: number for number, word in enumerate(WORDS, start=1)}
     word_map |= {"<unk>": len(WORDS) + 1, "<start>": len(WORDS) + 2, "<end>": len(WORDS) + 3, "<pad>": 0}
     decoder = DecoderWithAttention(8, 6, 10, len(word_map), 512)
-    for name in ("<pad>", "<start>"):  # a trained model never says them
+    for name in ("<pad>", "<start>"):  # trained models do not generate them
         decoder.fc.bias.data[word_map[name]] = -50.0
-    decoder.fc.weight.data *= 8  # words depend on what is seen
+    decoder.fc.weight.data *= 8  # words depend on the image
     decoder.fc.bias.data[word_map["<end>"]] = 1.0
     for layer in (decoder.f_beta, decoder.init_h, decoder.init_c, decoder.decode_step):
         for parameter in layer.parameters():
@@ -71,7 +71,7 @@ def attend_model(seed: int) -> tuple[Encoder, DecoderWithAttention, dict[str, in
 
 
 def _aged(module: nn.Module) -> None:
-    """Take out of a module what those of PyTorch 0.4 and torchvision 0.2 did not have, as old checkpoints are."""
+    """Remove attributes that PyTorch 0.4 and torchvision 0.2 did not have, as in old checkpoints."""
     module._buffers.pop("num_batches_tracked", None)
     known = "training", "_parameters", "_buffers", "_modules"
     for name in [name for name in vars(module) if name.startswith("_") and name not in known]:
@@ -173,7 +173,7 @@ def save_inject(folder: Path, seed: int = 0) -> tuple[Path, Path, Path]:
 
 @torch.no_grad()
 def inject_caption(seed: int, path: Path) -> list[str]:
-    """The tutorial's greedy sampling, behind the <start> that its trained models say after the image."""
+    """The tutorial's greedy search, after the <start> that its trained models generate first."""
     encoder, decoder, vocabulary = inject_model(seed)
     image = Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
     features = encoder.resnet(NORMALIZE(transforms.functional.to_tensor(image)).unsqueeze(0)).flatten(1)
