@@ -2,9 +2,9 @@
 
     python benchmarks/beam_search.py [--quick] [--rounds 3] [--json]
 
-The usual evaluation goes through captions, not images, and so encodes and decodes an image once for each of its five.
+Common evaluation code iterates over captions, not images, and so encodes and decodes an image five times.
 Both sides must give every image the same caption. The plain side is timed on a tenth of the images. Weights are random,
-made to speak as learnt ones do: sure of few words, and captions that end.
+scaled to behave like trained ones: peaked distributions, and captions that end.
 """
 
 import argparse

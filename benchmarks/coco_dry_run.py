@@ -1,12 +1,12 @@
-"""A recipe on COCO before there is COCO: all stages on synthetic photographs in its exact layout.
+"""A recipe for COCO without the download: all stages on synthetic photographs in COCO's layout.
 
     python benchmarks/coco_dry_run.py [--recipe photographs-gpu] [--images 300] [--folder FOLDER] [--set KEY=VALUE ...]
 
-Noise of 640 x 480 pixels in train2014.zip and val2014.zip, captions of scenes nobody drew in caption_datasets.zip, and
-a state dict drawn at random: of ResNet-101 for `show-attend-tell`, of CLIP's ViT-B/16 for `photographs-gpu` (which
-needs timm). The recipes are those of the real thing (`show-attend-tell`: 256 pixels, 14 x 14 grid, encoder fine-tuned
-from its second block), except that each training takes one epoch. Prints seconds and peak memory of every
-stage, checks what came out, and says how long an epoch of the real number of images would take.
+Noise of 640 x 480 pixels in train2014.zip and val2014.zip, captions of composed scenes in caption_datasets.zip, and
+a random state dict: of ResNet-101 for `show-attend-tell`, of CLIP's ViT-B/16 for `photographs-gpu` (which
+needs timm). The recipes are those for the full dataset (`show-attend-tell`: 256 pixels, 14 x 14 grid, encoder
+fine-tuned from its second block), except that each training takes one epoch. Prints seconds and peak memory of every
+stage, checks the outputs, and estimates the time of an epoch over the full dataset.
 """
 
 import argparse
@@ -40,14 +40,14 @@ from showtell.generation.captioner import Captioner
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("source", "download", "vocab", "resize", "encoder", "features", "train", "finetune", "reinforce", "evaluate")
-# Of ten images: one val, one test, two that Karpathy took over from val2014 for training, six of train2014.
+# Of ten images: one val, one test, two of val2014 in Karpathy's `restval` (training), six of train2014.
 SPLITS = ("val", "test", "restval", "restval", *["train"] * 6)
-PICTURES = 50  # different ones; more would only take longer to make
+PICTURES = 50  # different ones; the others are copies
 EPOCH = re.compile(r"^epoch +1/1 .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
 
 
 class Recipe(NamedTuple):
-    """What is known beforehand: the weights' file, and the features' cells and channels and the attention's cells."""
+    """Expected values of a recipe: weights file, cells and channels of the features, cells of the attention."""
 
     weights: str
     features: tuple[int, int]
@@ -63,12 +63,12 @@ RECIPES = {
 class Stage(NamedTuple):
     name: str
     seconds: float
-    megabytes: float  # peak resident memory of its process; 0 where the system does not tell
+    megabytes: float  # peak resident memory of its process; 0 where unknown
     epoch: float | None  # seconds of its training epoch
 
 
 def make_source(folder: Path, images: int) -> None:
-    """train2014.zip, val2014.zip and caption_datasets.zip, as they are downloaded."""
+    """train2014.zip, val2014.zip and caption_datasets.zip in the published layout."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [jpeg(number, 640, 480) for number in range(min(images, PICTURES))]
     entries = []
@@ -95,8 +95,8 @@ def _entry(number: int, split: str, place: str, name: str, cocoid: int, said: li
 
 
 def make_weights(path: Path) -> None:
-    """A state dict of the network that the file is named after. Batch norms know no data: what each block of a
-    ResNet-101 adds is made small, or it would grow with every block beyond what float16 can hold."""
+    """A random state dict of the network named by the file. The residual branches of a ResNet-101 are scaled down,
+    since activations would exceed the range of float16 without trained batch norm statistics."""
     torch.manual_seed(0)
     if path.stem == "resnet101":
         network = bare_network(path.stem)
@@ -111,7 +111,7 @@ def make_weights(path: Path) -> None:
 
 
 def write_params(folder: Path, changes: dict[str, Any], name: str = "show-attend-tell") -> None:
-    """`showtell recipe coco NAME --write`, and what makes it a dry run."""
+    """`showtell recipe coco NAME --write`, and the changes of the dry run."""
     overlay = recipe.merged([str(ROOT / "recipes" / f"{part}.yaml") for part in ("coco", name)])
     dry = {
         "download": {"source": str(folder / "source"), "incomplete": "accept"},
@@ -127,7 +127,7 @@ def write_params(folder: Path, changes: dict[str, Any], name: str = "show-attend
 
 
 def run_stage(name: str, folder: Path) -> Stage:
-    """Run a stage as DVC does, in `folder`; `UserError` with what it said when it fails."""
+    """Run a stage as DVC does, in `folder`; `UserError` with its last line if it fails."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SHOWTELL_PROCESSES": "1"}
     command = [sys.executable, str(ROOT / "stages" / f"{name}.py")]
     started, kilobytes = time.perf_counter(), 0
@@ -145,7 +145,7 @@ def run_stage(name: str, folder: Path) -> Stage:
 
 
 def peak(pid: int) -> int:
-    """Most memory that a process has had so far, kB. (What `wait` reports would include its parent's.)"""
+    """Peak memory of a process so far, kB. (The value from `wait` would include its parent's.)"""
     try:
         with open(f"/proc/{pid}/status") as status:
             return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
@@ -154,7 +154,7 @@ def peak(pid: int) -> int:
 
 
 def check(folder: Path, known: Recipe) -> list[str]:
-    """The generated captions; `UserError` unless every image has what the stages promise."""
+    """The generated captions; `UserError` unless the outputs of the stages contain every image."""
     grids = {split: RowReader(folder / paths.split_features(split), "grid") for split in ("train", "val")}
     for split, grid in grids.items():
         ids = [str(entry["image_id"]) for entry in read_json(folder / paths.split_json(split))]
@@ -173,7 +173,7 @@ def check(folder: Path, known: Recipe) -> list[str]:
 def dry_run(
     folder: Path, images: int, changes: dict[str, Any] | None = None, name: str = "show-attend-tell"
 ) -> list[str]:
-    """All of it in `folder`; returns the captions of the test images."""
+    """All stages in `folder`; returns the captions of the test images."""
     known = RECIPES[name]
     make_source(folder / "source", images)
     make_weights(folder / known.weights)

@@ -2,15 +2,15 @@
 
     python benchmarks/decoder_epoch.py [--quick] [--rounds 3] [--json]
 
-The plain side encodes an image for each of its captions in every epoch. Ours encodes it once, and that is shared out
-over 13 epochs. An epoch is too long to wait for: encoding for one update (80 pictures; 16) and the update itself (16
-images x 5 captions) are timed, and put together, per update of an epoch,
+The plain side encodes an image for each of its captions in every epoch. Ours encodes it once, and this cost is divided
+by 13 epochs. A whole epoch takes too long: encoding for one update (80 pictures; 16) and the update itself (16
+images x 5 captions) are timed, and added per update of an epoch,
 
     plain = encoding + update        ours = encoding / 13 + update
 
-Pictures and features are in memory on both sides. In fp32 both sides encode and must have the same loss. That takes
-batch norm with its statistics, as in use; tutorials leave it in training mode, where a frozen encoder's features depend
-on what else is in the batch, and which takes longer: that is timed too and said beside the claim.
+Pictures and features are in memory on both sides. In fp32 both sides encode and must have the same loss. This needs
+batch norm in evaluation mode. Tutorials keep it in training mode, where a frozen encoder's features depend
+on the rest of the batch, and which is slower: that is timed too and noted beside the claim.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     tutorial = PlainEncoder(encoder, setting.published("decoder").grid).to(pictures.device)
     for_each = pictures.repeat_interleave(setting.CAPTIONS, dim=0)
     grid = tutorial(for_each)[:: setting.CAPTIONS]
-    frozen = {p: FrozenEncoder(encoder, p) for p in TARGETS}  # as `features` and serving use them
+    frozen = {p: FrozenEncoder(encoder, p) for p in TARGETS}  # in evaluation mode, as in `features` and serving
     encoders = {p: (lambda p=p: frozen[p](pictures).half()) for p in TARGETS}
     batches = {p: setting.captioned(sizes, encode()) for p, encode in encoders.items()}
     same = check(batches, sizes, grid)

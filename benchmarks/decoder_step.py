@@ -4,7 +4,7 @@
 
 80 captions of 16 images: forward, backward, clipping, Adam. The plain side keeps a float32 grid of 14 x 14 cells for
 every caption, ours the encoder's own 8 x 8 in float16 for every image. Both must have the same loss and gradients in
-fp32. Then the update is held against its own matrix products, each computed again and nothing else.
+fp32. Then the update is compared with its matrix products alone.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from showtell.data.batches import Batch
 
 TARGETS = {"fp32": 6.0, "bf16": 11.0}
 PRODUCTS_TARGET = 1.5
-# ATen's, that every product of matrices ends in.
+# The ATen operators of all matrix products.
 PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_", "addbmm", "mv", "addmv", "dot", "linear"}
 
 
 class Recorder(TorchDispatchMode):
-    """Takes down the matrix products that run inside, with their operands."""
+    """Records the matrix products inside, with their operands."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ def ours(sizes: setting.Sizes, precision: str) -> setting.Updates:
 
 
 def check(sizes: setting.Sizes, batch: Batch) -> dict[str, str]:
-    """Same loss and gradients in fp32, about the same loss in bf16: how far off they are."""
+    """Loss and gradients are equal in fp32 and the loss is close in bf16; returns the differences."""
     decoder, update = setting.plain_update(sizes, batch, grid_of(batch))
-    loss = update()  # it leaves its gradients, clipped at more than they have
+    loss = update()  # leaves gradients; the clipping limit is above them
     fine, coarse = ours(sizes, "fp32"), ours(sizes, "bf16")
     off = abs(float(fine.gradients(batch)) / loss - 1)
     require(off < 1e-5, f"losses in fp32 by {off:.1e}")

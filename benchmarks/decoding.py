@@ -2,8 +2,8 @@
 
     python benchmarks/decoding.py [--quick] [--rounds 3] [--json]
 
-In fp32 both sides must give every image the same caption; of bf16 the share that is identical is printed. The plain
-side is timed on a fifth of the images. Weights as in beam_search.py.
+In fp32 both sides must give every image the same caption; for bf16 the share of identical captions is printed. The
+plain side is timed on a fifth of the images. Weights as in beam_search.py.
 """
 
 import argparse

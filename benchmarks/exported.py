@@ -1,10 +1,10 @@
-"""An exported model against its own folder: size, captions, and the time from start to caption on one core.
+"""An exported model against its bundle: size, captions, and the time from start to caption on one core.
 
     unzip -q data/raw/images/scenes.zip -d scenes
     python benchmarks/exported.py data/model scenes/scene-007[4-8]*.jpg      # the 500 test pictures
 
-PyTorch computes in fp32 here, as graphs do. Start to caption is a whole process, the interpreter's own start included;
-its processor time is what it takes where nothing else runs.
+PyTorch computes in fp32 here, as graphs do. Start to caption is a whole process, with the start of the interpreter.
+Processor time does not depend on other processes.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from showtell.generation.onnx_captioner import OnnxCaptioner
 
 
 def processor_time(command: Sequence[str]) -> float:
-    """Seconds that a process computes, in Python and in the system."""
+    """User and system time of a process, seconds."""
 
     def used() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -39,7 +39,7 @@ def processor_time(command: Sequence[str]) -> float:
 
 
 def on_one_core(command: Sequence[str], rounds: int) -> str:
-    """The median times of a process, once it has run before."""
+    """The median times of a process, after one untimed run."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     computed: list[float] = []
     elapsed = [timed(lambda: computed.append(processor_time(command))) for _ in range(rounds + 1)]

@@ -3,9 +3,9 @@
     python benchmarks/extraction.py [--quick] [--rounds 5] [--json]
 
 The bare side is torchvision's backbone in its fastest form (channels_last, bf16, inference mode, the batch size that
-suits the machine best) on pictures that are normalised and in memory, nothing kept. Ours are the `features` stage's
+is fastest here) on normalised pictures in memory, without storing results. Ours are the `features` stage's
 work from an image store to a feature store, and `resize` and `features` after one another, from JPEGs of 640 x 480 to
-a feature store. Ours must be as near to what fp32 gives as the bare side is.
+a feature store. Ours must be as close to fp32 as the bare side.
 """
 
 import argparse
@@ -34,11 +34,11 @@ from showtell.encoders.network import Encoder
 TARGET = 0.9
 PRECISION = "bf16"
 CHECKED = 16  # images
-SIZES = (8, 16, 32, 64, 128)  # of batches, that the bare side may choose from
+SIZES = (8, 16, 32, 64, 128)  # batch sizes, of which the bare side uses the fastest
 
 
 class Ours:
-    """`images` JPEGs in a folder, and what becomes of them: images.h5, features.h5."""
+    """`images` JPEGs in a folder, and their stores: images.h5, features.h5."""
 
     def __init__(self, folder: Path, images: int, sizes: setting.Sizes, pool: Executor | None):
         self.folder, self.pool, self.transform = folder, pool, Transform(sizes.pixels, "stretch")
@@ -85,13 +85,13 @@ def bare_backbone(encoder: Encoder) -> nn.Module:
 
 
 def normalised(encoder: Encoder, pixels: Tensor) -> Tensor:
-    """Pictures as the backbone takes them."""
+    """Pictures as inputs of the backbone."""
     ready = (pixels.to(setting.device()).float() - encoder.mean) / encoder.std
     return ready.contiguous(memory_format=torch.channels_last)
 
 
 def best_batches(backbone: nn.Module, ready: Tensor) -> list[Tensor]:
-    """`ready` in batches of the size that the bare side is quickest with."""
+    """`ready` in batches of the size that is fastest for the bare side."""
     times = {}
     for size in (size for size in SIZES if size <= len(ready)):
         batches = list(ready.split(size))
@@ -107,7 +107,7 @@ def forward(backbone: nn.Module, batches: list[Tensor]) -> list[Tensor]:
 
 
 def checked(encoder: Encoder, maps: list[Tensor], features: Tensor, pixels: Tensor) -> str:
-    """How far bare and ours are from fp32, relative, by their norms; an error when ours is further off."""
+    """Relative distance of bare and ours from fp32, by norms; an error if ours is further."""
     with torch.inference_mode():
         exact = encoder(pixels[:CHECKED].to(setting.device())).cpu()
     bare = torch.cat([one.flatten(2).transpose(1, 2).float().cpu() for one in maps])[:CHECKED]
@@ -118,13 +118,13 @@ def checked(encoder: Encoder, maps: list[Tensor], features: Tensor, pixels: Tens
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
     sizes, images = (setting.QUICK, 6) if args.quick else (setting.FULL, 2 * BATCH)
-    with TemporaryDirectory() as name, workers(0 if args.quick else images) as pool:  # forks come before threads
+    with TemporaryDirectory() as name, workers(0 if args.quick else images) as pool:  # forked before threads start
         ours = Ours(Path(name), images, sizes, pool)
         encoder = setting.encoder_of(sizes)
         backbone = bare_backbone(encoder)
         batches = best_batches(backbone, normalised(encoder, ours.pixels()))
         known = encoder.hash()
-        encoder.hash = lambda: known  # computed once a split: nothing over a dataset, a few percent over so few images
+        encoder.hash = lambda: known  # computed once per split: negligible for a dataset, a few percent here
         ours.extract(encoder)
         off = checked(encoder, forward(backbone, batches), ours.features(), ours.pixels())
         forms = {"HDF5": partial(ours.extract, encoder), "JPEG": partial(ours.both, encoder)}

@@ -1,4 +1,4 @@
-"""Does `features` use the same memory for 500 and for 50,000 images?
+"""Memory of `features` for 500 and for 50,000 images.
 
     python benchmarks/features.py [--images 500 50000] [--size 32]
 

@@ -2,14 +2,14 @@
 
     python benchmarks/finetune_epoch.py [--quick] [--rounds 3] [--json]
 
-Both sides learn from layer2 on; what comes before is frozen, its batch norms included, and the batch norms that learn
-norm over the update. Both take updates of 6 images x 5 captions, so that an epoch has as many on either side; the plain
-side gives the encoder 30 pictures, each five times. Statistics over copies are those over one of each, so the
+Both sides train from layer2 on; earlier blocks are frozen, with their batch norms, and the other batch norms
+normalise over the update. Both have updates of 6 images x 5 captions, so that an epoch has equally many; the plain
+side encodes 30 pictures, each five times. Batch statistics do not change with copies, so the
 gradients are the same.
 
 Gradients are compared in fp32 on networks with a smooth function in place of the encoder's ReLUs. A ReLU's gradient
-jumps at 0, and among so many units some lie within rounding of it: there the plain side already differs from itself
-when its memory is laid out otherwise. That difference is printed beside ours.
+is discontinuous at 0, and some inputs are within rounding of 0: there the plain side already differs from itself
+in another memory layout. That difference is printed beside ours.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def our_update(sizes: setting.Sizes, precision: str, smooth: bool = False) -> se
 
 def our_gradients(sizes: setting.Sizes, batch: Batch, smooth: bool) -> Gradients:
     updates = our_update(sizes, "fp32", smooth)
-    if not smooth:  # folded norms round otherwise, which moves units across their kinks: compared where there are none
+    if not smooth:  # folded norms round differently, which changes the sign of some ReLU inputs: compared without ReLUs
         updates.network.encoder._simplified.clear()
     updates.gradients(batch)
     return setting.gradients(updates.network.decoder, updates.network.encoder)
@@ -71,7 +71,7 @@ def plain_gradients(sizes: setting.Sizes, batch: Batch, smooth: bool, layout: to
 
 
 def check(sizes: setting.Sizes, batch: Batch) -> str:
-    """Same gradients in fp32; how far off they are, and with ReLUs, where ours may be as far off as rounding is."""
+    """Gradients are equal in fp32; with ReLUs, up to the effect of rounding. Returns the differences."""
     as_built = torch.contiguous_format
     gap = setting.difference(plain_gradients(sizes, batch, True, as_built), our_gradients(sizes, batch, True))
     require(gap.whole < 1e-4 and gap.worst < 1e-3, f"gradients in fp32 by {gap}")

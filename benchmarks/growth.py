@@ -1,18 +1,18 @@
-"""Do the stages' memory, or the time they take for an image, grow with the dataset?
+"""Growth of the stages' memory, and of their time per image, with the dataset.
 
     python benchmarks/growth.py [--images 1000 4000 16000 64000] [--until train]
 
-Makes an own dataset of small pictures with five captions each and runs the pipeline's own stage scripts on it, each as
-its own process: vocab, resize, features, train (one epoch) and evaluate. All images are in train; for evaluate they are
-in test instead. Memory is the peak of the stage's process (VmHWM) or, where workers help it, the greatest sum of what
-each holds (PSS, sampled). The time of an image is what a run takes longer than one of `BASE` images, shared among the
-images that it has more; starting Python and importing are left out. The largest dataset comes first, and evaluate uses
-the model trained on it whatever the size: one that has learnt from fewer images says less, which takes less time.
+Makes a custom dataset of small pictures with five captions each and runs the stage scripts on it, each in its own
+process: vocab, resize, features, train (one epoch) and evaluate. All images are in train; for evaluate they are
+in test instead. Memory is the peak of the stage's process (VmHWM) or, with workers, the largest sum over all
+processes (PSS, sampled). The time per image is the difference to a run on `BASE` images, divided by the difference in
+images; starting Python and importing do not count. The largest dataset comes first, and evaluate uses the model
+trained on it for all sizes: models trained on fewer images generate shorter captions, which takes less time.
 
-Only what grows with the test images is seen in evaluate. Its report also looks for the training caption that is nearest
-to each generated one, which takes longer among more: that search is timed apart.
+For evaluate only the growth with test images is measured. Its report also searches the training caption nearest
+to each generated one, which takes longer for more training captions: that search is timed separately.
 
-Writes docs/growth.tsv and docs/growth.png, prints a table, asserts nothing. Linux only (/proc).
+Writes docs/growth.tsv and docs/growth.png and prints a table. Nothing is asserted. Linux only (/proc).
 """
 
 import argparse
@@ -38,14 +38,14 @@ from showtell.data.datasets.karpathy import Record
 from showtell.evaluation.report.nearest import TrainingCaptions
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = 250  # images of the run whose time counts as starting up
+BASE = 250  # images of the run whose time is subtracted
 FEW = 100  # images of val, and of test until evaluate
-SHORT, REPEATS = 10.0, 3  # runs of fewer seconds are repeated, and the quickest counts
+SHORT, REPEATS = 10.0, 3  # shorter runs (seconds) are repeated, and the fastest counts
 LONGEST = 16  # words of a caption
 WORDS = np.array(["".join(letters) for letters in product("bdgklmnprst", "aeiou", "bdgklmnprst", ("", "e", "o"))])
 OFTEN = 1 / np.arange(10, len(WORDS) + 10)
-SEARCHED = 100  # captions whose nearest training caption is looked for
-INTERVAL = 0.1  # seconds between two looks at the memory of all processes
+SEARCHED = 100  # captions whose nearest training caption is searched
+INTERVAL = 0.1  # seconds between two measurements of memory
 CHILD = """
 import importlib.util, pathlib, sys, time
 from showtell.core import errors
@@ -61,10 +61,10 @@ finally:
     peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
     pathlib.Path("measured").write_text(f"{time.perf_counter() - started} {peak}")
 """
-# Small in everything that does not grow with the dataset: how much grows is to be seen, not how much there is.
+# Everything that does not grow with the dataset is small, so that growth is visible.
 PARAMS = {
     "dataset": "custom",
-    "reinforce.truth": 0.0,  # nothing is known of what is in the pictures
+    "reinforce.truth": 0.0,  # objects in the pictures are unknown
     "resize.size": 64,
     "encoder.name": "mobilenet_v3_small",
     "encoder.weights": "none",
@@ -85,12 +85,12 @@ def make(folder: Path, count: int) -> None:
     """A project folder: photos.zip, captions.json and params.yaml for `count` train images, and few of val and test."""
     rng = np.random.default_rng(0)
     splits = ["train"] * count + ["val"] * FEW + ["test"] * FEW
-    pictures = [jpeg(rng) for _ in range(53)]  # a prime: every so manyth picture is another
+    pictures = [jpeg(rng) for _ in range(53)]  # a prime; pictures repeat after so many
     records = []
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         for number, split in enumerate(splits):
             file = f"photos/picture_{number:012d}.jpg"
-            # What follows a JPEG's end is not read, and makes every file another.
+            # Bytes after the end of a JPEG are not read, but make every file different.
             archive.writestr(file, pictures[number % len(pictures)] + number.to_bytes(4, "big"))
             said = captions(rng, CAPTIONS)
             records.append(Record(number, file, split, [" ".join(s).capitalize() + "." for s in said], said))
@@ -101,7 +101,7 @@ def make(folder: Path, count: int) -> None:
 
 
 def captions(rng: np.random.Generator, count: int) -> list[list[str]]:
-    """Random captions of 9 to `LONGEST` words; as in language, a few words make up most of them."""
+    """Random captions of 9 to `LONGEST` words; as in language, a few words are frequent."""
     lengths = rng.integers(9, LONGEST + 1, count)
     drawn = WORDS[rng.choice(len(WORDS), lengths.sum(), p=OFTEN / OFTEN.sum())]
     return [part.tolist() for part in np.split(drawn, np.cumsum(lengths)[:-1])]
@@ -116,7 +116,7 @@ def jpeg(rng: np.random.Generator) -> bytes:
 
 
 def turn_train_into_test(folder: Path, model: Path) -> None:
-    """Let evaluate find all images in test, val's in train, and `model` for the trained and the last one."""
+    """Swap the splits for evaluate: all images in test, val's in train; `model` is the trained and the last model."""
     for source, target in (("train", "test"), ("val", "train")):
         for kind in ("json", "h5"):
             shutil.copyfile(folder / f"data/captions/{source}.{kind}", folder / f"data/captions/{target}.{kind}")
@@ -132,8 +132,8 @@ def run(stage: str, folder: Path) -> tuple[float, float]:
     """Seconds (once everything is imported) and peak megabytes of a stage."""
     command = [sys.executable, "-c", CHILD, str(ROOT / "stages" / f"{stage}.py")]
     environment = os.environ | {
-        "PATH": str(Path(sys.executable).parent),  # no Java: METEOR is not ours
-        "SHOWTELL_PROCESSES": "1",  # of several, each would hold the captions
+        "PATH": str(Path(sys.executable).parent),  # no Java: METEOR is not measured
+        "SHOWTELL_PROCESSES": "1",  # each process would hold the captions
     }
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -147,7 +147,7 @@ def run(stage: str, folder: Path) -> tuple[float, float]:
 
 
 class Together(threading.Thread):
-    """Looks again and again at what a process and its children hold together; what they share counts once."""
+    """Samples the memory of a process and its children; shared memory counts once."""
 
     def __init__(self, pid: int):
         super().__init__(daemon=True)
@@ -161,7 +161,7 @@ class Together(threading.Thread):
                 self.greatest = max(self.greatest, sum(map(_held, [self.pid, *children])))
 
     def most(self) -> int:
-        """Kilobytes at most; 0 for a process that has no children."""
+        """Peak in kilobytes; 0 for a process without children."""
         self.over.set()
         self.join()
         return self.greatest
@@ -187,8 +187,8 @@ def _held(pid: int) -> int:
 
 
 def measured(count: int, model: Path, until: str) -> list[Run]:
-    """Every stage up to `until` on `count` images; `model` is what evaluate uses, and is made from these if there is
-    none yet."""
+    """Every stage up to `until` on `count` images; evaluate uses `model`, which is trained on these if it does not
+    exist."""
     runs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -201,7 +201,7 @@ def measured(count: int, model: Path, until: str) -> list[Run]:
                     shutil.copytree(folder / "data/models/train", model)
                 turn_train_into_test(folder, model)
             if stage == "features":
-                run("encoder", folder)  # a moment, with a random encoder
+                run("encoder", folder)  # fast, with a random encoder
             found = [run(stage, folder)]
             while found[0][0] < SHORT and len(found) < REPEATS:
                 found.append(run(stage, folder))
@@ -212,7 +212,7 @@ def measured(count: int, model: Path, until: str) -> list[Run]:
 
 
 def searching(count: int) -> float:
-    """Milliseconds that finding the nearest of `count` images' captions takes, for a caption unlike any of them."""
+    """Milliseconds of a search of the nearest among the captions of `count` images, for a caption unlike them."""
     rng = np.random.default_rng(0)
     known, asked = TrainingCaptions(captions(rng, CAPTIONS * count)), captions(rng, SEARCHED)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What growth.py measured, as a file, a table and a plot."""
+"""The measurements of growth.py as a file, a table and a plot."""
 
 import csv
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def write(path: Path, runs: Sequence[Run]) -> None:
 
 
 def read(path: Path) -> list[Run]:
-    """What `write` wrote."""
+    """The runs in a file by `write`."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         return [Run(r["stage"], int(r["images"]), float(r["seconds"]), float(r["megabytes"])) for r in rows]
@@ -44,7 +44,7 @@ def of_stage(runs: Sequence[Run], stage: str) -> list[Run]:
 
 
 def milliseconds(runs: Sequence[Run], stage: str) -> dict[int, float]:
-    """Time of an image by size of the dataset: what a run takes longer than the smallest, for each image more."""
+    """Time per image by size of the dataset: the difference to the smallest run, per additional image."""
     base, *others = of_stage(runs, stage)
     return {run.images: 1000 * (run.seconds - base.seconds) / (run.images - base.images) for run in others}
 

@@ -1,10 +1,10 @@
-"""Do a download, `stages/resize.py` and `stages/features.py`, killed at ten random moments each, end with the bytes of
-an undisturbed run?
+"""A download, `stages/resize.py` and `stages/features.py`, killed at ten random moments each, end with the bytes of
+an undisturbed run.
 
     python benchmarks/kills.py [--kills 10] [--images 3000] [--learn EPOCHS] [--seed 0]
 
-SIGKILL to the whole process group after a random time, then the same command again; after the last kill one run to the
-end. The download comes from a slow server on loopback. Prints how far each killed run had come, and the verdict.
+SIGKILL to the whole process group after a random time, then the same command again; after the last kill one complete
+run. The download is from a slow server on loopback. Prints the progress of each killed run, and the result.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class Slow(BaseHTTPRequestHandler):
 
 
 def disturbed(command: list, folder: Path, kills: int, longest: float, rng: random.Random, state) -> int:
-    """Kill `command` so many times, then let it end; returns how many runs were killed before they had ended."""
+    """Kill `command` so many times, then let it end; returns the number of runs that were killed."""
     killed = 0
     for _ in range(kills):
         with subprocess.Popen(command, cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL) as child:
@@ -90,20 +90,20 @@ def downloads(kills: int, rng: random.Random) -> None:
 
 
 def fingerprints(folder: Path, *places: str) -> dict[str, str]:
-    """SHA-256 of every file in these places."""
+    """SHA-256 of every file in these folders."""
     files = [path for place in places for path in sorted(folder.glob(place)) if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def run(folder: Path, stage: str) -> float:
-    """Seconds that the stage takes, undisturbed."""
+    """Seconds of the undisturbed stage."""
     start = time.perf_counter()
     subprocess.run([sys.executable, ROOT / "stages" / f"{stage}.py"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def killed_stage(stage: str, folder: Path, outs: tuple[str, ...], kills: int, rng: random.Random, state) -> None:
-    """The stage as it should be; without its outs, killed again and again; and whether it ends the same."""
+    """Run the stage undisturbed, then again with kills; whether the outputs are the same."""
     seconds = run(folder, stage)
     whole = fingerprints(folder, *outs)
     for name in whole:
@@ -139,7 +139,7 @@ def stages(kills: int, images: int, epochs: int, rng: random.Random) -> None:
             folder / "params.yaml",
             {
                 "dataset": "custom",
-                "reinforce.truth": 0.0,  # nothing is known of what is in the pictures
+                "reinforce.truth": 0.0,  # objects in the pictures are unknown
                 "custom.images": str(folder / "photos.zip"),
                 "custom.captions": str(folder / "captions.json"),
                 "resize.size": 128,

@@ -1,7 +1,7 @@
-"""What all benchmarks share: timing two sides in turn, and saying what came out.
+"""Shared by all benchmarks: timing two sides in turn, and printing results.
 
-A benchmark builds both sides, checks that they compute the same, times them, and prints a `Result` a line: for people,
-or with --json for `benchmarks/run.py`. No time is asserted anywhere; sides that disagree are an error.
+A benchmark builds both sides, checks that they compute the same, times them, and prints one `Result` per line, as text
+or with --json for `benchmarks/run.py`. No time is asserted; sides that differ are an error.
 """
 
 import argparse
@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class Result:
-    """One measured claim. `ratio` is the median, plain time over our time unless `claim` says otherwise."""
+    """One measured claim. `ratio` is the median of plain time over our time, unless `claim` names another ratio."""
 
     claim: str
     ratio: float
     target: float
     sizes: str
     threads: int
-    detail: str = ""  # absolute medians of both sides, and how figures were put together
-    at_most: bool = False  # the target is a ceiling: at most so much; otherwise at least
+    detail: str = ""  # absolute medians of both sides, and how the figure is composed
+    at_most: bool = False  # whether the target is an upper limit; otherwise a lower one
     unit: str = "x"  # of ratio and target; " s" where the claim is a time
     device: str = "cpu"
 
@@ -71,12 +71,12 @@ class Timing(NamedTuple):
 
 
 def alternate(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> Timing:
-    """Time both in turn, A B A B ..., after one untimed call of each: what slows the machine down slows both."""
+    """Time both in turn, A B A B ..., after one untimed call of each, so that load affects both."""
     return against(plain, {"ours": ours}, rounds)["ours"]
 
 
 def against(plain: Callable[[], Any], ours: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
-    """`alternate` for several forms of ours at the price of one plain side: A B C A B C ..."""
+    """`alternate` for several variants of ours against one plain side: A B C A B C ..."""
     calls = [plain, *ours.values()]
     for call in calls:
         call()
@@ -85,7 +85,7 @@ def against(plain: Callable[[], Any], ours: Mapping[str, Callable[[], Any]], rou
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Seconds of one call, on a GPU until its work is done."""
+    """Seconds of one call; on a GPU until its kernels have ended."""
     synchronise()
     start = time.perf_counter()
     call()
@@ -101,7 +101,7 @@ def synchronise() -> None:
 
 
 def threads() -> int:
-    """Threads as torch finds them; without torch, the processors this process may use."""
+    """Threads of torch; without torch, the processors this process may use."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch is not None else len(os.sched_getaffinity(0))
 
@@ -113,7 +113,7 @@ def device_name() -> str:
 
 
 def arguments(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
-    """A parser of what all benchmarks take; `description` is the script's docstring."""
+    """A parser of the arguments of all benchmarks; `description` is the script's docstring."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: to try the script, not to measure")
     parser.add_argument("--rounds", type=int, default=rounds, help="times each side is timed")
@@ -122,32 +122,32 @@ def arguments(description: str | None, rounds: int = 5) -> argparse.ArgumentPars
 
 
 def report(results: Iterable[Result], args: argparse.Namespace) -> None:
-    """Print each result as soon as it is there."""
+    """Print each result at once."""
     for result in results:
         print(result.json() if args.json else result, flush=True)
 
 
 def require(same: bool, difference: str) -> None:
-    """Both sides agree, or the script ends with one line that says how they differ."""
+    """End the script with one line that gives the difference unless both sides agree."""
     if not same:
         sys.exit(f"both sides differ: {difference}")
 
 
 def need_bf16() -> None:
-    """The script ends with one line where this machine lacks the arithmetic that half of its claims are about."""
-    from showtell.core.precision import can_compute  # torch takes seconds; most of this module does without
+    """End the script with one line if this machine has no bf16 arithmetic."""
+    from showtell.core.precision import can_compute  # importing torch takes seconds
 
     if not can_compute("bf16"):
         sys.exit("half of this benchmark is of bf16, which this machine lacks (a product, convolution or LSTM failed)")
 
 
 def seconds(value: float) -> str:
-    """For people: `830 ms`, `5.3 s`, `3.2 h`."""
+    """As text: `830 ms`, `5.3 s`, `3.2 h`."""
     if value < 1:
         return f"{short(value * 1000)} ms"
     return f"{short(value)} s" if value < 3600 else f"{short(value / 3600)} h"
 
 
 def short(value: float) -> str:
-    """For people: three digits, or whole thousands."""
+    """As text: three digits, or whole thousands."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -2,9 +2,9 @@
 
     python benchmarks/metrics.py [--quick] [--rounds 3] [--json]
 
-Captions are drawn in code: as many words as COCO's, and as often. Tokens go in on both sides: the reference tool's
-tokeniser is a Java program. Ours is timed from references to scores, n-grams counted anew; how long our own tokenising
-of all raw captions takes stands in the detail. Scores must agree to 1e-9. Needs the package pycocoevalcap.
+Captions are random, with word frequencies and lengths like COCO's. Both sides get tokens, since the reference tool's
+tokeniser is a Java program. Ours is timed from references to scores, with n-grams counted again; the time of our
+tokeniser for all raw captions is in the detail. Scores must agree to 1e-9. Needs the package pycocoevalcap.
 """
 
 import argparse
@@ -32,13 +32,13 @@ Captions = dict[int, list[str]]  # of each image
 
 
 def words() -> np.ndarray:
-    """Pronounceable ones, all of them different."""
+    """Distinct pronounceable words."""
     syllables = ["".join(letters) for letters in product("bdgklmnprst", "aeiou", ("", "n"))]
     return np.array(["".join(pair) for pair in product(syllables, syllables)])[:WORDS]
 
 
 def drawn(images: int) -> tuple[Captions, Captions]:
-    """References and hypotheses. Captions of one image have words in common, as descriptions of one picture do.
+    """References and hypotheses. Captions of one image share words, like descriptions of one picture.
 
     Frequencies fall with rank (Zipf), lengths are 9 to 16 words.
     """
@@ -47,9 +47,9 @@ def drawn(images: int) -> tuple[Captions, Captions]:
     often /= often.sum()
     references, hypotheses = {}, {}
     for image in range(images):
-        shown = rng.choice(vocabulary, 24, p=often)  # what there is to say about the picture
+        shown = rng.choice(vocabulary, 24, p=often)  # words about the picture
         said = [" ".join(rng.choice(shown, rng.integers(9, 17))) for _ in range(REFERENCES + 1)]
-        # Beginnings that many captions have, so that longer n-grams match as well.
+        # Common beginnings, so that longer n-grams match too.
         said = [f"{' '.join(vocabulary[rng.integers(4) : 5])} {one}" if rng.random() < 0.7 else one for one in said]
         references[image], hypotheses[image] = said[:-1], said[-1:]
     return references, hypotheses

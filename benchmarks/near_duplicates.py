@@ -1,10 +1,10 @@
-"""How often does the leak guard take two pictures for one, and which changes of a picture does it see through?
+"""False alarms of the near-duplicate check, and the changes of a picture that it detects.
 
     python benchmarks/near_duplicates.py PICTURES        a folder, an archive, or a store (data/images/train.h5)
     python benchmarks/near_duplicates.py TRAIN.h5 TEST.h5
 
-Compares the hash of every picture with every other's (or, of two stores, with those of the other), without the search,
-and counts pairs by the bits that differ. Then changes 150 pictures and counts those that are still found.
+Compares the hashes of all pairs of pictures (or, for two stores, of all pairs between them) exhaustively, and counts
+pairs by the number of bits that differ. Then changes 150 pictures and counts those that are still detected.
 """
 
 import io

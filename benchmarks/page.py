@@ -1,4 +1,4 @@
-"""docs/performance.md: its measured parts, each between two marks. All around them is left alone."""
+"""The measured parts of docs/performance.md, each between two marks. The rest of the page is not changed."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ Row = dict[str, Any]  # a `measure.Result` as JSON, and `script`
 
 
 def part(page: str, name: str) -> str:
-    """What stands between the marks of `name`; `UserError` when the page lacks them."""
+    """The text between the marks of `name`; `UserError` if the page lacks them."""
     return _split(page, name)[1]
 
 
@@ -34,7 +34,7 @@ def _split(page: str, name: str) -> tuple[str, str, str]:
 
 
 def split(page: str, begin: str, end: str, path: Path) -> tuple[str, str, str]:
-    """A page up to the mark `begin`, what stands between, and from the mark `end`; `UserError` names an absent one."""
+    """A page up to the mark `begin`, the text between, and from the mark `end`; `UserError` names a missing mark."""
     before, first, rest = page.partition(begin)
     inside, last, after = rest.partition(end)
     if not first or not last:
@@ -43,10 +43,10 @@ def split(page: str, begin: str, end: str, path: Path) -> tuple[str, str, str]:
 
 
 def claims(old: str, rows: Sequence[Row], whole: Sequence[str], order: Sequence[str], machine: str) -> str:
-    """A part with what `rows` measured; `old` is what it was.
+    """A part with the results `rows`; `old` is its previous text.
 
-    Lines of scripts that were not run stay when they are from the same machine, and so do lines of a script that broke
-    off (one not in `whole`) unless it measured them again. `order` is that of the scripts.
+    Lines of scripts that were not run are kept if they are from the same machine, and so are lines of a failed script
+    (one not in `whole`) unless it measured them again. `order` is that of the scripts.
     """
     heading = f"{MEASURED}{machine}."
     lines = {(row["script"], row["claim"]): line(row) for row in rows}
@@ -62,7 +62,7 @@ def claims(old: str, rows: Sequence[Row], whole: Sequence[str], order: Sequence[
 
 
 def line(row: Row) -> str:
-    """One claim as a line of the table; what is short of its target says so."""
+    """One claim as a line of the table, marked if it misses its target."""
     reached = f"{short(row['ratio'])}{row['unit']}"
     reached = f"**{reached}**" if row["reached"] else f"{reached}, short of it"
     cells = [row["claim"], reached, row["aim"], row["sizes"], row["threads"], row["detail"], f"`{row['script']}.py`"]
@@ -70,7 +70,7 @@ def line(row: Row) -> str:
 
 
 def machine(device: str = "cpu") -> str:
-    """Processor, cores, GPU and the versions that matter."""
+    """Processor, cores, GPU and versions of the libraries."""
     parts = [] if device == "cpu" else [device]
     parts += [_processor(), f"{len(os.sched_getaffinity(0))} cores", f"torch {version('torch')}"]
     return ", ".join([*parts, f"Python {platform.python_version()}"])

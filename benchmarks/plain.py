@@ -1,11 +1,11 @@
 """The plain side: show, attend and tell as its step-by-step PyTorch tutorials compute it, from the formulas.
 
 Xu et al. (2015), soft attention. For every caption its image is encoded again, in fp32, and its last map pooled to
-14 x 14. The decoder takes captions by falling length and, word by word, projects the whole grid of every caption that
-is still going on, attends, steps the cell and scores the vocabulary. Generation takes one image at a time, its grid
-copied for each beam. Nothing here is tuned, and nothing is made slow: the grid is contiguous, metrics are not computed.
+14 x 14. The decoder sorts captions by length and, at every step, projects the whole grid of every caption that
+has not ended, attends, steps the cell and scores the vocabulary. Generation takes one image at a time, with its grid
+copied for each beam. The code is neither tuned nor slowed down: the grid is contiguous, metrics are not computed.
 
-Names of weights are those of the package's encoders and decoder, so that both sides compute with the same ones.
+Weights have the names of the package's encoders and decoder, so that both sides use the same weights.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from showtell.data.vocabulary import END, START
 from showtell.decoders.attention import AttentionDecoder
 from showtell.encoders.network import Encoder
 
-LEARNING_BLOCKS = 5  # of a ResNet's children: all before (stem and layer1) stay as they are while fine-tuning
+LEARNING_BLOCKS = 5  # children of a ResNet; stem and layer1 are frozen in fine-tuning
 
 
 class PlainEncoder(nn.Module):
@@ -44,16 +44,16 @@ class PlainEncoder(nn.Module):
         return grid.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
 
     def fine_tune(self) -> "PlainEncoder":
-        """What follows layer1 learns and norms over its batch. What comes before is frozen, batch norm included."""
+        """Layers after layer1 are trained, with batch statistics. Earlier ones are frozen, with their batch norms."""
         self.backbone[LEARNING_BLOCKS:].requires_grad_(True).train()
         return self
 
 
 class PlainDecoder(nn.Module):
-    """LSTM over [word, gated context], one step after the other."""
+    """LSTM over [word, gated context], step by step."""
 
     def __init__(self, decoder: AttentionDecoder):
-        """With a copy of `decoder`'s weights. It must be the published form: no grid norm, no context output."""
+        """Copies `decoder`'s weights. It must be the published form: no grid norm, no context output."""
         super().__init__()
         words, embedding = decoder.embedding.weight.shape
         attention, channels = decoder.key.weight.shape
@@ -87,14 +87,14 @@ class PlainDecoder(nn.Module):
         return self.output(hidden), hidden, cell, attention
 
     def forward(self, grid: Tensor, captions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores and targets of all real positions, packed alike, and attention (caption, step, cell).
+        """Scores and targets of all real positions in the same packed order, and attention (caption, step, cell).
 
         grid (caption, cell, channel); captions (caption, token), `lengths` (caption,) counting start and end.
         """
         lengths, order = lengths.sort(descending=True)
         grid, captions = grid[order], captions[order]
         words = self.embedding(captions)  # (caption, token, embedding)
-        steps = (lengths - 1).tolist()  # the end is no input
+        steps = (lengths - 1).tolist()  # the end token is no input
         hidden, cell = self.start(grid)
         scores = grid.new_zeros(len(grid), steps[0], self.output.out_features)
         attentions = grid.new_zeros(len(grid), steps[0], grid.shape[1])
@@ -107,7 +107,7 @@ class PlainDecoder(nn.Module):
 
 
 def caption_loss(scores: Tensor, targets: Tensor, attention: Tensor, alpha_c: float) -> Tensor:
-    """Cross-entropy, and the doubly stochastic penalty: every cell is to be looked at about once in a caption."""
+    """Cross-entropy, and the doubly stochastic penalty: the attention to a cell should sum to one over a caption."""
     penalty = ((1 - attention.sum(dim=1)) ** 2).mean()
     return functional.cross_entropy(scores, targets) + alpha_c * penalty
 
@@ -133,8 +133,8 @@ def train_step(
 def beam_search(decoder: PlainDecoder, grid: Tensor, width: int, max_length: int) -> list[int]:
     """The best caption of one image, grid (1, cell, channel): tokens without start and end.
 
-    Beams that end leave with their place. The best sum of log probabilities wins among those that ended, or among the
-    others when none did.
+    Beams that end are removed, and the width shrinks. The result has the highest sum of log probabilities among ended
+    beams, or among the others if none ended.
     """
     grid = grid.expand(width, -1, -1)
     tokens = torch.full((width, 1), START, device=grid.device)  # (beam, step)
@@ -145,7 +145,7 @@ def beam_search(decoder: PlainDecoder, grid: Tensor, width: int, max_length: int
         words = decoder.embedding(tokens[:, -1])
         scores, hidden, cell, _ = decoder.step(grid, words, hidden, cell)
         scores = total + torch.log_softmax(scores, dim=1)  # (beam, word)
-        candidates = scores[0] if step == 0 else scores.flatten()  # at first all beams are the same one
+        candidates = scores[0] if step == 0 else scores.flatten()  # all beams are equal at the first step
         best, place = candidates.topk(width)
         beam, word = place // scores.shape[1], place % scores.shape[1]
         tokens = torch.cat([tokens[beam], word.unsqueeze(1)], dim=1)

@@ -1,8 +1,8 @@
 """The plain side of the transformer: PyTorch's own `nn.TransformerDecoder`, as its tutorials caption with it.
 
-The grid is projected for every caption, a batch is padded to its longest caption, and generation runs the whole prefix
-again for every word. Nothing is made slow: causal attention is PyTorch's fused one, and while generating the vocabulary
-is scored at the last word alone.
+The grid is projected for every caption, a batch is padded to its longest caption, and generation computes the whole
+prefix again for every word. The code is not slowed down: causal attention is PyTorch's fused kernel, and generation
+scores the vocabulary at the last word only.
 """
 
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from showtell.decoders.transformer import TransformerDecoder
 
 
 class PlainTransformer(nn.Module):
-    """Words over the grid of each caption, norms first."""
+    """A pre-norm decoder over the grid of each caption."""
 
     def __init__(self, decoder: TransformerDecoder):
-        """With a copy of `decoder`'s weights; it must have no layers over the grid and no norm of it."""
+        """Copies `decoder`'s weights; it must have no layers over the grid and no grid norm."""
         super().__init__()
         hidden, heads, first = decoder.hidden, decoder.heads, decoder.layers[0]
         layer = nn.TransformerDecoderLayer(
@@ -45,7 +45,7 @@ class PlainTransformer(nn.Module):
 
 
 def plain_names(ours: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Weights or gradients of our decoder by the names that PyTorch's layers have."""
+    """Weights or gradients of our decoder, by the names of PyTorch's layers."""
     pairs = {
         "word_norm": "norm1", "grid_norm": "norm2", "feed_forward.0": "norm3", "feed_forward.1": "linear1",
         "feed_forward.4": "linear2", "word_output": "self_attn.out_proj", "grid_output": "multihead_attn.out_proj",
@@ -76,16 +76,16 @@ def train_step(model: PlainTransformer, optimizer: torch.optim.Optimizer, grid: 
 
 
 class Prefix(NamedTuple):
-    """The state of a search without a cache: what every beam has said, and its copy of the projected grid."""
+    """The state of a search without a cache: the tokens of every beam, and its copy of the projected grid."""
 
     memory: Tensor  # (image, cell, hidden)
-    said: Tensor  # (image, beam, step)
+    tokens: Tensor  # (image, beam, step)
 
     def select(self, beams: Tensor) -> "Prefix":
-        return self._replace(said=self.said.gather(1, beams.unsqueeze(2).expand(-1, -1, self.said.shape[2])))
+        return self._replace(tokens=self.tokens.gather(1, beams.unsqueeze(2).expand(-1, -1, self.tokens.shape[2])))
 
     def keep_images(self, images: Tensor) -> "Prefix":
-        return Prefix(self.memory[images], self.said[images])
+        return Prefix(self.memory[images], self.tokens[images])
 
 
 def start(model: PlainTransformer, grid: Tensor) -> Prefix:
@@ -93,8 +93,8 @@ def start(model: PlainTransformer, grid: Tensor) -> Prefix:
 
 
 def step(model: PlainTransformer, state: Prefix, tokens: Tensor) -> tuple[Tensor, Prefix]:
-    """Run everything that was said once more: tokens (image, beam) -> logits (image, beam, word)."""
-    said = torch.cat([state.said, tokens.unsqueeze(2)], dim=2)
+    """Compute the whole prefix again: tokens (image, beam) -> logits (image, beam, word)."""
+    prefix = torch.cat([state.tokens, tokens.unsqueeze(2)], dim=2)
     memory = state.memory.repeat_interleave(tokens.shape[1], dim=0)  # (image x beam, cell, hidden)
-    last = model.hidden_states(memory, said.flatten(0, 1))[:, -1]
-    return model.output(last).unflatten(0, tokens.shape), state._replace(said=said)
+    last = model.hidden_states(memory, prefix.flatten(0, 1))[:, -1]
+    return model.output(last).unflatten(0, tokens.shape), state._replace(tokens=prefix)

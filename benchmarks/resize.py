@@ -1,10 +1,10 @@
-"""Does `resize` use the same memory for 500 and for 50,000 images, and how close is it to decoding alone?
+"""Memory of `resize` for 500 and for 50,000 images, and its time against decoding alone.
 
     python benchmarks/resize.py [--images 500 50000] [--side 64] [--photos FOLDER]
 
 Memory: peak resident size of the stage's process and of its largest worker, on archives of small JPEGs with five
-captions each. Time: the whole stage's pass over a few hundred photograph-sized JPEGs (or those in FOLDER), against
-decoding the same files on the same number of processes and doing nothing else. Nothing is asserted.
+captions each. Time: the whole stage on a few hundred photograph-sized JPEGs (or those in FOLDER), against
+only decoding the same files on the same number of processes. Nothing is asserted.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def jpeg(number: int, width: int, height: int) -> bytes:
 
 
 def make(folder: Path, count: int, side: int) -> None:
-    """An own dataset of `count` images: photos.zip and captions.json."""
+    """A custom dataset of `count` images: photos.zip and captions.json."""
     pictures = [jpeg(number, side, side * 3 // 4) for number in range(50)]
     words = [f"word{number}" for number in range(2000)]
     rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def peak(count: int, side: int) -> tuple[int, int]:
         from showtell.core.yaml_files import set_values
 
         values = {"dataset": "custom", "custom.images": str(folder / "photos.zip"), "resize.size": side}
-        values["reinforce.truth"] = 0.0  # nothing is known of what is in the pictures
+        values["reinforce.truth"] = 0.0  # objects in the pictures are unknown
         set_values(folder / "params.yaml", {**values, "custom.captions": str(folder / "captions.json")})
         (folder / "run.py").write_text(STAGES)
         for stages in (["source", "download", "vocab"], ["resize"]):

@@ -3,10 +3,10 @@
     python benchmarks/rewards.py [--quick] [--rounds 3] [--json]
 
 An update draws 5 captions of each of 10 images, rewards them by CIDEr-D and learns from them, fp32. The plain side
-keeps a grid of 14 x 14 for every sample, draws one step after the other with gradients on, as published code does, and
-asks pycocoevalcap for the rewards. Both sides draw by the same numbers; rewards and gradients must be the same. Then
-the rewards of 5,000 captions: ours takes tokens, pycocoevalcap the same words as strings; what is counted once for
-all of training (document frequencies) is not timed on our side. Needs the package pycocoevalcap.
+keeps a grid of 14 x 14 for every sample, samples step by step with gradients enabled, as published code does, and
+computes rewards by pycocoevalcap. Both sides use the same random numbers; rewards and gradients must be the same. Then
+the rewards of 5,000 captions: ours takes tokens, pycocoevalcap the same words as strings; document frequencies, which
+are counted once for a training, are not timed on our side. Needs the package pycocoevalcap.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from showtell.learning.rewards import Rewards, Weights
 
 TARGETS = {"update": 4.0, "rewards": 20.0}
 CLOSE = 1e-9  # of rewards
-GRADIENTS = 1e-4  # of the largest gradient of a tensor: fp32 in another order
+GRADIENTS = 1e-4  # relative to the largest gradient of a tensor: fp32 sums in another order
 Tokens = list[list[list[int]]]  # [image][caption]
 
 
@@ -42,7 +42,7 @@ def vocabulary_of(words: int) -> Vocabulary:
 
 
 def captions_of(image_ids: Sequence[str], references: Tokens) -> CaptionFile:
-    """In files without names, which stay as long as they are mapped."""
+    """In unnamed files, which exist as long as they are mapped."""
     entries = (
         {"image_id": image_id, "tokens": [[START, *tokens] for tokens in of_image]}
         for image_id, of_image in zip(image_ids, references, strict=True)
@@ -56,7 +56,7 @@ def texts(captions: Sequence[Sequence[int]]) -> list[str]:
 
 
 def their_rewards(references: list[list[str]], captions: list[list[str]]) -> np.ndarray:
-    """CIDEr-D (image, sample) by the reference scorer, which takes one caption of an image at a time."""
+    """CIDEr-D (image, sample) by the reference scorer, which scores one caption of an image at a time."""
     from pycocoevalcap.cider.cider import Cider
 
     truth, scores = dict(enumerate(references)), []
@@ -66,7 +66,7 @@ def their_rewards(references: list[list[str]], captions: list[list[str]]) -> np.
 
 
 class PlainUpdate:
-    """An update as published code makes it."""
+    """An update as in published code."""
 
     def __init__(self, decoder: PlainDecoder, grid: Tensor, references: list[list[str]], draws: Tensor, rate: float):
         self.decoder, self.references = decoder, references
@@ -145,8 +145,8 @@ def update(args: argparse.Namespace) -> Result:
 
 
 def many(args: argparse.Namespace) -> Result:
-    """5,000 captions of 1,000 images: captions as metrics.py draws them, of which one is the first sample and further
-    ones are those of other images."""
+    """5,000 captions of 1,000 images, generated as in metrics.py: the first sample is a caption of the image, the
+    others are of other images."""
     images = 40 if args.quick else 1000
     references, hypotheses = drawn(images)
     table: dict[str, int] = {}

@@ -1,11 +1,11 @@
-"""`make bench`: measures every claim of docs/performance.md, one script after the other, and rewrites its table.
+"""`make bench`: measures every claim of docs/performance.md, script by script, and rewrites its table.
 
     python benchmarks/run.py [--only NAME ...] [--rounds N]     # the claims; on a GPU they get a table of their own
     python benchmarks/run.py --growth                           # memory and time by size of dataset, and COCO: long
     python benchmarks/run.py --quick                            # tiny sizes, to try the scripts: rewrites nothing
 
-A script that fails is told in one line and the others go on; the exit status is 1 then. --only leaves the lines of the
-other scripts as they are, unless they were measured on another machine.
+If a script fails, one line says so, the others run, and the exit status is 1. --only keeps the lines of the
+other scripts, unless they were measured on another machine.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch  # noqa: F401  (it tells whether there is a GPU)
+import torch  # noqa: F401  (its import shows whether there is a GPU)
 from measure import Result, device_name
 from page import PAGE, Row, claims, machine, part, rewritten
 
@@ -32,7 +32,7 @@ FIELDS = Result.__dataclass_fields__
 
 
 def measured(script: str, options: Sequence[str]) -> tuple[list[Row], str | None]:
-    """What a script measured, printed as it comes, and its last words if it failed."""
+    """Results of a script, printed at once, and its last line if it failed."""
     rows: list[Row] = []
     command = [sys.executable, str(HERE / f"{script}.py"), "--json", *options]
     with tempfile.TemporaryFile("w+") as complaints:
@@ -46,7 +46,7 @@ def measured(script: str, options: Sequence[str]) -> tuple[list[Row], str | None
 
 
 def run_claims(scripts: Sequence[str], options: Sequence[str], keep: bool) -> int:
-    """Measure, and put each script's claims on the page as they come if they are to be kept; the exit status."""
+    """Measure, and write each script's claims to the page at once if `keep`; returns the exit status."""
     failed = False
     for script in scripts:
         rows, complaint = measured(script, options)
@@ -66,7 +66,7 @@ def record(rows: Sequence[Row], whole: Sequence[str]) -> None:
 
 
 def run_growth(quick: bool) -> int:
-    """growth.py and coco.py, each of which prints its part of the page."""
+    """Run growth.py and coco.py, which print their parts of the page."""
     with tempfile.TemporaryDirectory() as folder:
         options = {"growth": ["--images", "500", "1000", "--out", folder], "coco": ["--quick"]}
         for script, tiny in options.items():

@@ -1,4 +1,4 @@
-"""What the decoder's benchmarks compute on: sizes, networks with random weights, pictures, captions, updates."""
+"""Inputs of the decoder's benchmarks: sizes, networks with random weights, pictures, captions, updates."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 on both sides
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a benchmark: the published system's on COCO."""
+    """Sizes of a benchmark: by default those of the published system on COCO."""
 
     network: str = "resnet101"
     pixels: int = 256
@@ -56,7 +56,7 @@ CAPTIONS = 5  # of an image
 
 
 def published(section: str, **changes: Any) -> Any:
-    """A section of params.yaml as the recipe show-attend-tell has it, with `changes`."""
+    """A section of params.yaml by the recipe show-attend-tell, with `changes`."""
     params = overlaid(read_sections(ROOT / "params.yaml"), merged([str(ROOT / "recipes" / "show-attend-tell.yaml")]))
     if changes:
         params[section] |= changes
@@ -64,9 +64,9 @@ def published(section: str, **changes: Any) -> Any:
 
 
 def encoder_of(sizes: Sizes) -> Encoder:
-    """The recipe's encoder with random weights that keep values moderate, as learnt ones do.
+    """The recipe's encoder with random weights and moderate activations, like a trained one.
 
-    Its batch norms have seen pictures, and residual blocks add little to what they are given.
+    Its batch norms have statistics of pictures, and residual branches are scaled down.
     """
     encoder = build_encoder(published("encoder", name=sizes.network, weights="none"), sizes.pixels, seed=1)
     for name, weight in encoder.named_parameters():
@@ -84,7 +84,7 @@ def encoder_of(sizes: Sizes) -> Encoder:
 
 
 def without_kinks(network: nn.Module) -> nn.Module:
-    """A smooth function in place of each ReLU: what lies within rounding of its kink has either gradient."""
+    """A smooth function in place of each ReLU, whose gradient is ambiguous within rounding of zero."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU):
@@ -93,23 +93,23 @@ def without_kinks(network: nn.Module) -> nn.Module:
 
 
 def decoder_of(sizes: Sizes) -> AttentionDecoder:
-    """The recipe's decoder without dropout, which both sides would draw differently."""
+    """The recipe's decoder without dropout, which would differ between the sides."""
     torch.manual_seed(1)
     widths = dict.fromkeys(("embedding", "attention", "hidden"), sizes.width)
     return build_decoder(published("decoder", dropout=0.0, **widths), sizes.channels, sizes.words).to(device())
 
 
 def speaks(decoder: AttentionDecoder, sizes: Sizes) -> AttentionDecoder:
-    """Random weights that behave like learnt ones: sure of few words at a time, and captions that end.
+    """Random weights that behave like trained ones: peaked distributions, and captions that end.
 
-    The vocabulary layer is sharpened, and one unit of the state counts words: its forget and input gates are open and
-    its candidate is small and constant. The end's score rises with it.
+    The vocabulary layer is scaled up, and one unit of the state counts words: its forget and input gates are open and
+    its candidate is small and constant. The logit of the end token rises with it.
     """
     hidden = sizes.width
     clock = torch.arange(4, device=device()) * hidden  # unit 0 in the input, forget, candidate and output gates
     with torch.no_grad():
         decoder.output.weight.mul_(10)
-        decoder.output.bias[[PAD, START, UNK]] = -1e4  # learning makes them as rare
+        decoder.output.bias[[PAD, START, UNK]] = -1e4  # as rare as after training
         for weight in (decoder.cell.weight_ih, decoder.cell.weight_hh):
             weight[clock] = 0
         decoder.cell.bias_ih[clock] = torch.tensor([20.0, 20.0, 0.04, 20.0], device=device())
@@ -122,20 +122,20 @@ def speaks(decoder: AttentionDecoder, sizes: Sizes) -> AttentionDecoder:
 
 
 def pictures(sizes: Sizes, images: int, seed: int = 1) -> Tensor:
-    """uint8 (image, 3, pixels, pixels): soft colours, no two alike."""
+    """uint8 (image, 3, pixels, pixels): smooth colours, all different."""
     generator = torch.Generator().manual_seed(seed)
     soft = torch.randint(0, 256, (images, 3, 6, 6), generator=generator).float()
     return functional.interpolate(soft, sizes.pixels, mode="bilinear").to(torch.uint8).to(device())
 
 
 def grids(sizes: Sizes, images: int) -> Tensor:
-    """float16 (image, cell, channel), as a feature store gives them: half zeros, as a ReLU leaves them."""
+    """float16 (image, cell, channel), as a feature store gives them: half of them zero, as after a ReLU."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(images, sizes.cells, sizes.channels, generator=generator).relu().half().to(device())
 
 
 def pooled(grid: Tensor, rows: int) -> Tensor:
-    """The encoder's own grid (image, cell, channel) as the plain side stores it: float32, rows x rows cells."""
+    """The encoder's grid (image, cell, channel) in the plain side's form: float32, rows x rows cells."""
     side = round(grid.shape[1] ** 0.5)
     as_map = grid.float().transpose(1, 2).unflatten(2, (side, side))
     return functional.adaptive_avg_pool2d(as_map, rows).flatten(2).transpose(1, 2).contiguous()
@@ -156,7 +156,7 @@ def captioned(sizes: Sizes, features: Tensor) -> Batch:
 
 
 def one_by_one(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The captions of a batch as the plain side takes them: (caption, token) and lengths, start and end counted."""
+    """The captions of a batch in the plain side's form: (caption, token) and lengths, with start and end."""
     tokens = torch.cat([batch.inputs[..., :1], batch.targets], dim=2).flatten(0, 1)
     return tokens, batch.mask.flatten(0, 1).sum(1) + 1
 
@@ -170,7 +170,7 @@ def plain_update(sizes: Sizes, batch: Batch, grid: Tensor) -> tuple[PlainDecoder
 
 
 class TaskUpdates:
-    """Ours: updates of a task as the training loop makes them, gradients clipped."""
+    """Our side: updates of a task as in the training loop, gradients clipped."""
 
     def __init__(self, task: CaptionTask, params: LoopParams):
         self.network, self.optimizer = task.train(), build_optimizer(task, params)
@@ -181,7 +181,7 @@ class TaskUpdates:
         self.learning = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def gradients(self, batch: Batch) -> Tensor:
-        """Leaves them in the parameters; the loss."""
+        """Compute them; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.network.loss(batch)
         loss.backward()
@@ -195,21 +195,21 @@ class TaskUpdates:
 
 
 class Updates(TaskUpdates):
-    """Those of a caption network."""
+    """Updates of a caption network."""
 
     def __init__(self, decoder: Decoder, params: CaptionParams, encoder: Encoder | None = None):
         super().__init__(CaptionTask(decoder, params, encoder), params)
 
 
 def gradients(*modules: nn.Module) -> dict[str, Tensor]:
-    """Of all parameters by name, the plain encoder's as ours; zeros where nothing came."""
+    """Gradients of all parameters by our names; zeros where there is none."""
     parameters = [pair for module in modules for pair in module.named_parameters()]
     found = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters}
     return {name.replace("backbone.network.", "backbone."): gradient for name, gradient in found.items()}
 
 
 class Gap(NamedTuple):
-    """How far two gradients are apart, relative, by their norms: as a whole, and in the worst of their tensors."""
+    """Relative distance of two gradients by norms: of all together, and of the worst tensor."""
 
     whole: float
     worst: float
@@ -221,7 +221,8 @@ class Gap(NamedTuple):
 def difference(plain: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> Gap:
     """Between gradients by name. The worst tensor is relative to its own norm, or to a thousandth of the whole's.
 
-    The least is for what is nothing but rounding: the energy's bias has no gradient, since softmax does not see it.
+    The lower bound is for gradients that are only rounding: the energy's bias has none, since it does not change the
+    softmax.
     """
     size = torch.stack([tensor.norm() for tensor in plain.values()]).norm()
     apart = {name: (plain[name] - ours[name]).norm() for name in plain.keys() | ours.keys()}

@@ -1,8 +1,8 @@
-"""How long nothing takes: importing the package, `showtell --help`, and `dvc repro` when there is nothing to do.
+"""Time of the import of the package, of `showtell --help`, and of `dvc repro` when all stages are up to date.
 
     python benchmarks/startup.py [--quick] [--rounds 5] [--json]
 
-Times are whole processes, the interpreter's own start included, and are to stay below their targets. `dvc repro` is
+Times are of whole processes, with the start of the interpreter, and should be below their targets. `dvc repro` is
 timed in this repository, so it needs a finished pipeline: run `make repro` first. With --quick it is left out.
 """
 
@@ -21,7 +21,7 @@ IMPORT = "import sys, showtell; sys.exit('importing showtell imports torch' if '
 
 
 def run(command: Sequence[str]) -> str:
-    """What the command prints; its last line of complaint ends this script."""
+    """The output of the command; if it fails, its last error line ends this script."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command[-2:])} failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}")
@@ -29,7 +29,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def time_of(command: Sequence[str], claim: str, target: float, what: str, rounds: int) -> Result:
-    """The median time of `command`, once it has run before."""
+    """The median time of `command`, after one untimed run."""
     run(command)
     times = [timed(lambda: run(command)) for _ in range(rounds)]
     detail = f"{rounds} rounds, {min(times):.3f} to {max(times):.3f} s"

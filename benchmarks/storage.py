@@ -1,4 +1,4 @@
-"""Bytes of the features file against the stored 14 x 14 grid in float32, and whether attention comes out the same.
+"""Bytes of the features file against the stored 14 x 14 grid in float32, and a comparison of the attention.
 
     python benchmarks/storage.py [--quick] [--rounds 5] [--json]
 
@@ -38,7 +38,7 @@ def store_images(path: Path, pixels: Tensor) -> RowReader:
 
 
 def store_plain(path: Path, grid: Tensor) -> None:
-    """What the plain side keeps: float32 (image, pooled cell, channel)."""
+    """The plain side's file: float32 (image, pooled cell, channel)."""
     writer = RowWriter(path.with_suffix(".part"), "grid", len(grid), tuple(grid.shape[1:]), np.float32)
     writer.append(grid.cpu().numpy())
     writer.finish(path, range(len(grid)), {})
@@ -46,14 +46,14 @@ def store_plain(path: Path, grid: Tensor) -> None:
 
 @torch.inference_mode()
 def plain_logits(decoder: AttentionDecoder, grid: Tensor, query: Tensor) -> Tensor:
-    """(image, caption, pooled cell): e = w relu(K a + q) + b, from the stored grid itself."""
+    """(image, caption, pooled cell): e = w relu(K a + q) + b, from the stored grid."""
     mixed = torch.relu(decoder.key(grid).unsqueeze(1) + query.unsqueeze(2))
     return decoder.energy(mixed).squeeze(-1)
 
 
 @torch.inference_mode()
 def our_logits(decoder: AttentionDecoder, features: Tensor, query: Tensor) -> Tensor:
-    """The same from the stored map, with the decoder's own pooled keys."""
+    """The same from the stored map, with the decoder's pooled keys."""
     (_, keys), *_ = decoder.start(features.float())  # image: grid and keys
     return decoder.energy(torch.relu(keys.unsqueeze(1) + query.unsqueeze(2))).squeeze(-1)
 

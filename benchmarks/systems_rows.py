@@ -14,14 +14,14 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: recipes `scenes`, `recipe` and `small`, one after the other, PASSES, and `changes`."""
+    """A row of the table: recipes `scenes`, `recipe` and `small` in this order, PASSES, and `changes`."""
 
     name: str
     recipe: str
-    what: str = ""  # how it differs from its recipe, for the table
+    what: str = ""  # the difference from its recipe, for the table
     changes: Params = field(default_factory=dict)
-    vectors: bool = False  # begin with word vectors
-    scratch: bool = False  # the encoder begins with nothing
+    vectors: bool = False  # starts with pretrained word vectors
+    scratch: bool = False  # the encoder has random weights
 
 
 NO_SAMPLING: Params = {"learning": {"sampling": 0.0, "sampling_start": None, "sampling_schedule": None}}
@@ -30,7 +30,7 @@ ROWS = (
     Row("resnet152-lstm", "resnet152-lstm"),
     Row("vgg16-onehot-lstm", "vgg16-onehot-lstm"),
     Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", NO_SAMPLING),
-    # Its encoder begins with nothing, and it has no other stage to learn in.
+    # Its encoder has random weights, and is trained in this stage only.
     Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 5}}, scratch=True),
     Row("showtell", "showtell"),
     Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
@@ -39,7 +39,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Pictures:
-    """What all rows are run on: the recipes laid before and after a row's own, then `changes`; where their table is."""
+    """The dataset of all rows: recipes before and after a row's own, then `changes`; the name of the table."""
 
     table: str  # of docs/systems.md
     before: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ SCENES = Pictures("scenes", before=("scenes",), after=("small",))
 
 
 def photographs(images: Path, captions: Path, name: str, trainable_from: str) -> Pictures:
-    """One's own pictures, 224 pixels. Words and decoding are those that `small` has for all."""
+    """Custom pictures, 224 pixels. Vocabulary and decoding are those of `small`."""
     for path in (images, captions):
         if not path.exists():
             raise UserError(f"{path} does not exist; --photographs takes a folder or archive, and a captions file")
@@ -67,8 +67,8 @@ def photographs(images: Path, captions: Path, name: str, trainable_from: str) ->
     return Pictures("photographs", changes=changes | {key: small[key] for key in ("vocab", "beam", "search")})
 
 
-# Passes over the training images at most: no published system asks for fewer in either stage, so those that have the
-# stage at all have the same number, and 0 stays 0.
+# Epochs at most: no published system has fewer in either stage, so all that have the stage have the same number, and
+# 0 stays 0.
 PASSES = {"train": 3, "finetune": 1}
 QUICK: Params = {
     "scenes": {"train": 120, "val": 16, "test": 24, "size": 64},
@@ -78,7 +78,7 @@ QUICK: Params = {
 
 
 def settings(row: Row, recipes: Path, quick: bool = False, pictures: Pictures = SCENES) -> Params:
-    """The overlay of params.yaml that makes a row."""
+    """The overlay of params.yaml of a row."""
     names = (*pictures.before, row.recipe, *pictures.after)
     overlay = recipe.merged([str(recipes / f"{name}.yaml") for name in names])
     for stage, most in PASSES.items():
@@ -94,7 +94,7 @@ def settings(row: Row, recipes: Path, quick: bool = False, pictures: Pictures = 
 
 
 def chosen(names: Sequence[str]) -> list[Row]:
-    """The rows of these names, all of them where there are none."""
+    """The rows of these names; all rows without names."""
     known = {row.name: row for row in ROWS}
     for name in names:
         if name not in known:

@@ -33,23 +33,23 @@ STAGES = (
     "check", "source", "download", "vocab", "resize", "encoder", "features",
     "train", "finetune", "reinforce", "evaluate",
 )  # fmt: skip
-VECTOR_SCENES = 40_000  # scenes whose captions the word vectors are learnt from
+VECTOR_SCENES = 40_000  # scenes whose captions the word vectors are trained on
 EPOCH = re.compile(r"^epoch +\d+/\d+ .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
 
 
 class RunFailed(Exception):
-    """A stage of a row ended badly; the message is one line."""
+    """A stage of a row failed; the message is one line."""
 
 
 @dataclass
 class Plan:
-    """What all rows share."""
+    """Settings of the runs of all rows."""
 
     base: Path  # clones, logs and results
     commit: str
     jobs: int
     quick: bool
-    encoder: str = "none"  # file of the weights that rows begin with, as their params.yaml has it
+    encoder: str = "none"  # `encoder.weights` of all rows
     pictures: Pictures = SCENES
     locks: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
@@ -85,14 +85,14 @@ def prepare(row: Row, plan: Plan, folder: Path) -> Params:
 def export_encoder(base: Path, quick: bool) -> str:
     """Write the encoder of this checkout's pipeline (a random one when `quick`) as weights of the whole network.
 
-    Returns the path as the clones see it. Its name holds the weights' hash: DVC looks at names alone.
+    Returns the path relative to the clones. Its name has the hash of the weights, since DVC compares names only.
     """
     learnt = ROOT / paths.ENCODER
     if not quick and not learnt.exists():
         raise UserError(f"{learnt} does not exist: systems share the encoder the pipeline learns; `make repro`")
     name = read_sections(ROOT / "recipes" / "small.yaml")["encoder"]["name"]
     torch.manual_seed(0)
-    state = bare_network(name).state_dict()  # what lies behind the encoder's node stays random, and unused
+    state = bare_network(name).state_dict()  # layers after the encoder's node stay random, and are not used
     if not quick:
         found = load_encoder(learnt)[0].backbone.network.state_dict()
         if unknown := [key for key in found if key not in state]:
@@ -114,9 +114,9 @@ def perform(row: Row, plan: Plan) -> Params:
     declared = read_sections(folder / "dvc.yaml")["stages"]
     sections: set[str] = set()
     for stage in STAGES:
-        # `encoder.name` is of the section `encoder`; `check` has no section, but the whole file.
+        # `encoder.name` is in the section `encoder`; `check` has no section, but the whole file.
         sections |= {key.partition(".")[0] for key in declared[stage].get("params", []) if isinstance(key, str)}
-        # Rows that have a stage in common take turns: the second finds in the cache what the first has made.
+        # Rows with a stage in common run it in turn: the second uses the cache.
         with plan.locks[fingerprint(stage, {section: params[section] for section in sorted(sections)})]:
             said = repro(stage, folder, plan)
         if stage in PASSES:
@@ -128,11 +128,11 @@ def perform(row: Row, plan: Plan) -> Params:
 
 
 def repro(stage: str, folder: Path, plan: Plan) -> str:
-    """Bring one stage up to date and return what it said; `RunFailed` with the line that says why it could not."""
+    """Bring one stage up to date and return its output; `RunFailed` with its last line if it fails."""
     environment = os.environ | {
         "OMP_NUM_THREADS": str(plan.threads),
-        "SHOWTELL_PROCESSES": "1",  # systems run side by side instead
-        "PYTHONPATH": str(folder / "src"),  # the clone's own code, whatever is installed
+        "SHOWTELL_PROCESSES": "1",  # systems run in parallel instead
+        "PYTHONPATH": str(folder / "src"),  # the clone's code, not the installed one
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
     path = plan.base / f"{folder.name}.log"
@@ -148,19 +148,19 @@ def repro(stage: str, folder: Path, plan: Plan) -> str:
 
 
 def seconds_file(plan: Plan, folder: Path, stage: str) -> Path:
-    """Named by the curve, not by the row: a stage out of the cache says nothing, but its curve is the same."""
+    """Named by the curve, not by the row: a cached stage prints nothing, but has the same curve."""
     return plan.base / "seconds" / f"{sha256(folder / 'metrics' / f'{stage}.tsv')[:16]}.json"
 
 
 def keep_seconds(plan: Plan, folder: Path, stage: str, seconds: list[float]) -> None:
-    """Write down how long each epoch took, when the stage has run just now."""
+    """Save the seconds of each epoch, if the stage has just run."""
     if seconds:
         noted = {"seconds": seconds, "threads": plan.threads, "jobs": plan.jobs}
         write_json(seconds_file(plan, folder, stage), noted)
 
 
 def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
-    """All that the table shows of a finished run, and the metrics it is from."""
+    """The table's values of a finished run, and its metrics."""
     metrics = folder / "metrics"
     frozen, model = (load_model(folder / "data" / "models" / stage) for stage in PASSES)
     decoder = learning = size_of(model.decoder)
@@ -193,12 +193,12 @@ def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
 
 
 def size_of(module: nn.Module) -> int:
-    """Parameters that learn."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def git(*arguments: str) -> str:
-    """What git says; `UserError` with its last line when it fails."""
+    """The output of git; `UserError` with its last line if it fails."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
@@ -206,7 +206,7 @@ def git(*arguments: str) -> str:
 
 
 def attempt(plan: Plan, row: Row) -> bool:
-    """Perform a row; False, and one line, when it fails."""
+    """Run a row; False, and one line, if it fails."""
     try:
         perform(row, plan)
     except (RunFailed, UserError, OSError, subprocess.SubprocessError) as error:

@@ -1,4 +1,4 @@
-"""The table of docs/systems.md, from the results that benchmarks/systems.py wrote down."""
+"""The table of docs/systems.md, from the results of benchmarks/systems.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +22,14 @@ Result = dict[str, Any]
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown: a line for each result, and below it how the seconds were taken."""
+    """Markdown: a line for each result, and below the circumstances of the runs."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(result) for result in results)]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{text}\n\n{circumstances(results)}" if results else text
 
 
 def cells(result: Result) -> list[str]:
-    """One result as the columns have it; scores x100."""
+    """One result in the order of the columns; scores x100."""
     test, spread = result["test"], result["intervals"]
     name = f"`{result['recipe']}`{', ' if result['what'] else ''}{result['what']}"
     bleu = [f"{100 * test[f'bleu{order}']:.1f}" for order in range(1, 5)]
@@ -42,12 +42,12 @@ def cells(result: Result) -> list[str]:
 
 
 def _both(result: Result, shown: Any) -> str:
-    """What `train` and `finetune` have to show, side by side; a stage of no epochs has nothing."""
+    """Values of `train` / `finetune`; NONE for a stage without epochs."""
     return " / ".join(shown(result[stage]) if result[stage]["epochs"] else NONE for stage in ("train", "finetune"))
 
 
 def circumstances(results: Sequence[Result]) -> str:
-    """At which commit, on how much of the machine, and whether the frozen encoders are what the protocol says."""
+    """Commit, threads, parallel runs, and whether all frozen encoders are the same."""
     encoders = {result["encoder"] for result in results} - {None}
     same = "one and the same" if len(encoders) == 1 else f"{len(encoders)} different ones"
     commits = sorted({result["commit"][:9] for result in results})

@@ -3,8 +3,8 @@
     python benchmarks/transformer.py [--quick] [--rounds 3] [--json]
 
 A training update on 80 captions of 16 images, grid in memory: the plain side repeats the grid for every caption. And
-beam 5 over 20 tokens for 50 images: the plain side runs every prefix again. In fp32 both sides must have the same loss,
-gradients and captions. The plain search is timed on a tenth of the images.
+beam 5 over 20 tokens for 50 images: the plain side computes every prefix again. In fp32 both sides must have the same
+loss, gradients and captions. The plain search is timed on a tenth of the images.
 """
 
 import argparse
@@ -33,7 +33,7 @@ BEAM, LENGTH = 5, 20
 
 
 def decoder_of(sizes: setting.Sizes) -> TransformerDecoder:
-    """Six layers without dropout, which both sides would draw differently."""
+    """Six layers without dropout, which would differ between the sides."""
     keys = {
         "kind": "transformer", "layers": 6, "embedding": sizes.width, "embeddings": None, "train_embeddings": True,
         "hidden": sizes.width, "tied": False, "dropout": 0.0, "heads": 8, "feed_forward": 4 * sizes.width,
@@ -56,9 +56,9 @@ def plain_update(sizes: setting.Sizes, batch: Batch) -> tuple[plain.PlainTransfo
 
 
 def check(sizes: setting.Sizes, batch: Batch) -> dict[str, str]:
-    """Same loss and gradients in fp32, about the same loss in bf16: how far off they are."""
+    """Loss and gradients are equal in fp32 and the loss is close in bf16; returns the differences."""
     model, update = plain_update(sizes, batch)
-    loss = update()  # it leaves its gradients, clipped at more than they have
+    loss = update()  # leaves gradients; the clipping limit is above them
     fine, coarse = (ours(sizes, precision) for precision in PRECISIONS)
     off, coarse_off = (abs(float(updates.gradients(batch)) / loss - 1) for updates in (fine, coarse))
     require(off < 1e-5, f"losses in fp32 by {off:.1e}")
@@ -83,7 +83,7 @@ def step_results(args: argparse.Namespace) -> Iterator[Result]:
 
 
 def talkative(decoder: TransformerDecoder) -> TransformerDecoder:
-    """Random weights that are sure of few words at a time, and never say the end or another special token."""
+    """Random weights with peaked distributions, which never generate the end or another special token."""
     with torch.no_grad():
         decoder.output.weight.mul_(10)
         decoder.output.bias[: len(SPECIALS)] = -1e4

@@ -1,12 +1,12 @@
-"""Word vectors to begin with, for where none can be downloaded: learnt from captions of scenes nobody ever drew.
+"""Pretrained word vectors without a download: trained on captions of scenes that are composed but not drawn.
 
     python benchmarks/word_vectors.py OUT [--scenes 40000] [--size 512] [--seed 2]
 
-The text is five captions each of scenes that are composed from another seed, so it is of the kind of the embedded
-dataset but holds none of its captions, and no pair of things that its training never shows. The vectors are those of
+The text is five captions each of scenes composed from another seed: like the embedded dataset, but with
+none of its captions, and no held-out pair of objects. The vectors are those of
 Levy and Goldberg, "Neural Word Embedding as Implicit Matrix Factorization" (NeurIPS 2014), sections 3.3 and 4.2: words
-by words that stand up to five places away, positive pointwise mutual information, the largest singular values, their
-root on each side. The file is in GloVe's format, the commonest word first; the same arguments give the same vectors.
+by words up to five positions away, positive pointwise mutual information, the largest singular values, their
+root on each side. The file is in GloVe's format, by falling frequency; the same arguments give the same vectors.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from showtell.data.words import unicode_words
 from showtell.decoders.word_layers import INITIAL_RANGE
 
 WINDOW = 5  # words to each side
-MIN_COUNT = 5  # what is rarer has no company to speak of
-SIZE = 192  # pixels of the picture that is not drawn; captions speak of large and small, near and far
+MIN_COUNT = 5  # rarer words have too few co-occurrences
+SIZE = 192  # pixels of the composed picture, for sizes and distances in captions
 
 
 def undrawn_captions(seed: int, scenes: int) -> Iterator[list[str]]:
-    """The five captions of each of so many training scenes of the world `seed`, with boxes as composed."""
+    """The five captions of each of `scenes` training scenes from `seed`, with boxes as composed."""
     for number in range(scenes):
         rng = Random(f"{seed}/text/{number}")
         scene = compose(rng, "train")
@@ -41,7 +41,7 @@ def undrawn_captions(seed: int, scenes: int) -> Iterator[list[str]]:
 
 
 def _box(thing: Thing) -> tuple[int, int, int, int]:
-    """Where the drawing would be, pixels: left, top, right, bottom."""
+    """The box of the drawing, pixels: left, top, right, bottom."""
     wide, high = KINDS[thing.kind].shape
     half = thing.tall * wide / high / 2
     edges = thing.x - half, thing.y - thing.tall, thing.x + half, thing.y
@@ -52,7 +52,7 @@ def _box(thing: Thing) -> tuple[int, int, int, int]:
 def word_vectors(sentences: Iterable[list[str]], size: int) -> tuple[list[str], np.ndarray]:
     """Words by falling count (then by name) and their vectors, float64 (word, size).
 
-    Their scale is that of the vectors that a decoder draws when it has none, so that only directions differ.
+    Their scale is that of a decoder's random vectors, so that only directions differ.
     """
     sentences = list(sentences)
     counts = Counter(word for words in sentences for word in words)
@@ -60,16 +60,16 @@ def word_vectors(sentences: Iterable[list[str]], size: int) -> tuple[list[str], 
     if not known:
         raise UserError(f"no word occurs {MIN_COUNT} times; take more scenes")
     left, values, _ = np.linalg.svd(positive_pmi(together(sentences, known)))
-    # A sign is free for each dimension: the greatest component is positive, whatever the library.
+    # The sign of each dimension is arbitrary: the largest component is made positive.
     left = left * np.sign(left[np.abs(left).argmax(axis=0), np.arange(len(known))])
-    vectors = np.zeros((len(known), size))  # further singular values than there are words would be 0
+    vectors = np.zeros((len(known), size))  # there are no more singular values than words
     vectors[:, : len(known)] = (left * np.sqrt(values))[:, :size]
     spread = np.sqrt(np.mean(vectors**2))
     return known, vectors * (INITIAL_RANGE / np.sqrt(3)) / (spread or 1.0)
 
 
 def together(sentences: Iterable[list[str]], known: list[str]) -> np.ndarray:
-    """How often two words stand within WINDOW of each other: symmetric, (word, word). Other words keep their place."""
+    """Counts of two words within WINDOW of each other: symmetric, (word, word). Unknown words keep their positions."""
     row = {word: number for number, word in enumerate(known)}
     pairs: Counter[tuple[int, int]] = Counter()
     for words in sentences:
@@ -86,7 +86,7 @@ def together(sentences: Iterable[list[str]], known: list[str]) -> np.ndarray:
 
 
 def positive_pmi(counts: np.ndarray) -> np.ndarray:
-    """max(0, log P(word, context) / (P(word) P(context))), natural log; 0 where they never meet."""
+    """max(0, log P(word, context) / (P(word) P(context))), natural log; 0 where they never co-occur."""
     total = counts.sum()
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / max(total, 1.0)
     ratio = np.divide(counts, expected, out=np.ones_like(counts), where=counts > 0)
@@ -100,7 +100,7 @@ def write_vectors(path: Path, words: list[str], vectors: np.ndarray) -> None:
 
 
 def make_vectors(path: Path, scenes: int, size: int, seed: int = 2) -> int:
-    """Write the file at `path`; returns how many words it has."""
+    """Write the file at `path`; returns its number of words."""
     sentences = [unicode_words(said) for five in undrawn_captions(seed, scenes) for said in five]
     words, vectors = word_vectors(sentences, size)
     write_vectors(path, words, vectors)
