@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import tiny_captioner
 
 from showtell.core.errors import UserError
-from showtell.core.tensor_files import unusable
+from showtell.core.tensor_files import read_header, save_tensors, unusable
 from showtell.encoders.detection import WordDetector
 from showtell.generation.bundle import load_bundle, save_model
 
@@ -144,6 +144,30 @@ def test_tensors_that_belong_to_no_part_are_refused(bundle):
     weights = load_file(bundle / "model.safetensors")
     save_file({**weights, "wings.left": torch.ones(2)}, bundle / "model.safetensors")
     assert "wings.left" in refusal(bundle)
+
+
+def test_a_changed_byte_of_a_weight_is_noticed(bundle):
+    """Its lowest bit alone: another finite number, which no other check could tell."""
+    path = bundle / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    assert "model.safetensors is damaged: its tensors are not as they were written; copy it again" in refusal(bundle)
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    for number in range(6):  # the order of a hash table: two keys, so half of the writes would differ
+        save_tensors(tmp_path / str(number), {"a": torch.ones(2)}, {"belongs_to": "\u4e2d", "more": "x"})
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(6)}) == 1
+    assert read_header(tmp_path / "0").metadata["belongs_to"] == "\u4e2d"
+
+
+def test_weights_without_a_checksum_are_weights(bundle):
+    """As older versions and other programs write them."""
+    path = bundle / "model.safetensors"
+    save_file(load_file(path), path)
+    assert load_bundle(bundle).model.decoder.output.weight.isfinite().all()
 
 
 def test_half_precision_weights_are_accepted(bundle):

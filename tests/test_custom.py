@@ -155,3 +155,15 @@ def test_prepare_links_the_folder(tmp_path):
 def test_unset_params_are_named():
     with pytest.raises(UserError, match=r"set custom\.images and custom\.captions"):
         records(CustomParams(images=None, captions=None, format="auto", val=0.1, test=0.1, split_seed=0))
+
+
+def test_a_picture_under_two_names_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(b"1")
+    (tmp_path / "images" / "20.jpg").symlink_to("3.jpg")
+    rows = "".join(f"{number}.jpg,a dog\n" for number in range(21))
+    captions = write(tmp_path, "c.csv", f"image,caption\n{rows}")
+    with pytest.raises(UserError, match=r'"3\.jpg" and "20\.jpg" are links to the same picture'):
+        prepare(tmp_path / "raw", params(tmp_path / "images", captions))
+    assert not (tmp_path / "raw" / "captions.json").exists()

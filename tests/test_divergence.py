@@ -1,5 +1,7 @@
 """Training that diverges stops with one line that names the place; damaged checkpoints count as absent."""
 
+import shutil
+
 import pytest
 import torch
 from tiny_networks import batch_of
@@ -95,18 +97,21 @@ def damage(path, how: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["latest.pt", "best.pt"])
-@pytest.mark.parametrize("how", ["empty", "cut", "zeros", "one byte", "other"])
+@pytest.mark.parametrize("how", ["empty", "cut", "zeros", "one byte", "other", "another run's"])
 def test_a_damaged_checkpoint_counts_as_absent(name, how, tmp_path, capsys):
     whole = Line()
     history = run(tmp_path / "whole", whole, loop_params())
     run(tmp_path / "cut", Line(), loop_params(epochs=3))
     path = tmp_path / "cut" / name
-    damage(path, how)
+    if how == "another run's":
+        shutil.copy(tmp_path / "whole" / name, path)
+    else:
+        damage(path, how)
     capsys.readouterr()
     again = Line()
     assert run(tmp_path / "cut", again, loop_params()) == history
     assert torch.equal(again.linear.weight, whole.linear.weight)
-    assert capsys.readouterr().err.startswith(f"{path} is damaged or missing: training starts from the beginning\n")
+    assert capsys.readouterr().err.startswith(f"{path} is damaged, missing or of another run: training starts")
 
 
 def test_the_check_never_waits_for_an_accelerator():

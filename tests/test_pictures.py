@@ -194,6 +194,22 @@ def test_one_picture_under_two_spellings_is_named(tmp_path):
         pictures.missing(["x/a.jpg", "a.jpg"], "c.csv")
 
 
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_picture_and_a_link_to_it_are_named(tmp_path, link):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"the same bytes: a copy may stay")
+    link(tmp_path / "a.jpg", tmp_path / "c.jpg")
+    pictures = Pictures.of([tmp_path])
+    pictures.check_links(["a.jpg", "b.jpg"], "c.csv")
+    pictures.check_links(["c.jpg", "b.jpg"], "c.csv")
+    with pytest.raises(UserError, match=r'c\.csv: "[ac]\.jpg" and "[ac]\.jpg" are links to the same picture; keep one'):
+        pictures.check_links(["a.jpg", "b.jpg", "c.jpg"], "c.csv")
+
+
+def test_pictures_in_one_archive_are_not_links_to_each_other(tmp_path):
+    Pictures.open(make_zip(tmp_path / "a.zip", {"a.jpg": b"1", "b.jpg": b"1"})).check_links(["a.jpg", "b.jpg"], "c.csv")
+
+
 def test_a_picture_replaced_by_a_pipe_is_refused_without_waiting(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"1")
     pictures = Pictures.of([tmp_path])

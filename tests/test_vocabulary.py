@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showtell.core.errors import UserError
+from showtell.data import captions
 from showtell.data.captions import CaptionFile
 from showtell.data.datasets.karpathy import Record
 from showtell.data.vocabulary import END, PAD, START, UNK, VocabParams, Vocabulary, build_captions, training_words
@@ -175,3 +176,30 @@ def test_other_files_than_vocabularies_are_refused(tmp_path, content):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="is not a vocabulary"):
         Vocabulary.load(path)
+
+
+def test_a_changed_byte_of_a_captions_file_is_noticed(built, tmp_path):
+    """Bytes of the lines, of the arrays and of what HDF5 writes about them."""
+    _, files = built(RECORDS, params())
+    path = files["train"].path
+    entries, tokens = list(files["train"]), tokens_of(files["train"], 0)
+
+    def read() -> tuple:
+        captions._sound.clear()  # as a new process
+        file = CaptionFile(path)
+        return [*file], [*file[:]], tokens_of(file, 0), list(file.image_ids), list(file.files)
+
+    whole = read()
+    assert whole[:3] == (entries, entries, tokens)
+    unnoticed = []
+    for changed, every in ((path, 5), (path.with_suffix(".h5"), 61)):
+        content = changed.read_bytes()
+        for place in range(0, len(content), every):
+            changed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            try:
+                if read() != whole:
+                    unnoticed.append((changed.name, place))
+            except UserError as error:
+                assert "damaged" in str(error) or "does not hold" in str(error) or "made for" in str(error)
+        changed.write_bytes(content)
+    assert unnoticed == []

@@ -17,14 +17,13 @@ WORDS = ["a", "red", "blue", "dog", "ball", "runs", "on", "the", "grass", "boat"
 
 
 @cache
-def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid") -> Captioner:
+def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid", node: str = "layer3") -> Captioner:
     """A ResNet-18 up to its third layer (4 x 4 cells at 64 pixels) and a small attention decoder."""
     torch.manual_seed(7)
-    node = "layer3" if output == "grid" else None
     config = {
         "name": "resnet18",
         "output": output,
-        "node": node,
+        "node": node if output == "grid" else None,
         "size": size,
         "mean": ImageStatistics().mean,
         "std": ImageStatistics().std,

@@ -19,7 +19,7 @@ from showtell.core.progress import log
 from showtell.core.yaml_files import read_sections
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
-from showtell.data.datasets.custom import CustomParams, assign_splits, crawled, in_folder
+from showtell.data.datasets.custom import CustomParams, assign_splits, crawled, in_folder, missing_pictures
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures, check_pictures
 from showtell.data.datasets.shards import Crawl, shard_paths
@@ -116,7 +116,7 @@ def _look(
     """Print a summary and return the usable images; `UserError` when there are none."""
     inside = in_folder(images, args.images, str(args.captions))
     captioned = [image for image in inside if image.captions]
-    missing = pictures.missing([image.file for image in captioned], str(args.captions))
+    missing = missing_pictures(pictures, [image.file for image in captioned], str(args.captions))
     gone = set(missing)
     usable = assign_splits([image for image in captioned if image.file not in gone], params)
     kind = detect(args.captions) if args.format == "auto" else args.format

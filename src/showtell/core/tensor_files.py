@@ -1,5 +1,11 @@
-"""Weights files (safetensors): written atomically, checked before they are used. No pickle."""
+"""Weights files (safetensors): written atomically, checked before they are used. No pickle.
 
+The metadata of a file that is written here has a CRC-32 of its tensors, compared when they are loaded: a changed byte
+is an error and not another result. Files without it (older ones, and other programs') are loaded without comparison.
+"""
+
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from showtell.core.damage import remedy
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
 from showtell.core.terminal import one_line
+
+SUM = "crc32"  # key of the metadata
 
 
 class Header(NamedTuple):
@@ -23,10 +32,21 @@ class Header(NamedTuple):
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write `tensors`, from any device."""
+    """Write `tensors`, from any device; the same tensors and metadata always give the same bytes."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(whole, temporary, dict(metadata) if metadata else None)
+        save_file(whole, temporary, {**(metadata or {}), SUM: _sum(whole)})
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in order: the library writes it in another order each time."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
 
 
 def read_header(path: Path) -> Header:
@@ -41,14 +61,28 @@ def read_header(path: Path) -> Header:
         raise UserError(f"{path} is not a complete weights file: {one_line(error)}") from None
 
 
+def _sum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of the tensors' bytes, by name, as text."""
+    told = 0
+    for name in sorted(tensors):
+        told = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, zlib.crc32(name.encode(), told))
+    return f"{told:08x}"
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file; `UserError` naming the first that a network cannot use."""
+    """The tensors in a file; `UserError` naming the first that a network cannot use, or when they are not as they were
+    written."""
+    told = read_header(path).metadata.get(SUM)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{path} is not a complete weights file: {one_line(error)}") from None
     if reason := unusable(tensors):
         raise UserError(f"{path}: {reason}")
+    if told is not None and told != _sum(tensors):
+        raise UserError(
+            f"{path} is damaged: its tensors are not as they were written; copy it again, or {remedy(path)}"
+        )
     return tensors
 
 

@@ -5,6 +5,7 @@ import array
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from showtell.core.texts import encoded
-from showtell.data.captions import ARRAYS, CaptionFile, Entry
+from showtell.data.captions import ARRAYS, LINE_SUMS, SUM, CaptionFile, Entry
 
 BLOCK = 1 << 18  # numbers read at once
 
@@ -29,7 +30,7 @@ class CaptionWriter:
         self._text = self._open.enter_context(path.open("wb"))
         self._text.write(b"[")
         self._numbers = {name: self._spool("q") for name in ARRAYS if name.endswith("_ends")}
-        self._numbers["tokens"] = self._spool("I")
+        self._numbers |= {name: self._spool("I") for name in ("tokens", LINE_SUMS)}
         self._bytes = {name: self._spool("B") for name in ("image_id", "file")}
         self._captions = self.references = 0
 
@@ -46,8 +47,10 @@ class CaptionWriter:
         """Add one image and the tokens of its captions, with start and end; `finish` may renumber them."""
         if self._numbers["line_ends"].count:
             self._text.write(b",")
-        self._text.write(b"\n" + json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        line = encoded(json.dumps(entry, ensure_ascii=False))
+        self._text.write(b"\n" + line)
         self._numbers["line_ends"].add([self._text.tell()])
+        self._numbers[LINE_SUMS].add([zlib.crc32(line)])
         for caption in tokens:
             self._numbers["tokens"].add(caption)
             self._numbers["token_ends"].add([self._numbers["tokens"].count])
@@ -73,10 +76,12 @@ class CaptionWriter:
             for name, spool in {**self._numbers, **self._bytes}.items():
                 kind = narrow if name == "tokens" else spool.dtype
                 dataset = file.create_dataset(name, (spool.count,), kind)
-                start = 0
+                start = told = 0
                 for block in spool.blocks():
-                    dataset[start : start + len(block)] = table[block].astype(narrow) if name == "tokens" else block
-                    start += len(block)
+                    stored = table[block].astype(narrow) if name == "tokens" else block
+                    dataset[start : start + len(block)] = stored
+                    start, told = start + len(block), zlib.crc32(stored.data, told)
+                dataset.attrs[SUM] = told
 
 
 def write_captions(path: Path, entries: Iterable[Entry]) -> CaptionFile:

@@ -3,9 +3,13 @@
 The JSON has the texts, one image a line. The HDF5 file beside it has the tokens, ids and file names as arrays, and the
 offset of each line of the JSON. Both are read on access, through the system's page cache, so that no process holds the
 captions of a large dataset in memory: arrays are memory-mapped, a line is parsed when its image is accessed.
+
+Each line and each array has a CRC-32, so that a changed byte on the disk is an error and not a wrong result. A line is
+compared when it is parsed, the arrays when a process first opens the file.
 """
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +17,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from showtell.core.damage import remedy
 from showtell.core.errors import UserError, explained
 from showtell.core.on_demand import OnDemand
 from showtell.core.texts import Texts, ragged
@@ -21,9 +26,15 @@ Entry = dict[str, Any]  # image_id, file, references (every caption, raw) and wo
 
 # The arrays of the HDF5 file. Ends are cumulative counts including the item itself: of captions in tokens, of images in
 # captions, of lines (without separators) and texts in bytes.
+LINE_SUMS, SUM = "line_crc32", "crc32"  # of each line, an array; of each array, an attribute
 ARRAYS = (
-    "tokens", "token_ends", "caption_ends", "line_ends", "image_id", "image_id_ends", "file", "file_ends"
+    "tokens", "token_ends", "caption_ends", "line_ends", LINE_SUMS, "image_id", "image_id_ends", "file", "file_ends"
 )  # fmt: skip
+# Types of the arrays, as NumPy spells them; those that are not named here are <i8.
+TYPES = {"tokens": ("<u2", "<u4"), LINE_SUMS: ("<u4",), "image_id": ("|u1",), "file": ("|u1",)}
+BLOCK = 1 << 20  # bytes read at once
+
+_sound: set[tuple[int, ...]] = set()  # files whose arrays this process has compared
 
 
 class Block(NamedTuple):
@@ -46,7 +57,7 @@ class CaptionFile(OnDemand[Entry]):
         self.path, self._rows = Path(path), rows
         arrays = _mapped(self.path)
         self._tokens, self._ends = arrays["tokens"], arrays["token_ends"]
-        self._line_ends = arrays["line_ends"]
+        self._line_ends, self._line_sums = arrays["line_ends"], arrays[LINE_SUMS]
         number = np.diff(arrays["caption_ends"], prepend=0)
         first = arrays["caption_ends"] - number
         self.image_ids = Texts(arrays["image_id"], arrays["image_id_ends"])
@@ -65,7 +76,7 @@ class CaptionFile(OnDemand[Entry]):
         start = int(self._line_ends[row - 1]) if row else 0
         with open(self.path, "rb") as file:
             file.seek(start + 2)  # after the bracket or the comma, and the line end
-            return self._parsed(file.read(int(self._line_ends[row]) - start - 2))
+            return self._parsed(row, file.read(int(self._line_ends[row]) - start - 2))
 
     def __iter__(self) -> Iterator[Entry]:
         """All entries in order, read sequentially."""
@@ -77,14 +88,13 @@ class CaptionFile(OnDemand[Entry]):
                 if following is None:
                     return
                 if row == following:
-                    yield self._parsed(line.rstrip(b"\n").removesuffix(b","))
+                    yield self._parsed(row, line.rstrip(b"\n").removesuffix(b","))
                     following = next(wanted, None)
 
-    def _parsed(self, line: bytes) -> Entry:
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{self.path} is not a captions file: {error}; run `dvc repro -f vocab`") from None
+    def _parsed(self, row: int, line: bytes) -> Entry:
+        if zlib.crc32(line) != self._line_sums[row]:
+            raise UserError(f"{self.path} is damaged: line {row + 2} is not as it was written; {remedy(self.path)}")
+        return json.loads(line)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CaptionFile, (self.path, self._rows)  # another process maps the files again
@@ -125,7 +135,8 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{file} does not exist; run `dvc repro vocab`")
     try:
         with h5py.File(beside, "r") as file:
-            arrays = {name: _map(beside, file[name]) for name in ARRAYS}
+            unknown = _identity(beside) not in _sound
+            arrays = {name: _map(beside, file[name], unknown) for name in ARRAYS}
             told = int(file.attrs["bytes"])
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         if refusal := explained(error):  # by the disk or the system: the file may well be whole
@@ -134,15 +145,35 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{beside} does not hold tokens: {reason}; run `dvc repro -f vocab`") from None
     if path.stat().st_size != told:
         raise UserError(f"{path} is not the file that {beside} was made for; run `dvc repro -f vocab`")
+    _sound.add(_identity(beside))
     return arrays
 
 
-def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
-    """The dataset as a memory map, not read before it is used."""
+def _identity(path: Path) -> tuple[int, ...]:
+    state = path.stat()
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def _map(path: Path, dataset: h5py.Dataset, compare: bool) -> np.ndarray:
+    """The dataset as a memory map, not read before it is used but to `compare` its CRC-32."""
+    if dataset.ndim != 1 or dataset.dtype.str not in TYPES.get(dataset.name.strip("/"), ("<i8",)):
+        raise ValueError(f"`{dataset.name}` is {dataset.dtype} {dataset.shape}")
     if dataset.size == 0:
         return np.zeros(0, dataset.dtype)
     offset = dataset.id.get_offset()
     if offset is None:
         raise ValueError(f"`{dataset.name}` is not laid out in the file")
+    if compare and _sum(path, offset, dataset.nbytes) != dataset.attrs[SUM]:
+        raise UserError(f"{path} is damaged: `{dataset.name}` is not as it was written; {remedy(path)}")
     # As a plain array: slicing a memmap takes a microsecond each time.
     return np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape))
+
+
+def _sum(path: Path, start: int, size: int) -> int:
+    """CRC-32 of `size` bytes of the file from `start`; read, not mapped, so that they do not count as memory in use."""
+    told = 0
+    with open(path, "rb") as file:
+        file.seek(start)
+        while size and (block := file.read(min(size, BLOCK))):
+            told, size = zlib.crc32(block, told), size - len(block)
+    return told

@@ -87,9 +87,10 @@ def _link_model(source: Path, folder: Path) -> dict[str, Any]:
 def load_bundle(folder: Path | str) -> Bundle:
     """The bundle in `folder`; `UserError` naming both when two of its parts do not fit each other."""
     folder = Path(folder)
+    confidence = load_confidence(folder)  # first: it takes no time
     model, config = _read(folder)
     others = tuple(_read(folder / name)[0] for name in config.others)
-    return Bundle(model, config.search or PLAIN, others, load_confidence(folder))
+    return Bundle(model, config.search or PLAIN, others, confidence)
 
 
 def _read(folder: Path) -> tuple[Model, BundleConfig]:

@@ -127,7 +127,7 @@ def prepare(folder: Path, params: CustomParams) -> None:
     source = given(params.images)
     check_pictures(source)
     pictures = Pictures.of([source])
-    missing = pictures.missing([record.file for record in found], params.captions)
+    missing = missing_pictures(pictures, [record.file for record in found], params.captions)
     if missing:
         raise UserError(
             f"{params.images} lacks {len(missing)} of the {len(found)} pictures that {params.captions} names: "
@@ -135,6 +135,14 @@ def prepare(folder: Path, params: CustomParams) -> None:
         )
     link_pictures(source, folder / "images")
     karpathy.write(folder / "captions.json", "custom", found)
+
+
+def missing_pictures(pictures: Pictures, files: Sequence[str], where: str) -> list[str]:
+    """Those of `files` that do not exist; `UserError` when two of them are the same picture, by spelling or by link."""
+    missing = pictures.missing(files, where)
+    absent = set(missing)
+    pictures.check_links([file for file in files if file not in absent], where)
+    return missing
 
 
 def _prepare_shards(folder: Path, params: CustomParams, images: str) -> None:

@@ -5,6 +5,8 @@ small JSON that names a folder or an archive elsewhere on this machine, so that 
 has the offset of each image in the tars of a crawl (`shards.py`).
 """
 
+import array
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -16,7 +18,7 @@ from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.files import fingerprint, read_json, write_json
 from showtell.core.texts import Index, Texts
-from showtell.data.datasets.archive_entries import Address, read
+from showtell.data.datasets.archive_entries import FILE, Address, read
 from showtell.data.datasets.archives import ARCHIVES, Archive, open_archive
 from showtell.data.datasets.outside import regular_files, state_of
 from showtell.data.datasets.shards import INDEX_SUFFIX, Shards
@@ -142,6 +144,23 @@ class Pictures:
                     f"{shown(self._describe(found))}; spell it in one way"
                 )
         return absent
+
+    def check_links(self, files: Sequence[str], where: str) -> None:
+        """`UserError` when two of `files`, which exist, are links (hard or symbolic) to the same file.
+
+        Otherwise the same picture could be in train and in test. `where` names the captions file.
+        """
+        addresses = [address for file in files if (address := self.locate(file)).method == FILE]
+        inodes = (os.stat(address.path) for address in addresses)
+        hashes = np.array(array.array("q", (hash((state.st_dev, state.st_ino)) for state in inodes)), np.int64)
+        order = np.argsort(hashes, kind="stable")
+        for place in np.flatnonzero(np.diff(hashes[order]) == 0):
+            one, other = (addresses[number] for number in order[place : place + 2])
+            if os.path.samefile(one.path, other.path):
+                raise UserError(
+                    f"{where}: {shown(one.name)} and {shown(other.name)} are links to the same picture; keep one of "
+                    "them, with the captions of both"
+                )
 
     def example(self) -> str:
         """An example of a name here, for the error when no file is found."""
