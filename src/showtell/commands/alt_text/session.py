@@ -11,7 +11,8 @@ from PIL import Image
 
 from showtell.commands.alt_text.description import Description, Origin, picture_state
 from showtell.commands.alt_text.embedding import embed, find_exiftool
-from showtell.commands.alt_text.writers import Table, TextSidecars, Writer, XmpSidecars
+from showtell.commands.alt_text.table import Table
+from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track
 from showtell.core.terminal import printable

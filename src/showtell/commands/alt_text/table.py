@@ -1,0 +1,127 @@
+"""The output formats of one file with a row for each image: CSV and JSON lines."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from showtell.commands.alt_text.description import Description, Kept, Origin
+from showtell.commands.alt_text.row_index import RowIndex
+from showtell.core.errors import UserError
+from showtell.core.files import atomic
+
+COLUMNS = ("file", "caption", "logprob", "confidence", "abstained", "picture", "origin")
+_OTHER_COLUMNS = "has other columns than showtell describe writes; name another --output"
+
+
+class Table:
+    """One file with a row for each image: CSV or JSON lines. Rows are appended as they are made.
+
+    The caption of a withheld one is empty, and `abstained` gives the reason. Of an image that was described again the
+    last row counts; `finish` removes the earlier ones.
+    """
+
+    def __init__(self, path: Path, origin: Origin, as_json: bool):
+        self.path, self.origin, self.as_json = path, origin, as_json
+        self._index = self._indexed()
+        if self._is_cut_short():
+            self._compact()
+
+    def _indexed(self) -> RowIndex:
+        """The index of the rows in the file, which may have been edited by people."""
+        index = RowIndex(self.path)
+        for row in self._rows():
+            index.add(str(row["file"]), _kept(row))
+        return index
+
+    def kept(self, path: Path) -> Kept | None:
+        return self._index.kept(str(path))
+
+    def write(self, description: Description) -> None:
+        row = {
+            "file": str(description.path), "caption": description.caption, "logprob": round(description.logprob, 4),
+            "confidence": description.confidence, "abstained": description.abstained, "picture": description.state,
+            "origin": str(self.origin),
+        }  # fmt: skip
+        new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open(self.path, "a") as out:
+            out.write((self._head() if new else "") + self._line(row))
+        self._index.add(str(description.path), _kept(row))
+
+    def finish(self) -> None:
+        if self._index.repeated:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Rewrite the file with the last row of each image."""
+        with atomic(self.path) as temporary, self._open(temporary, "w") as out:
+            out.write(self._head())
+            for number, row in enumerate(self._rows()):
+                if self._index.row(str(row["file"])) == number:
+                    out.write(self._line(row))
+        self._index = self._indexed()
+
+    def _head(self) -> str:
+        return "" if self.as_json else _csv_line(COLUMNS)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        if self.as_json:
+            return json.dumps(row, ensure_ascii=False) + "\n"
+        return _csv_line([row[column] for column in COLUMNS])
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The rows in the file, without a last one that a kill cut short."""
+        if not self.path.exists():
+            return
+        with self._open(self.path, "r") as file:
+            if self.as_json:
+                yield from self._json_rows(file)
+                return
+            table = csv.DictReader(file)
+            if tuple(table.fieldnames or COLUMNS) != COLUMNS:
+                raise UserError(f"{self.path} {_OTHER_COLUMNS}")
+            try:
+                yield from (row for row in table if row["origin"] is not None)
+            except csv.Error as error:
+                raise UserError(f"{self.path}, line {table.line_num}: {error}; name another --output") from None
+
+    def _json_rows(self, file: TextIO) -> Iterator[dict[str, Any]]:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict) and row.keys() == set(COLUMNS):
+                yield row
+            elif line.endswith("\n"):
+                raise UserError(f"{self.path} {_OTHER_COLUMNS}")
+
+    def _open(self, path: Path, mode: Literal["r", "w", "a"]) -> TextIO:
+        """Opened with surrogateescape: file names are bytes that may not be valid text."""
+        newline = "\n" if self.as_json else ""
+        return open(path, mode, encoding="utf-8", errors="surrogateescape", newline=newline)
+
+    def _is_cut_short(self) -> bool:
+        """Whether the file ends in an incomplete row."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        with open(self.path, "rb") as file:
+            file.seek(-1, io.SEEK_END)
+            return file.read(1) != b"\n"
+
+
+def _csv_line(values: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+def _kept(row: dict[str, Any]) -> Kept:
+    try:
+        withheld = float(row["confidence"]) if row["abstained"] else None
+    except (TypeError, ValueError):
+        withheld = 1.0  # unknown: the image is described again whatever the threshold
+    return Kept(str(row["origin"]), str(row["picture"]), withheld)
