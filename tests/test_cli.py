@@ -70,3 +70,11 @@ def test_errors_are_one_line_and_status_1(tmp_path):
 def test_arguments_of_a_command_may_look_like_the_overview_s(capsys):
     assert status_of("tokenize", "--version") == 2
     assert "unrecognized arguments: --version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["caption", "a.jpg"], ["describe", "."], ["export", "model", "m.onnx"]])
+def test_without_torch_commands_that_need_it_are_one_line(tmp_path, arguments):
+    code = f"import sys; sys.modules['torch'] = None; from showtell.commands import cli; cli.main({arguments})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"`showtell {arguments[0]}` needs torch, which is not installed here: pip install showtell" in done.stderr

@@ -46,10 +46,17 @@ def dispatch(arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(own.command, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
         overview.error(f"there is no command {own.command!r}; {hint}")
-    module = importlib.import_module(COMMANDS[own.command][0])
-    parser = argparse.ArgumentParser(prog=f"showtell {own.command}", description=COMMANDS[own.command][1])
-    module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments[1:]))
+    try:
+        module = importlib.import_module(COMMANDS[own.command][0])
+        parser = argparse.ArgumentParser(prog=f"showtell {own.command}", description=COMMANDS[own.command][1])
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(arguments[1:]))
+    except ModuleNotFoundError as error:  # an installation without all dependencies, such as one without PyTorch
+        package = (error.name or "showtell").partition(".")[0]
+        if package == "showtell":
+            raise
+        needs = f"`showtell {own.command}` needs {package}, which is not installed here"
+        raise errors.UserError(f"{needs}: pip install showtell installs all that it needs") from None
 
 
 def _overview() -> argparse.ArgumentParser:

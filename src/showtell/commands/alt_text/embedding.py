@@ -1,5 +1,6 @@
 """Writing a caption into an image's own metadata with exiftool, which supports all common formats."""
 
+import mmap
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,3 +31,9 @@ def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> None:
     if done.returncode != 0:
         reason = " ".join((done.stderr or done.stdout).split())[:200]
         raise UserError(f"{picture}: exiftool could not write into it: {reason}")
+
+
+def is_embedded(picture: Path, origin: Origin) -> bool:
+    """Whether a caption of this origin is in the image's metadata, which exiftool writes as plain text."""
+    with open(picture, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(str(origin).encode()) >= 0

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from showtell.commands.alt_text.description import Description, Origin, picture_state
-from showtell.commands.alt_text.embedding import embed, find_exiftool
+from showtell.commands.alt_text.description import Description, Kept, Origin, picture_state
+from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
 from showtell.commands.alt_text.table import Table
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
 from showtell.core.errors import UserError
@@ -38,12 +38,17 @@ class Session:
             try:
                 state = picture_state(path)
                 kept = self.writer.kept(path)
-                if kept is None or not kept.is_done(self.origin, state, self.min_confidence):
+                if kept is None or not self._is_done(path, state, kept):
                     yield path, state
                 else:
                     self.counts["already described" if kept.withheld is None else "still not sure enough"] += 1
             except UserError as error:
                 self._failed(error)
+
+    def _is_done(self, path: Path, state: str, kept: Kept) -> bool:
+        if not kept.is_done(self.origin, state, self.min_confidence):
+            return False
+        return self.exiftool is None or kept.withheld is not None or is_embedded(path, self.origin)
 
     def images(self, undescribed: Iterable[tuple[Path, str]]) -> Iterator[Image.Image]:
         """Their images, one at a time. `write` takes the captions in the same order."""
