@@ -10,12 +10,13 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 96, 14, 40  # margins, pixels; the right one has 
 
 
 class Point(NamedTuple):
-    """A point of a line; `label` is written beside it, `best` draws a ring around it."""
+    """A point of a line; `label` is written above or `below` it, `best` draws a ring around it."""
 
     x: float
     y: float
     label: str = ""
     best: bool = False
+    below: bool = False
 
 
 def line_chart(
@@ -34,7 +35,8 @@ def line_chart(
         *frame.grid(x_title, y_title),
     ]
     names = _spread([(frame.y(line[-1].y), key) for key, line in lines.items() if line])
-    for number, (key, line) in enumerate(lines.items()):
+    guides_first = sorted(enumerate(lines.items()), key=lambda numbered: numbered[1][0] not in guides)
+    for number, (key, line) in guides_first:  # what is drawn later covers it
         if line:
             drawn = _guide if key in guides else _line
             parts.append(drawn(frame, number, key, line, names[key], x_title, y_title))
@@ -82,7 +84,8 @@ def _line(
         what = escape(f"{key}, {x_title} {value}: {y_title} {p.y:.4g}" + (" (best)" if p.best else ""))
         parts.append(f'<circle cx="{x}" cy="{y}" r="3.5"><title>{what}</title></circle>')
         if p.label:
-            parts.append(f'<text class="mark" x="{x}" y="{y - 11:.1f}" text-anchor="middle">{escape(p.label)}</text>')
+            beside = y + 20 if p.below else y - 11
+            parts.append(f'<text class="mark" x="{x}" y="{beside:.1f}" text-anchor="middle">{escape(p.label)}</text>')
     parts.append(f'<text class="name" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text></g>')
     return "".join(parts)
 
