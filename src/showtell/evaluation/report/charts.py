@@ -34,12 +34,13 @@ def line_chart(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">',
         *frame.grid(x_title, y_title),
     ]
-    names = _spread([(frame.y(line[-1].y), key) for key, line in lines.items() if line])
-    guides_first = sorted(enumerate(lines.items()), key=lambda numbered: numbered[1][0] not in guides)
-    for number, (key, line) in guides_first:  # what is drawn later covers it
-        if line:
-            drawn = _guide if key in guides else _line
-            parts.append(drawn(frame, number, key, line, names[key], x_title, y_title))
+    drawn = {key: line for key, line in lines.items() if line}
+    heights = _spread([(frame.y(line[-1].y), frame.x(line[-1].x), key) for key, line in drawn.items()])
+    series = {key: f"series series-{number % 4}" for number, key in enumerate(lines) if key not in guides}
+    for key, line in drawn.items():
+        parts.append(_line(frame, key, line, series[key], x_title, y_title) if key in series else _guide(frame, line))
+    for key, line in drawn.items():  # last, since text covers what it crosses
+        parts.append(_labels(frame, key, line, series.get(key), heights[key]))
     return "\n".join([*parts, "</svg>"])
 
 
@@ -72,40 +73,43 @@ class _Frame:
         return parts
 
 
-def _line(
-    frame: _Frame, number: int, key: str, line: Sequence[Point], name_y: float, x_title: str, y_title: str
-) -> str:
+def _line(frame: _Frame, key: str, line: Sequence[Point], style: str, x_title: str, y_title: str) -> str:
     path = " ".join(f"{frame.x(p.x)},{frame.y(p.y)}" for p in line)
-    parts = [f'<g class="series series-{number % 4}"><polyline points="{path}"/>']
+    parts = [f'<g class="{style}"><polyline points="{path}"/>']
     for p in line:
         x, y, value = frame.x(p.x), frame.y(p.y), p.label or f"{p.x:g}"
         if p.best:
             parts.append(f'<circle class="ring" cx="{x}" cy="{y}" r="8"/>')
         what = escape(f"{key}, {x_title} {value}: {y_title} {p.y:.4g}" + (" (best)" if p.best else ""))
         parts.append(f'<circle cx="{x}" cy="{y}" r="3.5"><title>{what}</title></circle>')
-        if p.label:
-            beside = y + 20 if p.below else y - 11
-            parts.append(f'<text class="mark" x="{x}" y="{beside:.1f}" text-anchor="middle">{escape(p.label)}</text>')
-    parts.append(f'<text class="name" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text></g>')
-    return "".join(parts)
+    return "".join([*parts, "</g>"])
 
 
-def _guide(
-    frame: _Frame, number: int, key: str, line: Sequence[Point], name_y: float, x_title: str, y_title: str
-) -> str:
+def _guide(frame: _Frame, line: Sequence[Point]) -> str:
     path = " ".join(f"{frame.x(p.x)},{frame.y(p.y)}" for p in line)
-    name = f'<text class="tick" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text>'
-    return f'<polyline class="guide" points="{path}"/>{name}'
+    return f'<polyline class="guide" points="{path}"/>'
 
 
-def _spread(places: Sequence[tuple[float, str]], apart: float = 15) -> dict[str, float]:
-    """Heights for the names of lines, near the ends of the lines and without overlap."""
-    heights: dict[str, float] = {}
-    last = -apart
-    for y, key in sorted(places):
-        last = max(y, last + apart)
-        heights[key] = last
-    return heights
+def _labels(frame: _Frame, key: str, line: Sequence[Point], style: str | None, name_y: float) -> str:
+    """The points' labels, and the line's name at its end; `style` is None for a guide."""
+    parts = [
+        f'<text class="mark" x="{frame.x(p.x)}" y="{frame.y(p.y) + (20 if p.below else -11):.1f}" '
+        f'text-anchor="middle">{escape(p.label)}</text>'
+        for p in line
+        if p.label
+    ]
+    kind = "name" if style else "tick"
+    parts.append(f'<text class="{kind}" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text>')
+    return f'<g class="{style}">{"".join(parts)}</g>' if style else "".join(parts)
+
+
+def _spread(places: Sequence[tuple[float, float, str]], apart: float = 15) -> dict[str, float]:
+    """Heights for the names of lines that end at (y, x): near the ends, and without overlap."""
+    found: list[tuple[float, float, str]] = []
+    for y, x, key in sorted(places):
+        beside = [height for height, other, _ in found if abs(other - x) < RIGHT]
+        found.append((max([y, *(height + apart for height in beside)]), x, key))
+    return {key: height for height, _, key in found}
 
 
 def ticks(values: Sequence[float], count: int, whole: bool = False) -> list[float]:

@@ -30,9 +30,8 @@ def confidence(data: ReportData) -> str:
 def _reliability(kind: str, sure: Sureness) -> str:
     stated, name, _ = KINDS[kind]
     title = f"Chance of being {stated}: calibration error {hundred(sure.error)}"
-    bins = [
-        Point(100 * b.confidence, 100 * b.right, f"{b.captions}", below=b.right < b.confidence)  # away from the diagonal
-        for b in sure.bins
+    bins = [  # the numbers stand away from the diagonal
+        Point(100 * b.confidence, 100 * b.right, f"{b.captions}", below=b.right < b.confidence) for b in sure.bins
     ]
     lines = {name: bins, "exact": [Point(0, 0), Point(100, 100)]}
     chart = line_chart(title, lines, "stated, %; the numbers count captions", "right, %", guides=["exact"])
