@@ -15,9 +15,9 @@ from tiny_model import tiny_captioner
 from showtell.commands import cli
 from showtell.commands.alt_text import xmp
 from showtell.commands.alt_text.description import Description, Kept, Origin
+from showtell.commands.alt_text.description_table import COLUMNS, Table
 from showtell.commands.alt_text.row_index import RowIndex
 from showtell.commands.alt_text.session import Session, pictures
-from showtell.commands.alt_text.table import COLUMNS, Table
 from showtell.core.errors import UserError
 from showtell.generation.bundle import save_model
 from showtell.generation.captioner import Caption, Captioner

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from showtell.commands.alt_text.description import Description, Kept, Origin, picture_state
+from showtell.commands.alt_text.description_table import Table
 from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
-from showtell.commands.alt_text.table import Table
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track

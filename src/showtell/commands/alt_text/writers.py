@@ -1,4 +1,4 @@
-"""The output formats beside each image (those of one file are in `table.py`).
+"""The output formats beside each image (those of one file are in `description_table.py`).
 
 Each knows which images are done, so that a run continues where it stopped.
 """
