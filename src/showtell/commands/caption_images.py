@@ -51,6 +51,7 @@ SETTINGS: dict[str, tuple[type, str, str]] = {
     "max_length": (int, "N", "tokens at most, the end counted"),
     "length_penalty": (float, "P", "rank by logprob / length^P; 0: by logprob"),
     "block_ngrams": (int, "N", "no n-gram of this size twice; 0: off"),
+    "allow_unknown": (bool, "", "whether captions may hold <unk>"),
     "detection_weight": (float, "W", "weight of words that are detected; 0: none"),
     "groups": (int, "N", "diverse_beam: groups that the beam is cut into (as many as beams)"),
     "diversity": (float, "D", "diverse_beam: nats that a word of an earlier group costs (0.5)"),
@@ -67,14 +68,16 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     told = "What is not given is as it was when the model was scored; in brackets: what a new --method begins with."
     group = parser.add_argument_group("search", told)
     for name, (kind, value, text) in SETTINGS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=value, help=text)
-    group.add_argument("--allow-unknown", action=argparse.BooleanOptionalAction, help="whether captions may hold <unk>")
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            group.add_argument(flag, type=kind, metavar=value, help=text)
 
 
 def search_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given; Captioner checks their range and whether they fit the model's own."""
-    names = (*SETTINGS, "allow_unknown")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
 
 
 def run(args: argparse.Namespace) -> int:
