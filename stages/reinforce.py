@@ -9,7 +9,7 @@ from showtell.core.processes import is_main, launch, shared_workplace
 from showtell.core.progress import log
 from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
-from showtell.data.store import RowReader
+from showtell.data.store import MirroredImages, RowReader
 from showtell.encoders.features import announce, extract, feature_name
 from showtell.generation.bundle import hand_on, load_model, save_model
 from showtell.learning.checkpoints import Checkpoints
@@ -33,21 +33,22 @@ def main() -> str | None:
     content = [CaptionedImages(paths.split_json(split), reader).fingerprint for split, reader in images.items()]
     objects = read_json(paths.OBJECTS) if params.weights.needs_objects else {}
     with shared_workplace(workplace(__file__, params, model.hash(), content, objects)) as place:
-        announce(model.encoder, images, place)
-        data = {}
-        for split, reader in images.items():
-            extract(model.encoder, reader, place / f"{split}.h5", model.precision)
-            features = RowReader(place / f"{split}.h5", feature_name(model.encoder))
-            data[split] = CaptionedImages(paths.split_json(split), features)
-        rewards = Rewards(data["train"].entries, model.vocabulary, params.weights, objects)
-        longest = int(data["train"].longest().max()) - 1
+        stores = images | ({"mirrored": MirroredImages(paths.split_images("train"))} if params.flip else {})
+        announce(model.encoder, stores, place)
+        for name, reader in stores.items():
+            extract(model.encoder, reader, place / f"{name}.h5", model.precision)
+        features = {name: RowReader(place / f"{name}.h5", feature_name(model.encoder)) for name in stores}
+        train = CaptionedImages(paths.split_json("train"), features["train"], features.get("mirrored"))
+        val = CaptionedImages(paths.split_json("val"), features["val"])
+        rewards = Rewards(train.entries, model.vocabulary, params.weights, objects)
+        longest = int(train.longest().max()) - 1
         task = ReinforceTask(model.decoder, params, rewards, model.vocabulary, longest).to(device())
-        validate = reinforced_validation(task, validation(task, data["val"], model.vocabulary, params))
-        batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)
+        validate = reinforced_validation(task, validation(task, val, model.vocabulary, params))
+        batches = training_batches(train, params.images_per_update, params.seed, params.captions_per_update)
         history = fit(task, batches, validate, params, params.select, Checkpoints(place), judge_first=True)
         if not is_main():
             return None
-        for concern in concerns(best_row(history, params.select), data["train"].entries.blocks()):
+        for concern in concerns(best_row(history, params.select), train.entries.blocks()):
             log(f"reinforce: {concern}")
         save_model(model, paths.REINFORCE_MODEL, notes=best_row(history, params.select))
         write_curves("reinforce", history, params.select)

@@ -42,7 +42,7 @@ TINY = {
     "learning": {"warmup_updates": 0},
     "train": {"epochs": 2, "images_per_update": 8},
     "finetune": {"epochs": 1, "images_per_update": 8},
-    "reinforce": {"epochs": 1, "images_per_update": 8, "samples": 2, "bleu4": 0.5, "chair": 0.5},
+    "reinforce": {"epochs": 1, "images_per_update": 8, "samples": 2, "bleu4": 0.5, "chair": 0.5, "flip": True},
     "search": {"max_length": 8},
     "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
     "evaluate": {"pictures": 2},

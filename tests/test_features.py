@@ -20,7 +20,7 @@ from showtell.core.errors import UserError, explained
 from showtell.core.workplace import Workplace
 from showtell.data.batches import CaptionedImages, in_order, load_batches
 from showtell.data.caption_writer import write_captions
-from showtell.data.store import RowReader, RowWriter
+from showtell.data.store import MirroredImages, RowReader, RowWriter
 from showtell.data.transform import Transform
 from showtell.encoders import features
 from showtell.encoders.features import announce, extract, open_features, row_shape
@@ -241,6 +241,30 @@ def test_captions_are_drawn_anew_for_every_epoch(tmp_path):
             met.update(word for _, word, _ in few)
     assert [len(met) for met in seen] == [len(everything) for everything in all_of_them]
     assert tokens_of(dataset) == all_of_them
+
+
+def test_half_of_the_images_are_mirrored_anew_for_every_epoch(tmp_path):
+    plain = captioned(tmp_path)
+    mirror = MirroredImages(tmp_path / "images.h5")
+    assert (mirror.rows([3, 0]) == plain_images(tmp_path)[[3, 0]][..., ::-1]).all()
+    extract(encoder(), mirror, tmp_path / "mirrored.h5", "fp32")
+    other = RowReader(tmp_path / "mirrored.h5", "grid")
+    dataset = CaptionedImages(tmp_path / "captions.json", plain.store, other)
+    everybody = list(range(COUNT))
+    straight, flipped = plain.store.rows(everybody), other.rows(everybody)
+    times = np.zeros(COUNT)
+    for epoch in range(20):
+        for captions in (None, 1):
+            rows = dataset.drawn(captions, 1, epoch).__getitems__(everybody).images.numpy()
+            is_flipped = (rows == flipped).all(axis=(1, 2))
+            assert (rows[~is_flipped] == straight[~is_flipped]).all()
+        times += is_flipped
+    assert 0.3 < times.mean() / 20 < 0.7 and (times > 0).all() and (times < 20).all()
+    assert (dataset.__getitems__(everybody).images.numpy() == straight).all()  # undrawn, as for validation
+
+
+def plain_images(folder: Path) -> np.ndarray:
+    return RowReader(folder / "images.h5", "images").rows(range(COUNT))
 
 
 def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str = "") -> list:

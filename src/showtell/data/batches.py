@@ -61,9 +61,11 @@ class Images(Dataset):
 class CaptionedImages(Images):
     """The images of one split that the store holds, with their captions."""
 
-    def __init__(self, captions: Path, store: RowReader):
+    def __init__(self, captions: Path, store: RowReader, mirrored: RowReader | None = None):
+        """`mirrored`: rows of the same images, mirrored; in `drawn` half of the images have these."""
         entries = CaptionFile(captions)
-        self.store = store
+        self.store, self.mirrored = store, mirrored
+        self._flipped: np.ndarray | None = None  # (image) whether its row is the mirrored one; None: of no image
         self.entries = entries if entries.image_ids == store.ids else entries.only(_rows(entries, store))
         self._first, self._number = self.entries.first, self.entries.number  # (image) in `_places`
         self._places: np.ndarray | None = None  # (caption) in the file, where some are sampled; None: all in order
@@ -82,9 +84,12 @@ class CaptionedImages(Images):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """The images at `indices`, in that order, each with its captions, longest first."""
-        images = torch.from_numpy(self.store.rows(indices))
+        rows = self.store.rows(indices)
+        if self._flipped is not None and self.mirrored is not None:
+            flipped = self._flipped[indices]
+            rows[flipped] = self.mirrored.rows(np.asarray(indices)[flipped].tolist())
         captions = [sorted(self.captions(index), key=len, reverse=True) for index in indices]
-        return Batch(images, *pad(captions), [self.store.ids[index] for index in indices])
+        return Batch(torch.from_numpy(rows), *pad(captions), [self.store.ids[index] for index in indices])
 
     def captions(self, image: int) -> list[np.ndarray]:
         """Tokens (token), with start and end, of each caption of an image."""
@@ -92,11 +97,18 @@ class CaptionedImages(Images):
         return self.entries.tokens(places if self._places is None else self._places[places])
 
     def drawn(self, captions: int | None, seed: int, epoch: int) -> "CaptionedImages":
-        """The same images with at most `captions` of their captions, sampled for every epoch; None: with all."""
-        if captions is None:
+        """The same images with at most `captions` of their captions, sampled for every epoch; None: with all.
+
+        With `mirrored` half of the images are mirrored, sampled likewise.
+        """
+        if captions is None and self.mirrored is None:
             return self
-        rng = np.random.default_rng([seed, epoch, captions])
         few = copy.copy(self)
+        if self.mirrored is not None:
+            few._flipped = np.random.default_rng([seed, epoch]).random(len(self)) < 0.5
+        if captions is None:
+            return few
+        rng = np.random.default_rng([seed, epoch, captions])
         few._number = np.minimum(self._number, captions)
         few._first = np.cumsum(few._number) - few._number
         few._places = ragged(self._first, few._number)

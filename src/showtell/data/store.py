@@ -239,6 +239,17 @@ class RowReader:
         return {**self.__dict__, "_file": None}
 
 
+class MirroredImages(RowReader):
+    """The pictures of an image store, each mirrored: left is right."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "images")
+        self.attrs = {**self.attrs, "content": f"{self.attrs['content']} mirrored"}
+
+    def rows(self, indices: Sequence[int]) -> np.ndarray:
+        return super().rows(indices)[..., ::-1].copy()
+
+
 def rows_there(path: Path) -> int:
     """The number of rows of the store `path` that an earlier run has written, finished or in its part."""
     try:

@@ -48,6 +48,8 @@ class ReinforceParams(SelectingParams):
     truth: float = Field(ge=0, le=100, description="weight of objects named rightly less false mentions (shares)")
     cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
 
+    flip: bool = Field(description="mirror half of the training images")
+
     @model_validator(mode="after")
     def _has_something_to_compare(self) -> "ReinforceParams":
         if self.baseline == "mean" and self.samples < 2:
