@@ -75,7 +75,8 @@ def fitting(value: Any, key: str, method: str | None) -> Any:
     if value is None and key in NEEDED[method]:
         raise PydanticCustomError("needed", f"search.method {method} needs it")
     if value is not None and key not in (*NEEDED[method], *OPTIONAL.get(method, ())):
-        raise PydanticCustomError("unused", f"it does nothing with search.method {method}; set it to null")
+        nothing = f"it does nothing with search.method {method}"
+        raise PydanticCustomError("unused", f"{nothing}; take it out or set it to null")
     return value
 
 
