@@ -107,6 +107,18 @@ def test_a_photo_dropped_on_the_page(served, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of gradio
+def test_a_file_that_is_no_picture_is_a_sentence_on_the_page(served, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with chromium(tmp_path / "profile") as browser:
+        browser.get(served)
+        wait(browser, "document.querySelector('#photo input[type=file]')")
+        browser.find_element("css selector", "#photo input[type=file]").send_keys(str(tmp_path / "broken.jpg"))
+        alert = wait(browser, "(document.querySelector('#said [role=alert]') || {}).textContent")
+        assert "broken.jpg" in alert and "/" not in alert
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_demo_listens_on_localhost_only(served):
     port = urlsplit(served).port

@@ -118,6 +118,8 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                     label="Photograph",
                     elem_id="photo",
                 )
+                # gradio's own opens the file here, and of one that is no picture the page would only say "Error"
+                vars(photo)["preprocess"] = lambda given: None if given is None else given.path
                 width = own.beam or CAPTIONS
                 beam = gradio.Slider(
                     1, max(10, width), value=width, step=1, label="Beam width, or samples", elem_id="beam"
