@@ -13,7 +13,7 @@ from decoder_systems import (
 from torch.nn import functional
 
 from showtell.core.precision import can_compute
-from showtell.decoders import DECODERS
+from showtell.decoders import DECODERS, Decoder
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -73,7 +73,8 @@ def test_state_belongs_to_images_and_beams_not_to_weights(name):
 def test_attend_equals_the_attention_of_forward(name, monkeypatch):
     params, decoder = decoder_of(name)
     whole = decoder(*batch(params)).attention
-    monkeypatch.setattr(decoder.output, "forward", lambda *_: pytest.fail("the vocabulary layer was computed"))
+    if type(decoder).attend is not Decoder.attend:  # else it calls `forward`
+        monkeypatch.setattr(decoder.output, "forward", lambda *_: pytest.fail("the vocabulary layer was computed"))
     alone = decoder.attend(*batch(params))
     assert (alone is None) == (whole is None)
     if whole is not None:
