@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import pytest
@@ -88,11 +89,17 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def run_stage(name: str, folder: Path) -> str | None:
-    """Run a stage's `main` in `folder`, in this process; returns its last message."""
+def stage_module(name: str) -> ModuleType:
+    """A stage's script as a module."""
     spec = importlib.util.spec_from_file_location(f"stages.{name}", ROOT / "stages" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def run_stage(name: str, folder: Path) -> str | None:
+    """Run a stage's `main` in `folder`, in this process; returns its last message."""
+    module = stage_module(name)
     # METEOR would start Java, which takes seconds; it has its own tests.
     with inside(folder), patch("showtell.metrics.protocol.run_meteor", lambda *_: "not computed: a test"):
         return module.main()

@@ -63,12 +63,17 @@ def test_flickr8k(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size", "block"),
-    [("mobilenetv3_small_050", 64, "blocks.4"), ("swin_tiny_patch4_window7_224", 64, "layers.3"),
-     ("vit_small_patch14_reg4_dinov2", 56, "blocks.11"), ("vit_tiny_r_s16_p8_224", 64, "blocks.11")],
+    ("name", "size", "block", "fewer"),
+    [("mobilenetv3_small_050", 64, "blocks.4", {}),
+     ("swin_tiny_patch4_window7_224", 64, "layers.3", {"embed_dim": 24, "depths": (1, 1, 2, 1)}),
+     ("vit_small_patch14_reg4_dinov2", 56, "blocks.1", {"embed_dim": 96, "depth": 2}),
+     ("vit_tiny_r_s16_p8_224", 64, "blocks.1", {"depth": 2})],
 )  # fmt: skip
-def test_timm_families(tmp_path, name, size, block):
-    pytest.importorskip("timm")
+def test_timm_families(tmp_path, monkeypatch, name, size, block, fewer):
+    """Networks with fewer layers and channels than published: the stages depend on the family, not on the size."""
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, **more: create(*args, **more, **fewer))
     layouts.make_flickr(tmp_path / "source", "flickr8k")
     encoder = {"name": f"timm/{name}", "weights": "none", "node": None}
     more = {"pretrain": {"enabled": False}, "finetune": {"trainable_from": block}, "resize": {"size": size}}

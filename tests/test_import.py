@@ -166,3 +166,9 @@ def test_histogram_counts_everything():
     lines = list(histogram([1, 2, 2, 30, 11]))
     assert sum(int(line.split()[1]) for line in lines) == 5 and len(lines) <= 13
     assert list(histogram([])) == []
+
+
+def test_control_characters_of_a_name_never_reach_the_terminal(home, capsys):
+    (home / "my photos" / "more\x1b[2J.png").write_bytes(b"x")
+    assert call("my photos", "c.csv", "--val", "0.2") == 0
+    assert "more\ufffd[2J.png" in capsys.readouterr().out

@@ -192,14 +192,15 @@ def test_tokenize_gives_a_line_for_each_line(
 
 
 def test_compare_names_the_images_that_gained_and_lost(files, tmp_path: Path, capsys) -> None:
-    other = save(tmp_path / "b.json", results({1: "nothing", 2: "Two cats sleep", 3: "A red car"}))
+    other = save(tmp_path / "b.json", results({1: "nothing \x1b[2J", 2: "Two cats sleep", 3: "A red car"}))
     assert run(compare, files[0], other, "--references", files[1], "--json", "--replicates", "50") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["gained"][0][0] == "2" and content["lost"][0][0] == "1"
     cider = content["metrics"]["cider"]
     assert cider["low"] <= cider["difference"] <= cider["high"] and 0 < cider["p"] <= 1
     assert run(compare, files[0], other, "--references", files[1]) == 0
-    assert "Images that gained most" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Images that gained most" in out and "  B: nothing \ufffd[2J\n" in out
 
 
 def test_compare_reads_the_captions_of_revisions(files, tmp_path: Path, monkeypatch, capsys) -> None:

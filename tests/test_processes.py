@@ -114,18 +114,35 @@ def test_errors_are_one_line_and_a_signal_ends_all_processes(copy_pipeline, tmp_
     assert soon(lambda: not _alive(holder)), "a process works on"
 
 
+# `train` whose first process is killed when it has trained its second epoch and not yet saved it.
+KILLED = """
+import os, runpy, signal
+from showtell.learning.checkpoints import Checkpoints
+
+saves, save = [], Checkpoints.save
+
+def killed(*args):
+    saves.append(args)
+    if len(saves) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(*args)
+
+Checkpoints.save = killed
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
 @pytest.mark.slow
 def test_two_killed_processes_resume_to_the_same_weights(copy_pipeline, tmp_path):
     whole, killed = (copy_pipeline("data", folder=tmp_path / name) for name in ("whole", "killed"))
     for folder in (whole, killed):
-        write_params(folder, train={"epochs": 30, "stop_after": 30})
+        write_params(folder, train={"epochs": 3, "stop_after": 3})
     in_two("train", whole)
-    process = start("train", killed, SHOWTELL_PROCESSES="2", OMP_NUM_THREADS="1")
-    with process:
-        process.stderr.readline()
-        process.stderr.readline()
-        process.kill()
-    assert in_two("train", killed).startswith("going on after epoch ")
+    (tmp_path / "killed.py").write_text(KILLED.format(script=str(ROOT / "stages" / "train.py")))
+    with start_script(tmp_path / "killed.py", killed, SHOWTELL_PROCESSES="2") as process:
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, said
+    assert in_two("train", killed).startswith("going on after epoch 1\n")
     weights = [load_file(folder / "data" / "models" / "train" / "model.safetensors") for folder in (whole, killed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

@@ -1,15 +1,15 @@
 """The stages: outputs, resuming after a kill, error messages."""
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, STAGES, run_stage, write_params
+from conftest import ROOT, STAGES, run_stage, stage_module, write_params
 from PIL import Image
 
+from showtell.core import processes
 from showtell.data.store import RowReader, RowWriter
 from showtell.generation.bundle import load_model
 from showtell.learning import checkpoints
@@ -214,14 +214,15 @@ def test_pretraining_s_keys_do_not_change_an_encoder_with_weights(copy_pipeline)
         ({"encoder": {"name": "resnet17"}}, "encoder.name = 'resnet17' is not a classification model"),
     ],
 )
-def test_a_wrong_value_is_one_line_before_any_work(overlay, message, copy_pipeline):
+def test_a_wrong_value_is_one_line_before_any_work(overlay, message, copy_pipeline, monkeypatch, capfd):
     folder = copy_pipeline("data/captions", "data/images", "data/vocab.json")
     write_params(folder, **overlay)
-    script = ROOT / "stages" / "encoder.py"
-    result = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit, match="1"):  # as `python stages/encoder.py` ends; starting it would import torch
+        processes.launch(stage_module("encoder").main)
+    said = capfd.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not Path("data/models").exists()
 
 
 def test_missing_and_unknown_sections_are_named(tmp_path):

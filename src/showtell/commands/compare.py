@@ -8,6 +8,7 @@ from showtell.commands.score_table import format_differences
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
+from showtell.core.terminal import printable
 from showtell.metrics import bootstrap
 from showtell.metrics.protocol import Protocol, parse_hypotheses, read_references
 
@@ -48,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     for title, rows in (("gained", gained), ("lost", lost)):
         print(f"\nImages that {title} most (CIDEr-D x100)")
         for image_id, before, after in rows:
-            print(f"{image_id}  {100 * before:.1f} -> {100 * after:.1f}")
+            print(f"{printable(str(image_id))}  {100 * before:.1f} -> {100 * after:.1f}")
             for label, hypotheses in zip("AB", captions, strict=True):
-                print(f"  {label}: {hypotheses[str(image_id)]}")
+                print(f"  {label}: {printable(hypotheses[str(image_id)])}")
     return 0
 
 

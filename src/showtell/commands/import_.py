@@ -16,6 +16,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import write_text
 from showtell.core.paths import PARAMS
 from showtell.core.progress import log
+from showtell.core.terminal import printable
 from showtell.core.yaml_files import read_sections
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
@@ -82,7 +83,7 @@ def _look_at_shards(args: argparse.Namespace, params: CustomParams) -> Counter[s
         summary = Summary(crawled(crawl, params))
         left_out = [f"samples           {crawl.left_out()}"] if crawl.left_out() else []
         for line in summary.lines(f"shards ({len(crawl.shards.paths)} tars)", left_out):
-            print(line)
+            print(printable(line))
     _check_sizes(args, summary.splits, str(args.images), "add shards, or raise --val and --test")
     return summary.splits
 
@@ -121,7 +122,7 @@ def _look(
     usable = assign_splits([image for image in captioned if image.file not in gone], params)
     kind = detect(args.captions) if args.format == "auto" else args.format
     for line in describe(kind, inside, missing, usable, pictures):
-        print(line)
+        print(printable(line))
     if not usable:
         raise UserError(
             f"no image has both a picture in {args.images} and a caption in {args.captions}"

@@ -5,11 +5,13 @@ Both properties are language alternatives, of which `x-default` is written. Ever
 program is kept.
 """
 
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from showtell.commands.alt_text.description import Description, Kept, Origin
 from showtell.core.errors import UserError
+from showtell.core.terminal import REPLACEMENT
 
 NAMESPACES = {
     "x": "adobe:ns:meta/",
@@ -19,6 +21,7 @@ NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "showtell": "https://showtell.invalid/ns/1.0/",
 }
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _START, _END = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>', '<?xpacket end="w"?>'
 
@@ -106,7 +109,12 @@ def _set_alternative(node: ET.Element, name: str, text: str) -> None:
     if item is None:
         item = ET.Element(_name("rdf:li"), {_LANGUAGE: "x-default"})
         choices.insert(0, item)
-    item.text = text
+    item.text = _legal(text)
+
+
+def _legal(text: str) -> str:
+    """`text` without characters that XML cannot hold (XML 1.0, production 2), which a vocabulary may contain."""
+    return _ILLEGAL.sub(REPLACEMENT, text)
 
 
 def _drop_alternative(node: ET.Element, name: str) -> None:
@@ -135,4 +143,4 @@ def _set_text(node: ET.Element, name: str, text: str | None) -> None:
             node.remove(found)
         return
     found = found if found is not None else ET.SubElement(node, name)
-    found.text = text
+    found.text = _legal(text)
