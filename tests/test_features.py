@@ -4,10 +4,10 @@ import json
 import pickle
 import re
 import signal
-import subprocess
-import sys
 import time
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from showtell.core.errors import UserError, explained
+from showtell.core.machine import START
 from showtell.core.workplace import Workplace
 from showtell.data.batches import CaptionedImages, in_order, load_batches
 from showtell.data.caption_writer import write_captions
@@ -127,30 +128,26 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path):
     assert not (tmp_path / "features.h5").exists()
 
 
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import test_features
-test_features.features.BATCH = 2
-images = test_features.RowReader(Path(sys.argv[2]), "images")
-test_features.extract(test_features.encoder(), images, Path(sys.argv[3]), "fp32")
-"""
+def fill(images: Path, target: Path) -> None:
+    """Extract in small batches, in a process of its own."""
+    features.BATCH = 2
+    extract(encoder(), RowReader(images, "images"), target, "fp32")
 
 
 def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path, monkeypatch):
     count = 120
     make_images(tmp_path, count)
     monkeypatch.setattr(features, "BATCH", 2)
-    command = [sys.executable, "-c", CHILD, Path(__file__).parent, tmp_path / "images.h5"]
     whole, target = tmp_path / "whole.h5", tmp_path / "features.h5"
     extract(encoder(), RowReader(tmp_path / "images.h5", "images"), whole, "fp32")
     reached = []
     for rows in (2, 60):
-        with subprocess.Popen([*command, target]) as child:
-            wait_for_rows(target.with_name("features.h5.part.count"), rows, child)
-            child.send_signal(signal.SIGKILL)
-        assert child.returncode == -signal.SIGKILL and not target.exists()
+        child = get_context(START).Process(target=fill, args=(tmp_path / "images.h5", target))
+        child.start()
+        wait_for_rows(target.with_name("features.h5.part.count"), rows, child)
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL and not target.exists()
         reached.append(int(target.with_name("features.h5.part.count").read_text()))
     assert 2 <= reached[0] < count and 60 <= reached[1] < count
     extract(encoder(), RowReader(tmp_path / "images.h5", "images"), target, "fp32")
@@ -158,9 +155,9 @@ def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path, monkeypatch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features.h5", "images.h5", "whole.h5"]
 
 
-def wait_for_rows(counter: Path, rows: int, child: subprocess.Popen) -> None:
+def wait_for_rows(counter: Path, rows: int, child: BaseProcess) -> None:
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and child.poll() is None:
+    while time.monotonic() < deadline and child.is_alive():
         if counter.exists() and int(counter.read_text() or 0) >= rows:
             return
         time.sleep(0.001)

@@ -1,6 +1,9 @@
 """The stages: outputs, resuming after a kill, error messages."""
 
 import json
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +226,35 @@ def test_a_wrong_value_is_one_line_before_any_work(overlay, message, copy_pipeli
     said = capfd.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not Path("data/models").exists()
+
+
+HOLD = """
+import contextlib, sys
+from showtell.core.workplace import held
+with contextlib.ExitStack() as stack:
+    for stage in sys.argv[1:]:
+        stack.enter_context(held(stage))
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_no_stage_starts_twice_in_a_folder(copy_pipeline, monkeypatch, capfd):
+    """Two `evaluate` at once would write the same files."""
+    folder = copy_pipeline("data", "metrics")
+    pipe, before = subprocess.PIPE, {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    command = [sys.executable, "-c", HOLD, *STAGES]
+    with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.chdir(folder)
+        for stage in STAGES:
+            with pytest.raises(SystemExit, match="1"):
+                runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")
+            said = capfd.readouterr().err
+            assert said.startswith(f"error: stage {stage} is already running here (process {holder.pid} holds work/")
+            assert said.count("\n") == 1
+        holder.communicate("\n")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_missing_and_unknown_sections_are_named(tmp_path):
