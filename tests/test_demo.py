@@ -32,6 +32,18 @@ def test_captions_of_a_picture(tmp_path):
     assert demo.describe(tiny_captioner(), None, 3, {"beam": 3}) == ""
 
 
+def test_the_settings_of_the_page_are_those_of_the_search(tmp_path):
+    captioner, path = tiny_captioner(), write_picture(tmp_path / "a.png")
+    for method, length, top_k in (("greedy", 3, 0), ("beam", 4, 0), ("diverse_beam", 5, 0), ("sample", 6, 1)):
+        n_best, settings = demo.asked(captioner, 2, method, 0.5, 1.0, top_k, 1.0, 0, length, length)
+        html = demo.describe(captioner, str(path), n_best, settings)
+        text = captioner.caption([path], **settings)[0].text
+        assert f"<td>{text}</td>" in html and len(text.split()) in (length - 1, length), method
+    assert settings["top_k"] == 1 and demo.asked(captioner, 2, "sample", 0.5, 1.0, 0, 1.0, 0, 1, 9)[1]["top_k"] is None
+    wrong = demo.describe(captioner, str(path), *demo.asked(captioner, 2, "beam", 0.5, 1.0, 0, 1.0, 0, 9, 3))
+    assert 'role="alert"' in wrong and "less than min_length" in wrong
+
+
 def test_other_and_oversized_files_are_refused_by_name(tmp_path, monkeypatch):
     broken = tmp_path / "<b>.jpg"
     broken.write_bytes(b"nothing")

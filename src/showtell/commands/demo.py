@@ -23,7 +23,8 @@ LARGEST_PICTURE = 50_000_000  # pixels: more than phone cameras take; read from 
 CAPTIONS = 5  # number of captions shown where the model's settings have no beam
 # The methods of generation, and the settings on the page that each reads.
 METHODS: dict[str, tuple[str, ...]] = {
-    "greedy": (), "beam": ("beam",), "diverse_beam": ("beam", "diversity"), "sample": ("temperature", "top_p", "seed"),
+    "greedy": (), "beam": ("beam",), "diverse_beam": ("beam", "diversity"),
+    "sample": ("temperature", "top_k", "top_p", "seed"),
 }  # fmt: skip
 TILE = 176  # pixels, longer side of a word's image
 PACE = 0.32  # seconds from one word to the next
@@ -128,15 +129,20 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 with gradio.Accordion("Settings of some methods", open=False):
                     diversity = gradio.Slider(0, 3, value=own.diversity or 0.5, step=0.1, label="Diversity")
                     temperature = gradio.Slider(0.1, 2, value=own.temperature or 1, step=0.1, label="Temperature")
+                    top_k = gradio.Slider(0, 100, value=own.top_k or 0, step=1, label="Top-k (0: all words)")
                     top_p = gradio.Slider(0.05, 1, value=own.top_p or 1, step=0.05, label="Top-p")
                     seed = gradio.Number(value=own.seed or 0, precision=0, minimum=0, label="Seed")
+                with gradio.Accordion("Length in tokens, the end counted", open=False):
+                    most = max(50, own.max_length)
+                    shortest = gradio.Slider(1, most, value=own.min_length, step=1, label="At least")
+                    longest = gradio.Slider(1, most, value=own.max_length, step=1, label="At most")
                 least = gradio.Slider(
                     0, 1, value=0, step=0.05, label="Least confidence (0: always a caption)",
                     visible=captioner.confidence is not None, elem_id="least",
                 )  # fmt: skip
             with gradio.Column(scale=3, min_width=320):
                 said = gradio.HTML(elem_id="said")
-        knobs = (beam, method, diversity, temperature, top_p, seed)
+        knobs = (beam, method, diversity, temperature, top_k, top_p, seed, shortest, longest)
         for event in (photo.change, beam.release, least.release, *(knob.change for knob in knobs[1:])):
             event(
                 lambda path, sure, *values: describe(captioner, path, *asked(captioner, *values), sure or None),
@@ -146,11 +152,16 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
 
 
 def asked(
-    captioner: "Captioner", width: int, method: str, diversity: float, temperature: float, top_p: float, seed: int
-) -> tuple[int, dict[str, Any]]:
+    captioner: "Captioner", width: int, method: str, diversity: float, temperature: float, top_k: int, top_p: float,
+    seed: int, shortest: int, longest: int,
+) -> tuple[int, dict[str, Any]]:  # fmt: skip
     """The number of captions shown, and the settings of the search that `method` reads; the model's own otherwise."""
-    values = {"beam": int(width), "diversity": diversity, "temperature": temperature, "top_p": top_p, "seed": int(seed)}
-    settings = {"method": method, **{key: values[key] for key in METHODS[method]}}
+    values = {
+        "beam": int(width), "diversity": diversity, "temperature": temperature, "top_k": int(top_k) or None,
+        "top_p": top_p, "seed": int(seed),
+    }  # fmt: skip
+    settings: dict[str, Any] = {"method": method, "min_length": int(shortest), "max_length": int(longest)}
+    settings |= {key: values[key] for key in METHODS[method]}
     if method == "diverse_beam":
         own = captioner.search.groups if captioner.search.method == method else None
         settings["groups"] = own if own and int(width) % own == 0 else int(width)
