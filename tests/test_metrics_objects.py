@@ -11,6 +11,7 @@ from showtell.metrics.statements import (
     colour_counts,
     held_out,
     held_out_outcome,
+    right_number,
     statements,
 )
 
@@ -18,7 +19,7 @@ NAMES = Names(
     {
         "dog": ["dog", "dogs", "puppy"],
         "sausage": ["hot dog", "hot dogs"],
-        "ball": ["ball", "beach ball"],
+        "ball": ["ball", "balls", "beach ball"],
         "car": ["car"],
     }
 )
@@ -36,7 +37,8 @@ def said(caption: str) -> list:
 
 def test_the_longest_phrase_matches_and_words_are_used_once() -> None:
     caption = "A hot dog and two Dogs with a beach ball"
-    assert NAMES.mentions(caption.split()) == [Mention("sausage", 1, 2), Mention("dog", 5, 5), Mention("ball", 8, 9)]
+    found = [Mention("sausage", 1, 2), Mention("dog", 5, 5, plural=True), Mention("ball", 8, 9)]
+    assert NAMES.mentions(caption.split()) == found
     assert NAMES.mentions(["hot"]) == NAMES.mentions([]) == []
 
 
@@ -135,6 +137,27 @@ def test_a_caption_is_true_when_every_thing_and_colour_is() -> None:
     assert not all_true(said("a dog and a car"), objects)
     assert not all_true(said("a sunny day"), objects)
     assert colour_counts(said("a white dog , a white ball and a red car"), objects) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("caption", "right"),
+    [
+        ("a red dog", False),
+        ("two red dogs", True),
+        ("red dogs", True),
+        ("a pair of little red dogs", True),
+        ("three red dogs", False),
+        ("three dogs", True),
+        ("two dogs", False),
+        ("a white dog", True),
+        ("white dogs", False),
+        ("two balls and a white dog", False),
+        ("a beach ball", True),
+    ],
+)
+def test_a_stated_number_is_right_when_so_many_have_the_colour(caption: str, right: bool) -> None:
+    objects = [thing("dog", "red"), thing("dog", "red"), thing("dog", "white"), thing("ball", "red")]
+    assert all(right_number(statement, objects) for statement in said(caption)) == right
 
 
 def test_held_out_pairs_are_found_and_scored() -> None:

@@ -14,7 +14,7 @@ from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ngrams import References
 
-VOCABULARY = Vocabulary(["a", "dog", "cat", "runs", "sleeps", "ball", "red", "blue"], [1] * 8)
+VOCABULARY = Vocabulary(["a", "dog", "cat", "runs", "sleeps", "ball", "red", "blue", "balls", "dogs", "two"], [1] * 11)
 TRAIN = {
     "1": ["a dog runs", "the dog runs fast"],
     "2": ["a cat sleeps"],
@@ -78,17 +78,20 @@ def test_absent_objects_lower_the_reward(train):
         Rewards(train, VOCABULARY, Weights(1.0, 0.0, 1.0), {})
 
 
-def test_right_colours_pay_and_wrong_colours_and_naming_twice_cost(train):
-    things = [{"kind": "ball", "colour": "blue"}, {"kind": "dog", "colour": "red"}]
+def test_right_colours_and_numbers_pay_and_wrong_ones_and_naming_twice_cost(train):
+    things = [{"kind": "ball", "colour": "blue"}, *[{"kind": "dog", "colour": "red"}] * 2]
     objects = {
-        "names": {"dog": ["dog"], "ball": ["ball"], "cat": ["cat"]},
+        "names": {"dog": ["dog", "dogs"], "ball": ["ball", "balls"], "cat": ["cat"]},
         "colours": {"red": ["red"], "blue": ["blue"]},
         "images": {key: {"objects": things} for key in TRAIN},
     }
-    texts = ("a ball", "a red dog", "a blue ball a red dog", "a red ball", "a red ball a dog", "a ball a ball")
-    said = [VOCABULARY.encode(text.split()) for text in texts]
+    expected = {
+        "a ball": 0.0, "a red ball": -2.0, "blue balls": -2.0, "a blue ball": 1.0, "a blue ball a cat": 0.0,
+        "a ball a ball": -1.0, "a red dog": 0.0, "two red dogs": 1.0, "red dogs a blue ball": 2.0,
+    }  # fmt: skip
     rewards = Rewards(train, VOCABULARY, Weights(0.0, truth=2.0), objects)
-    assert rewards(["1"], [said]).tolist() == [[0.0, 1.0, 2.0, -2.0, -1.0, -1.0]]
+    said = [VOCABULARY.encode(text.split()) for text in expected]
+    assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == expected
 
 
 def test_images_without_references_are_named(train, tmp_path):

@@ -5,6 +5,7 @@ frequencies from other data or other words are the most common mistake of this m
 hypotheses and references: without it in the reward, captions learn to break off ("a man riding a").
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
 from showtell.metrics.ngrams import Counts, NgramIds
 from showtell.metrics.objects import Names, chair_counts, kinds
-from showtell.metrics.statements import is_true, statements
+from showtell.metrics.statements import is_true, right_number, statements
 
 
 class Weights(NamedTuple):
@@ -111,8 +112,8 @@ class _Outcome(NamedTuple):
     """Of one caption, each from 0 to 1."""
 
     absent: float  # CHAIR: the share of its mentions of objects that are not in the image
-    untrue: float  # the share of its mentions of objects that are absent, of another colour, or mentioned before
-    told: float  # the share of the image's kinds of objects that it names with their colour, where they have one
+    untrue: float  # the share of its mentions that are absent, of another colour, fewer than said, or mentioned before
+    told: float  # the share of the image's objects, equal ones as one, that it names with their colour and in number
 
 
 class _Known:
@@ -132,21 +133,21 @@ class _Known:
     def outcome(self, image_id: str, words: Sequence[str]) -> _Outcome:
         mentions, objects = self._names.mentions(words), self._things[image_id]
         counts, said = chair_counts(mentions, kinds(objects)), statements(words, mentions, self._colours)
-        named: set[str] = set()
-        told: set[str] = set()
+        groups = {(item["kind"], item["colour"]) for item in objects}  # equal ones are told together: "two red balls"
+        there = Counter(item["kind"] for item in objects)
+        told: set[tuple[str, str | None]] = set()
         false = 0
-        for statement in said:  # "a dog and a white dog": one object named twice, as two would be "two dogs"
-            kind, true = statement.mention.kind, is_true(statement, objects)
-            false += kind in named or not true
-            named.add(kind)
-            if true and (statement.colour is not None or _colourless(kind, objects)):
-                told.add(kind)
+        for statement in said:
+            kind, plural = statement.mention.kind, statement.mention.plural
+            fits = right_number(statement, objects)
+            # "a dog and a white dog" of one dog: a kind is named more often than it is there
+            if there[kind] <= 0 or not is_true(statement, objects) or (plural and not fits):
+                false += 1
+            elif fits:
+                told.add((kind, statement.colour))
+            there[kind] -= 1
         number = max(len(said), 1)
-        return _Outcome(counts.absent / number, false / number, len(told) / max(counts.present, 1))
-
-
-def _colourless(kind: str, objects: Sequence[Mapping[str, Any]]) -> bool:
-    return all(item["colour"] is None for item in objects if item["kind"] == kind)
+        return _Outcome(counts.absent / number, false / number, len(told & groups) / max(len(groups), 1))
 
 
 def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,11 +15,12 @@ from showtell.core.errors import UserError
 
 
 class Mention(NamedTuple):
-    """A thing named in a caption: its kind, and the first and last word of the phrase."""
+    """A thing named in a caption: its kind, the first and last word of the phrase, and whether that is a plural."""
 
     kind: str
     first: int
     last: int
+    plural: bool = False
 
 
 class Names:
@@ -39,6 +40,13 @@ class Names:
         for words in self._phrases:
             longest[words[0]] = max(longest.get(words[0], 0), len(words))
         self._longest = longest
+        self._plurals = {words for words, kind in self._phrases.items() if self._is_plural(words, kind)}
+
+    def _is_plural(self, words: tuple[str, ...], kind: str) -> bool:
+        """Whether the table has the phrase's singular as well, by English spelling."""
+        *before, last = words
+        singulars = (last.removesuffix("s"), last.removesuffix("es"), f"{last.removesuffix('ies')}y")
+        return any(last != one and self._phrases.get((*before, one)) == kind for one in singulars)
 
     def mentions(self, words: Sequence[str]) -> list[Mention]:
         """Every mention in order, none overlapping; "hot dog" is one mention and never also a dog."""
@@ -49,7 +57,8 @@ class Names:
             for length in range(min(self._longest.get(words[place], 0), len(words) - place), 0, -1):
                 kind = self._phrases.get(tuple(words[place : place + length]))
                 if kind is not None:
-                    found.append(Mention(kind, place, place + length - 1))
+                    phrase = tuple(words[place : place + length])
+                    found.append(Mention(kind, place, place + length - 1, phrase in self._plurals))
                     place += length
                     break
             else:

@@ -15,14 +15,17 @@ _PHRASE_ENDS = """a an the and or but of in on at by to from with near beside be
 is are was were while as next front two three four several some his her their"""
 PHRASE_ENDS = frozenset(_PHRASE_ENDS.split())
 
+NUMBERS = {"two": 2, "pair": 2, "couple": 2, "three": 3, "trio": 3, "four": 4}
+
 RIGHT, PARTLY, WRONG, SILENT = "right", "partly", "wrong", "silent"
 
 
 class Statement(NamedTuple):
-    """A mentioned object and its stated colour, None when none is stated."""
+    """A mentioned object, its stated colour and its stated number, None when none is stated."""
 
     mention: Mention
     colour: str | None
+    number: int | None = None
 
 
 def statements(
@@ -41,15 +44,31 @@ def statements(
                 break
             if word in PHRASE_ENDS:
                 break
-        result.append(Statement(mention, colour))
+        result.append(Statement(mention, colour, _number([word.lower() for word in words[earliest : mention.first]])))
         earliest = mention.last + 1
     return result
+
+
+def _number(before: Sequence[str]) -> int | None:
+    """The number stated by the words before a mention: "three", "a pair of", adjectives in between; None without."""
+    while before and before[-1] not in PHRASE_ENDS:
+        before = before[:-1]
+    if before[-1:] == ["of"]:
+        before = before[:-1]
+    return NUMBERS.get(before[-1]) if before else None
 
 
 def is_true(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> bool:
     """Whether some object has the kind and, if one is stated, the colour."""
     kind, colour = statement.mention.kind, statement.colour
     return any(item["kind"] == kind and colour in (None, item["colour"]) for item in objects)
+
+
+def right_number(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether as many objects have the kind and the stated colour as the statement says: exactly, or one or several."""
+    kind, colour = statement.mention.kind, statement.colour
+    there = sum(item["kind"] == kind and colour in (None, item["colour"]) for item in objects)
+    return there == statement.number if statement.number else statement.mention.plural == (there > 1)
 
 
 def all_true(said: Sequence[Statement], objects: Sequence[Mapping[str, Any]]) -> bool:
