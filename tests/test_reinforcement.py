@@ -13,6 +13,9 @@ from showtell.data.batches import Batch, pad
 from showtell.data.captions import Block
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.decoders.interface import Decoded, Decoder, State
+from showtell.generation.choices import draws_of
+from showtell.generation.decoding import search_together
+from showtell.generation.search_params import PLAIN
 from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, draw, draws_for, ends_badly
 from showtell.learning.training_task import Counts
 
@@ -124,6 +127,15 @@ def test_samples_depend_on_seed_and_image_only():
     assert torch.equal(draws[1:], draws_for(3, ["8"], 4, 5))
     assert not torch.equal(draws, draws_for(4, ["7", "8"], 4, 5))
     assert draws.min() >= 0 and draws.max() < 1
+
+
+def test_samples_are_those_that_generation_draws():
+    features, decoder = torch.zeros(3, 1), Table().eval()
+    drawn = draw(decoder, features, 6, draws_of(5, range(3), 4, 6))
+    search = PLAIN.override(method="sample", temperature=1.0, seed=5, max_length=6)
+    generated = search_together([decoder], [features], search, n_best=4, names=range(3))
+    ended = [[[*h.tokens, END] if h.finished else h.tokens for h in of_image] for of_image in generated]
+    assert drawn.captions == ended
 
 
 def test_samples_have_no_special_tokens_and_greedy_captions_the_most_probable_words():
