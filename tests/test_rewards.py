@@ -94,6 +94,15 @@ def test_right_colours_and_numbers_pay_and_wrong_ones_and_naming_twice_cost(trai
     assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == expected
 
 
+def test_function_words_before_words_that_they_never_precede_cost(train):
+    expected = {"a dog runs": 0.0, "dog cat runs": 0.0, "a runs": -0.5, "a": -0.5, "a a a": -1.5, "": 0.0}
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, odd_pairs=0.5))
+    said = [[*VOCABULARY.encode(text.split()), END] for text in expected]
+    assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == expected
+    unended = [VOCABULARY.encode([word]) for word in ("a", "runs")]  # side by side, but not one caption
+    assert rewards(["1"], [unended]).tolist() == [[0.0, 0.0]]
+
+
 def test_images_without_references_are_named(train, tmp_path):
     rewards = Rewards(train, VOCABULARY, Weights(1.0))
     with pytest.raises(UserError, match="image 9 is none of the training images"):

@@ -46,6 +46,7 @@ class ReinforceParams(SelectingParams):
     bleu4: float = Field(ge=0, le=100, description="weight of sentence BLEU-4 (0 to 1) in the reward")
     chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
     truth: float = Field(ge=0, le=100, description="weight of objects named rightly less false mentions (shares)")
+    odd_pairs: float = Field(ge=0, le=100, description="taken off for a function word before one it never precedes")
     cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
 
     flip: bool = Field(description="mirror half of the training images")
@@ -54,13 +55,13 @@ class ReinforceParams(SelectingParams):
     def _has_something_to_compare(self) -> "ReinforceParams":
         if self.baseline == "mean" and self.samples < 2:
             raise PydanticCustomError("samples", "baseline mean compares an image's samples: samples must be 2 or more")
-        if not any(self.weights):
+        if not any((self.cider, self.bleu4, self.chair, self.truth)):
             raise PydanticCustomError("reward", "cider, bleu4, chair and truth are all 0: nothing is rewarded")
         return self
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.cider, self.bleu4, self.chair, self.truth)
+        return Weights(self.cider, self.bleu4, self.chair, self.truth, self.odd_pairs)
 
 
 class Drawn(NamedTuple):

@@ -16,6 +16,7 @@ from showtell.core.errors import UserError
 from showtell.core.texts import Index, ragged
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
+from showtell.metrics.behaviour import FUNCTION_WORDS
 from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
 from showtell.metrics.ngrams import Counts, NgramIds
@@ -30,6 +31,8 @@ class Weights(NamedTuple):
     bleu4: float = 0.0  # of sentence BLEU-4, 0 to 1
     chair: float = 0.0  # taken off for the share of mentioned objects that are not in the image, 0 to 1
     truth: float = 0.0  # of the share of the image's objects that are named rightly, less that of untrue mentions
+
+    odd_pairs: float = 0.0  # taken off for each function word before a word that no training caption has after it
 
     @property
     def needs_objects(self) -> bool:
@@ -49,9 +52,11 @@ class Rewards:
             raise UserError(f"rewards need two training images or more, here is {len(captions)}: CIDEr-D compares them")
         self.weights, self._vocabulary, self._captions = weights, vocabulary, captions
         self._rows = Index(captions.image_ids)
-        self._ids = NgramIds(*self._references(ragged(captions.first, captions.number)))
+        tokens, lengths = self._references(ragged(captions.first, captions.number))
+        self._ids = NgramIds(tokens, lengths)
         self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(captions)), captions.number))
         del self._ids.counts  # n-grams of all training captions; those of a batch are counted again
+        self._pairs = _FunctionPairs(vocabulary, tokens) if weights.odd_pairs else None
         self._known = _Known(objects or {}, captions.image_ids) if weights.needs_objects else None
 
     def _references(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +73,10 @@ class Rewards:
         rows = np.array([self._row_of(image_id) for image_id in image_ids], np.int64)
         samples = [caption for of_image in captions for caption in of_image]
         image = np.repeat(np.arange(len(rows)), [len(of_image) for of_image in captions])  # (sample) its image
-        total = self._by_references(rows, image, *flat(samples))
+        words, lengths = flat(samples)
+        total = self._by_references(rows, image, words, lengths)
+        if self._pairs is not None:
+            total -= self.weights.odd_pairs * self._pairs.odd(words, lengths)
         if self._known is not None:
             said = zip(image.tolist(), samples, strict=True)
             total += [self._by_objects(image_ids[i], self._vocabulary.decode(caption)) for i, caption in said]
@@ -106,6 +114,31 @@ class Rewards:
 
 def _bleu4(targets: BleuTargets, said: Sequence[Counts], lengths: np.ndarray, image: np.ndarray) -> np.ndarray:
     return bleu(targets.statistics(said, lengths, image))[:, 3]
+
+
+class _FunctionPairs:
+    """The pairs of a function word and the token after it, the end token included, in the training captions.
+
+    Other pairs ("a orange", "in a <end>") are mistakes of grammar, which scores of n-grams hardly notice. Pairs of two
+    content words may be new: "purple umbrella".
+    """
+
+    def __init__(self, vocabulary: Vocabulary, tokens: np.ndarray) -> None:
+        """`tokens` (token) of the training captions, concatenated, each with its end."""
+        function = [number for number, word in enumerate(vocabulary.words) if word in FUNCTION_WORDS]
+        self._function = np.array(function, np.int64)
+        self._known = np.unique(self._pairs(tokens)[np.isin(tokens[:-1], self._function)])
+
+    @staticmethod
+    def _pairs(tokens: np.ndarray) -> np.ndarray:
+        return tokens[:-1] << 32 | tokens[1:]
+
+    def odd(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """How many other such pairs each caption has (caption); tokens (token) and lengths (caption) as in `flat`."""
+        caption = np.repeat(np.arange(len(lengths)), lengths)
+        within = (caption[:-1] == caption[1:]) & np.isin(tokens[:-1], self._function)
+        odd = within & ~np.isin(self._pairs(tokens), self._known)
+        return np.bincount(caption[:-1][odd], minlength=len(lengths))
 
 
 class _Outcome(NamedTuple):
