@@ -38,14 +38,14 @@ def add_min_confidence(parser: argparse.ArgumentParser) -> None:
     """Add `--min-confidence`, for every command that captions images."""
     parser.add_argument(
         "--min-confidence", type=float, metavar="P",
-        help="say nothing of a picture when the chance that its caption is as good as the model's usual one (median on "
-        "val) is below P, 0 to 1",
+        help="withhold a caption when the probability that it is as good as the model's usual one (median on val) is below "
+        "P, 0 to 1",
     )  # fmt: skip
 
 
 # Settings of the search by their names in params.yaml: type, metavar, and help.
 SETTINGS: dict[str, tuple[type, str, str]] = {
-    "method": (str, "M", "how what is said next is chosen: greedy, beam, diverse_beam or sample"),
+    "method": (str, "M", "how the next word is chosen: greedy, beam, diverse_beam or sample"),
     "beam": (int, "N", "beams kept; 1 is greedy"),
     "min_length": (int, "N", "tokens at least, the end counted"),
     "max_length": (int, "N", "tokens at most, the end counted"),

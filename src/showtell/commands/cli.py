@@ -15,13 +15,13 @@ COMMANDS = {
     "describe": ("showtell.commands.describe", "write alt text for folders of pictures"),
     "demo": ("showtell.commands.demo", "describe photographs on a page in the browser"),
     "export": ("showtell.commands.export", "write a model as graphs that run without PyTorch"),
-    "import": ("showtell.commands.import_", "look at your own pictures and captions, and train on them"),
-    "encoders": ("showtell.commands.list_encoders", "list the networks that can look at pictures, and what they take"),
-    "plan": ("showtell.commands.plan", "say what the present params.yaml will cost here, before any work"),
+    "import": ("showtell.commands.import_", "inspect your own pictures and captions, and set params.yaml to them"),
+    "encoders": ("showtell.commands.list_encoders", "list the networks that can be the encoder, and what they need"),
+    "plan": ("showtell.commands.plan", "estimate what the present params.yaml will cost on this machine"),
     "recipe": ("showtell.commands.recipe", "set params.yaml to a published system"),
     "score": ("showtell.commands.score", "score captions by the COCO protocol"),
-    "tokenize": ("showtell.commands.tokenize", "turn captions into the tokens that the scores count"),
-    "compare": ("showtell.commands.compare", "tell which of two sets of captions is better, and how surely"),
+    "tokenize": ("showtell.commands.tokenize", "turn captions into the tokens that scores are computed on"),
+    "compare": ("showtell.commands.compare", "test whether one of two sets of captions scores better"),
 }
 
 
