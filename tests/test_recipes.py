@@ -85,6 +85,11 @@ def test_a_recipe_keeps_no_value_of_another(one, other, first):
     assert recipe.overlaid(before, overlay_of("scenes", *other)) == params_of("scenes", *other)
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_embedded_dataset_keeps_no_value_of_another(name):
+    assert recipe.overlaid(params_of(name), overlay_of("scenes")) == PARAMS
+
+
 def test_a_key_of_a_stage_overrides_the_shared_one_there_only():
     changed = recipe.laid_over(PARAMS, {"learning": {"clip_at": 1.0}, "finetune": {"clip_at": 2.0}})
     typed = validate_all(changed, Path("params.yaml"))
