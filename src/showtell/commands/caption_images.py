@@ -38,8 +38,8 @@ def add_min_confidence(parser: argparse.ArgumentParser) -> None:
     """Add `--min-confidence`, for every command that captions images."""
     parser.add_argument(
         "--min-confidence", type=float, metavar="P",
-        help="withhold a caption when the probability that it is as good as the model's usual one (median on val) is below "
-        "P, 0 to 1",
+        help="withhold a caption when the probability that it is as good as the model's usual one (median on val) is "
+        "below P, 0 to 1",
     )  # fmt: skip
 
 
