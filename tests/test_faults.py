@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -18,6 +20,7 @@ from showtell.core import errors
 from showtell.core.errors import UserError, explained
 from showtell.core.files import atomic, naming, write_json
 from showtell.core.progress import log
+from showtell.core.spools import Mapped
 
 STAGE = """
 import sys
@@ -115,7 +118,13 @@ def full_text(path: str) -> None:
     write_json(Path(path), "x" * 100_000)
 
 
-@pytest.mark.parametrize("write", [full_hdf5, full_safetensors, full_text])
+def full_map(path: str) -> None:
+    Path(path).mkdir()
+    tempfile.tempdir = path
+    Mapped.blank(100_000, np.float32)
+
+
+@pytest.mark.parametrize("write", [full_hdf5, full_safetensors, full_text, full_map])
 def test_full_disks_are_recognised_in_the_errors_of_libraries(write, tmp_path):
     body = f"""
 import resource, signal, sys
@@ -137,6 +146,13 @@ def test_the_line_has_path_reason_and_what_to_do():
     assert explained(OSError(errno.ENOSPC, "x", b"a", None, b"b")).startswith("a -> b: no space left on device; make")
     assert explained(UserError("the words")) == "the words"
     assert explained(OSError(errno.ENOENT, "x", "a")) is None and explained(ValueError("errno 28")) is None
+
+
+def test_a_folder_that_does_not_fit_another_disk_names_its_target():
+    several = shutil.Error([("work/a", "data/.a.part", "[Errno 28] No space left on device: 'data/.a.part'")])
+    with pytest.raises(OSError) as caught, naming(Path("data/a")):
+        raise several
+    assert explained(caught.value).startswith("data/a: no space left on device; make room")
 
 
 def test_characters_that_a_terminal_cannot_show_are_replaced(tmp_path):

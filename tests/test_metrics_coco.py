@@ -103,6 +103,9 @@ def test_a_subset_is_scored_only_on_request(files: tuple[Path, Path], tmp_path: 
     with pytest.raises(UserError, match="no hypothesis for image 3"):
         score_files(part, files[1])
     assert score_files(part, files[1], meteor=False, subset=True).image_ids == ["1", "2"]
+    other = save(tmp_path / "other.json", results({"cat.jpg": "a cat"}))
+    with pytest.raises(UserError, match=r"the references have '1', the hypotheses 'cat\.jpg'"):
+        score_files(other, files[1], subset=True)
 
 
 def test_the_pipelines_own_caption_files_are_references_too(tmp_path: Path) -> None:

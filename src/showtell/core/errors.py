@@ -51,8 +51,8 @@ ADVICE = {
 LONGEST_NAME = 300  # characters of a path in a message
 LESS_MEMORY = "use fewer or smaller pictures at once, end other programs, or set SHOWTELL_DEVICE=cpu"
 
-# HDF5 and safetensors wrap the system's error in messages of their own.
-_NUMBER = re.compile(r"\(os error (\d+)\)|\berrno = (\d+)\b")
+# HDF5, safetensors and shutil wrap the system's error in messages of their own.
+_NUMBER = re.compile(r"\(os error (\d+)\)|\berrno = (\d+)\b|\[Errno (\d+)\]")
 _NAME = re.compile(r"\bname = '([^']*)'")
 
 
@@ -78,10 +78,10 @@ def lacks_memory(error: BaseException) -> bool:
 
 def system_number(error: BaseException) -> int | None:
     """The errno of a failed system call, also where a library has wrapped it in an error of its own."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _NUMBER.search(str(error))
-    return int(found[1] or found[2]) if found else None
+    return int(found[1] or found[2] or found[3]) if found else None
 
 
 def _names(error: BaseException) -> list[str | bytes | None]:

@@ -78,6 +78,9 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        number = system_number(error)
+        if error.errno is None and number is not None:  # shutil's, of a folder's files together
+            raise OSError(number, os.strerror(number), str(path)) from error
         unnamed = error.filename is None and error.errno in _FULL
         if unnamed or (temporary is not None and str(error.filename) == str(temporary)):
             error.filename = str(path)
@@ -187,7 +190,7 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with _beside(target) as temporary:
+        with naming(target), _beside(target) as temporary:
             shutil.move(source, temporary)
             os.replace(temporary, target)
     flush(target.parent)

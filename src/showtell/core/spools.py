@@ -7,10 +7,12 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from showtell.core.files import naming
 from showtell.core.on_demand import OnDemand
 
 T = TypeVar("T")
@@ -78,9 +80,11 @@ class Mapped:
 
     @classmethod
     def blank(cls, count: int, dtype: Any) -> "Mapped":
-        """A new map of zeros, to be written."""
+        """A new map of zeros, to be written; `OSError` when the disk has no room (later that would end the process)."""
         with tempfile.TemporaryFile() as file:
-            file.truncate(count * np.dtype(dtype).itemsize)
+            if count:
+                with naming(Path(tempfile.gettempdir())):
+                    os.posix_fallocate(file.fileno(), 0, count * np.dtype(dtype).itemsize)
             return cls(mmap.mmap(file.fileno(), 0) if count else None, np.dtype(dtype))
 
     def __init__(self, memory: mmap.mmap | None, dtype: np.dtype):

@@ -14,6 +14,7 @@ from typing import IO
 import h5py
 import numpy as np
 
+from showtell.core.files import check_space
 from showtell.core.texts import encoded
 from showtell.data.captions import ARRAYS, LINE_SUMS, SUM, CaptionFile, Entry
 
@@ -70,10 +71,13 @@ class CaptionWriter:
         self._text.write(b"\n]\n")
         size = self._text.tell()
         self._text.flush()
+        spools = {**self._numbers, **self._bytes}
+        # HDF5 ends the process when the disk is full while it closes a file.
+        check_space(self.path.parent, sum(spool.count * np.dtype(spool.dtype).itemsize for spool in spools.values()))
         narrow = np.uint16 if table.max(initial=0) < 1 << 16 else np.uint32
         with h5py.File(self.path.with_suffix(".h5"), "w") as file:
             file.attrs["bytes"] = size
-            for name, spool in {**self._numbers, **self._bytes}.items():
+            for name, spool in spools.items():
                 kind = narrow if name == "tokens" else spool.dtype
                 dataset = file.create_dataset(name, (spool.count,), kind)
                 start = told = 0

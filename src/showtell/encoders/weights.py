@@ -22,6 +22,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import atomic
 from showtell.core.paths import given
 from showtell.core.tensor_files import unusable
+from showtell.core.terminal import cut
 from showtell.data.transform import Filter
 from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
@@ -115,7 +116,7 @@ def _load_shipped(network: nn.Module, name: str, weights: str, node: str | None)
         if made[key] != asked:
             raise UserError(
                 f"encoder.weights = {weights!r} are of {made['name']} up to {made['node']}, and encoder.{key} is "
-                f"{'null' if asked is None else asked}: set it to {made[key]}"
+                f"{'null' if asked is None else cut(asked)}: set it to {made[key]}"
             )
     network.load_state_dict(state, strict=False)
     return _statistics(made)

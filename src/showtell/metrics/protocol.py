@@ -261,5 +261,6 @@ def score_files(hypotheses: Path, references: Path, meteor: bool = True, subset:
     """
     captions, truth = read_hypotheses(hypotheses), read_references(references)
     if subset:
-        truth = {image_id: texts for image_id, texts in truth.items() if image_id in captions}
+        shared = {image_id: texts for image_id, texts in truth.items() if image_id in captions}
+        truth = shared or truth  # where none is shared, the error shows an id of each side
     return evaluate(truth, captions, meteor)
