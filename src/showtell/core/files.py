@@ -77,17 +77,14 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Make errors of writing `path` name it: a full disk gives no name, and `temporary` means nothing to users."""
     try:
         yield
-    except OSError as error:
-        number = system_number(error)
-        if error.errno is None and number is not None:  # shutil's, of a folder's files together
-            raise OSError(number, os.strerror(number), str(path)) from error
-        unnamed = error.filename is None and error.errno in _FULL
-        if unnamed or (temporary is not None and str(error.filename) == str(temporary)):
-            error.filename = str(path)
-            error.filename2 = None
-        raise
     except Exception as error:
-        number = system_number(error)
+        if isinstance(error, OSError) and error.errno is not None:
+            unnamed = error.filename is None and error.errno in _FULL
+            if unnamed or (temporary is not None and str(error.filename) == str(temporary)):
+                error.filename = str(path)
+                error.filename2 = None
+            raise
+        number = system_number(error)  # of an error that a library has wrapped
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error

@@ -80,11 +80,13 @@ class Mapped:
 
     @classmethod
     def blank(cls, count: int, dtype: Any) -> "Mapped":
-        """A new map of zeros, to be written; `OSError` when the disk has no room (later that would end the process)."""
+        """A new map of zeros, to be written; `OSError` when the disk has no room (it would end the process later)."""
         with tempfile.TemporaryFile() as file:
-            if count:
-                with naming(Path(tempfile.gettempdir())):
-                    os.posix_fallocate(file.fileno(), 0, count * np.dtype(dtype).itemsize)
+            size = count * np.dtype(dtype).itemsize
+            with naming(Path(tempfile.gettempdir())):
+                file.truncate(size)
+                if size and hasattr(os, "posix_fallocate"):  # macOS has none
+                    os.posix_fallocate(file.fileno(), 0, size)
             return cls(mmap.mmap(file.fileno(), 0) if count else None, np.dtype(dtype))
 
     def __init__(self, memory: mmap.mmap | None, dtype: np.dtype):

@@ -55,9 +55,9 @@ class Names:
         place = 0
         while place < len(words):
             for length in range(min(self._longest.get(words[place], 0), len(words) - place), 0, -1):
-                kind = self._phrases.get(tuple(words[place : place + length]))
+                phrase = tuple(words[place : place + length])
+                kind = self._phrases.get(phrase)
                 if kind is not None:
-                    phrase = tuple(words[place : place + length])
                     found.append(Mention(kind, place, place + length - 1, phrase in self._plurals))
                     place += length
                     break
