@@ -54,8 +54,10 @@ def attend_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int
     """
     if params.normalise_grid:
         grid = torch.nn.functional.layer_norm(grid, grid.shape[1:], w["grid_norm.weight"], w["grid_norm.bias"])
-    mean, carried = grid.mean(0), 2 if params.cell == "lstm" else 1
-    initial = [w[f"initial.{n}.weight"] @ mean + w[f"initial.{n}.bias"] for n in range(params.layers * carried)]
+    whole, carried = grid.mean(0), 2 if params.cell == "lstm" else 1
+    if params.summary:  # Zaheer et al. (2017), section 2: a function of the set of cells
+        whole = sum(torch.relu(w["summary.weight"] @ cell + w["summary.bias"]) for cell in grid) / len(grid)
+    initial = [w[f"initial.{n}.weight"] @ whole + w[f"initial.{n}.bias"] for n in range(params.layers * carried)]
     if params.initial_tanh:
         initial = [torch.tanh(x) for x in initial]
     states = [tuple(initial[n * carried : (n + 1) * carried]) for n in range(params.layers)]
@@ -75,6 +77,8 @@ def attend_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int
         hidden = states[-1][0]
         if params.context_output:
             hidden = hidden + w["context_output.weight"] @ context
+        if params.summary:
+            hidden = hidden + w["summary_output.weight"] @ whole
         logits.append(scores(w, hidden))
         attentions.append(alpha)
     return torch.stack(logits), torch.stack(attentions)

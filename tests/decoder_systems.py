@@ -13,7 +13,7 @@ LENGTHS = torch.tensor([[3, 5, 1], [6, 2, 0], [4, 4, 4]])
 PUBLISHED = {
     "kind": "attention", "cell": "lstm", "layers": 1, "embedding": 5, "embeddings": None, "train_embeddings": True,
     "hidden": 7, "tied": False, "dropout": 0.5, "attention": 4, "attention_kind": "soft", "hard_reward": None,
-    "hard_entropy": None, "grid": None, "normalise_grid": False, "initial_tanh": False,
+    "hard_entropy": None, "grid": None, "summary": None, "normalise_grid": False, "initial_tanh": False,
     "context_output": False, "image_projection": None,
 }  # fmt: skip
 INJECTION = PUBLISHED | {
@@ -31,6 +31,8 @@ SYSTEMS = {
     "attention, 2-layer GRU": PUBLISHED | {"cell": "gru", "layers": 2, "context_output": True},
     "attention, 3-layer LSTM": PUBLISHED | {"layers": 3},
     "attention, one-hot, GRU": PUBLISHED | {"embedding": None, "cell": "gru"},
+    "attention with a summary": PUBLISHED | {"summary": 5, "normalise_grid": True, "context_output": True},
+    "attention with a summary, 2-layer GRU": PUBLISHED | {"summary": 3, "cell": "gru", "layers": 2},
     "attention, tied": PUBLISHED | {"embedding": 7, "tied": True},
     "resnet152-lstm": INJECTION,
     "resnet152-lstm, 2-layer GRU": INJECTION | {"cell": "gru", "layers": 2},

@@ -43,7 +43,8 @@ def bigram(tmp_path, monkeypatch):
 def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, copy_pipeline):
     assert len(code_of("How to add a decoder").splitlines()) < 60
     folder = copy_pipeline("data")
-    keys = {"kind": "bigram", "slope": 0.1, "cell": None, "layers": None, "attention": None, "attention_kind": None}
+    unread = dict.fromkeys(("cell", "layers", "attention", "attention_kind", "summary"))
+    keys = {"kind": "bigram", "slope": 0.1} | unread
     off = dict.fromkeys(("normalise_grid", "initial_tanh", "context_output"), False)
     write_params(folder, decoder={"embedding": 8, "hidden": 8} | keys | off)
     for stage in ("train", "finetune", "reinforce", "evaluate"):

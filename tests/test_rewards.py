@@ -87,7 +87,7 @@ def test_right_colours_and_numbers_pay_and_wrong_ones_and_naming_twice_cost(trai
     }
     expected = {
         "a ball": 0.0, "a red ball": -2.0, "blue balls": -2.0, "a blue ball": 1.0, "a blue ball a cat": 0.0,
-        "a ball a ball": -1.0, "a red dog": 0.0, "two red dogs": 1.0, "red dogs a blue ball": 2.0,
+        "a ball a ball": -1.0, "a red dog": -2.0, "two red dogs": 1.0, "red dogs a blue ball": 2.0,
     }  # fmt: skip
     rewards = Rewards(train, VOCABULARY, Weights(0.0, truth=2.0), objects)
     said = [VOCABULARY.encode(text.split()) for text in expected]

@@ -78,7 +78,7 @@ def grid_batch(seed: int = 0, images: int = 5) -> Batch:
 def decoder_of(kind: str, words: int, **changes) -> Decoder:
     values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
-        off = dict.fromkeys(("attention", "attention_kind", "normalise_grid", "context_output"))
+        off = dict.fromkeys(("attention", "attention_kind", "summary", "normalise_grid", "context_output"))
         off["initial_tanh"] = False
         values |= off | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
     torch.manual_seed(1)

@@ -4,6 +4,10 @@ Xu et al., "Show, Attend and Tell" (ICML 2015), section 3, with soft attention (
 `interface.py`, with channel the grid's, key the attention's hidden size, hidden the recurrent state's, gate all gates
 of the cell.
 
+Attention is a weighted mean, which cannot tell two equal things from one. With `decoder.summary` every word is also
+chosen from a summary of the whole grid, the mean over cells of a hidden layer on each cell, which can (Zaheer et al.,
+"Deep Sets", NeurIPS 2017, section 2).
+
 The published form computes everything at every step; the results are equal. Here, what does not depend on the step is
 computed once: the grid's keys once per image, the word's part of the cell's input in one product for all steps, and the
 vocabulary layer once over all real positions. The captions of an image are decoded together, so that its grid is read
@@ -50,6 +54,7 @@ class AttentionParams(RecurrentParams):
     grid: int | None = Field(ge=1, le=64, description="rows of the grid attended to; null: the encoder's own")
     normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
     initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
+    summary: int | None = Field(None, ge=1, le=65_536, description="size of the summary; null: none")
     context_output: bool = Field(
         description="logits from hidden state and context, not from hidden state alone", examples=[True]
     )
@@ -84,8 +89,10 @@ class AttentionDecoder(Decoder):
         self.gate = nn.Linear(params.hidden, channels)
         self.cell = CELLS[params.cell](self.embedding.embedding_dim + channels, params.hidden)
         self.upper = UpperLayers(params.cell, params.layers - 1, params.hidden, params.dropout)
+        self.summary = nn.Linear(channels, params.summary) if params.summary else None
+        self.summary_output = nn.Linear(params.summary, params.hidden, bias=False) if params.summary else None
         self.initial = nn.ModuleList(
-            nn.Linear(channels, params.hidden) for _ in range(params.layers * self.cell.carried)
+            nn.Linear(params.summary or channels, params.hidden) for _ in range(params.layers * self.cell.carried)
         )
         self.initial_activation = nn.Tanh() if params.initial_tanh else nn.Identity()
         self.context_output = nn.Linear(channels, params.hidden, bias=False) if params.context_output else None
@@ -96,57 +103,68 @@ class AttentionDecoder(Decoder):
         if features.dim() != 3:
             raise UserError("decoder.kind = attention needs a grid; set encoder.output to grid")
         grid = self.grid_norm(features)  # (image, cell, channel)
-        keys, mean = self.key(grid), grid.mean(dim=1)  # (image, cell, key), (image, channel)
-        pooling = self._pooling(grid)
+        keys, pooling = self.key(grid), self._pooling(grid)  # (image, cell, key)
         if pooling is not None:
             keys = torch.matmul(pooling, keys)  # (image, pooled cell, key)
-            mean = torch.matmul(pooling.mean(dim=0), grid)
-        beam = tuple(wide(self.initial_activation(initial(mean))).unsqueeze(1) for initial in self.initial)
-        return State((grid.to(keys.dtype), as_keys(keys)), beam)  # beam: each (image, 1, hidden)
+        whole = self._whole(grid, pooling)
+        beam = tuple(wide(self.initial_activation(initial(whole))).unsqueeze(1) for initial in self.initial)
+        image: tuple[Tensor, ...] = grid.to(keys.dtype), as_keys(keys)
+        if self.summary_output is not None:
+            image += (self.summary_output(whole),)  # (image, hidden)
+        return State(image, beam)  # beam: each (image, 1, hidden)
+
+    def _whole(self, grid: Tensor, pooling: Tensor | None) -> Tensor:
+        """What the state begins from: the summary (image, summary), without one the cells' mean (image, channel)."""
+        if self.summary is not None:
+            return torch.relu(self.summary(grid)).mean(dim=1)
+        return grid.mean(dim=1) if pooling is None else torch.matmul(pooling.mean(dim=0), grid)
 
     def step(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
-        return self._step(self._weights(*state.image), state, tokens)
+        return self._step(self._weights(*state.image[:2]), state, tokens)
 
     def steps(self) -> DecoderStep:
         weights: list[tuple[Tensor, StepWeights]] = []  # computed at the first step, when the dtype is known
 
         def step(state: State, tokens: Tensor) -> tuple[Tensor, State]:
             if not weights:
-                weights.append(self._weights(*state.image))
+                weights.append(self._weights(*state.image[:2]))
             return self._step(weights[0], state, tokens)
 
         return step
 
     def _step(self, weights: tuple[Tensor, StepWeights], state: State, tokens: Tensor) -> tuple[Tensor, State]:
         word_gates = self._word_gates(tokens, weights[0])  # (image, beam, gate)
-        grid, keys = state.image
+        grid, keys, *summary = state.image
         beam, step = self._advance(grid, keys, state.beam, word_gates, weights[1])
-        logits = self._logits(self._top(beam), step.context)  # (image, beam, word)
+        known = [x.unsqueeze(1) for x in summary]
+        logits = self._logits(self._top(beam), step.context, *known)  # (image, beam, word)
         return logits, state._replace(beam=beam)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
         expected = None
         if self.hard is not None and self.training:
             expected = self.hard.expected(mask.shape[0], mask.shape[1], features.device)
-        hidden, context, attention, *seen = self._read(features, inputs, mask, expected)
+        start = self.start(features)
+        hidden, context, attention, *seen = self._read(start, inputs, mask, expected)
         real_context = at_real_positions(context, mask) if self.context_output is not None else None
-        logits = self._logits(at_real_positions(hidden, mask), real_context)  # (real position, word)
+        captions = real_positions(mask, features.device) // mask.shape[2]  # caption index of each real position
+        summary = [x.index_select(0, captions // mask.shape[1]) for x in start.image[2:]]
+        logits = self._logits(at_real_positions(hidden, mask), real_context, *summary)  # (real position, word)
         if self.hard is None or expected is None:
             return Decoded(logits, attention)
-        captions = real_positions(mask, features.device) // mask.shape[2]  # caption index of each real position
         probabilities, places = (at_real_positions(x, mask) for x in (attention, *seen))
         drawn = {"captions": captions, "attention": probabilities, "seen": places, "expected": expected.flatten()}
         return Decoded(logits, attention, partial(self.hard.loss, logits, **drawn))
 
     def attend(self, features: Tensor, inputs: Tensor, mask: Tensor, head: int | None = None) -> Tensor:
-        return self._read(features, inputs, mask, None)[2]
+        return self._read(self.start(features), inputs, mask, None)[2]
 
-    def _read(self, features: Tensor, inputs: Tensor, mask: Tensor, expected: Tensor | None) -> tuple[Tensor, ...]:
+    def _read(self, start: State, inputs: Tensor, mask: Tensor, expected: Tensor | None) -> tuple[Tensor, ...]:
         """Hidden states, contexts and attention after each input, each (image, caption, step, ...).
 
         With `expected` (`HardAttention.places`) also the weights used, (image, caption, step, cell).
         """
-        (grid, keys), beam = self.start(features).repeat(inputs.shape[1])
+        (grid, keys, *_), beam = start.repeat(inputs.shape[1])
         word_weight, weights = self._weights(grid, keys)
         loop = grid, keys, beam, self._word_gates(inputs, word_weight), weights
         if self.hard is not None or self.upper.cells:
@@ -203,7 +221,10 @@ class AttentionDecoder(Decoder):
             found.append([pad_corner(x, images, captions) for x in outputs])
         return tuple(torch.stack(x, dim=2) for x in zip(*found, strict=True))
 
-    def _logits(self, hidden: Tensor, context: Tensor | None) -> Tensor:
+    def _logits(self, hidden: Tensor, context: Tensor | None, summary: Tensor | None = None) -> Tensor:
+        """`summary` as in `State.image`: the output of `summary_output`."""
         if self.context_output is not None:
             hidden = hidden + self.context_output(context)
+        if summary is not None:
+            hidden = hidden + summary
         return self.output(self.dropout(hidden))

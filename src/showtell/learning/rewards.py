@@ -145,7 +145,7 @@ class _Outcome(NamedTuple):
     """Of one caption, each from 0 to 1."""
 
     absent: float  # CHAIR: the share of its mentions of objects that are not in the image
-    untrue: float  # the share of its mentions that are absent, of another colour, fewer than said, or mentioned before
+    untrue: float  # the share of its mentions that are absent, of another colour or number, or mentioned before
     told: float  # the share of the image's objects, equal ones as one, that it names with their colour and in number
 
 
@@ -171,13 +171,12 @@ class _Known:
         told: set[tuple[str, str | None]] = set()
         false = 0
         for statement in said:
-            kind, plural = statement.mention.kind, statement.mention.plural
-            fits = right_number(statement, objects)
+            kind = statement.mention.kind
             # "a dog and a white dog" of one dog: a kind is named more often than it is there
-            if there[kind] <= 0 or not is_true(statement, objects) or (plural and not fits):
-                false += 1
-            elif fits:
+            if there[kind] > 0 and is_true(statement, objects) and right_number(statement, objects):
                 told.add((kind, statement.colour))
+            else:
+                false += 1
             there[kind] -= 1
         number = max(len(said), 1)
         return _Outcome(counts.absent / number, false / number, len(told & groups) / max(len(groups), 1))
