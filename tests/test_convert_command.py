@@ -20,6 +20,7 @@ def convert(*files) -> int:
 @pytest.fixture
 def photos(tmp_path):
     """Pictures of the models' input sizes, since libraries resize differently."""
+
     def make(size: int):
         paths = []
         for number in range(4):
@@ -63,6 +64,18 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(tmp_path):
     with pytest.raises(UserError, match=r"BEST_checkpoint.pth.tar holds no ResNet that the tutorials use"):
         convert(checkpoint, wordmap, tmp_path / "model")
     assert not (tmp_path / "ran").exists() and not (tmp_path / "model").exists()
+
+
+def test_a_small_file_cannot_ask_for_a_large_decoder(tmp_path):
+    """Its sizes multiply: 65,536 for each of three, in vectors of one number each, are a decoder of 70 GB."""
+    checkpoint, wordmap = tutorials.save_attend(tmp_path)
+    content = torch.load(checkpoint, weights_only=False)
+    content["decoder"].decode_step.weight_hh = torch.nn.Parameter(torch.zeros(1, 65_536))
+    content["decoder"].embedding.weight = torch.nn.Parameter(torch.zeros(14, 65_536))
+    content["decoder"].attention.encoder_att.weight = torch.nn.Parameter(torch.zeros(65_536, 1))
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match=r"key\.weight is not a tensor of finite numbers of size \(65536, 512\)"):
+        convert(checkpoint, wordmap, tmp_path / "model")
 
 
 def test_vocabularies_of_another_size_are_refused(tmp_path):

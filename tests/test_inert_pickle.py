@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from showtell.commands.conversion import bounded_pickle
 from showtell.commands.conversion.inert_pickle import Record, module_state, read_checkpoint
 from showtell.core.errors import UserError
 
@@ -87,6 +89,98 @@ def test_a_pickle_cannot_change_the_reader(tmp_path):
         read_checkpoint(tmp_path / "x.pkl")
     torch.save(torch.ones(2), tmp_path / "good.pth")
     assert torch.equal(read_checkpoint(tmp_path / "good.pth"), torch.ones(2))
+
+
+def proto4(*operations: bytes) -> bytes:
+    return b"\x80\x04" + b"".join(operations) + b"."
+
+
+# () as 0, then 200 times the pair of the last and the last: hashing or printing it takes 2 ** 200 steps.
+DOUBLED = b")" + b"2\x86" * 200
+SLOW_KEYS = {
+    "dictionary": proto4(b"}", DOUBLED, b"K\x01s"),
+    "several": proto4(b"}(", DOUBLED, b"K\x01u"),
+    "old dictionary": proto4(b"(", DOUBLED, b"K\x01d"),
+    "set": proto4(b"\x8f(", DOUBLED, b"\x90"),
+    "frozen set": proto4(b"(", DOUBLED, b"\x91"),
+    "record": proto4(b"cx\ny\n)R", DOUBLED, b"K\x01s"),
+    "ordered dictionary": proto4(b"ccollections\nOrderedDict\n(](", DOUBLED, b"K\x01\x86etR"),
+    "frozen sets": proto4(b"}(", b"(\x91" + b"(2\x85\x91" * 3, b"K\x01u"),
+    "number": proto4(b"}\x8b", struct.pack("<i", 100), b"\x01" * 100, b"K\x01s"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW_KEYS)
+def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path, name):
+    (tmp_path / "x.pkl").write_bytes(SLOW_KEYS[name])
+    with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
+        read_checkpoint(tmp_path / "x.pkl")
+
+
+def test_a_storage_with_an_endless_name_is_refused(tmp_path):
+    name = proto4(b"(", b"\x8c\x07storage", b"ctorch\nFloatStorage\n", DOUBLED, b"\x8c\x03cpu", b"K\x01", b"tQ")
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", name)
+    with pytest.raises(UserError, match="names a storage that makes no sense"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def storage(count: int, key: str = "0") -> bytes:
+    return (
+        b"(\x8c\x07storage" + b"ctorch\nFloatStorage\n" + b"\x8c\x01" + key.encode() + b"\x8c\x03cpu"
+        + b"\x8a\x09" + count.to_bytes(9, "little") + b"tQ"
+    )  # fmt: skip
+
+
+def checkpoint(path, pickled: bytes, *storages: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        for number, content in enumerate(storages):
+            archive.writestr(f"archive/data/{number}", content)
+
+
+def test_a_storage_cannot_be_made_larger_by_the_pickle(tmp_path):
+    """BUILD on the storage: a number as its bytes would be taken for their count."""
+    grown = storage(1) + b"}(\x8c\x07content\x8a\x06" + (10**12).to_bytes(6, "little") + b"ub"
+    checkpoint(tmp_path / "x.pth", proto4(grown), b"\0" * 4)
+    with pytest.raises(UserError, match="it changes what reads it"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_many_views_of_a_storage_share_its_memory(tmp_path):
+    base = torch.zeros(1000)
+    torch.save([base.view(10, 100) for _ in range(50)], tmp_path / "x.pth")
+    views = read_checkpoint(tmp_path / "x.pth")
+    assert len(views) == 50 and len({view.untyped_storage().data_ptr() for view in views}) == 1
+
+
+def test_storages_are_together_no_larger_than_the_file(tmp_path):
+    old = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}."
+    (tmp_path / "x.pth").write_bytes(old + proto4(storage(10**15)) + proto4(b"](\x8c\x010e"))
+    with pytest.raises(UserError, match="its storages are larger than the file"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_pickle_names_objects_by_any_number(tmp_path):
+    """The unpickler in C keeps a table as long as the largest number: 32 GB for this one."""
+    (tmp_path / "x.pkl").write_bytes(proto4(b"K\x07r" + struct.pack("<I", 2**31) + b"j" + struct.pack("<I", 2**31)))
+    assert read_checkpoint(tmp_path / "x.pkl") == 7
+
+
+def test_a_long_pickle_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounded_pickle, "LARGEST_PICKLE", 1000)
+    (tmp_path / "x.pkl").write_bytes(proto4(b"}0" * 600, b"}"))
+    with pytest.raises(UserError, match="its pickle has more than"):
+        read_checkpoint(tmp_path / "x.pkl")
+
+
+@pytest.mark.parametrize("size", [(1,) * 65, (2**64,), (2**40,) * 60])
+def test_sizes_without_sense_are_refused(tmp_path, size):
+    numbers = b"".join(b"\x8a\x09" + number.to_bytes(9, "little") for number in size)
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage(1) + b"K\x00(" + numbers + b"t(" + numbers + b"ttR"
+    checkpoint(tmp_path / "x.pth", proto4(tensor), b"\0" * 4)
+    with pytest.raises(UserError, match=r"a tensor (with a broken shape|larger than its storage)"):
+        read_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("modern", [True, False])

@@ -4,12 +4,15 @@ A pickle is a program that names functions and classes and calls them. This read
 and plain containers. Every other class or function becomes an inert `Record` of its arguments and attributes, so that a
 pickled module is a tree of records with tensors as leaves.
 
+Tensors are views of storages, never copies, so that many of one storage need no more memory than it.
+
 `torch.save` has two formats: a zip archive (PyTorch 1.6 and later) with the pickle in `data.pkl` and a file for each
 storage, and before that a sequence of pickles followed by the storages' bytes.
 """
 
 import io
 import math
+import os
 import pickle
 import struct
 import zipfile
@@ -20,8 +23,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from showtell.commands.conversion.bounded_pickle import LARGEST_NUMBER, BoundedUnpickler, checked_key
 from showtell.core.errors import UserError
+from showtell.core.terminal import one_line
 
+MOST_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 DTYPES: dict[str, torch.dtype] = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -67,14 +73,32 @@ class Record:
         raise TypeError("a record of a foreign file is not to be written again")
 
 
-class _Storage:
+class _Fixed:
+    """An object of the reader: the file cannot set its attributes."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes what reads it")
+
+
+class _Storage(_Fixed):
     """Numbers of one dtype; in the older format their bytes follow the pickle that names them."""
 
-    def __init__(self, dtype: torch.dtype, count: int, content: bytes | None):
-        self.dtype, self.count, self.content = dtype, count, content
+    def __init__(self, dtype: torch.dtype, count: int):
+        self.dtype, self.count = dtype, count
+        self.flat: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * self.dtype.itemsize
+
+    def fill(self, content: bytes) -> None:
+        if len(content) != self.size:
+            raise ValueError("a storage is cut short")
+        self.flat = torch.frombuffer(bytearray(content), dtype=self.dtype) if content else torch.empty(0)
 
 
-class _LazyTensor:
+class _LazyTensor(_Fixed):
     """A view of a storage, made when all storages have their bytes."""
 
     def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]):
@@ -82,17 +106,21 @@ class _LazyTensor:
 
     def tensor(self) -> Tensor:
         storage = self.storage
-        if not isinstance(storage, _Storage) or storage.content is None:
+        if not isinstance(storage, _Storage) or storage.flat is None:
             raise ValueError("a tensor without a storage")
         numbers = [self.offset, *self.size, *self.stride]
-        if len(self.size) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
+        dimensions = len(self.size)
+        if dimensions != len(self.stride) or dimensions > MOST_DIMENSIONS or not all(map(_is_count, numbers)):
             raise ValueError("a tensor with a broken shape")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
         # A stride of 0 repeats numbers: a few bytes could ask for all of the memory.
         if (0 not in self.size and last >= storage.count) or math.prod(self.size) > storage.count:
             raise ValueError("a tensor larger than its storage")
-        flat = torch.frombuffer(bytearray(storage.content), dtype=storage.dtype) if storage.count else torch.empty(0)
-        return flat.as_strided(self.size, self.stride, self.offset).clone()
+        return storage.flat.as_strided(self.size, self.stride, self.offset)
+
+
+def _is_count(number: Any) -> bool:
+    return type(number) is int and 0 <= number < LARGEST_NUMBER
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _LazyTensor:
@@ -111,11 +139,15 @@ class _Dictionary(dict):
 
 
 def _dictionary(*items: Any) -> _Dictionary:
-    return _Dictionary(*items) if items and isinstance(items[0], list | tuple | dict) else _Dictionary()
+    pairs = items[0] if items and isinstance(items[0], list | tuple) else ()
+    content = _Dictionary(items[0]) if items and isinstance(items[0], dict) else _Dictionary()
+    for key, value in pairs:
+        content[checked_key(key)] = value
+    return content
 
 
-class _Plain:
-    """Wraps a function of this module that replaces one of PyTorch's; its attributes cannot be set."""
+class _Plain(_Fixed):
+    """Wraps a function of this module that replaces one of PyTorch's."""
 
     __slots__ = ("_call",)
 
@@ -124,9 +156,6 @@ class _Plain:
 
     def __call__(self, *arguments: Any) -> Any:
         return self._call(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("it changes what reads it")
 
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
@@ -139,11 +168,11 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _InertUnpickler(pickle.Unpickler):
+class _InertUnpickler(BoundedUnpickler):
     """Unpickles tensors and plain containers. `storage(kind, key, count)` returns a storage by its name in the file."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, str, int], _Storage] | None):
-        super().__init__(file, encoding="latin1")  # latin1 also reads pickles of Python 2
+        super().__init__(file)
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
@@ -158,10 +187,10 @@ class _InertUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("it refers to something outside of it")
         if pid[0] == "module":  # the older format stores a class with its source
             return pid[1]
-        if len(pid) < 5 or pid[0] != "storage" or type(pid[4]) is not int or pid[4] < 0:
+        _, kind, key, *rest = *pid, None, None
+        if pid[0] != "storage" or not isinstance(key, str) or not _is_count(rest[1]):
             raise pickle.UnpicklingError("it names a storage that makes no sense")
-        kind = getattr(pid[1], "name", str(pid[1])).rpartition(".")[2]
-        return self._storage(kind, str(pid[2]), pid[4])
+        return self._storage(str(getattr(kind, "name", "")).rpartition(".")[2], key, rest[1])
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -180,7 +209,7 @@ def read_checkpoint(path: Path) -> Any:
     except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, TypeError, KeyError, IndexError,
             AttributeError, ImportError, UnicodeDecodeError, OverflowError, MemoryError, RecursionError,
             RuntimeError, struct.error) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise UserError(f"{path} is not a checkpoint that can be read safely: {reason}") from None
 
 
@@ -192,16 +221,16 @@ def _read_zip(file: BinaryIO) -> Any:
         if archive.getinfo(names[0]).compress_type != zipfile.ZIP_STORED:
             raise ValueError("its data.pkl is compressed, which torch.save never does")
         folder = names[0].rpartition("/")[0]
-        found: dict[str, _Storage] = {}
+        found = _Storages(file)
 
         def storage(kind: str, key: str, count: int) -> _Storage:
-            if key not in found:
-                dtype = _dtype(kind)
+            one = found.named(kind, key, count)
+            if one.flat is None:
                 info = archive.getinfo(f"{folder}/data/{key}")
-                if info.file_size != count * dtype.itemsize or info.compress_type != zipfile.ZIP_STORED:
+                if info.file_size != one.size or info.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"storage {key} has another size than it says")
-                found[key] = _Storage(dtype, count, archive.read(info))
-            return found[key]
+                one.fill(archive.read(info))
+            return one
 
         return _InertUnpickler(io.BytesIO(archive.read(names[0])), storage).load()
 
@@ -213,20 +242,31 @@ def _read_legacy(file: BinaryIO) -> Any:
         return first
     for _ in range(2):  # protocol version, and a description of the machine
         _InertUnpickler(file, None).load()
-    found: dict[str, _Storage] = {}
-
-    def storage(kind: str, key: str, count: int) -> _Storage:
-        return found.setdefault(key, _Storage(_dtype(kind), count, None))
-
-    content = _InertUnpickler(file, storage).load()
+    found = _Storages(file)
+    content = _InertUnpickler(file, found.named).load()
     for key in _InertUnpickler(file, None).load():
         (count,) = struct.unpack("<q", file.read(8))
-        one = found[str(key)]
-        size = one.count * one.dtype.itemsize
-        one.content = file.read(size)
-        if count != one.count or len(one.content) != size:
-            raise ValueError(f"storage {key} is cut short")
+        one = found[key]
+        if count != one.count:
+            raise ValueError(f"storage {key} has another size than it says")
+        one.fill(file.read(one.size))
     return content
+
+
+class _Storages(dict[str, _Storage]):
+    """The storages of one file, by name: together no larger than the file, so that none are the same bytes of it."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__()
+        self._left = os.fstat(file.fileno()).st_size
+
+    def named(self, kind: str, key: str, count: int) -> _Storage:
+        if key not in self:
+            self[key] = _Storage(_dtype(kind), count)
+            self._left -= self[key].size
+            if self._left < 0:
+                raise ValueError("its storages are larger than the file")
+        return self[key]
 
 
 def _dtype(kind: str) -> torch.dtype:

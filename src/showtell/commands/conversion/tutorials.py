@@ -165,18 +165,26 @@ def _model(
         params = DecoderParams.model_validate(shape)
     except ValidationError as error:
         raise UserError(f"{source} is not a decoder of the tutorial: {one_line(error.errors()[0]['msg'])}") from None
+    with torch.device("meta"):  # sizes of the file multiply: a small one could ask for all of the memory
+        _complete(build_decoder(params, encoder.channels, len(vocabulary)), weights, source)
     decoder = build_decoder(params, encoder.channels, len(vocabulary))
     _fill(decoder, weights, source)
     return Model(encoder, decoder, params, vocabulary, transform, "fp32")
 
 
-def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Load `weights`, which must be complete; batch-norm counters are ignored."""
+def _complete(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """The tensors of `network`, if `weights` has all of them and no other; batch-norm counters are ignored."""
     wanted = {name: t for name, t in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     for name in sorted(wanted.keys() ^ {name for name in weights if not name.endswith("num_batches_tracked")}):
         where = "has no" if name in wanted else "has a tensor too many,"
-        raise UserError(f"{source} is not a model of the tutorial: it {where} {name}")
+        raise UserError(f"{source} is not a model of the tutorial: it {where} {one_line(name)}")
     for name, tensor in wanted.items():
         if weights[name].shape != tensor.shape or not weights[name].isfinite().all():
             raise UserError(f"{source}: {name} is not a tensor of finite numbers of size {tuple(tensor.shape)}")
+    return wanted
+
+
+def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Load `weights`, which must be complete."""
+    for name, tensor in _complete(network, weights, source).items():
         tensor.copy_(weights[name])
