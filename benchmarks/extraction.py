@@ -28,7 +28,7 @@ from showtell.data.datasets.picture_files import Pictures
 from showtell.data.resizing import Listed, finish_split, resize_split, workers
 from showtell.data.store import RowReader
 from showtell.data.transform import Transform
-from showtell.encoders.features import BATCH, extract
+from showtell.encoders.features import ENCODED_PER_BATCH, extract
 from showtell.encoders.network import Encoder
 
 TARGET = 0.9
@@ -117,7 +117,7 @@ def checked(encoder: Encoder, maps: list[Tensor], features: Tensor, pixels: Tens
 
 
 def results(args: argparse.Namespace) -> Iterator[Result]:
-    sizes, images = (setting.QUICK, 6) if args.quick else (setting.FULL, 2 * BATCH)
+    sizes, images = (setting.QUICK, 6) if args.quick else (setting.FULL, 2 * ENCODED_PER_BATCH)
     with TemporaryDirectory() as name, workers(0 if args.quick else images) as pool:  # forked before threads start
         ours = Ours(Path(name), images, sizes, pool)
         encoder = setting.encoder_of(sizes)

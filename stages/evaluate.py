@@ -31,7 +31,7 @@ def main() -> str | None:
     captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, params.folders())))
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     swept, on_val = sweep(captioner, val, objects, load(SweepParams))
-    captioner.confidence = confidence = fit_confidence(on_val)
+    captioner.calibrate(confidence := fit_confidence(on_val))
     tuned = evaluate(captioner, test, objects, params.captions, meteor=is_main())
     frozen = evaluate(Captioner(load_model(paths.TRAIN_MODEL), search), test, objects, n_best=1).metrics
     unseen, sure = unseen_part(tuned, objects), sureness(confidence, tuned.judged(objects))

@@ -8,12 +8,11 @@ from showtell.data.store import RowReader
 from showtell.encoders.features import announce, extract, feature_attrs, load_encoder
 from showtell.encoders.self_check import check_features, some_images
 
-SPLITS = ("train", "val")  # `evaluate` encodes the test images itself, also with the fine-tuned encoder
-
 
 def main() -> str | None:
     encoder, _, precision = load_encoder(paths.ENCODER)
-    images = {split: RowReader(paths.split_images(split), "images") for split in SPLITS}
+    # `evaluate` encodes the test images itself, also with the fine-tuned encoder.
+    images = {split: RowReader(paths.split_images(split), "images") for split in ("train", "val")}
     identity = [feature_attrs(encoder, store) for store in images.values()]
     with shared_workplace(workplace(__file__, precision, identity)) as place:
         announce(encoder, images, place)

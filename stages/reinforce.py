@@ -57,4 +57,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    launch(main, memory="raise reinforce.accumulate (the same update in parts), or lower reinforce.images_per_update")
+    launch(main, memory="raise learning.accumulate (the same update in parts), or lower reinforce.images_per_update")

@@ -69,7 +69,7 @@ def tiny_params(**overlay) -> dict:
 
 
 def stage_params(section: str) -> dict:
-    """The section `train` or `finetune` of `tiny_params`, with the shared keys of `learning`."""
+    """The section `train`, `finetune` or `reinforce` of `tiny_params`, with its keys of `learning`."""
     return merged(section, tiny_params())
 
 
@@ -142,6 +142,33 @@ def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     save_model(tiny_captioner().model, folder, notes={})
     return folder
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory) -> Path:
+    """A served bundle whose captions all have the confidence 0.625."""
+    from tiny_model import CONFIDENCE, serve_tiny_model
+
+    return serve_tiny_model(tmp_path_factory.mktemp("calibrated"), CONFIDENCE)
+
+
+@pytest.fixture(scope="module")
+def uncalibrated(tmp_path_factory) -> Path:
+    """The same bundle without a calibration."""
+    from tiny_model import serve_tiny_model
+
+    return serve_tiny_model(tmp_path_factory.mktemp("uncalibrated"), None)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    """A picture of noise."""
+    import numpy as np  # it reads OMP_NUM_THREADS
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(path)
+    return path
 
 
 @pytest.fixture

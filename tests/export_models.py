@@ -72,7 +72,7 @@ def captioner(name: str) -> Captioner:
         detector = WordDetector(encoder, torch.tensor([4, 6, 9]), len(vocabulary))
     transform = Transform(32, more.get("fit", "stretch"), more.get("filter", "bilinear"))
     model = Model(encoder, built, params, vocabulary, transform, "fp32", detector)
-    return Captioner(model, PLAIN.override(max_length=12, detection_weight=0.0).override(**search))
+    return Captioner(model, PLAIN.override(max_length=12).override(**search))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

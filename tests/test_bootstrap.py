@@ -30,7 +30,7 @@ def test_intervals_depend_on_the_seed_only() -> None:
 def test_the_block_size_of_resampling_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     table = np.random.default_rng(0).random((20, 3))
     (whole,) = resampled([table], 50, 0)
-    monkeypatch.setattr(bootstrap, "_BLOCK", 60)
+    monkeypatch.setattr(bootstrap, "RESAMPLED_AT_ONCE", 60)
     (blocks,) = resampled([table], 50, 0)
     np.testing.assert_allclose(whole, blocks)
 

@@ -192,7 +192,7 @@ def test_attention_of_several_images_gets_their_names(caption, place):
         (["--method", "telepathy"], "method = 'telepathy'"),
         (["--method", "sample", "--beam", 3], "beam = 3: it does nothing with search.method sample"),
         (["--method", "diverse_beam", "--beam", 6, "--groups", 4], "beam = 6: cannot be cut"),
-        (["--method", "greedy", "--n-best", 2], "n_best = 2: must be 1 to 1 (greedy)"),
+        (["--method", "greedy", "--n-best", 2], "n_best = 2: greedy gives one caption of an image"),
         (["--min-length", 9], "max_length = 6: less than min_length, 9"),
         (["--attention", "out.txt"], "--attention out.txt"),
     ],

@@ -57,7 +57,7 @@ def test_features_are_those_of_the_model_behind_the_prefix_and_batches_change_no
     clip = load_clip("tiny-clip", str(weights))
     images = pictures(3)
     whole = score_with(clip, images, CAPTIONS, REFERENCES)
-    monkeypatch.setattr(clip_score, "BATCH", 1)
+    monkeypatch.setattr(clip_score, "INPUTS_PER_PASS", 1)
     one_by_one = score_with(clip, images, CAPTIONS, REFERENCES)
     for key, metric in whole.items():
         assert metric.score == pytest.approx(one_by_one[key].score, abs=1e-6)

@@ -1,11 +1,8 @@
-"""Features: float16 at the encoder's grid, the same bytes after a kill, the same batches for any number of workers."""
+"""Features: float16 at the encoder's grid; the same bytes after a kill; others are refused."""
 
-import json
-import pickle
 import re
 import signal
 import time
-from functools import cache
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,44 +12,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from feature_stores import COUNT, PARAMS, SIZE, TRANSFORM, encoder, extracted, make_images
 
 from showtell.core.errors import UserError, explained
 from showtell.core.machine import START
 from showtell.core.workplace import Workplace
-from showtell.data.batches import CaptionedImages, in_order, load_batches
-from showtell.data.caption_writer import write_captions
-from showtell.data.store import MirroredImages, RowReader, RowWriter
+from showtell.data.store import RowReader, RowWriter
 from showtell.data.transform import Transform
 from showtell.encoders import features
 from showtell.encoders.features import announce, extract, open_features, row_shape
-from showtell.encoders.network import Encoder, EncoderParams, build_encoder
-
-SIZE = 64
-TRANSFORM = Transform(SIZE, "stretch")
-COUNT = 12
-
-
-PARAMS = {"name": "squeezenet1_1", "weights": "none", "output": "grid", "node": None, "crop": None, "precision": "fp32"}
-
-
-@cache
-def encoder(seed: int = 0, **changes) -> Encoder:
-    return build_encoder(EncoderParams(**PARAMS | changes), SIZE, seed)
-
-
-def make_images(folder: Path, count: int = COUNT, name: str = "images.h5") -> RowReader:
-    """An image store of noise."""
-    rows = np.random.default_rng(0).integers(0, 256, (count, 3, SIZE, SIZE), np.uint8)
-    writer = RowWriter(folder / f"{name}.part", "images", count, rows.shape[1:], np.uint8)
-    writer.append(rows)
-    attrs = {"transform": json.dumps(TRANSFORM.to_dict()), "content": "c", "captions": "c"}
-    writer.finish(folder / name, [f"id{number}" for number in range(count)], attrs)
-    return RowReader(folder / name, "images")
-
-
-def extracted(folder: Path, made_by: Encoder, count: int = COUNT) -> Path:
-    extract(made_by, make_images(folder, count), folder / "features.h5", "fp32")
-    return folder / "features.h5"
+from showtell.encoders.network import EncoderParams, build_encoder
 
 
 @pytest.mark.parametrize(
@@ -130,14 +99,14 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path):
 
 def fill(images: Path, target: Path) -> None:
     """Extract in small batches, in a process of its own."""
-    features.BATCH = 2
+    features.ENCODED_PER_BATCH = 2
     extract(encoder(), RowReader(images, "images"), target, "fp32")
 
 
 def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path, monkeypatch):
     count = 120
     make_images(tmp_path, count)
-    monkeypatch.setattr(features, "BATCH", 2)
+    monkeypatch.setattr(features, "ENCODED_PER_BATCH", 2)
     whole, target = tmp_path / "whole.h5", tmp_path / "features.h5"
     extract(encoder(), RowReader(tmp_path / "images.h5", "images"), whole, "fp32")
     reached = []
@@ -205,107 +174,3 @@ def test_other_files_than_features_are_refused(tmp_path):
     path.write_bytes(content.replace(b"TREE\0", b"TREE\7"))  # a broken node of HDF5
     with pytest.raises(UserError, match=r"is not a store of grid.*; delete it and run `dvc repro`"):
         open_features(path, encoder(), TRANSFORM)
-
-
-def captioned(folder: Path) -> CaptionedImages:
-    path = extracted(folder, encoder())
-    entries = (
-        {"image_id": f"id{number}", "tokens": [[1, *range(4, 5 + (number + k) % 4), 2] for k in range(1 + number % 3)]}
-        for number in range(COUNT)
-    )
-    write_captions(folder / "captions.json", entries)
-    return CaptionedImages(folder / "captions.json", open_features(path, encoder(), TRANSFORM))
-
-
-def tokens_of(dataset: CaptionedImages) -> list:
-    return [[tokens.tolist() for tokens in dataset.captions(image)] for image in range(len(dataset))]
-
-
-def test_captions_are_drawn_anew_for_every_epoch(tmp_path):
-    path = extracted(tmp_path, encoder())
-    images = [[[1, word, 2] for word in range(4, 7 + 3 * (number % 3))] for number in range(COUNT)]  # 3, 6, 9 captions
-    entries = ({"image_id": f"id{number}", "tokens": tokens} for number, tokens in enumerate(images))
-    write_captions(tmp_path / "captions.json", entries)
-    dataset = CaptionedImages(tmp_path / "captions.json", open_features(path, encoder(), TRANSFORM))
-    all_of_them = tokens_of(dataset)
-    assert all_of_them == images and dataset.drawn(None, 1, 0) is dataset
-    seen = [set() for _ in images]
-    for epoch in range(40):
-        drawn = tokens_of(dataset.drawn(4, 1, epoch))
-        assert drawn == tokens_of(dataset.drawn(4, 1, epoch))
-        for few, everything, met in zip(drawn, all_of_them, seen, strict=True):
-            assert len(few) == min(4, len(everything)) and all(caption in everything for caption in few)
-            met.update(word for _, word, _ in few)
-    assert [len(met) for met in seen] == [len(everything) for everything in all_of_them]
-    assert tokens_of(dataset) == all_of_them
-
-
-def test_half_of_the_images_are_mirrored_anew_for_every_epoch(tmp_path):
-    plain = captioned(tmp_path)
-    mirror = MirroredImages(tmp_path / "images.h5")
-    assert (mirror.rows([3, 0]) == plain_images(tmp_path)[[3, 0]][..., ::-1]).all()
-    extract(encoder(), mirror, tmp_path / "mirrored.h5", "fp32")
-    other = RowReader(tmp_path / "mirrored.h5", "grid")
-    dataset = CaptionedImages(tmp_path / "captions.json", plain.store, other)
-    everybody = list(range(COUNT))
-    straight, flipped = plain.store.rows(everybody), other.rows(everybody)
-    times = np.zeros(COUNT)
-    for epoch in range(20):
-        for captions in (None, 1):
-            rows = dataset.drawn(captions, 1, epoch).__getitems__(everybody).images.numpy()
-            is_flipped = (rows == flipped).all(axis=(1, 2))
-            assert (rows[~is_flipped] == straight[~is_flipped]).all()
-        times += is_flipped
-    assert 0.3 < times.mean() / 20 < 0.7 and (times > 0).all() and (times < 20).all()
-    assert (dataset.__getitems__(everybody).images.numpy() == straight).all()  # undrawn, as for validation
-
-
-def plain_images(folder: Path) -> np.ndarray:
-    return RowReader(folder / "images.h5", "images").rows(range(COUNT))
-
-
-def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str = "") -> list:
-    monkeypatch.setenv("SHOWTELL_WORKERS", str(workers))
-    monkeypatch.setenv("SHOWTELL_START", start)
-    # A batch's memory belongs to its worker and ends with it.
-    return [[tensor.clone() for tensor in batch[:4]] for batch in load_batches(dataset, in_order(COUNT, 5))]
-
-
-@pytest.mark.parametrize(
-    ("workers", "start"),
-    [(1, ""), (1, "fork"), (4, "fork"), (1, "spawn"), pytest.param(4, "spawn", marks=pytest.mark.slow)],
-)
-@pytest.mark.filterwarnings(
-    "ignore:.*use of fork.*:DeprecationWarning", "ignore:This DataLoader will create:UserWarning"
-)
-def test_any_number_of_workers_gives_the_same_batches(tmp_path, monkeypatch, workers, start):
-    dataset = captioned(tmp_path)
-    expected = batches_of(dataset, monkeypatch, 0)  # the store is open in this process now
-    assert [len(batch[0]) for batch in expected] == [5, 5, 2]
-    found = batches_of(dataset, monkeypatch, workers, start)
-    for one, other in zip(expected, found, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def test_a_store_is_opened_on_first_use(tmp_path):
-    """So each worker opens its own handle."""
-
-    def is_open() -> bool:
-        return any(link.resolve() == dataset.store.path for link in Path("/proc/self/fd").iterdir())
-
-    dataset = captioned(tmp_path)
-    assert not is_open()
-    dataset.store.rows([0])
-    assert is_open()
-    assert pickle.loads(pickle.dumps(dataset)).store.rows([1]).shape == (1, 9, 1000)
-
-
-@pytest.mark.parametrize(("name", "value"), [("SHOWTELL_WORKERS", "-1"), ("SHOWTELL_WORKERS", "two")])
-def test_wrong_workers_are_one_line(monkeypatch, name, value):
-    monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=f"{name} = '{value}': a number of processes, 0 or more"):
-        load_batches([], [])
-    monkeypatch.setenv("SHOWTELL_WORKERS", "1")
-    monkeypatch.setenv("SHOWTELL_START", "thread")
-    with pytest.raises(UserError, match="SHOWTELL_START = 'thread': one of fork, spawn"):
-        load_batches([], [])

@@ -17,15 +17,15 @@ VALUES = (
 NUMBERS_OF_ANY_SIZE = (".nan", ".inf", "-.inf", "1e400")
 
 
-@pytest.mark.parametrize("section", SECTIONS)
-def test_every_value_is_accepted_or_refused_in_one_short_line(section):
+@pytest.mark.parametrize(("name", "section"), [*((name, name) for name in SECTIONS), ("train", "learning")])
+def test_every_value_is_accepted_or_refused_in_one_short_line(name, section):
     raw = read_sections(ROOT / "params.yaml")
     for key in raw[section] if isinstance(raw[section], dict) else [None]:
         for text in VALUES:
             value = parsed(f"key: {text}", "the test")["key"]
             changed = {**raw, section: value if key is None else {**raw[section], key: value}}
             try:
-                validate(section, changed, Path("params.yaml"))
+                validate(name, changed, Path("params.yaml"))
             except UserError as error:
                 assert "\n" not in str(error) and len(str(error)) < 400, f"{section}.{key} = {text[:20]}: {error}"
             else:

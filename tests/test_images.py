@@ -11,7 +11,7 @@ from PIL import Image
 
 from showtell.core.errors import UserError
 from showtell.data import transform as images
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import PICTURE_SUFFIXES
 from showtell.data.transform import ImageError, Transform, load_image, open_image, orientation, to_rgb
 
 
@@ -223,7 +223,7 @@ def test_formats_that_run_other_programs_or_are_no_photographs_are_not_opened():
 
 
 def test_every_format_that_is_read_has_endings_of_its_own_and_opens():
-    assert len(SUFFIXES) == len(set(SUFFIXES))
+    assert len(PICTURE_SUFFIXES) == len(set(PICTURE_SUFFIXES))
     for name in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"):
         buffer = io.BytesIO()
         Image.new("RGB", (20, 10), "red").save(buffer, name)

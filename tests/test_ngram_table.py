@@ -24,7 +24,7 @@ def test_ids_and_weights_equal_those_in_memory(images, others, at_once, of_image
     frequencies = DocumentFrequencies.of(references)
     said = [*others, "new words here", *images[0]]
     counts, lengths = references.count(said)
-    with patch.multiple(ngram_table, AT_ONCE=at_once, IMAGES=of_images):
+    with patch.multiple(ngram_table, NGRAMS_AT_ONCE=at_once, IMAGES_AT_ONCE=of_images):
         table = NgramTable(images)
         found, words = table.count_texts(said, dict(table.words))
         weights = [table.weigh(order, of_order) for order, of_order in enumerate(found)]
@@ -38,7 +38,7 @@ def test_ids_and_weights_equal_those_in_memory(images, others, at_once, of_image
 def test_scores_of_a_few_images_at_a_time_are_those_of_all_at_once(images, data):
     hypotheses = {number: data.draw(TEXT) for number in range(len(images))}
     references = dict(enumerate(images))
-    with patch.object(protocol, "BLOCK", 2), patch.object(bleu, "BLOCK", 2):
+    with patch.object(protocol, "IMAGES_PER_BLOCK", 2), patch.object(bleu, "IMAGES_PER_BLOCK", 2):
         scores = Protocol(references).score(hypotheses, meteor=False)
         words = word_statistics([[c.split() for c in captions] for captions in images],
                                 [text.split() for text in hypotheses.values()])  # fmt: skip

@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT, STAGES, run_stage
 from import_graph import needed
 
-from showtell.core.params import SECTIONS, parts_of
+from showtell.core.params import SECTIONS, SHARED, parts_of
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -68,6 +68,13 @@ def test_sections_are_declared(stage):
     names = {kind.partition(":")[2]: name for name, kind in SECTIONS.items()}
     loaded = {part for call in calls for part in parts_of(names[call.args[0].id])}
     assert loaded == {key.partition(".")[0] for key in sections_of(stage)}
+
+
+@pytest.mark.parametrize(("shared", "section"), [(shared, section) for shared in SHARED for section in SHARED[shared]])
+def test_the_shared_keys_that_a_stage_takes_are_declared(shared, section):
+    keys = SHARED[shared][section]
+    declared = {key for key in sections_of(section) if key.partition(".")[0] == shared}
+    assert declared == ({shared} if keys is None else {f"{shared}.{key}" for key in keys})
 
 
 def test_only_stages_load_sections():

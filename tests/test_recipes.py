@@ -74,7 +74,12 @@ def test_the_base_sets_every_key_that_a_recipe_sets():
 
 
 @pytest.mark.parametrize(
-    "first", [{}, {"train": {"precision": "fp32"}, "finetune": {"schedule": "step", "decay": 0.5, "step_epochs": 2}}]
+    "first",
+    [
+        {},
+        {"train": {"precision": "fp32"}, "finetune": {"schedule": "step", "decay": 0.5, "step_epochs": 2}},
+        {"reinforce": {"seed": 3}},
+    ],
 )
 @pytest.mark.parametrize(("one", "other"), [*product([(s,) for s in SYSTEMS], repeat=2),
                                             (("densenet121-lstm", "small"), ("showtell", "small")),
@@ -96,6 +101,15 @@ def test_a_key_of_a_stage_overrides_the_shared_one_there_only():
     assert (typed["train"].clip_at, typed["finetune"].clip_at) == (1.0, 2.0)
 
 
+def test_reinforce_takes_some_shared_keys_and_no_others():
+    assert validate_all(PARAMS, Path("params.yaml"))["reinforce"].clip_at == 5.0
+    changed = recipe.laid_over(PARAMS, {"learning": {"accumulate": 2, "seed": 7, "clip_at": 1.0, "stop_after": 9}})
+    taken = validate_all(changed, Path("params.yaml"))["reinforce"]
+    assert (taken.accumulate, taken.seed, taken.clip_at, taken.stop_after) == (2, 7, 5.0, 3)
+    own = validate_all(recipe.laid_over(changed, {"reinforce": {"seed": 8}}), Path("params.yaml"))
+    assert (own["reinforce"].seed, own["finetune"].seed) == (8, 7)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -107,6 +121,9 @@ def test_a_key_of_a_stage_overrides_the_shared_one_there_only():
         ({"learning": {"sampling_rise": 3}}, r"learning\.sampling_rise = 3: it does nothing with sampling 0"),
         ({"learning": {"flip": True}}, r"unknown key learning\.flip, which train does not have"),
         ({"finetune": {"epoch": 1}}, r"unknown key finetune\.epoch$"),
+        ({"reinforce": {"alpha_c": 1.0}}, r"unknown key reinforce\.alpha_c$"),
+        ({"learning": {"accumulate": 0}}, r"learning\.accumulate = 0: "),
+        ({"reinforce": {"accumulate": 0}}, r"reinforce\.accumulate = 0: "),
     ],
 )
 def test_keys_must_be_null_where_a_choice_does_not_read_them(change, said):
@@ -190,7 +207,7 @@ def test_flags_equal_writing(capsys, name):
 
 
 def test_flags_remove_overrides_of_a_stage():
-    own = edited(TEXT, {"train.precision": "bf16", "finetune.optimizer": "adam"})
+    own = edited(TEXT, {"train.precision": "bf16", "finetune.optimizer": "adam", "reinforce.seed": 3})
     overlay = overlay_of("showtell")
     words = recipe.flags(parsed(own, "params.yaml"), overlay)
     assert applied(own, words) == params_of("showtell") == parsed(recipe.written(own, overlay), "params.yaml")

@@ -2,13 +2,15 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import run_stage, tiny_params, write_params
-from pydantic import ValidationError
+from conftest import run_stage, stage_params, tiny_params, write_params
 
+from showtell.core.errors import UserError
+from showtell.core.params import validate_all
 from showtell.data.batches import Batch, pad
 from showtell.data.captions import Block
 from showtell.data.vocabulary import END, START, Vocabulary
@@ -43,7 +45,7 @@ class Table(Decoder):
 
 def params_of(**changes) -> ReinforceParams:
     plain = {"precision": "fp32", "epochs": 1, "samples": 4, "cross_entropy": 0.0}
-    content = tiny_params()["reinforce"] | plain | changes
+    content = stage_params("reinforce") | plain | changes
     return ReinforceParams.model_validate(content)
 
 
@@ -179,13 +181,17 @@ def test_bad_endings_are_function_words_and_no_end_at_all(caption, bad):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": 1}, "samples must be 2 or more"),
-        ({"cider": 0.0, "bleu4": 0.0, "chair": 0.0, "truth": 0.0}, "nothing is rewarded"),
+        ({"samples": 1}, "reinforce.baseline = 'mean': it compares an image's samples; samples must be 2 or more"),
+        (
+            {"cider": 0.0, "bleu4": 0.0, "chair": 0.0, "truth": 0.0},
+            "reinforce.truth = 0.0: cider, bleu4 and chair are 0 as well; nothing is rewarded",
+        ),
     ],
 )
 def test_settings_without_a_reward_are_refused(changes, message):
-    with pytest.raises(ValidationError, match=message):
-        params_of(**changes)
+    with pytest.raises(UserError) as caught:
+        validate_all(tiny_params(reinforce=changes), Path("params.yaml"))
+    assert str(caught.value) == f"params.yaml: {message}"
 
 
 def test_without_epochs_the_model_is_linked(copy_pipeline, monkeypatch):

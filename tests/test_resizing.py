@@ -151,7 +151,7 @@ def stop_at(monkeypatch, moment: str) -> int:
         return original(*args)
 
     monkeypatch.setattr(target, name, stopping)
-    return 2 * resizing.AT_ONCE
+    return 2 * resizing.PICTURES_PER_JOB
 
 
 def count_decodes(monkeypatch) -> list:

@@ -45,7 +45,7 @@ def add_min_confidence(parser: argparse.ArgumentParser) -> None:
 
 # Settings of the search by their names in params.yaml: type, metavar, and help.
 SETTINGS: dict[str, tuple[type, str, str]] = {
-    "method": (str, "M", "how the next word is chosen: greedy, beam, diverse_beam or sample"),
+    "method": (str, "M", "the search: greedy, beam, diverse_beam or sample"),
     "beam": (int, "N", "beams kept; 1 is greedy"),
     "min_length": (int, "N", "tokens at least, the end counted"),
     "max_length": (int, "N", "tokens at most, the end counted"),

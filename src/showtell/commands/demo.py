@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 20 << 20  # bytes of an upload
 LARGEST_PICTURE = 50_000_000  # pixels: more than phone cameras take; read from the file's header, before it is decoded
-CAPTIONS = 5  # number of captions shown where the model's settings have no beam
+USUAL_CAPTIONS = 5  # number of captions shown where the model's settings have no beam
 # The methods of generation, and the settings on the page that each reads.
 METHODS: dict[str, tuple[str, ...]] = {
     "greedy": (), "beam": ("beam",), "diverse_beam": ("beam", "diversity"),
@@ -121,7 +121,7 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 )
                 # gradio's own opens the file here, and of one that is no picture the page would only say "Error"
                 vars(photo)["preprocess"] = lambda given: None if given is None else given.path
-                width = own.beam or CAPTIONS
+                width = own.beam or USUAL_CAPTIONS
                 beam = gradio.Slider(
                     1, max(10, width), value=width, step=1, label="Beam width, or samples", elem_id="beam"
                 )

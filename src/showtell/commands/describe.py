@@ -10,7 +10,7 @@ from showtell.commands.caption_images import add_min_confidence
 from showtell.core.errors import UserError
 from showtell.core.paths import MODEL
 
-FORMATS = ("xmp", "txt", "csv", "jsonl")
+OUTPUT_FORMATS = ("xmp", "txt", "csv", "jsonl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="FOLDER|FILE", help="folders with all below them")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
     parser.add_argument(
-        "--format", choices=FORMATS, default="xmp",
+        "--format", choices=OUTPUT_FORMATS, default="xmp",
         help="xmp: sidecars, photo.jpg.xmp | txt: photo.jpg.txt | csv, jsonl: one table (default xmp)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FILE", help="of csv and jsonl (default alt-text.csv, .jsonl)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from showtell.commands.caption_images import add_search_arguments, search_settings
 from showtell.core.errors import UserError
 
-FORMATS = ("onnx", "torch")
+GRAPH_FORMATS = ("onnx", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="OUT.onnx; with --parts or --format torch a folder")
     parser.add_argument("--parts", action="store_true", help="encoder.onnx and step.onnx in the folder OUT")
     parser.add_argument(
-        "--format", choices=FORMATS, default="onnx", help="torch: encoder.pt2 and step.pt2, for torch.export.load"
+        "--format", choices=GRAPH_FORMATS, default="onnx", help="torch: encoder.pt2 and step.pt2, for torch.export.load"
     )
     add_search_arguments(parser)
 

@@ -24,7 +24,7 @@ from showtell.data.datasets.custom import CustomParams, assign_splits, crawled, 
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures, check_pictures
 from showtell.data.datasets.shards import Crawl, shard_paths
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import PICTURE_SUFFIXES
 
 BAR = 40  # characters of the longest bar of the histogram
 
@@ -202,7 +202,7 @@ def _unnamed(images: Sequence[Captioned], pictures: Pictures) -> list[str]:
     return [
         name
         for number, name in enumerate(pictures.files())
-        if name.lower().endswith(SUFFIXES) and number not in mentioned
+        if name.lower().endswith(PICTURE_SUFFIXES) and number not in mentioned
     ]
 
 

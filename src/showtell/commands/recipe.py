@@ -15,7 +15,7 @@ from typing import Any
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
-from showtell.core.params import SHARED, validate_all
+from showtell.core.params import SHARED, takes, validate_all
 from showtell.core.yaml_files import edited, parsed, read_sections
 
 RECIPES = Path("recipes")
@@ -122,13 +122,13 @@ def changes(params: Params, overlay: Params) -> Params:
 
 
 def defeating(params: Params, overlay: Params) -> list[str]:
-    """`section.key` of values in `train` or `finetune` that would override what `overlay` sets for both."""
+    """`section.key` of values in `train`, `finetune` or `reinforce` that would override what `overlay` sets for all."""
     return [
         f"{section}.{key}"
         for shared, sections in SHARED.items()
         for section in sections
         for key in (params.get(section) or {})
-        if key in overlay.get(shared, {}) and key not in overlay.get(section, {})
+        if takes(section, shared, key) and key in overlay.get(shared, {}) and key not in overlay.get(section, {})
     ]
 
 

@@ -42,8 +42,11 @@ SECTIONS = {
     "evaluate": "showtell.evaluation.judge:EvaluateParams",
 }
 
-# Sections merged from several: `train` is `learning` updated with the keys of `train` itself.
-SHARED = {"learning": ("train", "finetune")}
+# Sections merged from several: `train` is `learning` updated with the keys of `train` itself. A section takes all keys
+# of the shared one (None), or only those listed here.
+SHARED: dict[str, dict[str, tuple[str, ...] | None]] = {
+    "learning": {"train": None, "finetune": None, "reinforce": ("seed", "accumulate", "validation_beam")},
+}
 
 # Sections that must fit each other, with the function that checks it.
 TOGETHER = {
@@ -122,7 +125,7 @@ def validate(name: str, raw: dict[str, Any], path: Path) -> Any:
             raise UserError(f"{path}: the key {part!r} is missing")
     module, _, attribute = SECTIONS[name].partition(":")
     kind = getattr(importlib.import_module(module), attribute)
-    return validated(kind, name, merged(name, raw), path, {part: raw[part] for part in parts_of(name)})
+    return validated(kind, name, merged(name, raw), path, {part: taken(part, name, raw) for part in parts_of(name)})
 
 
 def validated(kind: Any, name: str, content: Any, path: Path, parts: dict[str, Any] | None = None) -> Any:
@@ -138,7 +141,19 @@ def merged(name: str, raw: dict[str, Any]) -> Any:
     *shared, own = parts_of(name)
     if not all(isinstance(raw[part], dict) for part in parts_of(name)):
         return raw[next((part for part in shared if not isinstance(raw[part], dict)), own)]
-    return {key: value for part in (*shared, own) for key, value in raw[part].items()}
+    return {key: value for part in (*shared, own) for key, value in taken(part, name, raw).items()}
+
+
+def taken(part: str, name: str, raw: dict[str, Any]) -> Any:
+    """What the section `name` takes of the top-level key `part` of `raw`, one of its `parts_of`."""
+    content = raw[part]
+    return {key: content[key] for key in content if takes(name, part, key)} if isinstance(content, dict) else content
+
+
+def takes(name: str, part: str, key: str) -> bool:
+    """Whether the section `name`, or its override, has the `key` of the top-level key `part`."""
+    keys = SHARED.get(part, {name: None}).get(name, ())
+    return keys is None or key in keys
 
 
 def parts_of(name: str) -> tuple[str, ...]:
@@ -181,7 +196,8 @@ def _explain(name: str, parts: dict[str, Any], error: Any) -> str:
     holder = next((part for part in reversed(holds) if wanted is None or wanted in parts[part]), name)
     key = ".".join([holder, *location])
     if error["type"] == "missing":
-        named = f"{wanted} is missing from {' and '.join(parts)}" if len(parts) > 1 else f"{key} is missing"
+        places = [part for part in parts if takes(name, part, str(wanted))]
+        named = f"{wanted} is missing from {' and '.join(places)}" if len(places) > 1 else f"{key} is missing"
         return f"the key {named}"
     if error["type"] == "extra_forbidden":
         unknown = key if key.isprintable() and len(key) <= SHOWN else shown(key)

@@ -6,7 +6,7 @@ import pickle
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +17,16 @@ from showtell.core.on_demand import OnDemand
 
 T = TypeVar("T")
 
-BLOCK = 1 << 18  # numbers read at once
+NUMBERS_AT_ONCE = 1 << 18  # numbers read at once
 
 
 class Spool:
     """A temporary file of numbers of one dtype; a context manager, which closes it."""
 
-    def __init__(self, dtype: Any):
+    def __init__(self, dtype: Any, folder: Path | None = None):
+        """`folder`: where the file is, by default the system's folder for temporary files."""
         self.dtype, self.count = np.dtype(dtype), 0
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close` or `mapped`
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `close` or `mapped`
 
     def __enter__(self) -> "Spool":
         return self
@@ -36,12 +37,14 @@ class Spool:
     def close(self) -> None:
         self._file.close()
 
-    def add(self, values: np.ndarray | array) -> None:
-        """Append numbers: an array of this dtype, or one that converts to it (an `array.array` is written as it is)."""
-        self._file.write(values if isinstance(values, array) else np.ascontiguousarray(values, self.dtype).data)
+    def add(self, values: np.ndarray | Sequence[int]) -> None:
+        """Append numbers, converted to this dtype; an `array.array` and bytes are written as they are."""
+        self._file.write(
+            values if isinstance(values, array | bytes) else np.ascontiguousarray(values, self.dtype).data
+        )
         self.count += len(values)
 
-    def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
+    def blocks(self, size: int = NUMBERS_AT_ONCE) -> Iterator[np.ndarray]:
         """All numbers from the start, `size` at a time."""
         self._file.seek(0)
         while block := self._file.read(size * self.dtype.itemsize):

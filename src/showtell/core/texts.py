@@ -31,8 +31,8 @@ class Texts(OnDemand[str]):
 
     def __iter__(self) -> Iterator[str]:
         start = 0
-        for block in range(0, len(self), _BLOCK):
-            ends = self.ends[block : block + _BLOCK].tolist()
+        for block in range(0, len(self), _TEXTS_AT_ONCE):
+            ends = self.ends[block : block + _TEXTS_AT_ONCE].tolist()
             content, first = self.content[start : ends[-1]].tobytes(), start
             for end in ends:
                 yield content[start - first : end - first].decode("utf-8", "surrogatepass")
@@ -69,7 +69,7 @@ class Index:
         return self._places[start:end].tolist()
 
 
-_BLOCK = 4096  # texts decoded at once while iterating
+_TEXTS_AT_ONCE = 4096  # texts decoded at once while iterating
 
 
 def encoded(text: str) -> bytes:

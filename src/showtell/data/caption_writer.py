@@ -1,24 +1,19 @@
 """Writes data/captions/<split>.json and .h5 (described in `captions.py`) image by image, without holding them in
 memory."""
 
-import array
 import json
-import os
-import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import h5py
 import numpy as np
 
 from showtell.core.files import check_space
+from showtell.core.spools import Spool
 from showtell.core.texts import encoded
 from showtell.data.captions import ARRAYS, LINE_SUMS, SUM, CaptionFile, Entry
-
-BLOCK = 1 << 18  # numbers read at once
 
 
 class CaptionWriter:
@@ -30,9 +25,9 @@ class CaptionWriter:
         self._open = ExitStack()
         self._text = self._open.enter_context(path.open("wb"))
         self._text.write(b"[")
-        self._numbers = {name: self._spool("q") for name in ARRAYS if name.endswith("_ends")}
-        self._numbers |= {name: self._spool("I") for name in ("tokens", LINE_SUMS)}
-        self._bytes = {name: self._spool("B") for name in ("image_id", "file")}
+        self._numbers = {name: self._spool(np.int64) for name in ARRAYS if name.endswith("_ends")}
+        self._numbers |= {name: self._spool(np.uint32) for name in ("tokens", LINE_SUMS)}
+        self._bytes = {name: self._spool(np.uint8) for name in ("image_id", "file")}
         self._captions = self.references = 0
 
     def __enter__(self) -> "CaptionWriter":
@@ -41,8 +36,8 @@ class CaptionWriter:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def _spool(self, code: str) -> "_Spool":
-        return _Spool(self._open.enter_context(tempfile.TemporaryFile(dir=self.path.parent)), code)
+    def _spool(self, dtype: type[np.generic]) -> Spool:
+        return self._open.enter_context(Spool(dtype, self.path.parent))
 
     def add(self, entry: Entry, tokens: Sequence[Sequence[int]]) -> None:
         """Add one image and the tokens of its captions, with start and end; `finish` may renumber them."""
@@ -73,7 +68,7 @@ class CaptionWriter:
         self._text.flush()
         spools = {**self._numbers, **self._bytes}
         # HDF5 ends the process when the disk is full while it closes a file.
-        check_space(self.path.parent, sum(spool.count * np.dtype(spool.dtype).itemsize for spool in spools.values()))
+        check_space(self.path.parent, sum(spool.count * spool.dtype.itemsize for spool in spools.values()))
         narrow = np.uint16 if table.max(initial=0) < 1 << 16 else np.uint32
         with h5py.File(self.path.with_suffix(".h5"), "w") as file:
             file.attrs["bytes"] = size
@@ -99,19 +94,3 @@ def write_captions(path: Path, entries: Iterable[Entry]) -> CaptionFile:
             most = max([most, *(token for caption in tokens for token in caption)])
         writer.finish(np.arange(most + 1))
     return CaptionFile(path)
-
-
-class _Spool:
-    """Numbers of one type (a code of the module `array`) in a temporary file, to be read from the start."""
-
-    def __init__(self, file: IO[bytes], code: str):
-        self.code, self.dtype, self.count, self._file = code, np.dtype(code), 0, file
-
-    def add(self, values: Sequence[int] | bytes) -> None:
-        self._file.write(values if isinstance(values, bytes) else array.array(self.code, values).tobytes())
-        self.count += len(values)
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        self._file.seek(0, os.SEEK_SET)
-        while block := self._file.read(BLOCK * self.dtype.itemsize):
-            yield np.frombuffer(block, self.dtype)

@@ -32,7 +32,7 @@ ARRAYS = (
 )  # fmt: skip
 # Types of the arrays, as NumPy spells them; those that are not named here are <i8.
 TYPES = {"tokens": ("<u2", "<u4"), LINE_SUMS: ("<u4",), "image_id": ("|u1",), "file": ("|u1",)}
-BLOCK = 1 << 20  # bytes read at once
+BYTES_AT_ONCE = 1 << 20  # bytes read at once
 
 _sound: set[tuple[int, ...]] = set()  # files whose arrays this process has compared
 
@@ -174,6 +174,6 @@ def _sum(path: Path, start: int, size: int) -> int:
     told = 0
     with open(path, "rb") as file:
         file.seek(start)
-        while size and (block := file.read(min(size, BLOCK))):
+        while size and (block := file.read(min(size, BYTES_AT_ONCE))):
             told, size = zlib.crc32(block, told), size - len(block)
     return told

@@ -21,7 +21,7 @@ from showtell.data.scene_labels import FIELDS, KIND, THINGS, labels
 from showtell.data.store import RowReader, RowWriter
 from showtell.data.transform import Transform, load_image
 
-CHUNK = 64  # pictures per job of a worker process
+PICTURES_PER_JOB = 64  # pictures per job of a worker process
 STORES = ("pictures", "labels")
 INLINE = 200  # fewer pictures than this are drawn in this process: starting workers takes longer
 
@@ -91,7 +91,8 @@ def draw_split(split: str, params: DrawnParams, folder: Path) -> None:
     done = min(writer.done for writer in writers)
     for writer in writers:
         writer.mark(done)
-    numbers = [range(first + start, first + min(start + CHUNK, count)) for start in range(done, count, CHUNK)]
+    starts = range(done, count, PICTURES_PER_JOB)
+    numbers = [range(first + start, first + min(start + PICTURES_PER_JOB, count)) for start in starts]
     for chunk in track(_drawn(numbers, params), f"drawing {split}", len(numbers)):
         for writer, rows in zip(writers, chunk, strict=True):
             writer.append(rows)

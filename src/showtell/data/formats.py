@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # Pillow reads many more; some of them run other programs (PostScript) or are not used for photographs.
-FORMATS = {
+PICTURE_FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".mpo",),  # JPEGs with several images (two lenses, previews); the first is used
     "PNG": (".png",),
@@ -16,14 +16,14 @@ FORMATS = {
     "AVIF": (".avif",),  # if Pillow is built with it
 }
 
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+PICTURE_SUFFIXES = tuple(suffix for suffixes in PICTURE_FORMATS.values() for suffix in suffixes)
 
 
 def passed_over(path: Path) -> str | None:
     """Why the file `path` of a folder is not an image, in a few words; None when its name is an image's."""
     if path.name.startswith("."):
         return "hidden"
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
         return f"{path.suffix.lower() or 'without an ending'}, which is not an image's"
     if not path.is_file():  # a FIFO, a device
         return "not a file" if path.exists() else "a link to nothing"

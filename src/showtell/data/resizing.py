@@ -36,7 +36,7 @@ from showtell.data.near_duplicates import picture_hash
 from showtell.data.store import RowWriter
 from showtell.data.transform import ImageError, ResizeParams, Transform, open_image, to_rgb
 
-AT_ONCE = 16  # pictures per job: enough to make the overhead negligible
+PICTURES_PER_JOB = 16  # pictures per job: enough to make the overhead negligible
 LOOK_AHEAD = 3  # jobs per worker in progress: enough to keep them busy; bounds memory
 INLINE = 64  # fewer pictures than this are resized in this process: starting workers takes longer
 
@@ -185,10 +185,11 @@ def resize_split(
     check_space(place, (len(files) - done) * writer.row_bytes)
 
     def jobs() -> Iterator[tuple[RowWriter, Transform, Work]]:
-        for start in range(done, len(files), AT_ONCE):
-            yield writer, transform, (start, [(f, _place(pictures, f)) for f in files[start : start + AT_ONCE]])
+        for start in range(done, len(files), PICTURES_PER_JOB):
+            part = files[start : start + PICTURES_PER_JOB]
+            yield writer, transform, (start, [(f, _place(pictures, f)) for f in part])
 
-    chunks = -(-(len(files) - done) // AT_ONCE)
+    chunks = -(-(len(files) - done) // PICTURES_PER_JOB)
     for facts in track(_in_order(pool, resize_chunk, jobs()), f"resize {split}", chunks):
         journal.add(facts)
         done += len(facts)

@@ -26,7 +26,7 @@ from showtell.core.errors import UserError, explained
 from showtell.core.files import flush, move, naming
 from showtell.core.terminal import one_line
 from showtell.data.store_layout import (
-    BLOCK,
+    IDS_AT_ONCE,
     STORE_ERRORS,
     SUM_TYPE,
     SUMS,
@@ -122,9 +122,9 @@ class RowWriter:
         with naming(self.part), h5py.File(self.part, "r+") as file:
             named = file.create_dataset("image_id", (len(ids),), h5py.string_dtype())
             told = 0
-            for start in range(0, len(ids), BLOCK):
-                names = [str(i) for i in ids[start : start + BLOCK]]
-                named[start : start + BLOCK] = names
+            for start in range(0, len(ids), IDS_AT_ONCE):
+                names = [str(i) for i in ids[start : start + IDS_AT_ONCE]]
+                named[start : start + IDS_AT_ONCE] = names
                 told = sum_of_names(names, told)
             named.attrs[SUMS] = np.array(told, SUM_TYPE)
             file.attrs.update(attrs)

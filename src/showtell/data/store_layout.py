@@ -12,7 +12,7 @@ import numpy as np
 
 from showtell.core.texts import Texts, encoded
 
-BLOCK = 1 << 14  # image ids read or written at once
+IDS_AT_ONCE = 1 << 14  # image ids read or written at once
 SUMS, SUM_TYPE = "crc32", np.dtype("<u4")  # (row, 1), the CRC-32 of each row's bytes
 
 # Exceptions of the HDF5 library for files that are damaged or have other content.
@@ -75,7 +75,7 @@ def ids_of(file: h5py.File) -> Texts:
     ids = file.get("image_id")
     if not isinstance(ids, h5py.Dataset) or h5py.check_string_dtype(ids.dtype) is None or ids.ndim != 1:
         raise ValueError("it has no `image_id`, a list of text")
-    return Texts.of(i.decode() for start in range(0, len(ids), BLOCK) for i in ids[start : start + BLOCK])
+    return Texts.of(i.decode() for start in range(0, len(ids), IDS_AT_ONCE) for i in ids[start : start + IDS_AT_ONCE])
 
 
 def sums_of(file: h5py.File, names: Texts) -> np.ndarray:

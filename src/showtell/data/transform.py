@@ -16,7 +16,7 @@ from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.files import fingerprint
 from showtell.core.params import Section
-from showtell.data.formats import FORMATS
+from showtell.data.formats import PICTURE_FORMATS
 
 # A medium-format camera gives 102 megapixels, 306 MB when decoded. A file that claims more is refused before it is
 # decoded: a few kilobytes can claim enough pixels to exhaust the memory.
@@ -61,7 +61,8 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
         except Image.DecompressionBombError:
             raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None
         except Image.UnidentifiedImageError:
-            raise ImageError(f"not a picture of a format that is read ({', '.join(FORMATS)})", "broken") from None
+            known = ", ".join(PICTURE_FORMATS)
+            raise ImageError(f"not a picture of a format that is read ({known})", "broken") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
             kind = "truncated" if "truncated" in str(error).lower() else "broken"
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -71,9 +72,9 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
 
 @cache
 def _known_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow supports."""
+    """Those of `PICTURE_FORMATS` that this Pillow supports."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
 
 
 def orientation(image: Image.Image) -> int:

@@ -23,7 +23,7 @@ from showtell.data.transform import Transform
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
 
-BATCH = 64  # images read and written together; bounds memory
+ENCODED_PER_BATCH = 64  # images read, encoded and written together; bounds memory
 
 
 def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -> None:
@@ -49,7 +49,7 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
         return
     part = path.with_name(f"{path.name}.part")
     writer = RowWriter(part, name, len(images), row_shape(encoder), np.float16) if is_main() else None
-    frozen, size = FrozenEncoder(encoder, precision), fair(len(images), BATCH)
+    frozen, size = FrozenEncoder(encoder, precision), fair(len(images), ENCODED_PER_BATCH)
     done = broadcast(lambda: writer.done if writer is not None else 0)
     everybody = range(done, len(images), size * world())  # a batch for each process
     for start in track(everybody, f"features {path.name}"):

@@ -16,7 +16,7 @@ from showtell.core.progress import log
 from showtell.core.terminal import cut
 from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
-from showtell.encoders.weights import SUFFIXES, is_state_dict, read_state
+from showtell.encoders.weights import WEIGHTS_SUFFIXES, is_state_dict, read_state
 
 # Exceptions of networks that cannot do what is asked: remove the head, normalise a map, take another image size.
 _REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError)
@@ -73,7 +73,7 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
     full = full_name(name, weights)
     network = _network(full, size, classes=0)
     if weights != "none":
-        source = _from_file(full, size, weights) if weights.endswith(SUFFIXES) else _from_hub(full, size)
+        source = _from_file(full, size, weights) if weights.endswith(WEIGHTS_SUFFIXES) else _from_hub(full, size)
         _copy_weights(source, network, f"encoder.weights = {weights!r}")
     return _up_to(network.eval(), name, output, node, size), image_statistics(name, weights)
 

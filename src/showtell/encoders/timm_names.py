@@ -6,7 +6,7 @@ from types import ModuleType
 from showtell.core.errors import UserError
 from showtell.data.transform import Filter
 from showtell.encoders.backbone import ImageStatistics
-from showtell.encoders.weights import SUFFIXES
+from showtell.encoders.weights import WEIGHTS_SUFFIXES
 
 PREFIX = "timm/"
 
@@ -39,7 +39,7 @@ def full_name(name: str, weights: str) -> str:
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{network}.*")]
     if tag and tag not in tags:
         raise UserError(f"encoder.name = {name!r}: its weights are {', '.join(tags) or 'none'}")
-    if weights in ("none", "DEFAULT") or weights.endswith(SUFFIXES):
+    if weights in ("none", "DEFAULT") or weights.endswith(WEIGHTS_SUFFIXES):
         if weights == "DEFAULT" and not tags:
             raise UserError(f"encoder.weights = 'DEFAULT': timm has no weights of {network}; none, or a file")
         return asked

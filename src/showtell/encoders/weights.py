@@ -27,7 +27,7 @@ from showtell.data.transform import Filter
 from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 # Two networks have auxiliary heads for training, take minutes to initialise, and expect inputs normalised in another
 # way, which torchvision switches on only together with its weights. A network rebuilt without these options would
@@ -63,7 +63,7 @@ def load_weights(network: nn.Module, name: str, weights: str, node: str | None =
     """
     if weights in pretrained.SHIPPED:
         return _load_shipped(network, name, weights, node)
-    if weights.endswith(SUFFIXES):
+    if weights.endswith(WEIGHTS_SUFFIXES):
         _fill(network, name, read_state(given(weights)), f"encoder.weights = {weights!r}")
     elif weights != "none":
         _fill(network, name, _published(_known(name, weights).url), f"encoder.weights = {weights!r}")
@@ -72,7 +72,7 @@ def load_weights(network: nn.Module, name: str, weights: str, node: str | None =
 
 def image_statistics(name: str, weights: str) -> ImageStatistics:
     """The image statistics of these weights; nothing is read or downloaded."""
-    if weights == "none" or weights.endswith(SUFFIXES):
+    if weights == "none" or weights.endswith(WEIGHTS_SUFFIXES):
         return ImageStatistics()
     if weights in pretrained.SHIPPED:
         return _statistics(_shipped(weights)[0])

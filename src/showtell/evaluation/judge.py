@@ -32,7 +32,7 @@ from showtell.metrics.ngrams import ORDER
 from showtell.metrics.protocol import KEYS as COCO
 from showtell.metrics.protocol import Protocol, Scores
 
-BATCH = 128  # images per batch; bounds memory, does not change results
+SCORED_PER_BATCH = 128  # stored images captioned together; bounds memory, does not change results
 
 
 class EvaluateParams(Section):
@@ -95,7 +95,7 @@ class Evaluation:
 
 def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Encoded]:
     """This process's share of the images, encoded, batch by batch in order."""
-    batches = every_image(data, BATCH)
+    batches = every_image(data, SCORED_PER_BATCH)
     for batch in track(batches, "generate", total=len(batches)):
         yield captioner.encode(batch.images)
 

@@ -14,7 +14,7 @@ from showtell.core.files import read_json, sha256, write_text
 from showtell.core.terminal import one_line
 from showtell.encoders.encoder_params import EncoderParams
 from showtell.encoders.pretrained import SHIPPED
-from showtell.encoders.weights import SUFFIXES
+from showtell.encoders.weights import WEIGHTS_SUFFIXES
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.html_tables import AGREEMENT, TRUTH, Row, hundred
 from showtell.generation.bundle import CONFIG, VOCAB, WEIGHTS
@@ -172,7 +172,7 @@ def weights_source(encoder: EncoderParams) -> str:
         return "drawn at random: all that it knows it learnt from train"
     if encoder.weights in SHIPPED:
         return f"`{encoder.weights}`, which come with the package `showtell`"
-    if encoder.weights.endswith(SUFFIXES):
+    if encoder.weights.endswith(WEIGHTS_SUFFIXES):
         return f"the file `{Path(encoder.weights).name}`"
     library = "timm" if encoder.name.startswith("timm/") else "torchvision"
     return f"`{encoder.weights}` as {library} publishes them"

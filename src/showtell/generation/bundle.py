@@ -1,8 +1,8 @@
 """A model as a folder: everything that is needed to caption an image.
 
 `config.json` (how to build it, see `bundle_config.py`), `vocab.json` and `model.safetensors` (the weights): no pickle,
-no params.yaml, no DVC. `train` and `finetune` write models; `evaluate` writes the bundle that is served, with the
-search settings that it was scored with and the calibration of its confidence (`confidence.py`).
+no params.yaml, no DVC. `train`, `finetune` and `reinforce` write models; `evaluate` writes the bundle that is served,
+with the search settings that it was scored with and the calibration of its confidence (`confidence.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from showtell.decoders import Decoder, build_decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import Encoder
 from showtell.generation.bundle_config import FORMAT, BundleConfig, checked_config
-from showtell.generation.confidence import Confidence, load_confidence, save_confidence
+from showtell.generation.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence
 from showtell.generation.model import Model
 from showtell.generation.search_params import PLAIN, SearchParams
 
@@ -70,8 +70,11 @@ def serve_model(
         _link_model(Path(other), folder / name)
     config = _link_model(source, folder)
     save_confidence(folder, confidence)
-    more = {"others": names} if names else {}
-    write_json(folder / CONFIG, {**config, **more, "search": search.model_dump(), "scores": dict(scores)})
+    if names:
+        config["others"] = names
+    if confidence is not None:
+        config["confidence"] = CONFIDENCE
+    write_json(folder / CONFIG, {**config, "search": search.model_dump(), "scores": dict(scores)})
 
 
 def _link_model(source: Path, folder: Path) -> dict[str, Any]:
@@ -79,7 +82,8 @@ def _link_model(source: Path, folder: Path) -> dict[str, Any]:
     for name in (WEIGHTS, VOCAB):
         link(source / name, folder / name)
     config = read_json(source / CONFIG)
-    alone = {key: value for key, value in config.items() if key not in ("search", "scores", "others")}
+    served = ("search", "scores", "others", "confidence")  # keys that `serve_model` adds
+    alone = {key: value for key, value in config.items() if key not in served}
     write_json(folder / CONFIG, alone)
     return alone
 
@@ -87,26 +91,42 @@ def _link_model(source: Path, folder: Path) -> dict[str, Any]:
 def load_bundle(folder: Path | str) -> Bundle:
     """The bundle in `folder`; `UserError` naming both when two of its parts do not fit each other."""
     folder = Path(folder)
-    confidence = load_confidence(folder)  # first: it takes no time
-    model, config = _read(folder)
-    others = tuple(_read(folder / name)[0] for name in config.others)
+    config = _config(folder)
+    confidence = _confidence(config, folder)  # before the networks: it takes no time
+    model, others = _model(config, folder), tuple(load_model(folder / name) for name in config.others)
     return Bundle(model, config.search or PLAIN, others, confidence)
-
-
-def _read(folder: Path) -> tuple[Model, BundleConfig]:
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} holds no model (no config.json); train one with `dvc repro`")
-    config = checked_config(read_json(folder / CONFIG), str(folder / CONFIG))
-    vocabulary = Vocabulary.load(folder / VOCAB)
-    if config.vocabulary != vocabulary.hash:
-        trained = one_line(config.vocabulary)
-        raise UserError(f"{folder}: trained with vocabulary {trained}, vocab.json is {vocabulary.hash}")
-    return _built(config, vocabulary, folder), config
 
 
 def load_model(folder: Path | str) -> Model:
     """The model in `folder` alone, without search settings and scores."""
-    return _read(Path(folder))[0]
+    return _model(_config(Path(folder)), Path(folder))
+
+
+def _config(folder: Path) -> BundleConfig:
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} holds no model (no config.json); train one with `dvc repro`")
+    return checked_config(read_json(folder / CONFIG), str(folder / CONFIG))
+
+
+def _confidence(config: BundleConfig, folder: Path) -> Confidence | None:
+    """The calibration that `config` names. Earlier versions did not name it: a file without a name is refused, since it
+    could as well be another model's."""
+    if config.confidence is not None:
+        return load_confidence(folder / config.confidence)
+    if (folder / CONFIDENCE).exists():
+        raise UserError(
+            f"{folder / CONFIG} does not name {CONFIDENCE}, which lies beside it; `dvc repro` writes both anew "
+            "(without that file the bundle loads, and has no confidence)"
+        )
+    return None
+
+
+def _model(config: BundleConfig, folder: Path) -> Model:
+    vocabulary = Vocabulary.load(folder / VOCAB)
+    if config.vocabulary != vocabulary.hash:
+        trained = one_line(config.vocabulary)
+        raise UserError(f"{folder}: trained with vocabulary {trained}, vocab.json is {vocabulary.hash}")
+    return _built(config, vocabulary, folder)
 
 
 def _identity(vocabulary: Vocabulary, transform: Transform) -> str:

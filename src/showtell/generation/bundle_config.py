@@ -1,6 +1,6 @@
 """The schema of a bundle's `config.json`, checked before anything is built."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -29,7 +29,7 @@ class TransformConfig(_Part):
 
 
 class BundleConfig(_Part):
-    """All parts of a model by name; then, in a bundle that `evaluate` wrote, search settings and scores."""
+    """All parts of a model by name; then what `evaluate` adds: further models, calibration, search settings, scores."""
 
     format: int
     encoder: dict[str, JsonValue]  # checked by Encoder
@@ -39,6 +39,7 @@ class BundleConfig(_Part):
     precision: Precision
     vocabulary: str  # hash
     others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = []  # folders of the other models of the ensemble
+    confidence: Literal["confidence.json"] | None = None  # file of the calibration, see `confidence.py`
     search: SearchParams | None = None  # the settings that the model was scored with
     scores: dict[str, float | None] | None = None  # metrics on test with them, fractions; CIDEr-D unscaled
     notes: dict[str, JsonValue] = {}  # for people

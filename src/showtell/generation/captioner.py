@@ -24,7 +24,7 @@ from showtell.generation.image_inputs import Picture, as_picture, is_single
 from showtell.generation.model import Model
 from showtell.generation.search_params import PLAIN, SearchParams
 
-BATCH = 32  # images per batch; bounds memory, does not change results
+IMAGES_PER_BATCH = 32  # image files captioned together; bounds memory, does not change results
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ class Captioner:
             raise UserError(f"attention head {head}: this model has {heads}, counted from 0")
         self.head = head
 
+    def calibrate(self, confidence: Confidence | None) -> None:
+        """Give captions the probabilities of this calibration, fitted on captions of these models with the settings of
+        `search`; None: captions have no confidence."""
+        self.confidence = confidence
+
     def check_confidence(self, least: float | None, **settings: Any) -> None:
         """`UserError` when captions cannot be withheld below a confidence of `least` with these `settings` of the
         search; with None no check is made."""
@@ -164,7 +169,7 @@ class Captioner:
             raise UserError("caption takes several images: put a single one in a list, caption([image])")
         self.check_confidence(min_confidence, **settings)
         squares = (self._squares(load_image(as_picture(image))) for image in images)
-        while batch := list(islice(squares, BATCH)):
+        while batch := list(islice(squares, IMAGES_PER_BATCH)):
             pixels = [torch.from_numpy(np.stack(column)) for column in zip(*batch, strict=True)]
             for first, *more in self.decode(self.encode(*pixels), n_best, attention, **settings):
                 first = first.unless_unsure(min_confidence)

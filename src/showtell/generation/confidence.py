@@ -1,6 +1,7 @@
 """Confidence of captions: probabilities computed from log probability and length, calibrated on val.
 
-The bundle that `evaluate` writes holds the calibration as `confidence.json`. Other models have none.
+The bundle that `evaluate` writes holds the calibration as `confidence.json` and names it in `config.json`. Other models
+have none.
 """
 
 import math
@@ -69,11 +70,8 @@ def save_confidence(folder: Path, confidence: Confidence | None) -> None:
         write_json(folder / CONFIDENCE, confidence.model_dump())
 
 
-def load_confidence(folder: Path) -> Confidence | None:
-    """The bundle's calibration, None if it has none; `UserError` for a file with other content."""
-    path = folder / CONFIDENCE
-    if not path.is_file():
-        return None
+def load_confidence(path: Path) -> Confidence:
+    """The calibration in the file `path`; `UserError` for a missing file and for one with other content."""
     try:
         return Confidence.model_validate(read_json(path))
     except ValidationError as error:

@@ -35,7 +35,7 @@ USUAL: dict[str, Any] = {"beam": 5, "diversity": 0.5, "temperature": 1.0, "seed"
 class SearchSection(Section):
     """Section `search`: all settings but the beam width, which is a top-level key, so that `-S beam=3` sets it."""
 
-    method: Method = Field(description="how what is said next is chosen")
+    method: Method = Field(description="the search: greedy, beam, diverse beam or sampling")
     min_length: int = Field(ge=1, le=1000, description="tokens generated at least, the end token counted")
     max_length: int = Field(ge=1, le=1000, description="tokens generated at most, the end token counted")
     length_penalty: LengthPenalty
@@ -125,8 +125,10 @@ class SearchParams(SearchSection):
     def check_n_best(self, n_best: int) -> None:
         """`UserError` when the search cannot find `n_best` captions."""
         if not 1 <= n_best <= self.most:
-            limit = f"the width of the beam, {self.beam}" if "beam" in self.method else f"{self.most} ({self.method})"
-            raise UserError(f"n_best = {n_best}: must be 1 to {limit}")
+            if self.method == "greedy":
+                raise UserError(f"n_best = {n_best}: greedy gives one caption of an image")
+            width = "the width of the beam, " if "beam" in self.method else ""
+            raise UserError(f"n_best = {n_best}: must be 1 to {width}{self.most}")
 
     def described(self) -> str:
         """A short description of these settings."""
@@ -151,10 +153,11 @@ def _validated(content: dict[str, Any]) -> SearchParams:
         raise UserError(f"{key} = {value}: {message[0].lower()}{message[1:]}") from None
 
 
-# For a model that was not evaluated and has no settings: neutral values.
+# For a model that was not evaluated and has no settings: a beam whose captions are ranked by log probability alone,
+# without the word detector, and in which no word is forbidden but <unk>.
 PLAIN = SearchParams(
     method="beam", beam=5, min_length=1, max_length=30, length_penalty=0.0, block_ngrams=0, allow_unknown=False,
-    detection_weight=0.7, precision="fp32",
+    detection_weight=0.0, precision="fp32",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from showtell.decoders.word_layers import WordParams
 from showtell.encoders import pretrained
 from showtell.encoders.encoder_params import image_statistics
 from showtell.encoders.network import build_encoder
-from showtell.encoders.weights import SUFFIXES
+from showtell.encoders.weights import WEIGHTS_SUFFIXES
 from showtell.learning.word_vectors import check_size
 
 ACCEPTED = ROOT / "model.accepted"  # fingerprint of the last accepted parameters: building networks takes seconds
@@ -47,7 +47,7 @@ def _state(file: str) -> list[Any]:
 def _build(params: Mapping[str, Any]) -> None:
     asked, pretrain, finetune = params["encoder"], params["pretrain"], params["finetune"]
     image_statistics(asked)  # raises for unknown names of weights
-    local = asked.weights in pretrained.SHIPPED or asked.weights.endswith(SUFFIXES)
+    local = asked.weights in pretrained.SHIPPED or asked.weights.endswith(WEIGHTS_SUFFIXES)
     encoder = build_encoder(
         asked.model_copy(update={"weights": asked.weights if local else "none"}), params["resize"].size, 0
     )

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -51,13 +51,19 @@ class ReinforceParams(SelectingParams):
 
     flip: bool = Field(description="mirror half of the training images")
 
-    @model_validator(mode="after")
-    def _has_something_to_compare(self) -> "ReinforceParams":
-        if self.baseline == "mean" and self.samples < 2:
-            raise PydanticCustomError("samples", "baseline mean compares an image's samples: samples must be 2 or more")
-        if not any((self.cider, self.bleu4, self.chair, self.truth)):
-            raise PydanticCustomError("reward", "cider, bleu4, chair and truth are all 0: nothing is rewarded")
-        return self
+    @field_validator("baseline")
+    @classmethod
+    def _has_samples_to_compare(cls, value: str, info: ValidationInfo) -> str:
+        if value == "mean" and info.data.get("samples") == 1:
+            raise PydanticCustomError("samples", "it compares an image's samples; samples must be 2 or more")
+        return value
+
+    @field_validator("truth")
+    @classmethod
+    def _has_a_reward(cls, value: float, info: ValidationInfo) -> float:
+        if not any((value, *(info.data.get(key, 1) for key in ("cider", "bleu4", "chair")))):
+            raise PydanticCustomError("reward", "cider, bleu4 and chair are 0 as well; nothing is rewarded")
+        return value
 
     @property
     def weights(self) -> Weights:

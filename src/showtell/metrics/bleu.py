@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from showtell.metrics.ngrams import ORDER, Counts, References, group, lookup, prepared, total
+from showtell.metrics.ngrams import IMAGES_PER_BLOCK, ORDER, Counts, References, group, lookup, prepared, total
 
 _SMALL, _TINY = 1e-9, 1e-15  # the COCO scorer's guards against division by zero; part of its definition
 Words = Sequence[str]
-BLOCK = 1024  # images counted at once; bounds memory, does not change results
 LENGTH, CLOSEST = 0, 1  # columns of the statistics; then ORDER guesses, then ORDER matches
 
 
@@ -75,7 +74,7 @@ def word_statistics(references: Iterable[Sequence[Words]], hypotheses: Iterable[
     """`BleuTargets.statistics` of one hypothesis for each image, given as words like its references; some at a time."""
     parts = [np.zeros((0, 2 + 2 * ORDER))]
     pairs = zip(references, hypotheses, strict=True)
-    while block := list(islice(pairs, BLOCK)):
+    while block := list(islice(pairs, IMAGES_PER_BLOCK)):
         truth = {image: [" ".join(words) for words in said] for image, (said, _) in enumerate(block)}
         parts.append(Bleu(truth).statistics({image: " ".join(words) for image, (_, words) in enumerate(block)}))
     return np.concatenate(parts)

@@ -14,7 +14,7 @@ import numpy as np
 
 REPLICATES = 1000
 LEVEL = 0.95
-_BLOCK = 2_000_000  # resampled images held at once, to bound memory
+RESAMPLED_AT_ONCE = 2_000_000  # resampled images held at once, to bound memory
 
 
 class Measured(NamedTuple):
@@ -64,7 +64,7 @@ def resampled(statistics: Sequence[np.ndarray], replicates: int, seed: int) -> l
         raise ValueError("all tables must have the same images")
     generator = np.random.default_rng(seed)
     sums = [np.empty((replicates, table.shape[1])) for table in statistics]
-    step = max(1, _BLOCK // max(images, 1))
+    step = max(1, RESAMPLED_AT_ONCE // max(images, 1))
     for start in range(0, replicates, step):
         rows = min(step, replicates - start)
         drawn = generator.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]

@@ -28,8 +28,8 @@ from showtell.metrics.bootstrap import Measured, mean
 W = 2.5
 PREFIX = "A photo depicts "
 KEYS = ("clipscore", "refclipscore")
-SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
-BATCH = 64  # images or captions in one pass; bounds memory, does not change results
+CLIP_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+INPUTS_PER_PASS = 64  # images or captions in one pass; bounds memory, does not change results
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Clip:
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(items)
-    while part := list(islice(rest, BATCH)):
+    while part := list(islice(rest, INPUTS_PER_PASS)):
         yield part
 
 
@@ -99,7 +99,7 @@ def load_clip(model: str, weights: str) -> Clip:
     names = open_clip.list_models()
     if model not in names:
         raise UserError(f"{model!r} is not a model of open_clip, which has {', '.join(sorted(names)[:8])} and others")
-    path = str(_file(weights)) if weights.endswith(SUFFIXES) else _published(open_clip, model, weights)
+    path = str(_file(weights)) if weights.endswith(CLIP_SUFFIXES) else _published(open_clip, model, weights)
     quick = {"force_quick_gelu": True} if weights == "openai" else {}  # as those weights were trained
     try:
         network, _, prepare = open_clip.create_model_and_transforms(
@@ -133,7 +133,8 @@ def _published(open_clip: Any, model: str, weights: str) -> str:
     known = open_clip.list_pretrained_tags_by_model(model)
     if weights not in known:
         raise UserError(
-            f"CLIP weights {weights!r}: {model} has {', '.join(known) or 'none'}; or a file ({', '.join(SUFFIXES)})"
+            f"CLIP weights {weights!r}: {model} has {', '.join(known) or 'none'}; or a file "
+            f"({', '.join(CLIP_SUFFIXES)})"
         )
     config = open_clip.get_pretrained_cfg(model, weights)
     try:

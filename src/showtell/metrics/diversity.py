@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from showtell.metrics.ngram_table import NgramTable, in_blocks
-from showtell.metrics.ngrams import ORDER
+from showtell.metrics.ngrams import IMAGES_PER_BLOCK, ORDER
 
 Words = Sequence[str]
-BLOCK = 1024  # images at once; bounds memory, does not change results
 
 
 def diversity(captions: Sequence[Sequence[Words]], references: Iterable[Sequence[Words]]) -> dict[str, float | None]:
@@ -28,7 +27,7 @@ def diversity(captions: Sequence[Sequence[Words]], references: Iterable[Sequence
         return dict.fromkeys(keys)
     table = NgramTable([" ".join(words) for words in of_image] for of_image in references)
     rows = []
-    for block in in_blocks(captions, BLOCK):
+    for block in in_blocks(captions, IMAGES_PER_BLOCK):
         weights = _idf(block, table)
         rows += [(len(c), _distinct(c, 1), _distinct(c, 2), _self_cider(c, weights, table.images)) for c in block]
     return dict(zip(keys, np.mean(rows, axis=0).tolist(), strict=True))

@@ -15,8 +15,8 @@ from showtell.metrics.ngrams import ORDER, Counts, NgramIds, keyed
 
 T = TypeVar("T")
 
-AT_ONCE = 1 << 18  # n-grams sorted or scanned at once
-IMAGES = 1 << 12  # images whose n-grams are read at once
+NGRAMS_AT_ONCE = 1 << 18  # n-grams sorted or scanned at once
+IMAGES_AT_ONCE = 1 << 12  # images whose n-grams are read at once
 
 
 class _Order(NamedTuple):
@@ -30,8 +30,8 @@ class _Order(NamedTuple):
         """Ids of ascending keys (wanted), and whether they exist."""
         keys = self.keys.array
         place, found = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-        for start in range(0, len(keys), AT_ONCE):
-            part = keys[start : start + AT_ONCE]
+        for start in range(0, len(keys), NGRAMS_AT_ONCE):
+            part = keys[start : start + NGRAMS_AT_ONCE]
             low, high = np.searchsorted(wanted, [part[0], part[-1]], side="left")
             high += int(high < len(wanted) and wanted[high] == part[-1])
             inside = np.searchsorted(part, wanted[low:high])
@@ -50,7 +50,7 @@ class NgramTable(NgramIds):
         numbers: list[np.ndarray] = []
         lengths: list[np.ndarray] = []
         with Spool(np.int32) as spool:
-            for block in in_blocks(images, IMAGES):
+            for block in in_blocks(images, IMAGES_AT_ONCE):
                 said = [caption.split() for captions in block for caption in captions]
                 numbers.append(np.array([len(captions) for captions in block], np.int32))
                 lengths.append(np.array([len(words) for words in said], np.int32))
@@ -68,8 +68,8 @@ class NgramTable(NgramIds):
         """Blocks of images: the slice of their words; the words, their images and the words to the caption's end
         (word)."""
         captions, start = np.concatenate([[0], np.cumsum(self._number, dtype=np.int64)]), 0
-        for low in range(0, self.images, IMAGES):
-            high = min(low + IMAGES, self.images)
+        for low in range(0, self.images, IMAGES_AT_ONCE):
+            high = min(low + IMAGES_AT_ONCE, self.images)
             lengths = self._lengths[captions[low] : captions[high]].astype(np.int64)
             image = np.repeat(np.repeat(np.arange(low, high), self._number[low:high]), lengths)
             end = start + len(image)
@@ -123,12 +123,12 @@ class NgramTable(NgramIds):
             yield keyed(before[inside], last[inside]), whole, place.start + inside, before[inside]
 
     def _ranges(self, words: Mapped, ids: Mapped, size: int, order: int) -> Iterator[tuple[int, int]]:
-        """Ranges of first words' ids, `size` in all, with about `AT_ONCE` n-grams each."""
+        """Ranges of first words' ids, `size` in all, with about `NGRAMS_AT_ONCE` n-grams each."""
         width = -(-size // 4096) or 1
         count = np.zeros(-(-size // width), np.int64)
         for *_, before in self._range(words, ids, order, 0, size):
             count += np.bincount(before // width, minlength=len(count))
-        group = np.cumsum(count) // AT_ONCE
+        group = np.cumsum(count) // NGRAMS_AT_ONCE
         yield from pairwise([*(width * np.flatnonzero(np.diff(group, prepend=-1))).tolist(), size])
 
     def _ids(self, order: int, pairs: np.ndarray) -> np.ndarray:
@@ -151,8 +151,8 @@ class NgramTable(NgramIds):
         images = self._orders[order - 1].images
         distinct, place = np.unique(ngrams, return_inverse=True)
         found = np.zeros(len(distinct), np.int64)
-        for start in range(0, len(images.array), AT_ONCE):
-            low, high = np.searchsorted(distinct, [start, min(start + AT_ONCE, len(images.array))])
+        for start in range(0, len(images.array), NGRAMS_AT_ONCE):
+            low, high = np.searchsorted(distinct, [start, min(start + NGRAMS_AT_ONCE, len(images.array))])
             found[low:high] = images.array[distinct[low:high]]
             images.forget()
         return found[place]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ORDER = 4  # BLEU and CIDEr-D both use one- to four-grams
+IMAGES_PER_BLOCK = 1024  # images whose captions are scored at once; bounds memory, does not change results
 _SHIFT = 31  # ids stay below 2**31, so a pair of them fits an int64
 
 

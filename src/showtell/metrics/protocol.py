@@ -23,11 +23,10 @@ from showtell.metrics.cider import Targets, Vectors
 from showtell.metrics.meteor import MeteorScores, from_statistics
 from showtell.metrics.meteor import meteor as run_meteor
 from showtell.metrics.ngram_table import NgramTable, in_blocks
-from showtell.metrics.ngrams import ORDER
+from showtell.metrics.ngrams import IMAGES_PER_BLOCK, ORDER
 from showtell.metrics.rouge import rouge_l_of
 from showtell.metrics.tokenisation import PTB, Tokenisation, tokenisation_for
 
-BLOCK = 1024  # images scored at once; bounds memory, does not change results
 KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "meteor")
 
 
@@ -92,7 +91,7 @@ class Protocol:
 
     def _blocks(self) -> Iterator[list[list[str]]]:
         """Tokenised references of some images at a time, in order."""
-        for block in in_blocks(self._references.values(), BLOCK):
+        for block in in_blocks(self._references.values(), IMAGES_PER_BLOCK):
             tokens = iter(self.tokenisation.tokenize_all(caption for captions in block for caption in captions))
             yield [[next(tokens) for _ in captions] for captions in block]
 

@@ -13,7 +13,7 @@ from showtell.core.files import read_json
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.karpathy import clean, picture_name
 from showtell.data.datasets.tables import read_rows
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import PICTURE_SUFFIXES
 from showtell.data.words import unicode_words
 
 CaptionsFormat = Literal["auto", "karpathy", "coco", "table", "flickr"]
@@ -60,7 +60,7 @@ def detect(path: Path) -> str:
             "(with `images` and `annotations`)"
         )
     first = next((line for _, line in _lines(path)), "")
-    return "flickr" if _token(first) or first.partition("\t")[0].lower().endswith(SUFFIXES) else "table"
+    return "flickr" if _token(first) or first.partition("\t")[0].lower().endswith(PICTURE_SUFFIXES) else "table"
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -186,7 +186,7 @@ def read_flickr(path: Path) -> list[Captioned]:
         found = _token(line)
         if found is None:
             name, tab, caption = line.partition("\t")
-            if not tab or not name.strip().lower().endswith(SUFFIXES):
+            if not tab or not name.strip().lower().endswith(PICTURE_SUFFIXES):
                 raise UserError(f"{path}: line {number} is not `image#number<tab>caption`: {shown(line)}")
             found = name, caption
         file = picture_name(found[0])

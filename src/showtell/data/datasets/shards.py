@@ -26,7 +26,7 @@ from showtell.data.datasets.archive_entries import TAR, Address
 from showtell.data.datasets.archives import tar_members
 from showtell.data.datasets.karpathy import clean
 from showtell.data.datasets.outside import matches, state_of
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import PICTURE_SUFFIXES
 
 INDEX_SUFFIX = ".shards.h5"
 MAX_TEXT_BYTES = 1 << 20  # greatest size of a sample's caption or metadata; captions are far smaller
@@ -143,7 +143,7 @@ class Crawl:
         """The usable samples of a shard, and the locations of their pictures."""
         with open(path, "rb") as file:
             for members in _grouped(tar_members(path)):
-                picture = next((m for m in members if m.name.lower().endswith(SUFFIXES)), None)
+                picture = next((m for m in members if m.name.lower().endswith(PICTURE_SUFFIXES)), None)
                 texts = {m.name.rpartition(".")[2].lower(): m for m in members if m.size <= MAX_TEXT_BYTES}
                 caption = ""
                 if "txt" in texts:

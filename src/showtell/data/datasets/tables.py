@@ -12,7 +12,7 @@ from typing import NamedTuple
 from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.progress import log
-from showtell.data.formats import SUFFIXES
+from showtell.data.formats import PICTURE_SUFFIXES
 
 MARKS = ",\t|;"
 QUOTING = ",;"  # delimiters of tables that are quoted as in RFC 4180
@@ -181,5 +181,5 @@ class _Quoted:
         """Refuse a cell with a line break that contains what looks like a row: a stray quotation mark would hide
         rows."""
         cells = [cell.strip(' "').lower() for cell in line.split(self.mark)]
-        if len(cells) > 1 and any(cell.endswith(SUFFIXES) for cell in cells):
+        if len(cells) > 1 and any(cell.endswith(PICTURE_SUFFIXES) for cell in cells):
             raise UserError(f"{begun} goes on in line {self.line + 1}, which looks like a row of its own")

@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from showtell.core.spools import BLOCK, Mapped, Spool
-
-AT_ONCE = 1 << 18  # n-grams sorted at once
+from showtell.core.spools import NUMBERS_AT_ONCE, Mapped, Spool
+from showtell.metrics.ngram_table import NGRAMS_AT_ONCE
 
 
 class Nearest(NamedTuple):
@@ -120,14 +119,14 @@ class TrainingCaptions:
     def _who_holds(self, grams: Spool, counts: np.ndarray) -> Mapped:
         """The captions that contain each n-gram, ascending, concatenated by n-gram; sorted in blocks of n-grams."""
         holders = Spool(np.int32)
-        group = np.cumsum(counts) // AT_ONCE  # (n-gram), nondecreasing
+        group = np.cumsum(counts) // NGRAMS_AT_ONCE  # (n-gram), nondecreasing
         for low, high in pairwise([*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(counts)]):
             found: list[np.ndarray] = []
             owners: list[np.ndarray] = []
             for number, block in enumerate(grams.blocks()):
                 inside = np.flatnonzero((block >= low) & (block < high))
                 found.append(block[inside])
-                place = number * BLOCK + inside
+                place = number * NUMBERS_AT_ONCE + inside
                 owners.append((np.searchsorted(self._starts, place, side="right") - 1).astype(np.int32))
             if found:
                 holders.add(np.concatenate(owners)[np.argsort(np.concatenate(found), kind="stable")])

@@ -7,7 +7,7 @@ from showtell.data.datasets.scenes.phrases import Habit
 from showtell.data.datasets.scenes.speaker import Speaker
 from showtell.data.datasets.scenes.structure import Picture
 
-CAPTIONS = 5
+CAPTIONS_PER_PICTURE = 5
 SHORTEST, LONGEST = 4, 18  # words
 
 PEOPLE: tuple[Habit, ...] = (
@@ -29,7 +29,7 @@ PEOPLE: tuple[Habit, ...] = (
 def captions(picture: Picture, rng: Random) -> list[str]:
     """Five different captions, capitalised, mostly with a full stop."""
     found: list[str] = []
-    for habit in rng.sample(PEOPLE, CAPTIONS):
+    for habit in rng.sample(PEOPLE, CAPTIONS_PER_PICTURE):
         said = ""
         while said in found or not SHORTEST <= len(said.split()) <= LONGEST:
             said = say(picture, rng, habit)

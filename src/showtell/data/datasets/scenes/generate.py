@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from showtell.core import params
+from showtell.core import params, paths
 from showtell.core.files import atomic, write_json
 from showtell.core.machine import cores
 from showtell.core.progress import track
@@ -19,7 +19,6 @@ from showtell.data.datasets.scenes.picture import draw, encode
 from showtell.data.datasets.scenes.structure import Picture
 from showtell.data.datasets.scenes.world import COLOURS, KINDS
 
-SPLITS = ("train", "val", "test")
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the archive's bytes must not depend on the time
 
 
@@ -49,7 +48,7 @@ def generate(folder: Path, params: ScenesParams) -> None:
 
     Equal params give equal bytes.
     """
-    jobs = [(params.seed, split, i, params.size) for split in SPLITS for i in range(getattr(params, split))]
+    jobs = [(params.seed, split, i, params.size) for split in paths.SPLITS for i in range(getattr(params, split))]
     images, objects = [], {}
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with atomic(folder / "images" / "scenes.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:
