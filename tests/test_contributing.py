@@ -15,6 +15,7 @@ from test_search import END, START, Table, random_logits, step
 from showtell.core.errors import UserError
 from showtell.core.params import validate
 from showtell.decoders import DECODERS, DecoderParams, build_decoder
+from showtell.generation import choices
 from showtell.generation.rules import Rule, rules_of
 from showtell.generation.search import generate
 from showtell.generation.search_params import PLAIN
@@ -69,13 +70,37 @@ def test_a_new_kind_names_the_missing_params(bigram, tmp_path):
     assert isinstance(build_decoder(params, 6, 11), bigram.BigramDecoder)
 
 
-def test_the_guide_s_rule_forbids_echoes():
+def no_echo() -> Rule:
+    """The guide's rule."""
     code = re.sub(r"^   ", "", code_of("How to add a rule of generation"), flags=re.MULTILINE)
     names = {"Rule": Rule, "Tensor": torch.Tensor, "torch": torch}
     exec(code, names)
+    return names["NoEcho"]()
+
+
+def test_the_guide_s_rule_forbids_echoes():
     logits = random_logits(3, images=4)
     logits[..., 2] += 3  # the most probable word of every beam
     plain = PLAIN.override(beam=3, max_length=8)
-    for rules, echoes in ((rules_of(plain, END), True), ([*rules_of(plain, END), names["NoEcho"]()], False)):
+    for rules, echoes in ((rules_of(plain, END), True), ([*rules_of(plain, END), no_echo()], False)):
         found = generate(step, Table.of(logits), torch.full((4,), START), END, plain, rules)
         assert any(a == b for image in found for h in image for a, b in pairwise(h.tokens)) == echoes
+
+
+class Loud(Rule):
+    """Makes word 2 certain, in place."""
+
+    def __call__(self, scores, tokens):
+        scores[..., 2] = 100.0
+        return scores
+
+
+def test_sampling_rules_see_the_tokens_and_leave_log_probabilities_alone(monkeypatch):
+    logits = random_logits(3, images=4)
+    sampled, start = PLAIN.override(method="sample", max_length=8), torch.full((4,), START)
+    for rules, echoes in (([Loud()], True), ([Loud(), no_echo()], False)):
+        monkeypatch.setattr(choices, "sampling_rules", lambda _, rules=rules: rules)
+        found = generate(step, Table.of(logits), start, END, sampled, rules_of(sampled, END), n_best=2)
+        drawn = [h for image in found for h in image]
+        assert any(a == b for h in drawn for a, b in pairwise(h.tokens)) == echoes
+        assert all(2 in h.tokens and h.logprob < -0.1 for h in drawn)  # the model gives that word less than 1

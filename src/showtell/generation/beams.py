@@ -43,7 +43,7 @@ class Beams:
         logprobs = logprobs.unflatten(1, (groups, beams))  # (image, group, beam, word)
         words = logprobs.shape[3]
         totals = (self.logprob.unsqueeze(3) + logprobs).flatten(2)  # (image, group, beam x word)
-        place = self.choice(totals, logprobs, self.vacant)  # (image, group, beam)
+        place = self.choice(totals, logprobs, self.vacant, self.said()[:, :, 1:])  # (image, group, beam)
         logprob, beam, word = totals.gather(2, place), place // words, place % words
         if logprob.isnan().any():  # NaN is greater than any number, so that it is always chosen
             raise UserError(

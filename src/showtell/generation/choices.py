@@ -37,12 +37,13 @@ class Choice(Protocol):
     groups: int
     width: int
 
-    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
         """The continuations that are kept: indices into `totals`, best first, (image, group, at most width).
 
         `totals` (image, group, beam x word): log probability of each continuation, with the tokens before it;
         `logprobs` (image, group, beam, word): of its last word; words with -inf must not be chosen. `vacant` (image,
-        group): only the first so many of the chosen stay.
+        group): only the first so many of the chosen stay. `tokens` (image, beam of all groups, step): generated so far,
+        without start.
         """
         ...
 
@@ -63,7 +64,7 @@ class Beam:
     def __init__(self, width: int):
         self.width = width
 
-    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
         return totals.topk(min(self.width, totals.shape[2]), dim=2).indices
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
@@ -84,7 +85,7 @@ class DiverseBeam:
     def __init__(self, width: int, groups: int, diversity: float):
         self.width, self.groups, self.diversity = width // groups, groups, diversity
 
-    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
         images, groups, beams, words = logprobs.shape
         said = torch.zeros(images, words, device=totals.device)  # how many beams of earlier groups choose each word
         places = []
@@ -120,10 +121,11 @@ class Sample:
         self.draws, self.rules, self.groups = draws, rules, draws.shape[1]
         self.step = 0
 
-    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor) -> Tensor:
-        scores = logprobs.flatten(1, 2)  # (image, sample, word): a sample has one beam
+    def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
+        # (image, sample, word): a sample has one beam; a copy, which rules may change in place
+        scores = logprobs.flatten(1, 2).clone()
         for rule in self.rules:
-            scores = rule(scores, scores.new_empty(*scores.shape[:2], 0))
+            scores = rule(scores, tokens)
         self.step += 1
         return words_drawn(torch.softmax(scores, dim=-1), self.draws[:, :, self.step - 1]).unsqueeze(2)
 
