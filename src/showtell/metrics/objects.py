@@ -3,7 +3,8 @@
 CHAIR: Rohrbach et al. 2018, "Object Hallucination in Image Captioning", section 3: the share of mentioned things that
 are not in the picture, per mention (CHAIR_i) and the share of captions with at least one such mention (CHAIR_s).
 Annotations come from `data/raw/objects.json`: a table of names {kind: [phrases]} and for each image its objects, each
-with `kind`, `colour` (or null) and `box` [left, top, right, bottom] in pixels.
+with `kind`, `colour` (or null) and `box` [left, top, right, bottom] in pixels. Phrases of the kind "" name no object:
+"train track" is no train.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from showtell.core.errors import UserError
+
+NOTHING = ""  # the kind of phrases that name no object
+# "The seat of the toilet" is no chair, as in the published program.
+SEATS, TOILETS = {"seat", "seats"}, {"toilet", "toilets"}
 
 
 class Mention(NamedTuple):
@@ -27,7 +32,7 @@ class Names:
     """Finds the objects that captions mention, by the longest matching phrase; plurals are listed in the table."""
 
     def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
-        self.kinds = list(names)
+        self.kinds = [kind for kind in names if kind != NOTHING]
         self._phrases: dict[tuple[str, ...], str] = {}
         for kind, phrases in names.items():
             for phrase in phrases:
@@ -58,12 +63,15 @@ class Names:
                 phrase = tuple(words[place : place + length])
                 kind = self._phrases.get(phrase)
                 if kind is not None:
-                    found.append(Mention(kind, place, place + length - 1, phrase in self._plurals))
+                    if kind != NOTHING:
+                        found.append(Mention(kind, place, place + length - 1, phrase in self._plurals))
                     place += length
                     break
             else:
                 place += 1
-        return found
+        if TOILETS.isdisjoint(words):
+            return found
+        return [mention for mention in found if mention.first < mention.last or words[mention.last] not in SEATS]
 
 
 class ChairCounts(NamedTuple):

@@ -4,6 +4,8 @@
 Hallucination in Image Captioning", 2018, section 3): a line for each kind, which comes first, then its synonyms,
 commas between them. It is this package's own list; words with several meanings (`glass`, `board`) are left out, since a
 mention must be safe to compare with the image. A file `synonyms.txt` beside COCO's annotations replaces it.
+
+With either list the special cases of the published program hold: pairs of words that are one thing or none.
 """
 
 from collections.abc import Iterable
@@ -14,8 +16,8 @@ from showtell.core.errors import UserError
 SYNONYMS = Path(__file__).with_name("coco_synonyms.txt")
 
 PLURALS: dict[str, str] = {
-    "person": "people", "man": "men", "woman": "women", "child": "children", "policeman": "policemen",
-    "fireman": "firemen", "goose": "geese", "sheep": "sheep", "cattle": "cattle", "calf": "calves", "ox": "oxen",
+    "person": "people", "human": "humans", "goose": "geese", "sheep": "sheep", "cattle": "cattle", "calf": "calves",
+    "ox": "oxen",
     "aircraft": "aircraft", "knife": "knives", "luggage": "luggage", "broccoli": "broccoli",
     "computer mouse": "computer mice",
     "mouse": "mice",
@@ -23,6 +25,22 @@ PLURALS: dict[str, str] = {
     "skis": "skis",
 }  # fmt: skip
 
+
+NOTHING = ""  # in objects.json the kind of phrases that name no object
+
+# Pairs with the meaning of their second word alone: a baby elephant is no person, nor is a passenger train.
+_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
+QUALIFIED = [
+    *(f"{age} {animal}" for age in ("baby", "adult") for animal in _ANIMALS),
+    "passenger jet", "passenger train", "bow tie",
+]  # fmt: skip
+# Pairs that are none of their words: what the list says of them, else nothing.
+PAIRS = (
+    "motor bike", "motor cycle", "air plane", "traffic light", "street light", "traffic signal", "stop light",
+    "fire hydrant", "stop sign", "parking meter", "suit case", "sports ball", "baseball bat", "baseball glove",
+    "tennis racket", "wine glass", "hot dog", "cell phone", "mobile phone", "teddy bear", "hair drier", "potted plant",
+    "laptop computer", "home plate", "train track",
+)  # fmt: skip
 
 # Mostly a colour in the singular.
 AMBIGUOUS = {"orange"}
@@ -32,6 +50,10 @@ def plural(name: str) -> str:
     """The plural of an English word or phrase: `bus` is `buses`, `lady` is `ladies`."""
     if name in PLURALS:
         return PLURALS[name]
+    if name.endswith("man"):  # gentleman, serviceman
+        return f"{name[:-3]}men"
+    if name.endswith("child"):
+        return f"{name}ren"
     if name.endswith(("s", "x", "ch", "sh")):
         return f"{name}es"
     if name.endswith("y") and name[-2] not in "aeiou":
@@ -39,15 +61,28 @@ def plural(name: str) -> str:
     return f"{name}s"
 
 
+def _special_cases(meant: dict[str, str]) -> None:
+    """Give the pairs of the published program their kinds in `meant`, {phrase: kind}, singular and plural."""
+    for pair in QUALIFIED:
+        first, second = pair.split()
+        for word in (second, plural(second)):
+            meant[f"{first} {word}"] = meant.get(second, NOTHING)
+    for word in ("seat", "seats"):
+        meant[f"toilet {word}"] = meant.get("toilet", NOTHING)
+    for pair in PAIRS:
+        for phrase in (pair, plural(pair)):
+            meant.setdefault(phrase, NOTHING)
+
+
 def read_synonyms(path: Path, kinds: Iterable[str]) -> dict[str, list[str]]:
     """{kind: phrases} of a list of synonyms, in lower case, with their plurals; kinds without a line have their name
-    only.
+    only. Phrases of the kind "" name no object.
 
     A phrase of two kinds belongs to the later line, as the published program has it. `UserError` for a line without
     any of `kinds`.
     """
     known = list(kinds)
-    meant: dict[str, str] = {}
+    meant: dict[str, str] = {kind: kind for kind in known}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -64,5 +99,6 @@ def read_synonyms(path: Path, kinds: Iterable[str]) -> dict[str, list[str]]:
         if kind is None:
             continue
         meant.update(dict.fromkeys(sorted({*phrases, *map(plural, phrases)}), kind))
-    names = {kind: sorted(phrase for phrase, of in meant.items() if of == kind) for kind in known}
+    _special_cases(meant)
+    names = {kind: sorted(phrase for phrase, of in meant.items() if of == kind) for kind in (*known, NOTHING)}
     return {kind: [name for name in phrases if name not in AMBIGUOUS] or [kind] for kind, phrases in names.items()}
