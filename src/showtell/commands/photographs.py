@@ -39,10 +39,11 @@ def recipe_for_machine() -> tuple[str, str]:
 def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
     """Epochs, warm-up and vocabulary for so many train images.
 
-    The recipes' epochs are meant for thousands of images. Few images are soon overfitted but give few updates per
-    epoch; many images need fewer epochs. With few captions, the minimum count of a vocabulary word is lower.
+    The recipes' epochs are meant for some 6,000 images. With fewer an epoch has fewer updates, so that more are needed:
+    the best one on val is kept. Rewards learn few images by heart, so that their epochs grow less. Many images need
+    fewer epochs. With few captions, the minimum count of a vocabulary word is lower.
     """
-    passes = 2.0 if images < 2_000 else 1.0 if images < 50_000 else 0.5
+    passes = 0.5 if images >= 50_000 else min(8.0, max(1.0, 4_000 / images))
     updates = -(-images // overlay["train"]["images_per_update"]) * overlay["train"]["epochs"] * passes
     schedule: dict[str, dict[str, Any]] = {
         "vocab": {"min_count": 2 if images < 1_000 else 5},
@@ -51,5 +52,6 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
     disabled = {"pretrain"} if overlay["pretrain"]["enabled"] is not True else set()
     for stage in ("pretrain", "train", "finetune", "reinforce"):
         if overlay[stage]["epochs"] and stage not in disabled:  # what the recipe disables stays disabled
-            schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * passes))}
+            times = min(passes, 2.0) if stage == "reinforce" else passes
+            schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * times))}
     return schedule
