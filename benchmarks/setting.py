@@ -1,6 +1,6 @@
 """Inputs of the decoder's benchmarks: sizes, networks with random weights, pictures, captions, updates."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,12 @@ class Sizes:
 FULL = Sizes()
 QUICK = Sizes(network="resnet18", pixels=64, cells=4, channels=512, words=60, width=16)
 CAPTIONS = 5  # of an image
+
+# How many of 30,000 captions of COCO have each number of words (PTB tokens without punctuation), from 7 words on; the
+# last entry is of 30 and more.
+COCO_WORDS = (
+    249, 4926, 6648, 6420, 4563, 2984, 1720, 969, 568, 324, 206, 133, 75, 57, 40, 29, 25, 17, 14, 8, 5, 3, 2, 15,
+)  # fmt: skip
 
 
 def published(section: str, **changes: Any) -> Any:
@@ -141,16 +147,29 @@ def pooled(grid: Tensor, rows: int) -> Tensor:
     return functional.adaptive_avg_pool2d(as_map, rows).flatten(2).transpose(1, 2).contiguous()
 
 
-def captioned(sizes: Sizes, features: Tensor) -> Batch:
-    """`features` of images, each with five captions, in the order of a training batch."""
-    rng = np.random.default_rng(1)
-    captions = [
-        [
-            [START, *rng.integers(len(SPECIALS), sizes.words, rng.integers(sizes.shortest, sizes.longest + 1)), END]
-            for _ in range(CAPTIONS)
-        ]
-        for _ in features
-    ]
+def coco_lengths(captions: int) -> np.ndarray:
+    """Words (caption) of that many captions: quantiles of COCO's at equal distances, shuffled.
+
+    Drawn at random, the longest of a batch, to which the plain side pads, would depend on luck.
+    """
+    below = np.cumsum(COCO_WORDS) / sum(COCO_WORDS)
+    quantiles = 7 + np.searchsorted(below, (np.arange(captions) + 0.5) / captions)
+    return np.random.default_rng(1).permutation(quantiles)
+
+
+def captioned(sizes: Sizes, features: Tensor, lengths: Sequence[int] | np.ndarray | None = None) -> Batch:
+    """`features` of images, each with five captions, in the order of a training batch.
+
+    `lengths`: words of each caption; without it they are drawn, uniformly from `sizes.shortest` to `sizes.longest`.
+    """
+    rng, given = np.random.default_rng(1), iter(() if lengths is None else lengths)
+
+    def words() -> np.ndarray:
+        count = next(given, None)
+        count = rng.integers(sizes.shortest, sizes.longest + 1) if count is None else count
+        return rng.integers(len(SPECIALS), sizes.words, count)
+
+    captions = [[[START, *words(), END] for _ in range(CAPTIONS)] for _ in features]
     captions = sorted((sorted(of_image, key=len, reverse=True) for of_image in captions), key=lambda c: -len(c[0]))
     return Batch(features, *pad(captions)).to(device())
 

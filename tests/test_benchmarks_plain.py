@@ -77,6 +77,27 @@ def test_fine_tuning_has_the_same_gradients_in_encoder_and_decoder():
     assert ours["backbone.layer2.0.conv1.weight"].any()
 
 
+def test_transformer_s_update_on_real_positions_is_pytorch_s_on_padded_captions():
+    script = importlib.import_module("transformer")
+    lengths = setting.coco_lengths(3 * setting.CAPTIONS)
+    batch = setting.captioned(SIZES, setting.grids(SIZES, 3), lengths)
+    model, update = script.plain_update(SIZES, batch)
+    updates = script.ours(SIZES, "fp32")
+    decoder = updates.network.decoder
+    rows = []
+    decoder.output.register_forward_hook(lambda module, args, out: rows.append(len(out)))
+    assert update() == pytest.approx(float(updates.gradients(batch)), rel=1e-5)
+    mine = script.plain.plain_names(setting.gradients(decoder), len(decoder.layers))
+    assert setting.difference(setting.gradients(model), mine).worst < 1e-4
+    assert rows == [int(batch.mask.sum())] == [sum(lengths) + len(lengths)]  # every word and the end, no padding
+
+
+def test_lengths_are_coco_s():
+    lengths = setting.coco_lengths(10_000)
+    assert lengths.mean() == pytest.approx(10.4, abs=0.1) and (lengths.min(), lengths.max()) == (7, 30)
+    assert sorted(setting.coco_lengths(80))[-1] == 20
+
+
 @pytest.mark.parametrize("width", [1, 5])
 def test_search_finds_the_same_captions(width):
     decoder = setting.speaks(setting.decoder_of(SIZES), SIZES)
@@ -106,7 +127,7 @@ def test_search_without_end_tokens_gives_the_best_unfinished_caption():
     ("name", "lines"),
     [
         *(("decoder_step", 4), ("decoder_epoch", 2), ("finetune_epoch", 2), ("beam_search", 1), ("decoding", 2)),
-        ("transformer", 3),
+        ("transformer", 5),
     ],
 )
 def test_script_compares_both_sides_and_prints_the_result(name, lines, capsys):
