@@ -7,7 +7,7 @@ Each row (`systems_rows.py`) is a run of all stages in a clone of HEAD under wor
 `scenes` all rows use the encoder that the stage `encoder` of this checkout has trained, so run `make repro` first. On
 photographs the encoder is given by name, with a file of weights. The clones share one DVC cache: stages that rows have
 in common run once, and stages of earlier runs are not repeated. If a row fails, one line says so, its log has the
-details, and the other rows continue.
+details, and the other rows continue. The page is rewritten only when the folder has a result of each of its rows.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from systems_rows import ROOT, ROWS, SCENES, chosen, photographs
 from systems_runs import Plan, attempt, export_encoder, git
-from systems_table import PAGE, rewritten, table
+from systems_table import PAGE, lacking, rewritten, table
 
 from showtell.core import errors
 from showtell.core.errors import UserError
@@ -27,7 +27,7 @@ from showtell.core.progress import log
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these rows; the others stay as they are")
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these rows; others stay as they are")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, the processor shared among them (1)")
     parser.add_argument("--quick", action="store_true", help="tiny runs, to try the script: prints, changes no page")
     parser.add_argument("--folder", type=Path, help="of clones, logs and results (work/systems, or work/systems-quick)")
@@ -57,9 +57,12 @@ def main() -> int:
         done = list(pool.map(partial(attempt, plan), rows))
     files = [base / f"{row.name}.json" for row in ROWS]
     lines = table([read_json(file) for file in files if file.exists()])
-    if not args.quick and any(done):
-        write_text(PAGE, rewritten(PAGE.read_text(encoding="utf-8"), lines, pictures.table))
     print(lines)
+    if not args.quick and any(done):
+        page = PAGE.read_text(encoding="utf-8")
+        if gone := lacking(page, lines, pictures.table):
+            raise UserError(f"{PAGE} is not changed: {base} has no result of {'; '.join(gone)}. Run these rows as well")
+        write_text(PAGE, rewritten(page, lines, pictures.table))
     return 0 if all(done) else 1
 
 

@@ -32,6 +32,7 @@ ROWS = (
     Row("vgg16-no-sampling", "vgg16-onehot-lstm", "without scheduled sampling", NO_SAMPLING),
     # Its encoder has random weights, and is trained in this stage only.
     Row("densenet121-lstm", "densenet121-lstm", changes={"finetune": {"epochs": 5}}, scratch=True),
+    Row("transformer", "transformer"),
     Row("showtell", "showtell"),
     Row("showtell-vectors", "showtell", "with pretrained word vectors", vectors=True),
 )

@@ -56,6 +56,13 @@ def circumstances(results: Sequence[Result]) -> str:
     return f"Commit {', '.join(commits)}; {' and '.join(ways) or 'times not known'}. Frozen encoders: {same}."
 
 
+def lacking(page: str, lines: str, name: str = "scenes") -> list[str]:
+    """The systems of the page's table `name` that `lines` does not have."""
+    _, old, _ = split(page, BEGIN[name], END, PAGE)
+    before, now = ([row.split(" | ")[0] for row in text.splitlines() if row.startswith("| `")] for text in (old, lines))
+    return [system.removeprefix("| ") for system in before if system not in now]
+
+
 def rewritten(page: str, lines: str, name: str = "scenes") -> str:
     """`page` with `lines` between the marks of the table `name`."""
     before, _, after = split(page, BEGIN[name], END, PAGE)

@@ -25,7 +25,7 @@ from showtell.learning.word_vectors import read_vectors
 
 TEXT = (ROOT / "params.yaml").read_text()
 PARAMS = parsed(TEXT, "params.yaml")
-FROZEN = ("resnet152-lstm", "vgg16-onehot-lstm", "vgg16-no-sampling")
+FROZEN = ("resnet152-lstm", "vgg16-onehot-lstm", "vgg16-no-sampling", "transformer")
 
 
 def params_of(row: systems_rows.Row, quick: bool = False) -> dict:
@@ -107,6 +107,14 @@ def test_only_the_table_of_the_page_is_rewritten(name):
     before, _, rest = page.partition(begin)
     assert again.startswith(before + begin) and again.endswith(rest.partition(systems_table.END)[2])
     assert systems_table.rewritten(again, "| newer |", name) == again.replace("| new |", "| newer |")
+
+
+def test_a_table_without_a_row_of_the_page_is_noticed():
+    few = [made_up("showtell"), made_up("showtell", what="with pretrained word vectors")]
+    page = systems_table.rewritten(systems_table.PAGE.read_text(), systems_table.table(few))
+    more = systems_table.table([*few, made_up("transformer")])
+    assert systems_table.lacking(page, more) == []
+    assert systems_table.lacking(page, systems_table.table(few[:1])) == ["`showtell`, with pretrained word vectors"]
 
 
 @pytest.mark.parametrize("row", systems_rows.ROWS, ids=lambda row: row.name)
