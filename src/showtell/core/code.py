@@ -6,8 +6,10 @@ The source is parsed, not imported. Every import counts, also one inside a funct
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType
+from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -21,7 +23,7 @@ def needed(script: Path) -> set[Path]:
 def code_fingerprint(script: Path) -> str:
     """8 hex digits for the code of `script` and the modules that it imports. Comments, docstrings, layout, assert
     statements and line numbers do not count."""
-    said = {file: _meaning(compile(tree, "", "exec", dont_inherit=True, optimize=2)) for file, tree in _modules(script)}
+    said = {file: source.meaning for file, source in _modules(script)}
     own, modules = said.pop(script), sorted(said)
     name = hashlib.sha256(own.encode())
     for file in modules:
@@ -29,6 +31,34 @@ def code_fingerprint(script: Path) -> str:
     for file in sorted(_assets(set(modules))):
         name.update(f"\n{file.relative_to(PACKAGE)}\n".encode() + file.read_bytes())
     return name.hexdigest()[:8]
+
+
+class _Source(NamedTuple):
+    """A module's text, as far as it counts here."""
+
+    needs: frozenset[str]  # paths in the package where modules may be that it imports
+    meaning: str
+
+
+def _modules(script: Path) -> Iterator[tuple[Path, _Source]]:
+    """`script` and every module of the package that it needs."""
+    there = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob("*.py")}
+    seen, waiting = {script}, [script]
+    while waiting:
+        file = waiting.pop()
+        source = _read(file.read_bytes())
+        new = {there[path] for path in source.needs & there.keys()} - seen
+        seen |= new
+        waiting += new
+        yield file, source
+
+
+@cache
+def _read(content: bytes) -> _Source:
+    """Read once in a process: a stage asks twice, and a test session many times."""
+    tree = ast.parse(content)
+    needs = frozenset(path for name in _imports(tree) for path in _places(name))
+    return _Source(needs, _meaning(compile(tree, "", "exec", dont_inherit=True, optimize=2)))
 
 
 def _meaning(code: CodeType) -> str:
@@ -44,32 +74,20 @@ def _constant(value: object) -> str:
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
-def _modules(script: Path) -> Iterator[tuple[Path, ast.Module]]:
-    """`script` and every module of the package that it needs, with its syntax tree; one tree in memory at a time."""
-    seen, waiting = {script}, [script]
-    while waiting:
-        file = waiting.pop()
-        tree = ast.parse(file.read_bytes())
-        new = _imports(tree) - seen
-        seen |= new
-        waiting += new
-        yield file, tree
-
-
-def _imports(tree: ast.Module) -> set[Path]:
-    files: set[Path] = set()
+def _imports(tree: ast.Module) -> set[str]:
+    """Names of this package that `tree` imports. It also removes what depends on line numbers from the tree."""
+    found: set[str] = set()
     for node in _statements(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
-            for name in names:
-                files |= _files(name)
+            found.update(names)
         elif isinstance(node, ast.ClassDef):  # since Python 3.13 a class stores its line number as a constant
             parts: list[ast.stmt | ast.expr] = [node, *node.decorator_list]
             for part in parts:
                 part.lineno = 1
-    return files
+    return {name for name in found if name.partition(".")[0] == PACKAGE.name}
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
@@ -91,13 +109,13 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
                 waiting += inner
 
 
-def _files(name: str) -> frozenset[Path]:
-    """The file of the module `name`, if it is part of this package, and the `__init__.py` of its parent packages."""
-    parts = name.split(".")
-    if parts[0] != PACKAGE.name:
-        return frozenset()
-    stems = [PACKAGE.joinpath(*parts[1 : count + 1]) for count in range(len(parts))]
-    return frozenset(f for stem in stems for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file())
+def _places(name: str) -> Iterator[str]:
+    """Where the module `name` and its parent packages may be in the package."""
+    yield "__init__.py"
+    parts = name.split(".")[1:]
+    for count in range(1, len(parts) + 1):
+        stem = "/".join(parts[:count])
+        yield from (f"{stem}.py", f"{stem}/__init__.py")
 
 
 def _assets(modules: set[Path]) -> set[Path]:

@@ -7,6 +7,8 @@ and `yes` do, and a parameter that must be a number refuses them.
 
 import re
 from collections.abc import Collection, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -50,10 +52,8 @@ def read_sections(path: Path) -> dict[str, Any]:
 
 def parsed(text: str, path: Path | str) -> dict[str, Any]:
     """The sections in `text`; `path` names it in the `UserError` when it is not a mapping."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Resolver = _CoreSchema
     try:
-        raw = yaml.load(text)
+        raw = deepcopy(_content(text))
     except MarkedYAMLError as error:
         raise UserError(f"{path} is not valid YAML{_place(error)}: {_problem(error)}") from None
     except (YAMLError, ValueError) as error:  # ValueError: an explicit tag that the value does not fit
@@ -63,6 +63,14 @@ def parsed(text: str, path: Path | str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold sections, one key each")
     return raw
+
+
+@lru_cache(maxsize=8)
+def _content(text: str) -> Any:
+    """What `text` holds, parsed once: a stage reads several sections of the same file."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver = _CoreSchema
+    return yaml.load(text)
 
 
 def _problem(error: MarkedYAMLError) -> str:
