@@ -81,7 +81,7 @@ def batches_of(dataset: CaptionedImages, monkeypatch, workers: int, start: str =
 
 @pytest.mark.parametrize(
     ("workers", "start"),
-    [(1, ""), (1, "fork"), (4, "fork"), (1, "spawn"), pytest.param(4, "spawn", marks=pytest.mark.slow)],
+    [(1, ""), (1, "fork"), (4, "fork"), (1, "spawn"), pytest.param(2, "spawn", marks=pytest.mark.slow)],
 )
 @pytest.mark.filterwarnings(
     "ignore:.*use of fork.*:DeprecationWarning", "ignore:This DataLoader will create:UserWarning"

@@ -6,10 +6,6 @@ import pytest
 from showtell.commands import cli
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "showtell.commands.cli", *arguments], capture_output=True, text=True)
-
-
 def status_of(*arguments):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
@@ -61,10 +57,10 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("showtell 0.")
 
 
-def test_errors_are_one_line_and_status_1(tmp_path):
-    done = run("caption", str(tmp_path / "a.png"), "--model", str(tmp_path))
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == f"error: {tmp_path} holds no model (no config.json); train one with `dvc repro`\n"
+def test_errors_are_one_line_and_status_1(tmp_path, capsys):
+    assert status_of("caption", str(tmp_path / "a.png"), "--model", str(tmp_path)) == 1
+    said = f"error: {tmp_path} holds no model (no config.json); train one with `dvc repro`\n"
+    assert tuple(capsys.readouterr()) == ("", said)
 
 
 def test_arguments_of_a_command_may_look_like_the_overview_s(capsys):
