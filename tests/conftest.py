@@ -39,12 +39,12 @@ TINY = {
     "encoder": {"weights": "none"},  # so that it learns here
     "detection": {"min_images": 2},
     "pretrain": {"epochs": 2, "front_epochs": 1, "images_per_update": 8, "warmup_updates": 0},
-    "decoder": {"embedding": 8, "hidden": 8, "attention": 8},
+    "decoder": {"embedding": 8, "hidden": 8, "attention": 8, "summary": 8},
     "learning": {"warmup_updates": 0},
     "train": {"epochs": 2, "images_per_update": 8},
     "finetune": {"epochs": 1, "images_per_update": 8},
     "reinforce": {"epochs": 1, "images_per_update": 8, "samples": 2, "bleu4": 0.5, "chair": 0.5, "flip": True},
-    "search": {"max_length": 8},
+    "search": {"min_length": 3, "max_length": 8},  # a tiny model would say nothing
     "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
     "evaluate": {"pictures": 2},
     "beam": 2,
