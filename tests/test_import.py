@@ -111,6 +111,8 @@ def test_the_schedule_follows_the_number_of_images(monkeypatch):
     assert few["learning"]["warmup_updates"] < many["learning"]["warmup_updates"]
     assert few["train"]["epochs"] * 300 > many["train"]["epochs"] * 8_000 / 5  # few images do not mean few updates
     assert few["reinforce"]["epochs"] < few["train"]["epochs"]
+    with inside(ROOT):
+        assert settings_for(0).overlay["train"]["epochs"] == few["train"]["epochs"]
     assert (few["vocab"]["min_count"], many["vocab"]["min_count"]) == (2, 5)
 
 

@@ -43,7 +43,7 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
     the best one on val is kept. Rewards learn few images by heart, so that their epochs grow less. Many images need
     fewer epochs. With few captions, the minimum count of a vocabulary word is lower.
     """
-    passes = 0.5 if images >= 50_000 else min(8.0, max(1.0, 4_000 / images))
+    passes = 0.5 if images >= 50_000 else min(8.0, max(1.0, 4_000 / max(images, 1)))
     updates = -(-images // overlay["train"]["images_per_update"]) * overlay["train"]["epochs"] * passes
     schedule: dict[str, dict[str, Any]] = {
         "vocab": {"min_count": 2 if images < 1_000 else 5},

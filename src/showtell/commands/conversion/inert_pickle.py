@@ -4,15 +4,11 @@ A pickle is a program that names functions and classes and calls them. This read
 and plain containers. Every other class or function becomes an inert `Record` of its arguments and attributes, so that a
 pickled module is a tree of records with tensors as leaves.
 
-Tensors are views of storages, never copies, so that many of one storage need no more memory than it.
-
 `torch.save` has two formats: a zip archive (PyTorch 1.6 and later) with the pickle in `data.pkl` and a file for each
 storage, and before that a sequence of pickles followed by the storages' bytes.
 """
 
 import io
-import math
-import os
 import pickle
 import struct
 import zipfile
@@ -20,20 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor
 
-from showtell.commands.conversion.bounded_pickle import LARGEST_NUMBER, BoundedUnpickler, checked_key
+from showtell.commands.conversion.bounded_pickle import BoundedUnpickler, checked_key
+from showtell.commands.conversion.foreign_tensors import Fixed, LazyTensor, Storage, Storages, is_count
 from showtell.core.errors import UserError
 from showtell.core.terminal import one_line
 
-MOST_DIMENSIONS = 64  # of a tensor, PyTorch's own limit
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
-DTYPES: dict[str, torch.dtype] = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-}  # fmt: skip
 
 
 class Record:
@@ -73,58 +63,8 @@ class Record:
         raise TypeError("a record of a foreign file is not to be written again")
 
 
-class _Fixed:
-    """An object of the reader: the file cannot set its attributes."""
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("it changes what reads it")
-
-
-class _Storage(_Fixed):
-    """Numbers of one dtype; in the older format their bytes follow the pickle that names them."""
-
-    def __init__(self, dtype: torch.dtype, count: int):
-        self.dtype, self.count = dtype, count
-        self.flat: Tensor | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.count * self.dtype.itemsize
-
-    def fill(self, content: bytes) -> None:
-        if len(content) != self.size:
-            raise ValueError("a storage is cut short")
-        self.flat = torch.frombuffer(bytearray(content), dtype=self.dtype) if content else torch.empty(0)
-
-
-class _LazyTensor(_Fixed):
-    """A view of a storage, made when all storages have their bytes."""
-
-    def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]):
-        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
-
-    def tensor(self) -> Tensor:
-        storage = self.storage
-        if not isinstance(storage, _Storage) or storage.flat is None:
-            raise ValueError("a tensor without a storage")
-        numbers = [self.offset, *self.size, *self.stride]
-        dimensions = len(self.size)
-        if dimensions != len(self.stride) or dimensions > MOST_DIMENSIONS or not all(map(_is_count, numbers)):
-            raise ValueError("a tensor with a broken shape")
-        last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
-        # A stride of 0 repeats numbers: a few bytes could ask for all of the memory.
-        if (0 not in self.size and last >= storage.count) or math.prod(self.size) > storage.count:
-            raise ValueError("a tensor larger than its storage")
-        return storage.flat.as_strided(self.size, self.stride, self.offset)
-
-
-def _is_count(number: Any) -> bool:
-    return type(number) is int and 0 <= number < LARGEST_NUMBER
-
-
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _LazyTensor:
-    return _LazyTensor(storage, offset, tuple(size), tuple(stride))
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> LazyTensor:
+    return LazyTensor(storage, offset, tuple(size), tuple(stride))
 
 
 def _rebuild_parameter(data: Any, *rest: Any) -> Any:
@@ -146,7 +86,7 @@ def _dictionary(*items: Any) -> _Dictionary:
     return content
 
 
-class _Plain(_Fixed):
+class _Plain(Fixed):
     """Wraps a function of this module that replaces one of PyTorch's."""
 
     __slots__ = ("_call",)
@@ -171,7 +111,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 class _InertUnpickler(BoundedUnpickler):
     """Unpickles tensors and plain containers. `storage(kind, key, count)` returns a storage by its name in the file."""
 
-    def __init__(self, file: BinaryIO, storage: Callable[[str, str, int], _Storage] | None):
+    def __init__(self, file: BinaryIO, storage: Callable[[str, str, int], Storage] | None):
         super().__init__(file)
         self._storage = storage
 
@@ -188,7 +128,7 @@ class _InertUnpickler(BoundedUnpickler):
         if pid[0] == "module":  # the older format stores a class with its source
             return pid[1]
         _, kind, key, *rest = *pid, None, None
-        if pid[0] != "storage" or not isinstance(key, str) or not _is_count(rest[1]):
+        if pid[0] != "storage" or not isinstance(key, str) or not is_count(rest[1]):
             raise pickle.UnpicklingError("it names a storage that makes no sense")
         return self._storage(str(getattr(kind, "name", "")).rpartition(".")[2], key, rest[1])
 
@@ -221,9 +161,9 @@ def _read_zip(file: BinaryIO) -> Any:
         if archive.getinfo(names[0]).compress_type != zipfile.ZIP_STORED:
             raise ValueError("its data.pkl is compressed, which torch.save never does")
         folder = names[0].rpartition("/")[0]
-        found = _Storages(file)
+        found = Storages(file)
 
-        def storage(kind: str, key: str, count: int) -> _Storage:
+        def storage(kind: str, key: str, count: int) -> Storage:
             one = found.named(kind, key, count)
             if one.flat is None:
                 info = archive.getinfo(f"{folder}/data/{key}")
@@ -242,7 +182,7 @@ def _read_legacy(file: BinaryIO) -> Any:
         return first
     for _ in range(2):  # protocol version, and a description of the machine
         _InertUnpickler(file, None).load()
-    found = _Storages(file)
+    found = Storages(file)
     content = _InertUnpickler(file, found.named).load()
     for key in _InertUnpickler(file, None).load():
         (count,) = struct.unpack("<q", file.read(8))
@@ -253,34 +193,12 @@ def _read_legacy(file: BinaryIO) -> Any:
     return content
 
 
-class _Storages(dict[str, _Storage]):
-    """The storages of one file, by name: together no larger than the file, so that none are the same bytes of it."""
-
-    def __init__(self, file: BinaryIO):
-        super().__init__()
-        self._left = os.fstat(file.fileno()).st_size
-
-    def named(self, kind: str, key: str, count: int) -> _Storage:
-        if key not in self:
-            self[key] = _Storage(_dtype(kind), count)
-            self._left -= self[key].size
-            if self._left < 0:
-                raise ValueError("its storages are larger than the file")
-        return self[key]
-
-
-def _dtype(kind: str) -> torch.dtype:
-    if kind not in DTYPES:
-        raise ValueError(f"numbers of an unknown type {kind[:40]!r}")
-    return DTYPES[kind]
-
-
 def _finished(content: Any) -> Any:
     """`content` with tensors in place of views; an object that occurs several times is converted once."""
     done: dict[int, Any] = {}
 
     def finish(value: Any) -> Any:
-        if isinstance(value, _LazyTensor):
+        if isinstance(value, LazyTensor):
             if id(value) not in done:
                 done[id(value)] = value.tensor()
             return done[id(value)]

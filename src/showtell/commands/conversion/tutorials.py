@@ -121,7 +121,7 @@ def _encoder(state: Mapping[str, Tensor], source: Path, config: dict[str, Any]) 
         raise UserError(f"{source} holds no ResNet that the tutorials use (its encoder has {len(weights)} tensors)")
     imagenet = ImageStatistics()
     encoder = Encoder({"name": network, "node": None, **config, "mean": imagenet.mean, "std": imagenet.std})
-    _fill(encoder.backbone.network, weights, source)
+    _fill(encoder.backbone.network, _complete(encoder.backbone.network, weights, source))
     return encoder.eval()
 
 
@@ -166,14 +166,14 @@ def _model(
     except ValidationError as error:
         raise UserError(f"{source} is not a decoder of the tutorial: {one_line(error.errors()[0]['msg'])}") from None
     with torch.device("meta"):  # sizes of the file multiply: a small one could ask for all of the memory
-        _complete(build_decoder(params, encoder.channels, len(vocabulary)), weights, source)
+        complete = _complete(build_decoder(params, encoder.channels, len(vocabulary)), weights, source)
     decoder = build_decoder(params, encoder.channels, len(vocabulary))
-    _fill(decoder, weights, source)
+    _fill(decoder, complete)
     return Model(encoder, decoder, params, vocabulary, transform, "fp32")
 
 
 def _complete(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
-    """The tensors of `network`, if `weights` has all of them and no other; batch-norm counters are ignored."""
+    """`weights` without batch-norm counters, if they are those of `network`, finite and of its sizes."""
     wanted = {name: t for name, t in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     for name in sorted(wanted.keys() ^ {name for name in weights if not name.endswith("num_batches_tracked")}):
         where = "has no" if name in wanted else "has a tensor too many,"
@@ -181,10 +181,9 @@ def _complete(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -
     for name, tensor in wanted.items():
         if weights[name].shape != tensor.shape or not weights[name].isfinite().all():
             raise UserError(f"{source}: {name} is not a tensor of finite numbers of size {tuple(tensor.shape)}")
-    return wanted
+    return {name: weights[name] for name in wanted}
 
 
-def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Load `weights`, which must be complete."""
-    for name, tensor in _complete(network, weights, source).items():
-        tensor.copy_(weights[name])
+def _fill(network: nn.Module, complete: Mapping[str, Tensor]) -> None:
+    """Load weights that are `_complete`; batch-norm counters stay as they are."""
+    network.load_state_dict(complete, strict=False)
