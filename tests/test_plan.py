@@ -9,50 +9,138 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, TINY, inside
 
-from showtell.commands import cli, plan
+from showtell.commands import cli, estimates, plan, sample_run
+from showtell.commands.estimates import Images, estimated
 from showtell.commands.recipe import flat
-from showtell.commands.sample_run import Ran, look, make_sample, sizes
+from showtell.commands.sample import look, make_sample, shorten, sizes
+from showtell.commands.sample_run import PARTS, Ran, Times
 from showtell.core.params import load_all
 from showtell.core.yaml_files import read_sections, set_values
-from showtell.generation.search_params import SweepParams
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.karpathy import Record
 
-WHOLE = {"train": 8000, "val": 1000, "test": 1000}
-LARGE = {"train": 96, "val": 32, "test": 32}
-SMALL = {"train": 24, "val": 32, "test": 32}
-
-
-def ran(seconds: float, *epochs: float) -> Ran:
-    return Ran(seconds, 10**9, list(epochs))
-
-
-def test_time_of_stages_that_is_linear_in_the_images():
-    """4 s of startup and 0.1 s an image."""
-    found = plan._seconds("features", ran(4 + 16), ran(4 + 8.8), {}, WHOLE, LARGE, SMALL)
-    assert found == pytest.approx(4 + 1000)
+IMAGES = Images(
+    {"train": 8000, "val": 1000, "test": 1000},
+    {"train": 96, "val": 32, "test": 32},
+    {"train": 4, "val": 4, "test": 4},
+)
+PARAMS = {"dataset": "scenes", "evaluate": SimpleNamespace(pictures=12)}
 
 
-def test_time_of_training_is_startup_and_epochs():
-    """5 s of startup, epochs of 2 s, one second more in the first; `epochs` passes over 9,000 images."""
-    params = {"train": SimpleNamespace(epochs=6)}
-    found = plan._seconds("train", ran(10, 3, 2), None, params, WHOLE, LARGE, SMALL)
-    assert found == pytest.approx(5 + 6 * 2 * 9000 / 128)
+def seconds(name: str, times: Times, again: Times | None = None, **params: object) -> float:
+    return estimated({name: times}, {} if again is None else {name: again}, PARAMS | params, IMAGES)[name]
 
 
-def test_front_epochs_of_pretraining_take_longer():
-    params = {"pretrain": SimpleNamespace(epochs=5, front_epochs=2)}
-    found = plan._seconds("encoder", ran(12, 5, 4, 1), None, params, WHOLE, LARGE, SMALL)
-    assert found == pytest.approx(2 + (2 * 4 + 3 * 1) * 9000 / 128)
+def test_time_that_is_linear_in_the_images():
+    """4 s of start, 0.1 s an image; other work had most of the processor when the sample was measured."""
+    sample, few = Times(whole=99, processor=4 + 16), Times(whole=9, processor=4 + 1.2)
+    assert seconds("vocab", sample, few) == pytest.approx(4 + 1000)
 
 
-def test_time_of_evaluation_counts_all_decodings():
-    """10 s of other work, 0.05 s an image and decoding; the test captions' settings are a separate entry."""
-    sweep = SweepParams(beams=[1, 2, 3], length_penalties=[0, 0.7], others=None)
-    params = load_all(ROOT / "params.yaml") | {"sweep": sweep}
-    assert params["search"].length_penalty == 1.0
-    large = ran(10 + 0.05 * (2 * 32 + 7 * 32))
-    few = ran(10 + 0.05 * (2 * 32 + 2 * 32))
-    found = plan._seconds("evaluate", large, few, params, WHOLE, LARGE, SMALL)
-    assert found == pytest.approx(10 + 0.05 * (2 * 1000 + 7 * 1000))
+def test_the_start_is_not_multiplied_by_the_images():
+    sample, few = Times(processor=4.0), Times(processor=4.1)  # noise: the images take next to nothing
+    assert seconds("download", sample, few) == pytest.approx(4)
+
+
+def test_workers_divide_the_images(monkeypatch):
+    """The sample is measured on one core."""
+    monkeypatch.setattr(estimates, "cores", lambda: 4)
+    sample, few = Times(processor=4 + 16), Times(processor=4 + 1.2)
+    for name in ("download", "resize"):
+        assert seconds(name, sample, few) == pytest.approx(4 + 1000 / 4)
+    assert seconds("download", sample, few, dataset="custom") == pytest.approx(4 + 1000)  # pictures are not drawn
+
+
+def test_time_of_training_is_start_updates_and_validations():
+    """5 s of start, 250 updates of 2 s in each of 6 epochs, 0.1 s for a val image; the first of each takes longer."""
+    times = Times(5 + 9 + 3.2, updates=[[5, 2, 2]], validations=[3.2])
+    found = seconds("train", times, train=SimpleNamespace(epochs=6, images_per_update=32))
+    assert found == pytest.approx(5 + 6 * (250 * 2 + 100))
+
+
+def test_epochs_with_all_blocks_trainable_take_longer():
+    times = Times(2 + 13 + 3 + 2, updates=[[5, 4, 4], [1, 1, 1]], validations=[1, 1])
+    params = SimpleNamespace(epochs=5, front_epochs=2, images_per_update=32)
+    found = seconds("encoder", times, pretrain=params)
+    assert found == pytest.approx(2 + 250 * (2 * 4 + 3 * 1) + 5 * 1000 / 32)
+
+
+def test_reinforce_validates_its_start_and_encodes_all_images():
+    """0.01 s to encode an image, 0.1 s to validate one, updates of 2 s, 3 s of start."""
+    times = Times(3 + 1.28 + 6 + 6.4, updates=[[2, 2, 2]], validations=[3.2, 3.2], parts={"encoded": 1.28})
+    found = seconds("reinforce", times, reinforce=SimpleNamespace(epochs=2, images_per_update=32))
+    assert found == pytest.approx(3 + 90 + 2 * 250 * 2 + 3 * 100)
+
+
+def test_a_stage_that_learns_nothing_takes_what_it_took():
+    assert seconds("finetune", Times(1.5)) == 1.5
+
+
+def test_parts_of_evaluation_grow_with_what_they_work_on():
+    """0.1 s for an image of val, 0.2 s for one of test, 0.5 s for a drawn one; METEOR's start and 3 s of other work."""
+    times = Times(3 + 4 + 3.2 + 6.4 + 1, parts={"val": 3.2, "test": 6.4, "pictures": 1, "meteor": 4})
+    assert seconds("evaluate", times) == pytest.approx(3 + 4 + 100 + 200 + 6)
+
+
+class Clock:
+    """A clock that stands still until work is done."""
+
+    def __init__(self, monkeypatch):
+        self.seconds = 0.0
+        monkeypatch.setattr(sample_run, "_now", lambda: self.seconds)
+
+    def work(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def test_updates_and_validations_are_timed(monkeypatch):
+    clock, times = Clock(monkeypatch), Times()
+
+    def fit(task, epoch_batches, validate, params, judge_first):
+        validate()
+        for epoch in range(2):
+            clock.work(10)  # is part of neither
+            batches = epoch_batches(epoch)
+            assert len(batches) == 2
+            for batch in batches:
+                clock.work(batch)
+            validate()
+        return "history"
+
+    def validate():
+        clock.work(3)
+
+    assert times.timed_fit(fit)(None, lambda epoch: [1 + epoch, 2], validate, {}, judge_first=True) == "history"
+    assert times.updates == [[1, 2], [2, 2]] and times.validations == [3, 3, 3]
+
+
+def test_parts_are_timed_without_the_parts_that_they_call(monkeypatch):
+    clock, times = Clock(monkeypatch), Times()
+    inner = times.timed_part("meteor", lambda: clock.work(5))
+
+    def outer():
+        clock.work(1)
+        inner()
+        clock.work(2)
+
+    for _ in range(2):
+        times.timed_part("test", outer)()
+    assert times.parts == {"meteor": 10, "test": 6}
+
+
+def test_generated_captions_end_after_as_many_words_as_given_ones(tmp_path):
+    """Those of train have 3 words on average."""
+    path = tmp_path / "data/raw/captions.json"
+    path.parent.mkdir(parents=True)
+    four, two = ["a", "b", "c", "d"], ["a", "b"]
+    splits = {"train": [four, two], "val": [four, two], "test": [four]}
+    karpathy.write(
+        path, "sample", [Record(k, f"{k}.jpg", k, [" ".join(w) for w in words], words) for k, words in splits.items()]
+    )
+    assert shorten(tmp_path, ["val"]) == 3
+    found = {record.split: record for record in karpathy.stream(path)}
+    assert found["train"].words == [four, two] and found["test"].words == [four]
+    assert found["val"].words == [four[:3], two] and found["val"].captions == ["a b c", "a b"]
 
 
 def test_stages_after_a_changed_stage_run_too(monkeypatch):
@@ -86,11 +174,11 @@ def test_a_sample_is_valid_and_keeps_the_cost_of_an_image(tmp_path, dataset):
     with inside(tmp_path):
         params = load_all()
         whole = look(params)
-        counts = sizes(whole, params, share=0.1)
+        _, counts = sizes(whole, params)
         make_sample(tmp_path / "sample", whole, counts)
         sample, own = load_all(tmp_path / "sample/params.yaml"), load_all()
     assert sample["resize"].size == own["resize"].size and sample["decoder"] == own["decoder"]
-    assert sample["train"].images_per_update == own["train"].images_per_update and sample["train"].epochs == 2
+    assert sample["train"].images_per_update == own["train"].images_per_update and sample["train"].epochs == 1
     pictures = list((tmp_path / "sample/pictures").glob("*.jpg"))
     assert len(pictures) == (0 if dataset == "scenes" else sum(counts.values()))
 
@@ -103,13 +191,24 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
     (tmp_path / "params.yaml").unlink()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     set_values(tmp_path / "params.yaml", dict(flat(TINY)))
+    measured = {}
+
+    def noted(ran, *others):
+        measured.update(ran)
+        return estimated(ran, *others)
+
     with inside(tmp_path), pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "to_run", lambda stages: set(stages))
+        patch.setattr(estimates, "estimated", noted)
         assert cli.dispatch(["plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
     stages = [name for name in read_sections(ROOT / "dvc.yaml")["stages"] if name != "check"]
     assert [line.split()[0] for line in lines][-len(stages) - 1 : -1] == stages
     assert not (tmp_path / "work/plan").exists()
+    for name in estimates.TRAINING:
+        assert all(len(epoch) == 3 for epoch in measured[name].updates) and measured[name].validations
+    for name, parts in PARTS.items():
+        assert set(measured[name].parts) == set(parts.values())
 
 
 def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys):
@@ -118,14 +217,15 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     stages = read_sections(ROOT / "dvc.yaml")["stages"]
 
-    def run_stage(name, folder):
-        for out in plan._paths(stages[name], "outs"):
+    def run_stage(name, folder, one_core=False):
+        for out in estimates.outputs(stages[name], "outs"):
             (folder / out).mkdir(parents=True, exist_ok=True)
             (folder / out / "file").write_bytes(bytes(10**6))
-        return ran(1.0, 0.4, 0.2) if name in plan.TRAINING else ran(1.0)
+        return Ran(Times(1.0, 1.0), 10**9)
 
     monkeypatch.setattr(plan, "Stages", lambda: SimpleNamespace(run=run_stage))
-    monkeypatch.setattr(plan, "fill_vocabulary", lambda folder, words: None)
+    monkeypatch.setattr(estimates, "fill_vocabulary", lambda folder, words: None)
+    monkeypatch.setattr(estimates, "shorten", lambda folder, splits, words=None: 10)
     monkeypatch.setattr(plan, "to_run", lambda stages: {"finetune", "evaluate"})
     with inside(tmp_path):
         assert cli.dispatch(["plan"]) == 0
@@ -140,7 +240,7 @@ def test_samples_of_killed_plans_are_removed(tmp_path):
     left = tmp_path / "work/plan/large/params.yaml"
     left.parent.mkdir(parents=True)
     left.touch()
-    with inside(tmp_path), pytest.raises(SystemExit), plan._samples() as folder:
+    with inside(tmp_path), pytest.raises(SystemExit), estimates.samples() as folder:
         assert not list(folder.iterdir())
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()

@@ -1,168 +1,123 @@
-"""Runs the stages on a small part of the dataset, to estimate the cost of the whole on this machine.
+"""Runs stages on a sample, each in a process of its own, and measures them from inside."""
 
-The sample keeps all settings that determine the cost per image: sizes, networks, updates, vocabulary size. It has fewer
-images and epochs, and random weights, which cost the same and need no download.
-"""
-
+import importlib
 import os
-import re
 import runpy
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import wraps
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
+import torch
 
-from showtell.core import paths
 from showtell.core.errors import UserError
-from showtell.core.files import read_json, write_bytes, write_json
-from showtell.core.params import load_all
-from showtell.core.yaml_files import set_values
-from showtell.data.datasets import custom, karpathy
-from showtell.data.datasets.coco import COCO
-from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
-from showtell.data.datasets.karpathy import Record
-from showtell.data.datasets.picture_files import Pictures
-from showtell.encoders import pretrained
+from showtell.core.files import read_json, write_json
+from showtell.core.precision import accelerated
 
-PUBLISHED = {dataset.name: dataset for dataset in (COCO, FLICKR8K, FLICKR30K)}
-# Number of words that occur five times or more in the train captions, rounded.
-WORDS = {"coco": 9_500, "flickr8k": 2_600, "flickr30k": 7_700, "scenes": 600}
-UPDATES = 3  # number of updates per epoch, with the largest update
-HELD_OUT = 32  # maximum number of images of the sample's val and test
-# What stages import that takes long
+# What stages import that takes long, without modules that import what is measured below
 IMPORTED = ("torch", "torchvision", "h5py", "showtell.learning.loop", "showtell.evaluation.judge")
-EPOCH = re.compile(r"^epoch +\d+/\d+ .* ([\d.]+) s(?:  best)?$", re.MULTILINE)
+FIT = "showtell.learning.loop.fit"
+# Parts of stages, and what their time grows with
+PARTS = {
+    "features": {"showtell.encoders.features.extract": "encoded"},
+    "reinforce": {"showtell.encoders.features.extract": "encoded"},
+    "evaluate": {
+        "showtell.evaluation.judge.sweep": "val",
+        "showtell.evaluation.judge.evaluate": "test",
+        "showtell.metrics.protocol.run_meteor": "meteor",  # most of it is the start of Java
+        "showtell.evaluation.attention_pictures.write_attention": "pictures",
+        "showtell.evaluation.report.evaluated.report_evaluation": "test",
+    },
+}
 
-Counts = dict[str, int]  # images of each split
+
+@dataclass
+class Times:
+    """Seconds of a stage's run; `parts` without the parts that they call."""
+
+    whole: float = 0.0
+    processor: float = 0.0  # of its process alone, on all cores
+    updates: list[list[float]] = field(default_factory=list)  # of each epoch
+    validations: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def timed_fit(self, fit: Callable[..., Any]) -> Callable[..., Any]:
+        """`fit` with the times of its updates and validations noted."""
+
+        def timed(task: Any, epoch_batches: Callable, validate: Callable, *args: Any, **options: Any) -> Any:
+            def batches(epoch: int) -> TimedBatches:
+                self.updates.append([])
+                return TimedBatches(epoch_batches(epoch), self.updates[-1])
+
+            def validated() -> Any:
+                started = _now()
+                scores = validate()
+                self.validations.append(_now() - started)
+                return scores
+
+            return fit(task, batches, validated, *args, **options)
+
+        return timed
+
+    def timed_part(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` with its time added to that of `part`."""
+
+        @wraps(function)
+        def timed(*args: Any, **options: Any) -> Any:
+            started, inner = _now(), sum(self.parts.values())
+            try:
+                return function(*args, **options)
+            finally:
+                own = _now() - started - (sum(self.parts.values()) - inner)
+                self.parts[part] = self.parts.get(part, 0.0) + own
+
+        return timed
 
 
 @dataclass(frozen=True)
-class Whole:
-    """Size of the dataset that the sample is taken from."""
+class TimedBatches:
+    """Batches; `seconds` gets the time from asking for a batch to asking for the next one."""
 
-    counts: Counts
-    words: int  # of the vocabulary
-    records: list[Record] | None = None  # for the user's own images
-    pictures: Pictures | None = None
+    batches: Any
+    seconds: list[float]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        started = _now()
+        for batch in self.batches:
+            yield batch
+            self.seconds.append(_now() - started)
+            started = _now()
+
+
+def _now() -> float:
+    """Seconds, when all work queued on an accelerator is done."""
+    if accelerated():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 @dataclass(frozen=True)
 class Ran:
     """Measurements of a stage's run on a sample."""
 
-    seconds: float
+    times: Times
     memory: int  # peak of all its processes together, bytes
-    epochs: list[float]  # seconds of each
-
-
-def look(params: Mapping[str, Any]) -> Whole:
-    """The size of the dataset: counted in the user's captions file, known for published datasets."""
-    name = params["dataset"]
-    if name == "scenes":
-        scenes = params["scenes"]
-        return Whole({split: getattr(scenes, split) for split in paths.SPLITS}, WORDS[name])
-    if name in PUBLISHED:
-        return Whole(dict(PUBLISHED[name].counts), min(WORDS[name], params["vocab"].max_size or WORDS[name]))
-    records, pictures = custom.source_of(params["custom"])
-    counts = Counter(record.split for record in records)
-    occurring = Counter(word for r in records if r.split == "train" for words in r.words for word in words)
-    words = sum(count >= params["vocab"].min_count for count in occurring.values())
-    words = min(words, params["vocab"].max_size or words)
-    return Whole(dict(counts), words, records, pictures)
-
-
-def sizes(whole: Whole, params: Mapping[str, Any], share: float = 1.0) -> Counts:
-    """Number of images in the sample's splits."""
-    most = max(params[stage].images_per_update for stage in ("pretrain", "train", "finetune", "reinforce"))
-    wanted = {"train": max(4, round(share * UPDATES * most)), "val": HELD_OUT, "test": HELD_OUT}
-    return {split: min(wanted[split], whole.counts[split]) for split in paths.SPLITS}
-
-
-def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
-    """Write a project to `folder`: params.yaml, and captions and images of so many images per split."""
-    folder.mkdir(parents=True, exist_ok=True)
-    params = load_all(paths.PARAMS)
-    changes: dict[str, Any] = {"pretrain.epochs": 2, "evaluate.pictures": 1, "vocab.min_count": 1}
-    both = 0 < params["pretrain"].front_epochs < params["pretrain"].epochs and params["pretrain"].trainable_from
-    changes |= {"pretrain.epochs": 3, "pretrain.front_epochs": 2} if both else {}
-    changes |= {f"{stage}.epochs": 2 for stage in ("train", "finetune", "reinforce") if params[stage].epochs}
-    changes |= {"detection.min_images": 1, "detection.max_share": 1.0}
-    if params["encoder"].weights not in ("none", *pretrained.SHIPPED):
-        changes |= {"encoder.weights": "none", "pretrain.enabled": params["pretrain"].enabled is True}
-    if params["decoder"].model_dump().get("embeddings"):
-        changes["decoder.embeddings"] = None
-    if params["evaluate"].ensemble:
-        changes["evaluate.ensemble"] = None
-    if params["dataset"] == "scenes":
-        changes |= {f"scenes.{split}": count for split, count in counts.items()}
-    else:
-        records = _some(whole.records, counts) if whole.records else _made_up(counts)
-        source = whole.pictures
-        for number, record in enumerate(records):
-            write_bytes(folder / "pictures" / record.file, source.read(record.file) if source else _noise(number))
-        karpathy.write(folder / "sample.json", "custom", records)
-        changes |= {"dataset": "custom", "custom.images": "pictures", "custom.captions": "sample.json"}
-        changes |= {"custom.format": "karpathy", "resize.broken": "skip"}
-        changes |= {"reinforce.chair": 0.0, "reinforce.truth": 0.0}  # these images have no annotated objects
-    (folder / "params.yaml").write_text(paths.PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
-    set_values(folder / "params.yaml", changes)
-
-
-def _some(records: Sequence[Record], counts: Counts) -> list[Record]:
-    """So many records of each split, spread evenly."""
-    chosen = []
-    for split, count in counts.items():
-        of_split = [record for record in records if record.split == split]
-        chosen += [of_split[int(row)] for row in np.linspace(0, len(of_split) - 1, count)]
-    return chosen
-
-
-def _made_up(counts: Counts) -> list[Record]:
-    """Records that stand for a published dataset not downloaded yet: five captions of 7 to 14 words."""
-    rng = np.random.default_rng(0)
-    records: list[Record] = []
-    for split, count in counts.items():
-        for _ in range(count):
-            words = [[f"w{word}" for word in rng.integers(0, 300, rng.integers(7, 15))] for _ in range(5)]
-            number = len(records)
-            records.append(Record(number, f"{number}.jpg", split, [" ".join(caption) for caption in words], words))
-    return records
-
-
-def _noise(number: int) -> bytes:
-    """A JPEG of 640 x 480 pixels and about 100 kB, typical of published photographs."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    soft = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    out = BytesIO()
-    Image.fromarray(soft).resize((640, 480), Image.Resampling.BICUBIC).save(out, "JPEG", quality=92)
-    return out.getvalue()
-
-
-def fill_vocabulary(folder: Path, words: int) -> None:
-    """Extend the vocabulary to `words` words: the cost of the vocabulary layer depends on it."""
-    content = read_json(folder / paths.VOCAB)
-    missing = max(0, words - len(content["words"]))
-    content["words"] += [f"more{number}" for number in range(missing)]
-    content["counts"] += [1] * missing
-    write_json(folder / paths.VOCAB, content)
 
 
 class Stages:
     """Runs stages one after the other, each in a process that finds torch and the package imported already.
 
-    A stage that DVC runs imports them itself: `start` is what that takes, measured once, and is part of every time.
+    A stage that DVC runs imports them itself: `start` is what that takes, measured once.
     """
 
     def __init__(self) -> None:
@@ -177,12 +132,15 @@ class Stages:
             first.join()
             self.start = time.perf_counter() - started
 
-    def run(self, name: str, folder: Path) -> Ran:
-        """Run a stage's script in `folder`; `UserError` with its last line when it fails."""
+    def run(self, name: str, folder: Path, one_core: bool = False) -> Ran:
+        """Run a stage's script in `folder`; `UserError` with its last line when it fails.
+
+        On `one_core` it starts no workers, which would take longer than the work on few images.
+        """
         script, folder = Path("stages").absolute() / f"{name}.py", folder.absolute()
-        log = folder / f"{name}.log"
-        stage = self._context.Process(target=_run_script, args=(str(script), str(folder), str(log)))
-        started, memory = time.perf_counter(), 0
+        log, noted = folder / f"{name}.log", folder / f"{name}.times.json"
+        stage = self._context.Process(target=_run_script, args=(script, folder, log, noted, one_core))
+        memory = 0
         stage.start()
         assert stage.pid is not None  # it has started
         try:
@@ -192,21 +150,41 @@ class Stages:
         finally:
             stage.kill()  # where it goes on, this process has been told to end
             stage.join()
-        seconds = self.start + time.perf_counter() - started
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         if stage.exitcode:
             raise UserError(f"{name} on a sample: {(said.strip().splitlines() or ['it ended without a word'])[-1]}")
-        return Ran(seconds, memory, [float(found) for found in EPOCH.findall(said)])
+        times = Times(**read_json(noted))
+        times.whole += self.start
+        times.processor += self.start
+        return Ran(times, memory)
 
 
-def _run_script(script: str, folder: str, log: str) -> None:
-    """In a process of its own: what `python script` does in `folder`, with its output in the file `log`."""
+def _run_script(script: Path, folder: Path, log: Path, noted: Path, one_core: bool) -> None:
+    """In a process of its own: what `python script` does in `folder`, with its output in `log` and its `Times` in
+    `noted`."""
+    times, started = Times(), time.perf_counter()
     os.chdir(folder)
     with open(log, "wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    sys.argv = [script]
-    runpy.run_path(script, run_name="__main__")
+    if one_core:  # for `machine.cores`
+        setattr(os, "sched_getaffinity", lambda pid: {0})  # noqa: B010  # not everywhere in os
+    _replace(FIT, times.timed_fit)
+    for name, part in PARTS.get(script.stem, {}).items():
+        _replace(name, lambda function, part=part: times.timed_part(part, function))
+    sys.argv = [str(script)]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        times.whole, times.processor = time.perf_counter() - started, time.process_time()
+        write_json(noted, asdict(times))
+
+
+def _replace(name: str, replacement: Callable[[Callable], Callable]) -> None:
+    """Replace a function by what `replacement` makes of it, for modules that import it from now on."""
+    module, _, function = name.rpartition(".")
+    place = importlib.import_module(module)
+    setattr(place, function, replacement(getattr(place, function)))
 
 
 def _nothing() -> None:
