@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
@@ -171,7 +171,7 @@ def _run_script(script: Path, folder: Path, log: Path, noted: Path, one_core: bo
         setattr(os, "sched_getaffinity", lambda pid: {0})  # noqa: B010  # not everywhere in os
     _replace(FIT, times.timed_fit)
     for name, part in PARTS.get(script.stem, {}).items():
-        _replace(name, lambda function, part=part: times.timed_part(part, function))
+        _replace(name, partial(times.timed_part, part))
     sys.argv = [str(script)]
     try:
         runpy.run_path(str(script), run_name="__main__")
