@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, TINY, inside
 
-from showtell.commands import cli, estimates, plan, sample_run
-from showtell.commands.estimates import Images, estimated
+from showtell.commands import cli, plan
+from showtell.commands.costs import estimates, sample_run
+from showtell.commands.costs.estimates import Images, estimated
+from showtell.commands.costs.sample import look, make_sample, shorten, sizes
+from showtell.commands.costs.sample_run import PARTS, Ran, Times
 from showtell.commands.recipe import flat
-from showtell.commands.sample import look, make_sample, shorten, sizes
-from showtell.commands.sample_run import PARTS, Ran, Times
 from showtell.core.params import load_all
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets import karpathy

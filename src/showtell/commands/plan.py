@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from showtell.commands.estimates import estimate, outputs
-from showtell.commands.sample import PUBLISHED, look
-from showtell.commands.sample_run import Stages
+from showtell.commands.costs.estimates import estimate, outputs
+from showtell.commands.costs.sample import PUBLISHED, look
+from showtell.commands.costs.sample_run import Stages
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.params import load_all

@@ -10,8 +10,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from showtell.commands.sample import ATTENTION, Counts, Whole, fill_vocabulary, make_sample, shorten, sizes
-from showtell.commands.sample_run import Ran, Stages, Times
+from showtell.commands.costs.sample import ATTENTION, Counts, Whole, fill_vocabulary, make_sample, shorten, sizes
+from showtell.commands.costs.sample_run import Ran, Stages, Times
 from showtell.core import paths
 from showtell.core.machine import cores
 from showtell.core.progress import log
