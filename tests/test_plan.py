@@ -13,7 +13,7 @@ from showtell.commands import cli, plan
 from showtell.commands.costs import estimates, sample_run
 from showtell.commands.costs.estimates import Images, estimated
 from showtell.commands.costs.sample import look, make_sample, shorten, sizes
-from showtell.commands.costs.sample_run import PARTS, Ran, Times
+from showtell.commands.costs.sample_run import IMAGE_WORK, PARTS, Ran, Times
 from showtell.commands.recipe import flat
 from showtell.core.params import load_all
 from showtell.core.yaml_files import read_sections, set_values
@@ -47,9 +47,16 @@ def test_workers_divide_the_images(monkeypatch):
     """The sample is measured on one core."""
     monkeypatch.setattr(estimates, "cores", lambda: 4)
     sample, few = Times(processor=4 + 16), Times(processor=4 + 1.2)
-    for name in ("download", "resize"):
-        assert seconds(name, sample, few) == pytest.approx(4 + 1000 / 4)
+    assert seconds("download", sample, few) == pytest.approx(4 + 1000 / 4)
     assert seconds("download", sample, few, dataset="custom") == pytest.approx(4 + 1000)  # pictures are not drawn
+    pictures = Times(4 + 5 + 15.9, images=[(5, 1), *[(0.1, 1)] * 159])  # the first takes longer
+    assert seconds("resize", pictures) == pytest.approx(4 + 5 + 15.9 + 0.1 * (10_000 - 160) / 4)
+
+
+def test_features_are_made_of_train_and_val():
+    """4 s of start, 0.01 s an image; the first call takes a second longer."""
+    times = Times(4 + 1.64 + 0.32 + 0.32, images=[(1.64, 64), (0.32, 32), (0.32, 32)])
+    assert seconds("features", times) == pytest.approx(4 + 1 + 90)
 
 
 def test_time_of_training_is_start_updates_and_validations():
@@ -68,9 +75,10 @@ def test_epochs_with_all_blocks_trainable_take_longer():
 
 def test_reinforce_validates_its_start_and_encodes_all_images():
     """0.01 s to encode an image, 0.1 s to validate one, updates of 2 s, 3 s of start."""
-    times = Times(3 + 1.28 + 6 + 6.4, updates=[[2, 2, 2]], validations=[3.2, 3.2], parts={"encoded": 1.28})
-    found = seconds("reinforce", times, reinforce=SimpleNamespace(epochs=2, images_per_update=32))
-    assert found == pytest.approx(3 + 90 + 2 * 250 * 2 + 3 * 100)
+    times = Times(3 + 1.28 + 6 + 6.4, updates=[[2, 2, 2]], validations=[3.2, 3.2], images=[(0.96, 96), (0.32, 32)])
+    for flip, encoding in ((False, 90), (True, 90 + 80)):
+        found = seconds("reinforce", times, reinforce=SimpleNamespace(epochs=2, images_per_update=32, flip=flip))
+        assert found == pytest.approx(3 + encoding + 2 * 250 * 2 + 3 * 100)
 
 
 def test_a_stage_that_learns_nothing_takes_what_it_took():
@@ -113,6 +121,14 @@ def test_updates_and_validations_are_timed(monkeypatch):
 
     assert times.timed_fit(fit)(None, lambda epoch: [1 + epoch, 2], validate, {}, judge_first=True) == "history"
     assert times.updates == [[1, 2], [2, 2]] and times.validations == [3, 3, 3]
+
+
+def test_work_on_images_is_timed_call_by_call(monkeypatch):
+    clock, times = Clock(monkeypatch), Times()
+    encode = times.timed_images(lambda encoder, images, rows: len(rows), lambda encoder, images, rows: clock.work(2))
+    for rows in ([1, 2, 3], [4]):
+        encode(None, None, rows)
+    assert times.images == [(2, 3), (2, 1)]
 
 
 def test_parts_are_timed_without_the_parts_that_they_call(monkeypatch):
@@ -210,6 +226,8 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
         assert all(len(epoch) == 3 for epoch in measured[name].updates) and measured[name].validations
     for name, parts in PARTS.items():
         assert set(measured[name].parts) == set(parts.values())
+    for name in IMAGE_WORK:
+        assert len(measured[name].images) > 1
 
 
 def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys):

@@ -19,9 +19,9 @@ from showtell.core.stage import spent
 from showtell.core.workplace import ROOT, held
 from showtell.core.yaml_files import set_values
 
-# Stages without networks. They run on two samples, and what is measured is processor time: for the few images of a
+# Stages that read captions. They run on two samples, and what is measured is processor time: for the few images of a
 # sample it is short, and other work on the machine does not change it.
-PLAIN = ("source", "download", "vocab", "resize")
+PLAIN = ("source", "download", "vocab")
 TRAINING = {"encoder": "pretrain", "train": "train", "finetune": "finetune", "reinforce": "reinforce"}
 STORES = ("data/raw", "data/captions", "data/images", "data/features")  # outputs that grow with the images
 
@@ -85,7 +85,7 @@ def _run(
             shorten(sample, ["train"], length)
             runner.run("vocab", sample)
             fill_vocabulary(sample, vocabulary)
-        ran[name] = runner.run(name, sample, one_core=name in PLAIN)
+        ran[name] = runner.run(name, sample, one_core=name in (*PLAIN, "resize"))
         log(f"  {name}: {spent(ran[name].times.whole)} for the sample")
         if name in PLAIN:
             again[name] = runner.run(name, few, one_core=True).times
@@ -105,10 +105,12 @@ def estimated(
     found = {}
     for name, times in ran.items():
         if name in PLAIN:
-            divided = name == "resize" or (name, params["dataset"]) == ("download", "scenes")
+            divided = (name, params["dataset"]) == ("download", "scenes")
             found[name] = _line(times, again[name], images, cores() if divided else 1)
         else:
             found[name] = times.whole + _more_of_parts(times, params, images)
+            if times.images:
+                found[name] += _more_images(times, *_work_on_images(name, params, images.whole))
             if times.updates:
                 found[name] += _more_training(times, params[TRAINING[name]], images)
     return found
@@ -125,12 +127,22 @@ def _more_of_parts(times: Times, params: Mapping[str, Any], images: Images) -> f
     """Seconds that the parts of a stage take more than on the sample; parts that are not listed do not grow."""
     grown = {split: images.whole[split] / images.sample[split] for split in paths.SPLITS}
     grown["pictures"] = max(1.0, params["evaluate"].pictures / ATTENTION)
-    grown["encoded"] = _train_and_val(images.whole) / _train_and_val(images.sample)
     return sum(seconds * (grown.get(part, 1.0) - 1) for part, seconds in times.parts.items())
 
 
-def _train_and_val(counts: Counts) -> int:
-    return counts["train"] + counts["val"]
+def _work_on_images(name: str, params: Mapping[str, Any], whole: Counts) -> tuple[int, int]:
+    """How many images a stage works on, and the number of workers that share them."""
+    if name == "resize":
+        return sum(whole.values()), cores()
+    mirrored = whole["train"] if name == "reinforce" and params["reinforce"].flip else 0
+    return whole["train"] + whole["val"] + mirrored, 1  # an encoder uses all cores already
+
+
+def _more_images(times: Times, count: int, workers: int) -> float:
+    """Seconds that work on `count` images takes more than on the sample's."""
+    calls = times.images[1:] or times.images  # the first includes warm-up
+    each = sum(seconds for seconds, _ in calls) / sum(number for _, number in calls)
+    return each * (count - sum(number for _, number in times.images)) / workers
 
 
 def _more_training(times: Times, params: Any, images: Images) -> float:

@@ -24,10 +24,15 @@ from showtell.core.precision import accelerated
 # What stages import that takes long, without modules that import what is measured below
 IMPORTED = ("torch", "torchvision", "h5py", "showtell.learning.loop", "showtell.evaluation.judge")
 FIT = "showtell.learning.loop.fit"
+# Functions that work on images, and how many images a call takes, from its arguments
+ENCODE: tuple[str, Callable[..., int]] = "showtell.encoders.features._encode", lambda encoder, images, rows: len(rows)
+IMAGE_WORK = {
+    "resize": ("showtell.data.resizing.one", lambda *_: 1),
+    "features": ENCODE,
+    "reinforce": ENCODE,
+}
 # Parts of stages, and what their time grows with
 PARTS = {
-    "features": {"showtell.encoders.features.extract": "encoded"},
-    "reinforce": {"showtell.encoders.features.extract": "encoded"},
     "evaluate": {
         "showtell.evaluation.judge.sweep": "val",
         "showtell.evaluation.judge.evaluate": "test",
@@ -46,6 +51,7 @@ class Times:
     processor: float = 0.0  # of its process alone, on all cores
     updates: list[list[float]] = field(default_factory=list)  # of each epoch
     validations: list[float] = field(default_factory=list)
+    images: list[tuple[float, int]] = field(default_factory=list)  # of each call that works on images, and how many
     parts: dict[str, float] = field(default_factory=dict)
 
     def timed_fit(self, fit: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +69,18 @@ class Times:
                 return scores
 
             return fit(task, batches, validated, *args, **options)
+
+        return timed
+
+    def timed_images(self, count: Callable[..., int], function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` with the time of each call noted, and the number of images that `count` finds in its arguments."""
+
+        @wraps(function)
+        def timed(*args: Any) -> Any:
+            started = _now()
+            result = function(*args)
+            self.images.append((_now() - started, count(*args)))
+            return result
 
         return timed
 
@@ -170,6 +188,9 @@ def _run_script(script: Path, folder: Path, log: Path, noted: Path, one_core: bo
     if one_core:  # for `machine.cores`
         setattr(os, "sched_getaffinity", lambda pid: {0})  # noqa: B010  # not everywhere in os
     _replace(FIT, times.timed_fit)
+    if script.stem in IMAGE_WORK:
+        name, count = IMAGE_WORK[script.stem]
+        _replace(name, partial(times.timed_images, count))
     for name, part in PARTS.get(script.stem, {}).items():
         _replace(name, partial(times.timed_part, part))
     sys.argv = [str(script)]
