@@ -8,14 +8,10 @@ import yaml
 from conftest import ROOT, STAGES, run_stage
 from import_graph import needed
 
+from showtell.commands.costs.estimates import paths_of
 from showtell.core.params import SECTIONS, SHARED, parts_of
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-
-
-def paths_of(stage: str, *keys: str) -> list[str]:
-    entries = [entry for key in keys for entry in DVC[stage].get(key, [])]
-    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
 
 
 def expand(names: list[str], folder: Path) -> set[str]:
@@ -35,11 +31,11 @@ def files_in(folder: Path) -> set[str]:
 
 
 def code_deps(stage: str) -> list[str]:
-    return [d for d in paths_of(stage, "deps") if d.startswith(("src/", "stages/"))]
+    return [d for d in paths_of(DVC[stage], "deps") if d.startswith(("src/", "stages/"))]
 
 
 def data_deps(stage: str) -> list[str]:
-    return [d for d in paths_of(stage, "deps") if not d.startswith(("src/", "stages/"))]
+    return [d for d in paths_of(DVC[stage], "deps") if not d.startswith(("src/", "stages/"))]
 
 
 def sections_of(stage: str) -> list[str]:
@@ -89,7 +85,7 @@ def test_stage_runs_from_its_deps_alone_and_writes_its_outs_alone(stage, copy_pi
     folder = copy_pipeline(*data_deps(stage))
     before = files_in(folder)
     run_stage(stage, folder)
-    outs = paths_of(stage, "outs", "metrics", "plots")
+    outs = paths_of(DVC[stage], "outs", "metrics", "plots")
     assert files_in(folder) - before == expand(outs, pipeline)
     assert not list((folder / "work").glob("*/")), "a finished stage leaves no workplace"
 
@@ -118,7 +114,7 @@ def test_beam_affects_evaluate_only():
 
 def test_every_stage_depends_on_check():
     """DVC deletes the outputs of a stage before it runs, so wrong parameters must be refused earlier."""
-    made_by = {out: name for name in DVC for out in paths_of(name, "outs", "metrics", "plots")}
+    made_by = {out: name for name in DVC for out in paths_of(DVC[name], "outs", "metrics", "plots")}
 
     def waits_for(stage: str) -> set[str]:
         before = {made for dep in data_deps(stage) for out, made in made_by.items() if f"{dep}/".startswith(f"{out}/")

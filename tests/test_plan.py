@@ -237,7 +237,7 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     stages = read_sections(ROOT / "dvc.yaml")["stages"]
 
     def run_stage(name, folder, one_core=False):
-        for out in estimates.outputs(stages[name], "outs"):
+        for out in estimates.paths_of(stages[name], "outs"):
             (folder / out).mkdir(parents=True, exist_ok=True)
             (folder / out / "file").write_bytes(bytes(10**6))
         return Ran(Times(1.0, 1.0), 10**9)

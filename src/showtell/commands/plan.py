@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from showtell.commands.costs.estimates import estimate, outputs
+from showtell.commands.costs.estimates import estimate, paths_of
 from showtell.commands.costs.sample import PUBLISHED, look
 from showtell.commands.costs.sample_run import Stages
 from showtell.core import paths
@@ -66,8 +66,8 @@ def to_run(stages: Mapping[str, Any]) -> set[str]:
         raise UserError(f"dvc status: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
     changed = set(json.loads(done.stdout)) - {"check", "source"}  # these run every time, without effect on the others
     while True:
-        outs = [out for name in changed for out in outputs(stages[name], "outs", "metrics", "plots")]
-        after = {name for name, stage in stages.items() if _touches(outputs(stage, "deps"), outs)}
+        outs = [out for name in changed for out in paths_of(stages[name], "outs", "metrics", "plots")]
+        after = {name for name, stage in stages.items() if _touches(paths_of(stage, "deps"), outs)}
         if after <= changed:
             return changed
         changed |= after

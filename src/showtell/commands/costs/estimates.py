@@ -22,6 +22,7 @@ from showtell.core.yaml_files import set_values
 # Stages that read captions. They run on two samples, and what is measured is processor time: for the few images of a
 # sample it is short, and other work on the machine does not change it.
 PLAIN = ("source", "download", "vocab")
+ONE_CORE = (*PLAIN, "resize")  # their workers are not started for the sample's few images
 TRAINING = {"encoder": "pretrain", "train": "train", "finetune": "finetune", "reinforce": "reinforce"}
 STORES = ("data/raw", "data/captions", "data/images", "data/features")  # outputs that grow with the images
 
@@ -54,7 +55,7 @@ def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole,
         make_sample(few, whole, images.few)
         ran, again = _run(runner, names, sample, few, params, whole.words)
         seconds = estimated({name: one.times for name, one in ran.items()}, again, params, images)
-        disk = {name: sum(_disk(sample / o, o, images) for o in outputs(stages[name], "outs")) for name in names}
+        disk = {name: sum(_disk(sample / o, o, images) for o in paths_of(stages[name], "outs")) for name in names}
     return {name: Cost(seconds[name], ran[name].memory, disk[name]) for name in names}
 
 
@@ -85,7 +86,7 @@ def _run(
             shorten(sample, ["train"], length)
             runner.run("vocab", sample)
             fill_vocabulary(sample, vocabulary)
-        ran[name] = runner.run(name, sample, one_core=name in (*PLAIN, "resize"))
+        ran[name] = runner.run(name, sample, one_core=name in ONE_CORE)
         log(f"  {name}: {spent(ran[name].times.whole)} for the sample")
         if name in PLAIN:
             again[name] = runner.run(name, few, one_core=True).times
@@ -156,7 +157,7 @@ def _more_training(times: Times, params: Any, images: Images) -> float:
     return updating + validating - sum(map(sum, times.updates)) - sum(times.validations)
 
 
-def outputs(stage: Mapping[str, Any], *keys: str) -> list[str]:
+def paths_of(stage: Mapping[str, Any], *keys: str) -> list[str]:
     """Paths under these keys of a stage in dvc.yaml."""
     entries = [entry for key in keys for entry in stage.get(key, [])]
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
