@@ -41,13 +41,13 @@ def main() -> int:
     args = parser.parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: must be 1 or more")
-    rows = chosen(args.only)
     pictures, place = SCENES, "systems-quick" if args.quick else "systems"
     if args.photographs:
         if not args.encoder or not args.trainable_from:
             raise UserError("--photographs also takes --encoder NAME WEIGHTS and --trainable-from BLOCK")
         pictures = photographs(*args.photographs, args.encoder[0], args.trainable_from)
         place += "-photographs"
+    rows = chosen(args.only, pictures)
     base = (args.folder or ROOT / "work" / place).resolve()
     encoder = str(Path(args.encoder[1]).resolve()) if args.photographs else export_encoder(base, args.quick)
     plan = Plan(base, git("-C", str(ROOT), "rev-parse", "HEAD"), args.jobs, args.quick, encoder, pictures=pictures)

@@ -7,6 +7,8 @@ from typing import Any
 
 from showtell.commands import recipe
 from showtell.core.errors import UserError
+from showtell.encoders.encoder_params import EncoderParams
+from showtell.encoders.network import build_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 Params = dict[str, Any]
@@ -46,6 +48,8 @@ class Pictures:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     changes: Params = field(default_factory=dict)
+    without: tuple[str, ...] = ()  # rows that do not apply
+    scratch: Params = field(default_factory=dict)  # changes of rows whose encoder has random weights
 
 
 SCENES = Pictures("scenes", before=("scenes",), after=("small",))
@@ -65,7 +69,19 @@ def photographs(images: Path, captions: Path, name: str, trainable_from: str) ->
         "decoder": {"grid": None},
         "finetune": {"trainable_from": trainable_from},
     }
-    return Pictures("photographs", changes=changes | {key: small[key] for key in ("vocab", "beam", "search")})
+    changes |= {key: small[key] for key in ("vocab", "beam", "search")}
+    return Pictures(
+        "photographs",
+        changes=changes,
+        without=("showtell-vectors",),  # the vectors are learnt from captions of scenes
+        scratch={"finetune": {"trainable_from": first_block(name)}},
+    )
+
+
+def first_block(name: str) -> str:
+    """The first block of the encoder `name`: all of it learns from there."""
+    params = EncoderParams(name=name, weights="none", output="grid", node=None, crop=None, precision="fp32")
+    return next(iter(build_encoder(params, size=224, seed=0).backbone.blocks()))
 
 
 # Epochs at most: no published system has fewer in either stage, so all that have the stage have the same number, and
@@ -84,7 +100,7 @@ def settings(row: Row, recipes: Path, quick: bool = False, pictures: Pictures = 
     overlay = recipe.merged([str(recipes / f"{name}.yaml") for name in names])
     for stage, most in PASSES.items():
         overlay[stage]["epochs"] = min(overlay[stage]["epochs"], most)
-    changes = [pictures.changes, row.changes]
+    changes = [pictures.changes, pictures.scratch if row.scratch else {}, row.changes]
     if row.vectors:
         changes.append({"decoder": {"embeddings": f"../word-vectors-{overlay['decoder']['embedding']}.txt"}})
     if quick:
@@ -94,9 +110,9 @@ def settings(row: Row, recipes: Path, quick: bool = False, pictures: Pictures = 
     return overlay
 
 
-def chosen(names: Sequence[str]) -> list[Row]:
-    """The rows of these names; all rows without names."""
-    known = {row.name: row for row in ROWS}
+def chosen(names: Sequence[str], pictures: Pictures = SCENES) -> list[Row]:
+    """The rows of these names; without names, all that apply to the pictures."""
+    known = {row.name: row for row in ROWS if row.name not in pictures.without}
     for name in names:
         if name not in known:
             raise UserError(f"there is no row {name!r}; there are {', '.join(known)}")

@@ -128,6 +128,7 @@ def test_rows_on_photographs_share_pictures_words_encoder_and_decoding(row, tmp_
     assert parsed(recipe.written(TEXT, overlay), "params.yaml") == params
     assert params["dataset"] == "custom" and params["custom"]["images"] == str(tmp_path)
     assert params["encoder"]["name"] == "mobilenet_v2" and params["resize"]["size"] == 224
+    assert params["finetune"]["trainable_from"] == ("features" if row.scratch else "features.14")
     assert {key: params[key] for key in ("vocab", "beam", "search")} == {
         key: params_of(systems_rows.ROWS[0])[key] for key in ("vocab", "beam", "search")
     }
@@ -135,6 +136,13 @@ def test_rows_on_photographs_share_pictures_words_encoder_and_decoding(row, tmp_
         systems_rows.photographs(tmp_path / "no", captions, "mobilenet_v2", "features.14")
     with pytest.raises(UserError, match="lacks the lines"):
         systems_table.rewritten("# No table\n", "| new |")
+
+
+def test_photographs_have_no_row_with_word_vectors_of_scenes(tmp_path):
+    pictures = systems_rows.photographs(tmp_path, tmp_path, "mobilenet_v2", "features.14")
+    assert not any(row.vectors for row in systems_rows.chosen((), pictures))
+    with pytest.raises(UserError, match="no row 'showtell-vectors'"):
+        systems_rows.chosen(["showtell-vectors"], pictures)
 
 
 def test_seconds_of_a_cached_stage_are_known(tmp_path):
