@@ -29,7 +29,7 @@ from showtell.learning.loop import fit
 DATASETS = ("coco", "flickr8k", "flickr30k", "scenes")
 SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell", "transformer")
 TEXT = (ROOT / "params.yaml").read_text()
-PHOTOGRAPHS = ("photographs", "photographs-gpu")
+PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-gpu")
 PARAMS = parsed(TEXT, "params.yaml")
 
 
