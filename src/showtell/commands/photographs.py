@@ -30,7 +30,7 @@ def recipe_for_machine() -> tuple[str, str]:
     from showtell.core.precision import accelerated  # imported late: torch takes seconds
 
     if not accelerated():
-        return "photographs", "no GPU"
+        return "photographs", "no GPU; with timm, --recipe photographs-efficientnet is slower and better"
     if importlib.util.find_spec("timm") is None:
         return "photographs", "a GPU, but no timm: pip install timm for photographs-gpu"
     return "photographs-gpu", "a GPU"
