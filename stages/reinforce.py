@@ -10,7 +10,7 @@ from showtell.core.progress import log
 from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.store import MirroredImages, RowReader
-from showtell.encoders.features import announce, extract, feature_name
+from showtell.encoders.features import features_of
 from showtell.generation.bundle import hand_on, load_model, save_model
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import selected_epoch, write_curves
@@ -34,10 +34,8 @@ def main() -> str | None:
     objects = read_json(paths.OBJECTS) if params.weights.needs_objects else {}
     with shared_workplace(workplace(__file__, params, model.hash(), content, objects)) as place:
         stores = images | ({"mirrored": MirroredImages(paths.split_images("train"))} if params.flip else {})
-        announce(model.encoder, stores, place)
-        for name, reader in stores.items():
-            extract(model.encoder, reader, place / f"{name}.h5", model.precision)
-        features = {name: RowReader(place / f"{name}.h5", feature_name(model.encoder)) for name in stores}
+        stored = {split: paths.split_features(split) for split in images}  # by the same encoder without fine-tuning
+        features = features_of(stores, model.encoder, model.precision, stored, place)
         train = CaptionedImages(paths.split_json("train"), features["train"], features.get("mirrored"))
         val = CaptionedImages(paths.split_json("val"), features["val"])
         rewards = Rewards(train.entries, model.vocabulary, params.weights, objects)

@@ -17,10 +17,10 @@ from feature_stores import COUNT, PARAMS, SIZE, TRANSFORM, encoder, extracted, m
 from showtell.core.errors import UserError, explained
 from showtell.core.machine import START
 from showtell.core.workplace import Workplace
-from showtell.data.store import RowReader, RowWriter
+from showtell.data.store import MirroredImages, RowReader, RowWriter
 from showtell.data.transform import Transform
 from showtell.encoders import features
-from showtell.encoders.features import announce, extract, open_features, row_shape
+from showtell.encoders.features import announce, extract, features_of, open_features, row_shape
 from showtell.encoders.network import EncoderParams, build_encoder
 
 
@@ -139,6 +139,23 @@ def test_finished_splits_are_not_repeated(tmp_path):
     assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
     extract(encoder(seed=1), RowReader(tmp_path / "images.h5", "images"), path, "fp32")  # of another size
     open_features(path, encoder(seed=1), TRANSFORM)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_stored_features_are_used_where_the_encoder_is_the_same(tmp_path, same):
+    stored = {"train": extracted(tmp_path, encoder())}
+    images = {
+        "train": RowReader(tmp_path / "images.h5", "images"),
+        "mirrored": MirroredImages(tmp_path / "images.h5"),
+    }
+    now = encoder() if same else encoder(seed=1)
+    place = place_of(tmp_path)
+    found = features_of(images, now, "fp32", stored, place)
+    assert found["train"].path == (stored["train"] if same else place / "train.h5")
+    for name, store in images.items():
+        extract(now, store, tmp_path / f"wanted-{name}.h5", "fp32")
+        wanted = RowReader(tmp_path / f"wanted-{name}.h5", "grid")
+        assert (found[name].rows(range(COUNT)) == wanted.rows(range(COUNT))).all()
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,12 @@ def test_epochs_with_all_blocks_trainable_take_longer():
     assert found == pytest.approx(2 + 250 * (2 * 4 + 3 * 1) + 5 * 1000 / 32)
 
 
-def test_reinforce_validates_its_start_and_encodes_all_images():
+def test_reinforce_validates_its_start_and_encodes_images_without_features():
     """0.01 s to encode an image, 0.1 s to validate one, updates of 2 s, 3 s of start."""
     times = Times(3 + 1.28 + 6 + 6.4, updates=[[2, 2, 2]], validations=[3.2, 3.2], images=[(0.96, 96), (0.32, 32)])
-    for flip, encoding in ((False, 90), (True, 90 + 80)):
-        found = seconds("reinforce", times, reinforce=SimpleNamespace(epochs=2, images_per_update=32, flip=flip))
+    for flip, finetuned, encoding in ((False, 1, 90), (True, 1, 90 + 80), (True, 0, 80)):
+        training = SimpleNamespace(epochs=2, images_per_update=32, flip=flip)
+        found = seconds("reinforce", times, reinforce=training, finetune=SimpleNamespace(epochs=finetuned))
         assert found == pytest.approx(3 + encoding + 2 * 250 * 2 + 3 * 100)
 
 

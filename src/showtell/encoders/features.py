@@ -66,6 +66,21 @@ def extract(encoder: Encoder, images: RowReader, path: Path, precision: Precisio
     broadcast(finish)  # no process opens it before it is complete
 
 
+def features_of(
+    images: Mapping[str, RowReader], encoder: Encoder, precision: Precision, stored: Mapping[str, Path],
+    place: Workplace,
+) -> dict[str, RowReader]:  # fmt: skip
+    """Features of image stores: those in `stored` that are of this encoder, the others computed in the workplace."""
+    name = feature_name(encoder)
+    there = {of: RowReader(path, name) for of, path in stored.items()}
+    found = {of: reader for of, reader in there.items() if reader.attrs == feature_attrs(encoder, images[of])}
+    if missing := {of: store for of, store in images.items() if of not in found}:
+        announce(encoder, missing, place)
+        for of, store in missing.items():
+            extract(encoder, store, place / f"{of}.h5", precision)
+    return found | {of: RowReader(place / f"{of}.h5", name) for of in missing}
+
+
 def _nothing(encoder: Encoder) -> np.ndarray:
     return np.empty((0, *row_shape(encoder)), np.float16)
 

@@ -135,8 +135,10 @@ def _work_on_images(name: str, params: Mapping[str, Any], whole: Counts) -> tupl
     """How many images a stage works on, and the number of workers that share them."""
     if name == "resize":
         return sum(whole.values()), cores()
-    mirrored = whole["train"] if name == "reinforce" and params["reinforce"].flip else 0
-    return whole["train"] + whole["val"] + mirrored, 1  # an encoder uses all cores already
+    count = whole["train"] + whole["val"]
+    if name == "reinforce":
+        count = (count if params["finetune"].epochs else 0) + (whole["train"] if params[name].flip else 0)
+    return count, 1  # an encoder uses all cores already
 
 
 def _more_images(times: Times, count: int, workers: int) -> float:
