@@ -113,6 +113,8 @@ def test_the_schedule_follows_the_number_of_images(monkeypatch):
     assert few["reinforce"]["epochs"] < few["train"]["epochs"]
     with inside(ROOT):
         assert settings_for(0).overlay["train"]["epochs"] == few["train"]["epochs"]
+        named, other = (settings_for(300, name).overlay for name in ("photographs-efficientnet", "show-attend-tell"))
+    assert named["train"]["epochs"] == few["train"]["epochs"] and other["train"]["epochs"] == 120  # as it is
     assert (few["vocab"]["min_count"], many["vocab"]["min_count"]) == (2, 5)
 
 

@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT, inside, run_stage, write_params
 
 from showtell.commands import cli, recipe
+from showtell.commands.photographs import FOR_PHOTOGRAPHS
 from showtell.core.errors import UserError
 from showtell.core.params import merged, validate_all
 from showtell.core.workplace import Workplace
@@ -29,7 +30,6 @@ from showtell.learning.loop import fit
 DATASETS = ("coco", "flickr8k", "flickr30k", "scenes")
 SYSTEMS = ("show-attend-tell", "resnet152-lstm", "vgg16-onehot-lstm", "densenet121-lstm", "showtell", "transformer")
 TEXT = (ROOT / "params.yaml").read_text()
-PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-gpu")
 PARAMS = parsed(TEXT, "params.yaml")
 
 
@@ -43,7 +43,7 @@ def params_of(*names: str) -> dict:
 
 
 def test_every_recipe_is_a_dataset_a_system_or_small():
-    known = {*DATASETS, *SYSTEMS, *PHOTOGRAPHS, "base", "small", "scenes-from-nothing"}
+    known = {*DATASETS, *SYSTEMS, *FOR_PHOTOGRAPHS, "base", "small", "scenes-from-nothing"}
     assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == known
 
 
@@ -59,7 +59,7 @@ def test_recipes_are_short_and_systems_are_based_on_one():
     [
         *product(DATASETS, SYSTEMS),
         *((name, "small") for name in SYSTEMS),
-        *((name,) for name in (*DATASETS, *PHOTOGRAPHS, "scenes-from-nothing")),
+        *((name,) for name in (*DATASETS, *FOR_PHOTOGRAPHS, "scenes-from-nothing")),
     ],
 )
 def test_any_system_goes_with_any_dataset(names):
@@ -68,7 +68,7 @@ def test_any_system_goes_with_any_dataset(names):
 
 def test_the_base_sets_every_key_that_a_recipe_sets():
     base = dict(recipe.flat(overlay_of("base")))
-    for name in (*SYSTEMS, *PHOTOGRAPHS, "small"):
+    for name in (*SYSTEMS, *FOR_PHOTOGRAPHS, "small"):
         assert dict(recipe.flat(overlay_of(name))).keys() <= base.keys(), name
     recipe.check(params_of("base"))
 

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 from showtell.commands import recipe
 
+# Recipes whose epochs are for some 6,000 images, and which get a schedule
+FOR_PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-gpu")
+
 
 class Settings(NamedTuple):
     """The changes of params.yaml, and the reason for the choice."""
@@ -14,11 +17,11 @@ class Settings(NamedTuple):
 
 
 def settings_for(images: int, name: str | None = None) -> Settings:
-    """The recipe `name`, or the one for this machine, with a schedule for `images` train images."""
+    """The recipe `name`, or this machine's; recipes for photographs get a schedule for `images` train images."""
     chosen, reason = (name, "asked for") if name is not None else recipe_for_machine()
     overlay = recipe.merged([chosen])
     overlay.pop("scenes", None)  # settings of another dataset
-    if name is not None:
+    if chosen not in FOR_PHOTOGRAPHS:
         return Settings(overlay, f"{chosen} ({reason})")
     schedule = schedule_for(images, overlay)
     changes = ", ".join(f"{key} {value}" for key, value in recipe.flat(schedule))
