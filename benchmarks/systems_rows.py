@@ -73,7 +73,7 @@ def photographs(images: Path, captions: Path, name: str, trainable_from: str) ->
     return Pictures(
         "photographs",
         changes=changes,
-        without=("showtell-vectors",),  # the vectors are learnt from captions of scenes
+        without=tuple(row.name for row in ROWS if row.vectors),  # which are learnt from captions of scenes
         scratch={"finetune": {"trainable_from": first_block(name)}},
     )
 
