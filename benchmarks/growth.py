@@ -5,9 +5,10 @@
 Makes a custom dataset of small pictures with five captions each and runs the stage scripts on it, each in its own
 process: vocab, resize, features, train (one epoch) and evaluate. All images are in train; for evaluate they are
 in test instead. Memory is the peak, sampled, of what a stage's processes hold themselves; pages of mapped files are not
-counted, since they belong to the page cache, which the system takes back when it needs memory. The time per image is the difference to a run on `BASE` images, divided by the difference in
-images; starting Python and importing do not count. The largest dataset comes first, and evaluate uses the model
-trained on it for all sizes: models trained on fewer images generate shorter captions, which takes less time.
+counted, since they belong to the page cache, which the system takes back when it needs memory. The time per image is
+the difference to a run on `BASE` images, divided by the difference in images; starting Python and importing do not
+count. The largest dataset comes first, and evaluate uses the model trained on it for all sizes: models trained on fewer
+images generate shorter captions, which takes less time.
 
 For evaluate only the growth with test images is measured. Its report also searches the training caption nearest
 to each generated one, which takes longer for more training captions: that search is timed separately.
