@@ -65,7 +65,7 @@ finally:
 PARAMS = {
     "dataset": "custom",
     "reinforce.truth": 0.0,  # objects in the pictures are unknown
-    "learning.precision": "fp32",  # bf16 grows until oneDNN has compiled a product for each shape: no captions
+    "learning.precision": "fp32",  # in bf16 oneDNN stores a compiled product for each shape, which hides the captions
     "resize.size": 64,
     "encoder.name": "mobilenet_v3_small",
     "encoder.weights": "none",
@@ -180,6 +180,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _share(pid: int) -> int:
+    """A process's part of what it shares, and all that is its own."""
     return _kilobytes(pid, "smaps_rollup", "Pss_")
 
 
