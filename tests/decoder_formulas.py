@@ -74,14 +74,25 @@ def attend_and_tell(params, w: dict[str, Tensor], grid: Tensor, tokens: list[int
         context = sum(a * annotation for a, annotation in zip(alpha, grid, strict=True))
         context = torch.sigmoid(w["gate.weight"] @ hidden + w["gate.bias"]) * context
         states = layers_step(w, params.cell, names, torch.cat([word_vector(w, token), context]), states)
-        hidden = states[-1][0]
+        said = hidden = states[-1][0]
         if params.context_output:
-            hidden = hidden + w["context_output.weight"] @ context
+            said = said + w["context_output.weight"] @ context
         if params.summary:
-            hidden = hidden + w["summary_output.weight"] @ whole
-        logits.append(scores(w, hidden))
+            said = said + w["summary_output.weight"] @ whole
+        if params.summary_product:
+            said = said + summary_product(w, hidden, context, whole)
+        logits.append(scores(w, said))
         attentions.append(alpha)
     return torch.stack(logits), torch.stack(attentions)
+
+
+def summary_product(w: dict[str, Tensor], hidden: Tensor, context: Tensor, whole: Tensor) -> Tensor:
+    """Kim et al. (2017), section 3, equation 8, on a layer norm of `whole`."""
+    spread = (whole - whole.mean()) / (whole.var(correction=0) + 1e-5).sqrt()
+    spread = w["product.normalise.weight"] * spread + w["product.normalise.bias"]
+    here = w["product.context.weight"] @ context + w["product.context.bias"] + w["product.state.weight"] @ hidden
+    everywhere = w["product.whole.weight"] @ spread + w["product.whole.bias"]
+    return w["product.output.weight"] @ (torch.tanh(here) * everywhere)
 
 
 def projected(params, w: dict[str, Tensor], images: Tensor, training: bool) -> Tensor:

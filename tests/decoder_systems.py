@@ -13,8 +13,8 @@ LENGTHS = torch.tensor([[3, 5, 1], [6, 2, 0], [4, 4, 4]])
 PUBLISHED = {
     "kind": "attention", "cell": "lstm", "layers": 1, "embedding": 5, "embeddings": None, "train_embeddings": True,
     "hidden": 7, "tied": False, "dropout": 0.5, "attention": 4, "attention_kind": "soft", "hard_reward": None,
-    "hard_entropy": None, "grid": None, "summary": None, "normalise_grid": False, "initial_tanh": False,
-    "context_output": False, "image_projection": None,
+    "hard_entropy": None, "grid": None, "summary": None, "summary_product": False, "normalise_grid": False,
+    "initial_tanh": False, "context_output": False, "image_projection": None,
 }  # fmt: skip
 INJECTION = PUBLISHED | {
     "kind": "pre_inject", "attention": None, "attention_kind": None, "image_projection": "batch_norm",
@@ -33,6 +33,8 @@ SYSTEMS = {
     "attention, one-hot, GRU": PUBLISHED | {"embedding": None, "cell": "gru"},
     "attention with a summary": PUBLISHED | {"summary": 5, "normalise_grid": True, "context_output": True},
     "attention with a summary, 2-layer GRU": PUBLISHED | {"summary": 3, "cell": "gru", "layers": 2},
+    "attention with a summary's product": PUBLISHED | {"summary": 5, "summary_product": True, "context_output": True},
+    "attention with a summary's product alone, GRU": PUBLISHED | {"summary": 3, "summary_product": True, "cell": "gru"},
     "attention, tied": PUBLISHED | {"embedding": 7, "tied": True},
     "resnet152-lstm": INJECTION,
     "resnet152-lstm, 2-layer GRU": INJECTION | {"cell": "gru", "layers": 2},

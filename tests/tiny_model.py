@@ -36,7 +36,8 @@ def tiny_captioner(size: int = 64, fit: str = "stretch", output: str = "grid", n
         "std": ImageStatistics().std,
     }
     encoder = Encoder(config)
-    params = DecoderParams.model_validate(tiny_params()["decoder"] | {"summary": None})  # with one it says nothing
+    silent = {"summary": None, "summary_product": False}  # with a summary it says nothing
+    params = DecoderParams.model_validate(tiny_params()["decoder"] | silent)
     vocabulary = Vocabulary(WORDS, range(len(WORDS), 0, -1))
     decoder = build_decoder(params, encoder.channels, len(vocabulary))
     return Captioner(Model(encoder, decoder, params, vocabulary, Transform(size, fit), "fp32"))

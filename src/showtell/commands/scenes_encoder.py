@@ -89,8 +89,9 @@ def card(recipe: Recipe, source: str, scores: dict[str, float], weights: Path) -
 - **From** {drawn.train:,} pictures of the embedded dataset's training scenes, drawn with seed {drawn.seed} (the
   pipeline's own scenes have another seed) at {drawn.drawn_size} pixels. No training scene holds one of the pairs of
   kind and colour, or kind and setting, that are kept for test.
-- **Learnt** what every picture shows, cell by cell: kinds, middles, colours, poses, sizes, boxes, setting, time and
-  background, {learning.epochs} epochs, {learning.images_per_update} pictures an update, seed {learning.seed}.
+- **Learnt** what every picture shows, cell by cell: kinds, middles, colours, poses, numbers, sizes, boxes,
+  setting, time and background, {learning.epochs} epochs, {learning.images_per_update} pictures an update,
+  seed {learning.seed}.
   {learning.recolour:.0%} of the pictures were shown in false colours, and colours were told apart only from those that
   the same kind has in training (see `learning/scene_task.py`).
 - **SHA-256** `{sha256(weights)}`. The same recipe gives the same bytes on the same kind of processor, number of
@@ -109,6 +110,7 @@ WHAT = {
     "counts": "pictures all of whose kinds are counted right",
     "colours": "colours of things, of eleven",
     "poses": "kind and pose of things",
+    "numbers": "numbers of things alike in kind and colour, at each of them",
     "settings": "settings of pictures",
 }
 

@@ -6,7 +6,8 @@ of the cell.
 
 Attention is a weighted mean, which cannot tell two equal things from one. With `decoder.summary` every word is also
 chosen from a summary of the whole grid, the mean over cells of a hidden layer on each cell, which can (Zaheer et al.,
-"Deep Sets", NeurIPS 2017, section 2).
+"Deep Sets", NeurIPS 2017, section 2), and with `decoder.summary_product` from its product with what is attended to
+(`bilinear.py`).
 
 The published form computes everything at every step; the results are equal. Here, what does not depend on the step is
 computed once: the grid's keys once per image, the word's part of the cell's input in one product for all steps, and the
@@ -19,12 +20,14 @@ from typing import Literal
 
 import torch
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from showtell.core.errors import UserError
 from showtell.core.params import fits_choice
 from showtell.core.precision import wide
+from showtell.decoders.bilinear import SummaryProduct
 from showtell.decoders.cells import CELLS, RecurrentParams, UpperLayers
 from showtell.decoders.grids import pooling_weights
 from showtell.decoders.hard_attention import HardAttention
@@ -55,6 +58,7 @@ class AttentionParams(RecurrentParams):
     normalise_grid: bool = Field(description="layer norm on each cell of the grid", examples=[True])
     initial_tanh: bool = Field(description="tanh on the initial state", examples=[True])
     summary: int | None = Field(None, ge=1, le=65_536, description="size of the summary; null: none")
+    summary_product: bool = Field(False, description="words also from the summary times what is attended to")
     context_output: bool = Field(
         description="logits from hidden state and context, not from hidden state alone", examples=[True]
     )
@@ -63,6 +67,13 @@ class AttentionParams(RecurrentParams):
     @classmethod
     def _fits_attention(cls, value: float | None, info: ValidationInfo) -> float | None:
         return fits_choice(value, info, "attention_kind", ("hard",))
+
+    @field_validator("summary_product")
+    @classmethod
+    def _has_a_summary(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("summary", 1) is None:
+            raise PydanticCustomError("summary", "it multiplies the summary, and decoder.summary is null")
+        return value
 
 
 class AttentionDecoder(Decoder):
@@ -91,6 +102,9 @@ class AttentionDecoder(Decoder):
         self.upper = UpperLayers(params.cell, params.layers - 1, params.hidden, params.dropout)
         self.summary = nn.Linear(channels, params.summary) if params.summary else None
         self.summary_output = nn.Linear(params.summary, params.hidden, bias=False) if params.summary else None
+        self.product = None
+        if params.summary and params.summary_product:
+            self.product = SummaryProduct(channels, params.summary, params.hidden)
         self.initial = nn.ModuleList(
             nn.Linear(params.summary or channels, params.hidden) for _ in range(params.layers * self.cell.carried)
         )
@@ -111,6 +125,8 @@ class AttentionDecoder(Decoder):
         image: tuple[Tensor, ...] = grid.to(keys.dtype), as_keys(keys)
         if self.summary_output is not None:
             image += (self.summary_output(whole),)  # (image, hidden)
+        if self.product is not None:
+            image += (self.product.of_image(whole),)  # (image, hidden)
         return State(image, beam)  # beam: each (image, 1, hidden)
 
     def _whole(self, grid: Tensor, pooling: Tensor | None) -> Tensor:
@@ -134,10 +150,10 @@ class AttentionDecoder(Decoder):
 
     def _step(self, weights: tuple[Tensor, StepWeights], state: State, tokens: Tensor) -> tuple[Tensor, State]:
         word_gates = self._word_gates(tokens, weights[0])  # (image, beam, gate)
-        grid, keys, *summary = state.image
+        grid, keys, *known = state.image
         beam, step = self._advance(grid, keys, state.beam, word_gates, weights[1])
-        known = [x.unsqueeze(1) for x in summary]
-        logits = self._logits(self._top(beam), step.context, *known)  # (image, beam, word)
+        of_beams = [x.unsqueeze(1) for x in known]
+        logits = self._logits(self._top(beam), step.context, *of_beams)  # (image, beam, word)
         return logits, state._replace(beam=beam)
 
     def forward(self, features: Tensor, inputs: Tensor, mask: Tensor) -> Decoded:
@@ -146,10 +162,11 @@ class AttentionDecoder(Decoder):
             expected = self.hard.expected(mask.shape[0], mask.shape[1], features.device)
         start = self.start(features)
         hidden, context, attention, *seen = self._read(start, inputs, mask, expected)
-        real_context = at_real_positions(context, mask) if self.context_output is not None else None
+        reads_context = self.context_output is not None or self.product is not None
+        real_context = at_real_positions(context, mask) if reads_context else None
         captions = real_positions(mask, features.device) // mask.shape[2]  # caption index of each real position
-        summary = [x.index_select(0, captions // mask.shape[1]) for x in start.image[2:]]
-        logits = self._logits(at_real_positions(hidden, mask), real_context, *summary)  # (real position, word)
+        known = [x.index_select(0, captions // mask.shape[1]) for x in start.image[2:]]
+        logits = self._logits(at_real_positions(hidden, mask), real_context, *known)  # (real position, word)
         if self.hard is None or expected is None:
             return Decoded(logits, attention)
         probabilities, places = (at_real_positions(x, mask) for x in (attention, *seen))
@@ -221,10 +238,16 @@ class AttentionDecoder(Decoder):
             found.append([pad_corner(x, images, captions) for x in outputs])
         return tuple(torch.stack(x, dim=2) for x in zip(*found, strict=True))
 
-    def _logits(self, hidden: Tensor, context: Tensor | None, summary: Tensor | None = None) -> Tensor:
-        """`summary` as in `State.image`: the output of `summary_output`."""
+    def _logits(
+        self, hidden: Tensor, context: Tensor | None, summary: Tensor | None = None, whole: Tensor | None = None
+    ) -> Tensor:
+        """`summary` and `whole` as in `State.image`: the output of `summary_output`, and the grid's factor of
+        `product`."""
+        said = hidden
         if self.context_output is not None:
-            hidden = hidden + self.context_output(context)
+            said = said + self.context_output(context)
         if summary is not None:
-            hidden = hidden + summary
-        return self.output(self.dropout(hidden))
+            said = said + summary
+        if self.product is not None and context is not None and whole is not None:
+            said = said + self.product(hidden, context, whole)
+        return self.output(self.dropout(said))

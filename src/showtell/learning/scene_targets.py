@@ -21,6 +21,8 @@ class Targets(NamedTuple):
     middle: Tensor  # (image, cell, kind), 0 or 1
     owner: Tensor  # (image, cell, field): the nearest thing that covers the cell
     weight: Tensor  # (image, cell): sums to 1 over the cells of each thing, 0 where there is none
+    number: Tensor  # (image, cell): how many things of the owner's kind there are; 0 where there is none
+    alike: Tensor  # (image, cell): how many of its kind and colour
 
 
 def targets(things: Tensor, places: Tensor) -> Targets:
@@ -40,7 +42,17 @@ def targets(things: Tensor, places: Tensor) -> Targets:
     weight = (own / own.sum(dim=2, keepdim=True).clamp(min=1)).sum(dim=1)
     fields = things.gather(1, owner.unsqueeze(2).expand(-1, -1, things.shape[2]))
     there, centred = (torch.einsum("itc,itk->ick", flags.float(), kinds) for flags in (covered, middle))
-    return Targets(there.clamp(max=1), centred.clamp(max=1), fields, weight)
+    number, alike = (numbers.gather(1, owner) for numbers in _numbers(things))
+    return Targets(there.clamp(max=1), centred.clamp(max=1), fields, weight, number, alike)
+
+
+def _numbers(things: Tensor) -> tuple[Tensor, Tensor]:
+    """For each thing how many there are of its kind, and how many of its kind and colour, (image, thing), int64; 0 for
+    unused rows."""
+    kind, colour = things[..., shown.KIND], things[..., shown.COLOUR]
+    real = kind >= 0
+    same = (kind.unsqueeze(2) == kind.unsqueeze(1)) & real.unsqueeze(2)  # (image, thing, other thing)
+    return same.sum(dim=2), (same & (colour.unsqueeze(2) == colour.unsqueeze(1))).sum(dim=2)
 
 
 def known_colours(labels: Tensor) -> Tensor:
@@ -53,8 +65,8 @@ def known_colours(labels: Tensor) -> Tensor:
 
 
 def judged(said: dict[str, Tensor], labels: Tensor, places: Tensor) -> dict[str, Tensor]:
-    """Correct predictions, 0 or 1 each: per image the set of kinds and the counts; per thing, at its middle, colour and
-    pose; per image the setting, predicted by all cells together."""
+    """Correct predictions, 0 or 1 each: per image the set of kinds and the counts; per thing, at its middle, colour,
+    pose and the number of things like it; per image the setting, predicted by all cells together."""
     things, scene = labels[:, :THINGS], labels[:, THINGS]
     wanted = targets(things, places)
     x, y = places.unbind(1)
@@ -70,5 +82,6 @@ def judged(said: dict[str, Tensor], labels: Tensor, places: Tensor) -> dict[str,
         "counts": (counted == kinds.sum(dim=1)).all(dim=1),
         "colours": (at["colour"].argmax(dim=2) == things[..., shown.COLOUR])[real],
         "poses": (at["pose"].argmax(dim=2) == things[..., shown.POSE])[real],
+        "numbers": (at["alike"].argmax(dim=2) + 1 == _numbers(things)[1])[real],
         "settings": said["setting"].log_softmax(dim=2).mean(dim=1).argmax(dim=1) == scene[:, shown.SETTING],
     }

@@ -32,6 +32,8 @@ ANSWERS: dict[str, tuple[int, float]] = {
     "middle": (len(shown.KIND_NAMES), 0.5),  # probability of each kind to have its middle in the cell, for counting
     "colour": (len(shown.COLOUR_NAMES), 3.0),  # the rest describes the nearest thing that covers the cell ...
     "pose": (len(shown.POSE_NAMES), 1.0),
+    "number": (THINGS, 2.0),  # how many things of its kind there are, so that a decoder sees it where it looks
+    "alike": (THINGS, 3.0),  # how many of its kind and colour
     "look": (2, 1.0),  # growth and shade, as scene_labels.py has them
     "box": (4, 1.0),  # distances to its sides, as fractions of the image
     "setting": (len(shown.SETTING_NAMES), 1.0),  # ... and this the scene
@@ -112,6 +114,8 @@ class SceneTask(TrainingTask[LabelledBatch]):
             },
             "colour": (_chosen(known, owner[..., shown.COLOUR]) * coloured).sum(),
             "pose": (_chosen(said["pose"], owner[..., shown.POSE]) * weight).sum(),
+            "number": (_chosen(said["number"], wanted.number - 1) * weight).sum(),
+            "alike": (_chosen(said["alike"], wanted.alike - 1) * coloured).sum(),
             "look": (off[..., 0] * weight + off[..., 1] * coloured).sum(),
             "box": (F.smooth_l1_loss(said["box"], sides, beta=0.05, reduction="none").sum(dim=2) * weight).sum(),
         }
