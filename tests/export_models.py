@@ -21,7 +21,7 @@ from showtell.generation.search_params import PLAIN
 
 INJECT = {
     "attention": None, "attention_kind": None, "grid": None, "summary": None, "normalise_grid": None,
-    "context_output": None, "initial_tanh": None,
+    "summary_product": None, "context_output": None, "initial_tanh": None,
 }  # fmt: skip
 TRANSFORMER = INJECT | {
     "kind": "transformer", "cell": None, "layers": 2, "heads": 2, "feed_forward": 12, "positions": "sinusoidal",

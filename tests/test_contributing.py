@@ -44,7 +44,7 @@ def bigram(tmp_path, monkeypatch):
 def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, copy_pipeline):
     assert len(code_of("How to add a decoder").splitlines()) < 60
     folder = copy_pipeline("data")
-    unread = dict.fromkeys(("cell", "layers", "attention", "attention_kind", "summary"))
+    unread = dict.fromkeys(("cell", "layers", "attention", "attention_kind", "summary", "summary_product"))
     keys = {"kind": "bigram", "slope": 0.1} | unread
     off = dict.fromkeys(("normalise_grid", "initial_tanh", "context_output"), False)
     write_params(folder, decoder={"embedding": 8, "hidden": 8} | keys | off)

@@ -109,6 +109,7 @@ def test_attention_without_a_grid_is_refused():
             "for example -S decoder.attention=null -S decoder.attention_kind=null -S decoder.image_projection=linear",
         ),
         ({"memory_slots": 0}, "it does not read memory_slots; set for example -S decoder.memory_slots=null"),
+        ({"summary_product": True}, "it multiplies the summary, and decoder.summary is null"),
         ({"heads": 0}, "it does not read heads; set for example -S decoder.heads=null"),
         ({"image_projection": "linear"}, "it does not read image_projection; set for example -S decoder.image_"),
         ({"attention": None}, "it needs attention; set for example -S decoder.attention=512"),

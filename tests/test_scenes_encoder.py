@@ -101,6 +101,15 @@ def test_cells_are_labelled_by_the_nearest_object():
     assert (wanted.weight[0].view(4, 4)[2:] == 0).all() and wanted.weight.sum() == pytest.approx(2)
 
 
+def test_cells_are_labelled_with_how_many_things_are_like_theirs():
+    left, right = thing("ball", "red", (0.0, 0.0, 0.3, 0.5)), thing("ball", "red", (0.6, 0.0, 0.9, 0.5))
+    below, dog = thing("ball", "blue", (0.0, 0.6, 0.3, 1.0)), thing("dog", "red", (0.6, 0.6, 0.9, 1.0))
+    wanted = targets(things(left, right, below, dog), places(4))
+    corners = [(0, 0), (0, 3), (3, 0), (3, 3)]
+    assert [int(wanted.number[0].view(4, 4)[corner]) for corner in corners] == [3, 3, 3, 1]
+    assert [int(wanted.alike[0].view(4, 4)[corner]) for corner in corners] == [2, 2, 1, 1]
+
+
 def test_an_object_smaller_than_a_cell_has_a_cell():
     wanted = targets(things(thing("ball", "red", (0.3, 0.3, 0.32, 0.32))), places(4))
     assert wanted.kind.sum() == wanted.middle.sum() == wanted.weight.sum() == 1

@@ -199,6 +199,7 @@ def test_all_stages_with_sampling_penalty_and_fine_tuning(pipeline, copy_pipelin
     folder = copy_pipeline("data")
     keys = TRANSFORMER | {"embedding": 8, "hidden": 8, "grid_layers": 1, "memory_slots": 2, "normalise_grid": True}
     off = dict.fromkeys(("cell", "attention", "attention_kind", "summary", "initial_tanh", "context_output"))
+    off |= {"summary_product": False}
     sampling = {"sampling": 0.3, "sampling_start": 1, "sampling_schedule": "constant"}
     short = {"images_per_update": 8, "epochs": 1}
     learning = sampling | {"alpha_c": 0.5, "warmup_updates": 0}

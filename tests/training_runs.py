@@ -79,7 +79,7 @@ def decoder_of(kind: str, words: int, **changes) -> Decoder:
     values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
         off = dict.fromkeys(("attention", "attention_kind", "summary", "normalise_grid", "context_output"))
-        off["initial_tanh"] = False
+        off |= {"summary_product": False, "initial_tanh": False}
         values |= off | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
     torch.manual_seed(1)
     return build_decoder(DecoderParams.model_validate(values), 5, words)
