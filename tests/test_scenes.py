@@ -10,7 +10,7 @@ from PIL import Image
 from showtell.core.files import read_json
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.scenes import ScenesParams, generate
-from showtell.data.datasets.scenes.compose import compose, is_unseen
+from showtell.data.datasets.scenes.compose import compose, in_any_colours, is_unseen
 from showtell.data.datasets.scenes.generate import make
 from showtell.data.datasets.scenes.picture import draw
 from showtell.data.datasets.scenes.structure import Backdrop, Scene, Thing
@@ -123,6 +123,18 @@ def test_train_has_no_unseen_pairs(split):
         for thing in scene.things:
             assert not unseen_colour(thing.kind, thing.colour)
             assert not unseen_setting(thing.kind, scene.backdrop.setting)
+
+
+def test_any_colours_are_all_but_the_held_out_ones():
+    before = [compose(Random(f"train {index}"), "train") for index in range(1500)]
+    after = [in_any_colours(Random(index), scene) for index, scene in enumerate(before)]
+    assert not any(map(is_unseen, after))
+    shown = {(thing.kind, thing.colour) for scene in after for thing in scene.things}
+    assert shown == {(kind, colour) for kind in KINDS for colour in COLOURS} - UNSEEN_COLOURS
+    for one, other in zip(before, after, strict=True):
+        assert one.backdrop == other.backdrop
+        pairs = {(a.kind, a.colour): b.colour for a, b in zip(one.things, other.things, strict=True)}
+        assert [pairs[thing.kind, thing.colour] for thing in one.things] == [thing.colour for thing in other.things]
 
 
 def test_about_three_in_ten_test_images_show_an_unseen_pair():

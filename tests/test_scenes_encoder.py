@@ -22,7 +22,7 @@ from showtell.learning.scene_augmentation import mirrored, moved, recoloured
 from showtell.learning.scene_targets import known_colours, targets
 
 ROOT = Path(__file__).parent.parent
-DRAWN = DrawnParams(seed=15, train=24, val=8, drawn_size=64, size=64)
+DRAWN = DrawnParams(seed=15, train=24, val=8, drawn_size=64, size=64, any_colours=0.5)
 SCENES = EncoderParams(
     name="regnet_x_400mf", weights="scenes", output="grid", node="trunk_output.block3", crop=None, precision="fp32"
 )
@@ -85,7 +85,10 @@ def test_killed_drawing_resumes_to_the_same_pictures(tmp_path, drawn, monkeypatc
 
 def test_the_recipe_has_no_held_out_pairs():
     recipe = scenes_encoder.read(ROOT / scenes_encoder.RECIPE)
-    assert not any(is_unseen(make(recipe.drawn.seed, "train", number, 64).scene) for number in range(60))
+    drawn = recipe.drawn
+    scenes = [make(drawn.seed, "train", number, 64, drawn.any_colours).scene for number in range(60)]
+    assert not any(map(is_unseen, scenes))
+    assert any(thing.colour not in KINDS[thing.kind].colours for scene in scenes for thing in scene.things)
     assert recipe.drawn.seed != yaml.safe_load((ROOT / "params.yaml").read_text())["scenes"]["seed"]
 
 

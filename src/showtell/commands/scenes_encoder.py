@@ -87,8 +87,9 @@ def card(recipe: Recipe, source: str, scores: dict[str, float], weights: Path) -
 
 - **Made by** `python -m showtell.commands.scenes_encoder {source}` (`make encoder`).
 - **From** {drawn.train:,} pictures of the embedded dataset's training scenes, drawn with seed {drawn.seed} (the
-  pipeline's own scenes have another seed) at {drawn.drawn_size} pixels. No training scene holds one of the pairs of
-  kind and colour, or kind and setting, that are kept for test.
+  pipeline's own scenes have another seed) at {drawn.drawn_size} pixels. In {drawn.any_colours:.0%} of them
+  things have colours drawn from all, so that kind does not tell colour. None holds one of the pairs
+  of kind and colour, or kind and setting, that are kept for test.
 - **Learnt** what every picture shows, cell by cell: kinds, middles, colours, poses, numbers, sizes, boxes,
   setting, time and background, {learning.epochs} epochs, {learning.images_per_update} pictures an update,
   seed {learning.seed}.

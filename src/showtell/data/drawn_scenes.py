@@ -34,6 +34,7 @@ class DrawnParams(Section):
     val: int = Field(ge=1, le=1_000_000, description="pictures to validate on")
     drawn_size: int = Field(ge=64, le=448, description="width and height of the drawn pictures, pixels")
     size: int = Field(ge=64, le=448, description="width and height of the pictures as the encoder sees them, pixels")
+    any_colours: float = Field(ge=0, le=1, description="share of the pictures with things in any colour")
 
 
 class LabelledBatch(NamedTuple):
@@ -125,7 +126,7 @@ def _drawn(numbers: Sequence[range], params: DrawnParams) -> Iterator[Chunk]:
 def _draw(job: tuple[range, DrawnParams]) -> Chunk:
     numbers, params = job
     transform = Transform(params.size, "stretch")
-    pictures = [make(params.seed, "train", number, params.drawn_size) for number in numbers]
+    pictures = [make(params.seed, "train", number, params.drawn_size, params.any_colours) for number in numbers]
     return (
         np.stack([transform(load_image(picture.jpeg)) for picture in pictures]),
         np.stack([labels(picture) for picture in pictures]),

@@ -121,7 +121,7 @@ def judge(
 ) -> Evaluation:
     """Metrics of `captions` (fractions; CIDEr-D unscaled); those on objects are None where none are annotated."""
     references, best = references_of(entries), View(captions, _first)
-    texts = dict(zip(references, (caption.text for caption in best), strict=True))
+    texts = ByImage(references.image_ids, View(best, lambda caption: caption.text))
     scores = Protocol(references).score(texts, meteor)
     said = ByImage(scores.image_ids, View(entries, lambda entry: entry["words"]))
     words = word_statistics((entry["words"] for entry in entries), (caption.words for caption in best))

@@ -7,9 +7,10 @@ equal the reference scorer, METEOR is that scorer's own; see their modules. All 
 scaled to percent (it ranges from 0 to 10).
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,10 @@ def evaluate(references: Mapping[Any, Sequence[str]], hypotheses: Mapping[Any, s
     return Protocol(references).score(hypotheses, meteor)
 
 
-def check_images(references: Iterable[Hashable], hypotheses: Iterable[Hashable]) -> None:
+def check_images(references: Collection[Hashable], hypotheses: Collection[Hashable]) -> None:
     """`UserError` unless both have the same images; where ids differ on both sides, it shows one of each."""
+    if len(references) == len(hypotheses) and all(map(eq, references, hypotheses)):
+        return  # the usual case, without tables of all ids
     wanted, given = dict.fromkeys(references), dict.fromkeys(hypotheses)
     missing = [image_id for image_id in wanted if image_id not in given]
     extra = [image_id for image_id in given if image_id not in wanted]

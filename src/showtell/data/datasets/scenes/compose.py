@@ -6,6 +6,7 @@ from random import Random
 from showtell.data.datasets.scenes.backdrops_built import WALLS
 from showtell.data.datasets.scenes.structure import Backdrop, Scene, Thing
 from showtell.data.datasets.scenes.world import (
+    COLOURS,
     KINDS,
     SEATS,
     SETTINGS,
@@ -45,6 +46,17 @@ def compose(rng: Random, split: str) -> Scene:
             things = _place(rng, drop, groups, shrink=1 - 0.3 * attempt / TRIES)
             if things is not None:
                 return Scene(drop, things)
+
+
+def in_any_colours(rng: Random, scene: Scene) -> Scene:
+    """The scene with its things in colours drawn from all, a kind's held-out one excepted: also in those that the kind
+    never has in a composed scene. Things of equal kind and colour stay equal."""
+    colours = {
+        (kind, colour): rng.choice([c for c in COLOURS if not unseen_colour(kind, c)])
+        for kind, colour in dict.fromkeys((thing.kind, thing.colour) for thing in scene.things)
+    }
+    things = tuple(replace(thing, colour=colours[thing.kind, thing.colour]) for thing in scene.things)
+    return Scene(scene.backdrop, things)
 
 
 def is_unseen(scene: Scene) -> bool:

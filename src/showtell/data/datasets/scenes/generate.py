@@ -12,7 +12,7 @@ from showtell.core import params, paths
 from showtell.core.files import atomic, write_json
 from showtell.core.machine import cores
 from showtell.core.progress import track
-from showtell.data.datasets.scenes.compose import compose, is_unseen
+from showtell.data.datasets.scenes.compose import compose, in_any_colours, is_unseen
 from showtell.data.datasets.scenes.five_people import captions
 from showtell.data.datasets.scenes.phrases import colour_words, names
 from showtell.data.datasets.scenes.picture import draw, encode
@@ -32,12 +32,16 @@ class ScenesParams(params.Section):
     size: int = Field(ge=64, le=448, description="width and height of the drawn pictures, pixels")
 
 
-def make(seed: int, split: str, index: int, size: int) -> Picture:
-    """Picture number `index` of a split: a function of seed, split, index and size."""
+def make(seed: int, split: str, index: int, size: int, any_colours: float = 0.0) -> Picture:
+    """Picture number `index` of a split: a function of its arguments; `any_colours` is the probability that its things
+    are `in_any_colours`."""
     name = f"{seed}/{split}/{index}"
     rng = Random(name)
+    free = any_colours > 0 and rng.random() < any_colours
     while True:  # a scene whose things hide each other is composed again
         scene = compose(rng, split)
+        if free:
+            scene = in_any_colours(rng, scene)
         image, boxes, clear = draw(scene, size, name)
         if clear:
             return Picture(scene, size, tuple(boxes), encode(image))
