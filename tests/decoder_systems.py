@@ -4,7 +4,7 @@ import torch
 from decoder_formulas import attend_and_tell, projected, show_and_tell, transform_and_tell
 from torch.nn import functional
 
-from showtell.decoders import Decoder, DecoderParams, build_decoder
+from showtell.decoders import DECODERS, Decoder, DecoderParams, build_decoder
 
 WORDS, CHANNELS, CELLS = 11, 6, 9
 BY_FORMULAS = {"attention": attend_and_tell, "transformer": transform_and_tell}  # decoders with attention
@@ -48,6 +48,12 @@ SYSTEMS = {
     "transformer with memory slots, tied": TRANSFORMER | {"grid_layers": 1, "memory_slots": 4, "tied": True},
     "pre-inject, tied": INJECTION | {"embedding": 7, "tied": True, "image_projection": "linear"},
 }
+
+
+def unread(kind: str) -> dict[str, None]:
+    """The keys of params.yaml that only decoders other than `kind` read, off."""
+    own = DECODERS[kind].Params.model_fields
+    return {key: None for decoder in DECODERS.values() for key in decoder.Params.model_fields if key not in own}
 
 
 def decoder_of(name: str) -> tuple[DecoderParams, Decoder]:

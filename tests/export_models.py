@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_params
+from decoder_systems import unread
 from PIL import Image
 from tiny_model import WORDS
 
@@ -19,13 +20,9 @@ from showtell.generation.captioner import Captioner
 from showtell.generation.model import Model
 from showtell.generation.search_params import PLAIN
 
-INJECT = {
-    "attention": None, "attention_kind": None, "grid": None, "summary": None, "normalise_grid": None,
-    "summary_product": None, "context_output": None, "initial_tanh": None,
-}  # fmt: skip
-TRANSFORMER = INJECT | {
-    "kind": "transformer", "cell": None, "layers": 2, "heads": 2, "feed_forward": 12, "positions": "sinusoidal",
-    "grid_layers": 1, "memory_slots": 2, "normalise_grid": True,
+TRANSFORMER = unread("transformer") | {
+    "kind": "transformer", "layers": 2, "heads": 2, "feed_forward": 12, "positions": "sinusoidal", "grid_layers": 1,
+    "memory_slots": 2, "normalise_grid": True,
 }  # fmt: skip
 # Decoder, search, encoder and transform: each entry takes another path through the graph.
 MODELS: dict[str, tuple[dict, dict, dict]] = {
@@ -35,11 +32,13 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
         {"block_ngrams": 1, "min_length": 4}, {"fit": "crop"},
     ),
     "pre_inject": (
-        INJECT | {"kind": "pre_inject", "image_projection": "batch_norm"}, {"min_length": 3, "block_ngrams": 3},
+        unread("pre_inject") | {"kind": "pre_inject", "image_projection": "batch_norm"},
+        {"min_length": 3, "block_ngrams": 3},
         {"output": "pooled", "node": None, "filter": "bicubic"},
     ),
     "init_inject": (
-        INJECT | {"kind": "init_inject", "image_projection": "prelu", "cell": "gru", "initial_tanh": True},
+        unread("init_inject")
+        | {"kind": "init_inject", "image_projection": "prelu", "cell": "gru", "initial_tanh": True},
         {"allow_unknown": True}, {},
     ),
     "transformer": (TRANSFORMER, {"block_ngrams": 2, "detection_weight": 0.5}, {}),

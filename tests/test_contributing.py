@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, run_stage, write_params
+from decoder_systems import unread
 from test_search import END, START, Table, random_logits, step
 
 from showtell.core.errors import UserError
@@ -44,10 +45,8 @@ def bigram(tmp_path, monkeypatch):
 def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, copy_pipeline):
     assert len(code_of("How to add a decoder").splitlines()) < 60
     folder = copy_pipeline("data")
-    unread = dict.fromkeys(("cell", "layers", "attention", "attention_kind", "summary", "summary_product"))
-    keys = {"kind": "bigram", "slope": 0.1} | unread
-    off = dict.fromkeys(("normalise_grid", "initial_tanh", "context_output"), False)
-    write_params(folder, decoder={"embedding": 8, "hidden": 8} | keys | off)
+    keys = {"kind": "bigram", "slope": 0.1, "embedding": 8, "hidden": 8}
+    write_params(folder, decoder=keys | unread("bigram"))
     for stage in ("train", "finetune", "reinforce", "evaluate"):
         run_stage(stage, folder)
     config = json.loads((folder / "data" / "models" / "finetune" / "config.json").read_text())

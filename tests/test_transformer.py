@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, run_stage, write_params
-from decoder_systems import SYSTEMS, TRANSFORMER, WORDS, batch, decoder_of
+from decoder_systems import SYSTEMS, TRANSFORMER, WORDS, batch, decoder_of, unread
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import tiny_captioner
@@ -198,12 +198,10 @@ def test_all_stages_with_sampling_penalty_and_fine_tuning(pipeline, copy_pipelin
     """Scheduled sampling, the attention penalty, and an encoder whose grid gets gradients."""
     folder = copy_pipeline("data")
     keys = TRANSFORMER | {"embedding": 8, "hidden": 8, "grid_layers": 1, "memory_slots": 2, "normalise_grid": True}
-    off = dict.fromkeys(("cell", "attention", "attention_kind", "summary", "initial_tanh", "context_output"))
-    off |= {"summary_product": False}
     sampling = {"sampling": 0.3, "sampling_start": 1, "sampling_schedule": "constant"}
     short = {"images_per_update": 8, "epochs": 1}
     learning = sampling | {"alpha_c": 0.5, "warmup_updates": 0}
-    write_params(folder, decoder=keys | off, learning=learning, train=short, finetune=short)
+    write_params(folder, decoder=keys | unread("transformer"), learning=learning, train=short, finetune=short)
     for stage in ("train", "finetune", "reinforce", "evaluate"):
         run_stage(stage, folder)
     assert (folder / "data" / "attention" / "sheet.png").is_file()

@@ -2,6 +2,7 @@
 
 import torch
 from conftest import tiny_params
+from decoder_systems import unread
 from tiny_networks import batch_of
 from torch import nn
 
@@ -78,8 +79,6 @@ def grid_batch(seed: int = 0, images: int = 5) -> Batch:
 def decoder_of(kind: str, words: int, **changes) -> Decoder:
     values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
-        off = dict.fromkeys(("attention", "attention_kind", "summary", "normalise_grid", "context_output"))
-        off |= {"summary_product": False, "initial_tanh": False}
-        values |= off | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
+        values |= unread(kind) | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
     torch.manual_seed(1)
     return build_decoder(DecoderParams.model_validate(values), 5, words)
