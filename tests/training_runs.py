@@ -79,6 +79,7 @@ def grid_batch(seed: int = 0, images: int = 5) -> Batch:
 def decoder_of(kind: str, words: int, **changes) -> Decoder:
     values = tiny_params()["decoder"] | {"kind": kind} | changes
     if kind != "attention":
-        values |= unread(kind) | {"image_projection": "batch_norm" if kind == "pre_inject" else "linear"}
+        projection = "batch_norm" if kind == "pre_inject" else "linear"
+        values |= unread(kind) | {"initial_tanh": False, "image_projection": projection}
     torch.manual_seed(1)
     return build_decoder(DecoderParams.model_validate(values), 5, words)
