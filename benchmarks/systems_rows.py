@@ -7,8 +7,6 @@ from typing import Any
 
 from showtell.commands import recipe
 from showtell.core.errors import UserError
-from showtell.encoders.encoder_params import EncoderParams
-from showtell.encoders.network import build_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 Params = dict[str, Any]
@@ -74,14 +72,8 @@ def photographs(images: Path, captions: Path, name: str, trainable_from: str) ->
         "photographs",
         changes=changes,
         without=tuple(row.name for row in ROWS if row.vectors),  # which are learnt from captions of scenes
-        scratch={"finetune": {"trainable_from": first_block(name)}},
+        scratch={"finetune": {"trainable_from": None}},
     )
-
-
-def first_block(name: str) -> str:
-    """The first block of the encoder `name`: all of it learns from there."""
-    params = EncoderParams(name=name, weights="none", output="grid", node=None, crop=None, precision="fp32")
-    return next(iter(build_encoder(params, size=224, seed=0).backbone.blocks()))
 
 
 # Epochs at most: no published system has fewer in either stage, so all that have the stage have the same number, and

@@ -65,7 +65,7 @@ def pretrained(folder, epochs: int) -> list[dict[str, torch.Tensor]]:
     changes |= {"schedule": "plateau", "decay": 0.8, "patience": 8, "cosine_end": None}
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | changes)
     encoder, states = tiny_encoder(), []
-    encoder.train_from_start()
+    encoder.train_from(None)
     network = WordDetectionTask(encoder, detector_of(encoder), params)
 
     def validate() -> dict[str, float]:
@@ -107,7 +107,7 @@ def test_an_encoder_with_weights_adapts_from_a_block_on_with_its_statistics(tmp_
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | changes)
     encoder = tiny_encoder()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    encoder.train_from_start("frozen")
+    encoder.train_from(None, "frozen")
     network = WordDetectionTask(encoder, detector_of(encoder), params)
     assert [group.rate for group in network.groups()] == [1e-4, 0.003]
     places = Checkpoints(Workplace(tmp_path))

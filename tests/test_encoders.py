@@ -107,7 +107,7 @@ def test_crop_of_a_grid_is_refused(tmp_path):
         ("layer3", ["layer3", "layer4"]),
         ("layer4.1", ["layer4.1"]),
         ("conv1", ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]),
-        (None, []),
+        (None, ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]),
     ],
 )
 def test_blocks_from_one_on_learn(block, learning):
@@ -115,11 +115,17 @@ def test_blocks_from_one_on_learn(block, learning):
     encoder.train_from(block)
     for name, parameter in encoder.backbone.network.named_parameters():
         assert parameter.requires_grad == any(name.startswith(part + ".") for part in learning), name
-    assert (
-        all(name.removeprefix("backbone.network.").startswith(tuple(learning)) for name in encoder.trainable_state())
-        or not learning
-    )
-    assert bool(encoder.trainable_state()) == bool(learning)
+    kept = [name.removeprefix("backbone.network.") for name in encoder.trainable_state()]
+    assert kept and all(name.startswith(tuple(learning)) for name in kept)
+
+
+def test_nothing_learns_in_a_frozen_encoder():
+    encoder = encoder_of("resnet18")
+    encoder.train_from("layer3")
+    encoder.freeze()
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not encoder.trainable_state()
+    assert not any(module.training for module in encoder.train().backbone.blocks().values())
 
 
 def test_frozen_blocks_keep_their_statistics_in_training():

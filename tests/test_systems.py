@@ -128,7 +128,7 @@ def test_rows_on_photographs_share_pictures_words_encoder_and_decoding(row, tmp_
     assert parsed(recipe.written(TEXT, overlay), "params.yaml") == params
     assert params["dataset"] == "custom" and params["custom"]["images"] == str(tmp_path)
     assert params["encoder"]["name"] == "mobilenet_v2" and params["resize"]["size"] == 224
-    assert params["finetune"]["trainable_from"] == ("features" if row.scratch else "features.14")
+    assert params["finetune"]["trainable_from"] == (None if row.scratch else "features.14")
     assert {key: params[key] for key in ("vocab", "beam", "search")} == {
         key: params_of(systems_rows.ROWS[0])[key] for key in ("vocab", "beam", "search")
     }

@@ -86,6 +86,19 @@ def test_blocks_from_one_on_learn_and_nothing_before(name):
     assert not {key for key in encoder.trainable_state() if "running" in key}
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_is_of_one_layer_the_first_ones_before_the_blocks(name):
+    size, _, _, block = FAMILIES[name]
+    encoder = encoder_of(name, size)
+    layers = encoder.layers()
+    depth = {id(p): number for number, layer in enumerate(layers) for p in layer}
+    assert len(depth) == sum(map(len, layers)) == len(list(encoder.backbone.parameters()))
+    parameters = {key: depth[id(p)] for key, p in encoder.backbone.network.named_parameters()}
+    of_block = [number for key, number in parameters.items() if key.startswith(f"{block}.")]
+    assert min(of_block) > 0
+    assert all(number == 0 for key, number in parameters.items() if "." not in key)  # tokens, positions
+
+
 def test_layers_after_the_node_are_removed():
     whole, half = encoder_of("vit_small_patch14_reg4_dinov2", 56), encoder_of(
         "vit_small_patch14_reg4_dinov2", 56, node="blocks.5"

@@ -63,7 +63,7 @@ def make(recipe: Recipe, source: str, target: Path) -> str | None:
         usual = ImageStatistics()
         shape = {"output": "grid", "size": recipe.drawn.size, "mean": usual.mean, "std": usual.std}
         encoder = Encoder({**recipe.network.model_dump(), **shape})
-        encoder.train_from_start()
+        encoder.train_from(None)
         task = SceneTask(encoder, known_colours(data["train"].labels), recipe.learning).to(device())
         batches = labelled_batches(data["train"], recipe.learning.images_per_update, recipe.learning.seed)
         validate = scene_validation(task, data["val"])

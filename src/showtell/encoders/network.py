@@ -85,10 +85,13 @@ class Encoder(nn.Module):
 
     def freeze(self) -> None:
         """Freeze all modules: no gradients, and batch-norm statistics stay fixed."""
-        self.train_from(None)
+        self._frozen, self._resting = list(self.backbone.blocks().values()), []
+        for parameter in self.backbone.parameters():
+            parameter.requires_grad_(False)
+        self.train(self.training)
 
     def train_from(self, block: str | None, batch_norm: BatchNormMode = "learning") -> None:
-        """Train `block` and the blocks after it; freeze those before it, batch norms included. None: freeze all.
+        """Train `block` and the blocks after it; freeze those before it, batch norms included. None: train all.
 
         `batch_norm` of the blocks that learn: `learning` normalises by the statistics of each batch and updates the
         running statistics; `frozen` uses the present statistics, and only scale and shift learn.
@@ -98,11 +101,10 @@ class Encoder(nn.Module):
         if block is not None and block not in order:
             blocks = ", ".join(name for name in order if "." not in name)
             raise UserError(f"{self.name} has no block {block!r}; its blocks are {blocks}")
-        first = len(order) if block is None else order[block]
-        unused = self.backbone.unused() if block is not None else ()
+        first = 0 if block is None else order[block]
+        unused = self.backbone.unused()
         for name, parameter in self.backbone.network.named_parameters():
-            owner = name.rpartition(".")[0]
-            parameter.requires_grad_(order.get(owner, 0) >= first and name not in unused)
+            parameter.requires_grad_(order.get(_owner(name), 0) >= first and name not in unused)
         # A block that contains the cut has frozen parts before it and learning parts after it, and counts as learning.
         self._frozen = [
             modules[name] for name in order if order[name] < first and not f"{block}.".startswith(f"{name}.")
@@ -111,9 +113,16 @@ class Encoder(nn.Module):
         self._resting = [m for m in learning if isinstance(m, BatchNorm)] if batch_norm == "frozen" else []
         self.train(self.training)
 
-    def train_from_start(self, batch_norm: BatchNormMode = "learning") -> None:
-        """Everything learns."""
-        self.train_from(next(iter(self.backbone.blocks())), batch_norm)
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer that has some, in the order in which the images pass the layers.
+
+        What the network itself holds (a class token, positions) is of the first.
+        """
+        order = list(self.backbone.blocks())
+        by_layer: dict[str, list[nn.Parameter]] = {name: [] for name in order}
+        for name, parameter in self.backbone.network.named_parameters():
+            by_layer[_owner(name) or order[0]].append(parameter)
+        return [parameters for parameters in by_layer.values() if parameters]
 
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
@@ -150,6 +159,11 @@ class Encoder(nn.Module):
     def hash(self) -> str:
         """A hash of what it computes: configuration and every weight."""
         return fingerprint(self.config, state_hash(self))
+
+
+def _owner(parameter: str) -> str:
+    """The name of the module that has the parameter of this name."""
+    return parameter.rpartition(".")[0]
 
 
 def state_hash(module: nn.Module) -> str:

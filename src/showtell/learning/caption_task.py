@@ -13,8 +13,9 @@ from showtell.data.batches import Batch
 from showtell.data.vocabulary import UNK
 from showtell.decoders import Decoder
 from showtell.encoders.detection import WordDetector
-from showtell.encoders.network import BatchNormMode, Encoder
-from showtell.learning.augmentation import AugmentationParams, augmented
+from showtell.encoders.network import Encoder
+from showtell.learning.augmentation import augmented
+from showtell.learning.encoder_learning import EncoderLearningParams, encoder_groups
 from showtell.learning.losses import caption_loss
 from showtell.learning.optimisation import LoopParams
 from showtell.learning.scheduled_sampling import SamplingSchedule, own_word_share, with_own_words
@@ -57,12 +58,9 @@ class TrainParams(CaptionParams):
     """`learning` and `train`: the decoder, on stored features of the frozen encoder."""
 
 
-class FinetuneParams(CaptionParams, AugmentationParams):
+class FinetuneParams(CaptionParams, EncoderLearningParams):
     """`learning` and `finetune`: decoder and encoder, from images."""
 
-    encoder_learning_rate: float = Field(gt=0, lt=1, description="of the encoder, at its highest")
-    trainable_from: str = Field(description="first block of the encoder that learns; those before it stay frozen")
-    batch_norm: BatchNormMode = Field(description="statistics of the encoder's blocks that learn")
     word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")
 
 
@@ -143,7 +141,7 @@ class CaptionTask(TrainingTask[Batch]):
         groups = ParameterGroup.of(self.decoder, self.params.learning_rate, self.decoder.without_decay())
         if self.encoder is not None:
             assert isinstance(self.params, FinetuneParams)
-            groups += ParameterGroup.of(self.encoder, self.params.encoder_learning_rate)
+            groups += encoder_groups(self.encoder, self.params, self.params.learning_rate)
         if self.detector is not None:
             groups += ParameterGroup.of(self.detector, self.params.learning_rate)
         return groups

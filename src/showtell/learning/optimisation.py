@@ -115,7 +115,8 @@ def clip_gradients(task: nn.Module, params: LoopParams) -> Tensor:
 
 def remedy(optimizer: torch.optim.Optimizer, params: LoopParams) -> str:
     """Settings to change when training diverges, with their present values."""
-    rates = " and ".join(f"{rate:g}" for rate in sorted({group["highest"] for group in optimizer.param_groups}))
+    each = sorted({group["highest"] for group in optimizer.param_groups})
+    rates = " and ".join(f"{rate:g}" for rate in each) if len(each) < 3 else f"{each[0]:g} to {each[-1]:g}"
     clip = f"lower clip_at ({params.clip_at:g})" if params.clip == "norm" else f"set clip: norm ({params.clip})"
     precision = "" if params.precision == "fp32" else f", or set precision: fp32 ({params.precision})"
     return f"lower the learning rate ({rates}), raise warmup_updates ({params.warmup_updates}), {clip}{precision}"

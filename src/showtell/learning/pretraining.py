@@ -17,22 +17,20 @@ from torch import Tensor
 from showtell.core.precision import autocast, device
 from showtell.data.batches import Batch, CaptionedImages, training_batches
 from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
-from showtell.encoders.network import BatchNormMode, Encoder, usable_batch_norm
-from showtell.learning.augmentation import AugmentationParams, augmented
+from showtell.encoders.network import Encoder, usable_batch_norm
+from showtell.learning.augmentation import augmented
 from showtell.learning.checkpoints import Checkpoints
+from showtell.learning.encoder_learning import EncoderLearningParams, encoder_groups
 from showtell.learning.loop import fit, seed_weights
 from showtell.learning.optimisation import LoopParams
 from showtell.learning.training_task import Counts, ParameterGroup, TrainingTask
 
 
-class PretrainParams(LoopParams, AugmentationParams):
+class PretrainParams(LoopParams, EncoderLearningParams):
     """Pretraining of the encoder: word detection from images."""
 
     enabled: Literal["auto"] | bool = Field(description="auto: an encoder without weights; true: any; false: none")
-    trainable_from: str | None = Field(description="first block of the encoder that learns to the end; null: all do")
     front_epochs: int = Field(ge=0, description="epochs in which the blocks before it learn as well")
-    batch_norm: BatchNormMode = Field(description="statistics of the encoder's blocks that learn")
-    encoder_learning_rate: float | None = Field(gt=0, lt=1, description="of the encoder; null: learning_rate")
 
     def applies_to(self, weights: str) -> bool:
         """Whether an encoder with these weights (`encoder.weights`) is pretrained."""
@@ -68,8 +66,8 @@ class WordDetectionTask(TrainingTask[Batch]):
         return self.detector.loss(self(images), batch.targets, batch.mask) / (whole or Counts.of(batch)).images
 
     def groups(self) -> list[ParameterGroup]:
-        of_encoder = self.params.encoder_learning_rate or self.params.learning_rate
-        return ParameterGroup.of(self.encoder, of_encoder) + ParameterGroup.of(self.detector, self.params.learning_rate)
+        rate = self.params.learning_rate
+        return encoder_groups(self.encoder, self.params, rate) + ParameterGroup.of(self.detector, rate)
 
     def weights(self) -> dict[str, Tensor]:
         return self.state_dict()
@@ -105,7 +103,7 @@ def pretrain(
     network = WordDetectionTask(encoder, detector, params).to(device())
     if params.trainable_from is not None:
         encoder.train_from(params.trainable_from)  # refuses an unknown block now, not epochs later
-    encoder.train_from_start(network.batch_norm)
+    encoder.train_from(None, network.batch_norm)
     batches = training_batches(data["train"], params.images_per_update, params.seed)
     history = fit(network, batches, word_validation(network, data["val"]), params, "val_f1", checkpoints)
     encoder.freeze()
