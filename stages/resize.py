@@ -6,10 +6,10 @@ from showtell.core.params import load
 from showtell.core.progress import log
 from showtell.core.stage import run_stage
 from showtell.core.workplace import workplace
-from showtell.data.audit import skipped, summarise, usable
+from showtell.data.audit import skipped, summarise
 from showtell.data.captions import CaptionFile
 from showtell.data.datasets.picture_files import Pictures
-from showtell.data.near_duplicates import counted, near_duplicates
+from showtell.data.near_duplicates import Looks, counted, near_duplicates
 from showtell.data.resizing import finish_split, listed, refuse_broken, resize_split, workers
 from showtell.data.transform import ResizeParams, Transform
 from showtell.data.vocabulary import Vocabulary
@@ -29,7 +29,8 @@ def main() -> str:
         with workers(sum(len(one.ids) for one in images.values())) as pool:
             journals = {s: resize_split(s, images[s].files, pictures, transform, place.folder, pool) for s in images}
         refuse_broken(journals, params)
-        pairs = near_duplicates({split: usable(one.ids, journals[split]) for split, one in images.items()})
+        looks = {s: Looks(one.ids, one.files, (facts.look for facts in journals[s])) for s, one in images.items()}
+        pairs = near_duplicates(looks)
         table = summarise(journals, captions, Vocabulary.load(paths.VOCAB)) | counted(pairs, paths.SPLITS)
         write_json(paths.METRICS / "data.json", table)
         write_json(paths.NEAR_DUPLICATES, pairs)

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from showtell.core import paths
 from showtell.core.files import read_json
 from showtell.data import near_duplicates
-from showtell.data.near_duplicates import MOST, counted, nearest, picture_hash
+from showtell.data.near_duplicates import MOST, Looks, counted, nearest, picture_hash
 
 
 def drawn(seed: int, size: int = 96) -> Image.Image:
@@ -88,9 +88,9 @@ def test_many_duplicates_are_compared_in_chunks(monkeypatch):
 def test_pairs_name_both_images_and_are_counted_by_split():
     one, other = "f" * 16, "0" * 16
     splits = {
-        "train": [("1", "a.jpg", one), ("2", "blank.jpg", "")],
-        "val": [("3", "b.jpg", other)],
-        "test": [("4", "c.jpg", "e" + one[1:]), ("5", "d.jpg", "")],
+        "train": Looks(["0", "1"], ["blank.jpg", "a.jpg"], iter(["", one])),
+        "val": Looks(["3"], ["b.jpg"], iter([other])),
+        "test": Looks(["4", "5"], ["c.jpg", "d.jpg"], iter(["e" + one[1:], ""])),
     }
     pairs = near_duplicates.near_duplicates(splits)
     assert pairs == [{"splits": ["train", "test"], "image_ids": ["1", "4"], "files": ["a.jpg", "c.jpg"], "bits": 1}]

@@ -3,7 +3,7 @@
 import array
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,13 +139,6 @@ def skipped(ids: Mapping[str, Sequence[str]], facts: Mapping[str, Iterable[Facts
         for image_id, found in zip(ids[split], facts[split], strict=True)
         if found.problem
     ]
-
-
-def usable(ids: Sequence[str], facts: Iterable[Facts]) -> Iterator[tuple[str, str, str]]:
-    """Image id, file and perceptual hash of every usable picture of a split; both arguments are in the same order."""
-    for image_id, found in zip(ids, facts, strict=True):
-        if not found.problem:
-            yield image_id, found.file, found.look
 
 
 def _median(lengths: Counter[int]) -> int:

@@ -10,9 +10,10 @@ Hashing"): of four parts one differs in at most MOST // 4 = 1 bit, so the table 
 hash. This is exact, and its time is linear in the number of images, not quadratic.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -93,25 +94,38 @@ def _ones(hashes: np.ndarray) -> np.ndarray:
     return sum((_ones_of_part()[_part(hashes, part)] for part in range(PARTS)), np.zeros(len(hashes), np.int64))
 
 
-Pictures = Iterable[tuple[str, str, str]]  # image id, file and perceptual hash of each usable image
+class Looks(NamedTuple):
+    """The images of a split in order: their ids, files and perceptual hashes, empty for those that are not compared."""
+
+    ids: Sequence[str]
+    files: Sequence[str]
+    hashes: Iterable[str]  # read once
 
 
-def near_duplicates(splits: Mapping[str, Pictures]) -> list[dict[str, Any]]:
+def near_duplicates(splits: Mapping[str, Looks]) -> list[dict[str, Any]]:
     """For every two splits, each image of the later one that has a near-duplicate in the earlier one, with its nearest:
     `splits`, `image_ids`, `files` (earlier, later) and `bits` that differ."""
-    hashed = {name: [picture for picture in pictures if picture[2]] for name, pictures in splits.items()}
-    hashes = {
-        name: np.array([int(digits, 16) for *_, digits in pictures], np.uint64) for name, pictures in hashed.items()
-    }
+    hashed = {name: _numbers(looks.hashes) for name, looks in splits.items()}
     names, pairs = list(splits), []
     for number, one in enumerate(names):
         for other in names[number + 1 :]:
-            places, bits = nearest(hashes[one], hashes[other])
-            for row in np.flatnonzero(places >= 0):
-                twins = hashed[one][places[row]], hashed[other][row]
-                ids, files, _ = zip(*twins, strict=True)
-                pairs.append({"splits": [one, other], "image_ids": [*ids], "files": [*files], "bits": int(bits[row])})
+            (hashes, rows), (other_hashes, other_rows) = hashed[one], hashed[other]
+            places, bits = nearest(hashes, other_hashes)
+            for place in np.flatnonzero(places >= 0):
+                twins = (splits[one], int(rows[places[place]])), (splits[other], int(other_rows[place]))
+                ids, files = ([getattr(looks, of)[row] for looks, row in twins] for of in ("ids", "files"))
+                pairs.append({"splits": [one, other], "image_ids": ids, "files": files, "bits": int(bits[place])})
     return pairs
+
+
+def _numbers(hashes: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes that are not empty, uint64 (hash), and the row of each."""
+    numbers, rows = array("Q"), array("q")
+    for row, digits in enumerate(hashes):
+        if digits:
+            numbers.append(int(digits, 16))
+            rows.append(row)
+    return np.array(numbers, np.uint64), np.array(rows, np.int64)
 
 
 def counted(pairs: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> dict[str, int]:
