@@ -116,7 +116,7 @@ class Encoder(nn.Module):
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters of each layer that has some, in the order in which the images pass the layers.
 
-        What the network itself holds (a class token, positions) is of the first.
+        What the network itself holds (a class token, positions) belongs to the first.
         """
         order = list(self.backbone.blocks())
         by_layer: dict[str, list[nn.Parameter]] = {name: [] for name in order}
