@@ -17,10 +17,6 @@ from torch import Tensor, nn
 
 from showtell.core.errors import UserError
 
-# oneDNN, which computes bf16 on processors, keeps compiled products with their scratch memory, one for each shape, and
-# captions bring new shapes with every update: its own limit of 1024 takes gigabytes. Read at its first product.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
