@@ -7,7 +7,7 @@ from conftest import tiny_params
 from tiny_networks import caption_network, tiny_encoder
 
 from showtell.learning.encoder_learning import encoder_groups
-from showtell.learning.optimisation import build_optimizer
+from showtell.learning.optimisation import build_optimizer, remedy
 from showtell.learning.pretraining import PretrainParams
 
 
@@ -52,11 +52,11 @@ def test_fine_tuning_learns_with_rates_by_depth():
     """The optimiser has every parameter that learns once, each at its layer's rate."""
     encoder = tiny_encoder()
     encoder.train_from(None)
-    rates = {"first_layer_rate": 0.5, "encoder_learning_rate": 0.002, "learning_rate": 0.01}
-    task = caption_network(encoder, **rates)
+    task = caption_network(encoder, first_layer_rate=0.5, encoder_learning_rate=0.002, learning_rate=0.01)
     optimizer = build_optimizer(task, task.params)
     highest = {id(p): group["highest"] for group in optimizer.param_groups for p in group["params"]}
     assert highest.keys() == {id(p) for p in task.parameters() if p.requires_grad}
     assert {highest[id(p)] for p in task.decoder.parameters() if p.requires_grad} == {0.01}
     of_encoder = {highest[id(p)] for p in encoder.parameters()}
     assert (min(of_encoder), max(of_encoder)) == pytest.approx((0.001, 0.002))
+    assert remedy(optimizer, task.params).startswith("lower the learning rate (0.001 to 0.01), ")

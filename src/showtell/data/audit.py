@@ -22,7 +22,7 @@ class Facts(NamedTuple):
     reason: str
     traits: list[str]  # of TRAITS
     row: int  # CRC-32 of the resized pixels
-    look: str = ""  # perceptual hash: `near_duplicates.py`; "" for an empty picture
+    look: str = ""  # perceptual hash: `near_duplicates.py`; "" for an empty picture, and one that cannot be used
 
 
 PROBLEMS = ("missing", "broken", "truncated", "oversized")

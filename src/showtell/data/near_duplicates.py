@@ -109,11 +109,12 @@ def near_duplicates(splits: Mapping[str, Looks]) -> list[dict[str, Any]]:
     names, pairs = list(splits), []
     for number, one in enumerate(names):
         for other in names[number + 1 :]:
-            (hashes, rows), (other_hashes, other_rows) = hashed[one], hashed[other]
-            places, bits = nearest(hashes, other_hashes)
+            (known, known_rows), (asked, asked_rows) = hashed[one], hashed[other]
+            earlier, later = splits[one], splits[other]
+            places, bits = nearest(known, asked)
             for place in np.flatnonzero(places >= 0):
-                twins = (splits[one], int(rows[places[place]])), (splits[other], int(other_rows[place]))
-                ids, files = ([getattr(looks, of)[row] for looks, row in twins] for of in ("ids", "files"))
+                row, twin = int(known_rows[places[place]]), int(asked_rows[place])
+                ids, files = [earlier.ids[row], later.ids[twin]], [earlier.files[row], later.files[twin]]
                 pairs.append({"splits": [one, other], "image_ids": ids, "files": files, "bits": int(bits[place])})
     return pairs
 

@@ -101,8 +101,7 @@ def pretrain(
     seed_weights(params.seed)
     detector = WordDetector(encoder, words_to_detect(data["train"].entries.blocks(), words), vocabulary)
     network = WordDetectionTask(encoder, detector, params).to(device())
-    if params.trainable_from is not None:
-        encoder.train_from(params.trainable_from)  # refuses an unknown block now, not epochs later
+    encoder.train_from(params.trainable_from)  # refuses an unknown block now, not epochs later
     encoder.train_from(None, network.batch_norm)
     batches = training_batches(data["train"], params.images_per_update, params.seed)
     history = fit(network, batches, word_validation(network, data["val"]), params, "val_f1", checkpoints)
