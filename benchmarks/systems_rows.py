@@ -63,7 +63,7 @@ def photographs(images: Path, captions: Path, name: str, trainable_from: str) ->
         "dataset": "custom",
         "custom": {"images": str(images.resolve()), "captions": str(captions.resolve())},
         "resize": {"size": 224, "fit": "stretch"},
-        "encoder": {"name": name, "node": None, "crop": None},
+        "encoder": {"name": name, "node": None, "levels": None, "crop": None},
         "decoder": {"grid": None},
         "finetune": {"trainable_from": trainable_from},
     }

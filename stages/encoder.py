@@ -24,12 +24,14 @@ def main() -> str | None:
     say_differences(params, transform)
     encoder = build_encoder(params, transform.size, pretraining.seed)
     vocabulary = Vocabulary.load(paths.VOCAB)
-    contents = [reader.attrs["content"] for reader in images.values()]
+    learns, data = pretraining.applies_to(params.weights), {}
+    if learns:
+        data = {split: CaptionedImages(paths.split_json(split), store) for split, store in images.items()}
+    contents = [part.fingerprint for part in data.values()] or [store.attrs["content"] for store in images.values()]
     identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
     with shared_workplace(workplace(__file__, *identity)) as place:
         history = []
-        if pretraining.applies_to(params.weights):
-            data = {split: CaptionedImages(paths.split_json(split), store) for split, store in images.items()}
+        if learns:
             history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
         if not is_main():
             return None

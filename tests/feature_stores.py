@@ -14,7 +14,8 @@ from showtell.encoders.network import Encoder, EncoderParams, build_encoder
 SIZE = 64
 TRANSFORM = Transform(SIZE, "stretch")
 COUNT = 12
-PARAMS = {"name": "squeezenet1_1", "weights": "none", "output": "grid", "node": None, "crop": None, "precision": "fp32"}
+PARAMS = {"name": "squeezenet1_1", "weights": "none", "output": "grid", "node": None, "levels": None, "crop": None}
+PARAMS |= {"precision": "fp32"}
 
 
 @cache

@@ -1,5 +1,7 @@
 """Encoders of several families: features, frozen blocks, weights."""
 
+import json
+
 import pytest
 import torch
 import torchvision
@@ -8,6 +10,7 @@ from safetensors.torch import save_file
 
 from showtell.core.errors import UserError
 from showtell.core.params import validate
+from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder, EncoderParams, build_encoder, usable_batch_norm
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -56,6 +59,58 @@ def test_cells_go_row_by_row_from_the_top_left():
     with torch.inference_mode():
         moved = (encoder(images) - encoder(changed)).abs().sum(2).view(16, 16)
     assert moved.argmax() % 16 < 4 and moved.argmax() // 16 >= 12
+
+
+def test_levels_are_the_maps_of_earlier_layers_averaged_to_the_cells():
+    levels = ["conv1", "layer2"]
+    encoder, plain = encoder_of("resnet18", node="layer3", levels=levels), encoder_of("resnet18", node="layer3")
+    plain.load_state_dict(encoder.state_dict())
+    network = torchvision.models.resnet18(weights=None).eval()
+    network.load_state_dict(encoder.backbone.network.state_dict(), strict=False)
+    images, seen = pictures(), []
+    for level in levels:
+        network.get_submodule(level).register_forward_hook(lambda module, args, out: seen.append(out.clone()))
+    with torch.inference_mode():
+        cells, own = encoder(images), plain(images)
+        frozen = FrozenEncoder(encoder, "fp32")(images)
+        network(normalised(images))
+    # conv1 has 32 x 32 cells, layer2 8 x 8, the grid 4 x 4
+    maps = [seen[0].unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)), seen[1].unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))]
+    expected = torch.cat([own, *(x.flatten(2).transpose(1, 2) for x in maps)], dim=2)
+    torch.testing.assert_close(cells, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(frozen, expected, rtol=1e-3, atol=1e-3)
+    assert encoder.channels == 256 + 64 + 128 and encoder.shift == plain.shift
+    rebuilt = Encoder(json.loads(json.dumps(encoder.config))).eval()
+    rebuilt.load_state_dict(encoder.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(rebuilt(images), cells)
+        pooled = encoder_of("resnet18", "pooled", "layer3", levels=levels)
+        pooled.load_state_dict(encoder.state_dict())
+        torch.testing.assert_close(pooled(images), cells.mean(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (["layer9"], r"resnet18 has no layer 'layer9' \(encoder\.levels\)"),
+        (["layer4"], r"encoder\.levels: the output of layer4 is no map that can be averaged to the grid's 16 cells"),
+        (["layer3"], r"encoder\.levels: layer3 is the grid itself \(encoder\.node\)"),
+    ],
+)
+def test_levels_that_do_not_fit_the_grid_are_refused(levels, message):
+    with pytest.raises(UserError, match=message):
+        encoder_of("resnet18", node="layer3", levels=levels)
+
+
+def test_levels_fit_what_the_decoder_gets(tmp_path):
+    for changes, message in [
+        ({"output": "hidden", "node": None, "levels": ["layer1"]}, "hidden features have no cells"),
+        ({"levels": []}, "must name one layer or more, each once"),
+        ({"levels": ["layer1", "layer1"]}, "must name one layer or more, each once"),
+    ]:
+        section = tiny_params()["encoder"] | changes
+        with pytest.raises(UserError, match=rf"encoder\.levels = .*{message}"):
+            validate("encoder", {"encoder": section}, tmp_path / "params.yaml")
 
 
 def test_hidden_is_what_the_classifier_reads():

@@ -15,7 +15,7 @@ from showtell.evaluation.model_card import CARD, LANGUAGE, LICENCE, Facts
 
 
 def encoder_of(**changes) -> EncoderParams:
-    settings = {"name": "resnet18", "weights": "none", "output": "grid", "node": None, "crop": None}
+    settings = {"name": "resnet18", "weights": "none", "output": "grid", "node": None, "levels": None, "crop": None}
     return EncoderParams.model_validate(settings | {"precision": "auto"} | changes)
 
 

@@ -28,7 +28,7 @@ SMALL = "mobilenetv3_small_050"
 
 
 def params_of(name: str, **changes) -> EncoderParams:
-    section = {"name": f"timm/{name}", "weights": "none", "output": "grid", "node": None, "crop": None}
+    section = {"name": f"timm/{name}", "weights": "none", "output": "grid", "node": None, "levels": None, "crop": None}
     return EncoderParams.model_validate({**section, "precision": "fp32", **changes})
 
 
@@ -46,6 +46,22 @@ def refused(name: str, size: int = 64, **changes) -> str:
     message = str(caught.value)
     assert "\n" not in message and len(message) < 400
     return message
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_levels_of_every_family_follow_its_own_channels(name):
+    size, cells, channels, _ = FAMILIES[name]
+    plain, images = encoder_of(name, size), pictures(2, size)
+    network = timm.create_model(name, num_classes=0)
+    first = (network.feature_info if isinstance(network.feature_info, list) else network.feature_info.info)[0]["module"]
+    encoder = encoder_of(name, size, levels=[first])
+    plain.load_state_dict(encoder.state_dict(), strict=False)
+    with torch.no_grad():
+        features, own = encoder(images), plain(images)
+    assert features.shape[1] == cells and encoder.channels > channels
+    torch.testing.assert_close(features[..., :channels], own)
+    assert features[..., channels:].std() > 0
+    refused(name, size, levels=["blocks.99"])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

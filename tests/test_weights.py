@@ -56,7 +56,7 @@ def publish(monkeypatch, folder: Path, weight: str = "IMAGENET1K_V1", name: str 
 
 
 def encoder_of(weights: str, name: str = NAME, seed: int = 0, **more):
-    params = {"output": "grid", "node": None, "crop": None, "precision": "fp32"} | more
+    params = {"output": "grid", "node": None, "levels": None, "crop": None, "precision": "fp32"} | more
     return build_encoder(EncoderParams(name=name, weights=weights, **params), 64, seed)
 
 

@@ -52,6 +52,7 @@ SHARED: dict[str, dict[str, tuple[str, ...] | None]] = {
 TOGETHER = {
     "showtell.generation.search_params:SearchParams.of": ("beam", "search"),
     "showtell.data.datasets.source:check_rewards": ("dataset", "reinforce"),
+    "showtell.learning.reinforcement:check_attention": ("decoder", "reinforce"),
 }
 
 LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux

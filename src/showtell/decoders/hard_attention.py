@@ -38,8 +38,14 @@ class HardAttention(nn.Module):
         return torch.where(expected.unsqueeze(2), attention, drawn)
 
     def draw(self, attention: Tensor) -> Tensor:
-        """A cell for each caption, sampled from the probabilities (image, caption, cell): (image, caption)."""
-        return torch.multinomial(attention.flatten(0, 1), 1).view(attention.shape[:2])
+        """A cell for each caption, sampled from the probabilities (image, caption, cell): (image, caption).
+
+        The first cell at which their sum exceeds a random number. `multinomial` would stop with an error of its own
+        when training has diverged.
+        """
+        sums = attention.cumsum(dim=-1)
+        numbers = torch.rand(attention.shape[:2], device=attention.device).unsqueeze(2)
+        return (sums <= numbers * sums[..., -1:]).sum(dim=-1).clamp(max=attention.shape[-1] - 1)
 
     def expected(self, images: int, captions: int, device: torch.device) -> Tensor:
         """Which captions get expected contexts, sampled anew for each batch: bool (image, caption)."""

@@ -5,11 +5,15 @@ is a subclass of `Backbone` with a function `build`, and an entry in `LIBRARIES`
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from math import isqrt
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from showtell.core.errors import UserError
 from showtell.data.transform import Filter
 
 
@@ -27,12 +31,13 @@ class ImageStatistics:
 class Backbone(nn.Module, ABC):
     """A network up to the layer whose output is the feature map.
 
-    `network` holds the weights. `node` is the name of that layer; None for the network's own last map.
+    `network` holds the weights. `node` is the name of that layer; None for the network's own last map. `levels` names
+    earlier layers whose maps are part of it (`with_levels`).
     """
 
-    def __init__(self, network: nn.Module, node: str | None):
+    def __init__(self, network: nn.Module, node: str | None, levels: Sequence[str] = ()):
         super().__init__()
-        self.network, self.node = network, node
+        self.network, self.node, self.levels = network, node, tuple(levels)
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -59,3 +64,25 @@ class Backbone(nn.Module, ABC):
     def simplified(self, learning: Set[nn.Module] = frozenset()) -> "Backbone":
         """A faster backbone with the same output up to rounding; it shares all modules in `learning` with this one."""
         return self
+
+
+def with_levels(cells: Tensor, maps: Sequence[Tensor], levels: Sequence[str]) -> Tensor:
+    """A map (image, cell, channel) with the channels of earlier maps after its own: multi-level features.
+
+    Each of `maps`, of the layers `levels`, is (image, cell, channel) or (image, channel, row, column), and is averaged
+    to the rows and columns of `cells`. Colours and textures, which the last layers of a classifier drop, are in the
+    earlier ones: Hariharan et al., "Hypercolumns for Object Segmentation and Fine-grained Localization" (CVPR 2015),
+    section 2. `UserError` for a map with fewer cells.
+    """
+    side, found = isqrt(cells.shape[1]), [cells]
+    for level, x in zip(levels, maps, strict=True):
+        if x.dim() == 4 and x.shape[2] > side and side * side == cells.shape[1]:
+            x = functional.adaptive_avg_pool2d(x, side)
+        x = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
+        if x.dim() != 3 or x.shape[1] != cells.shape[1]:
+            raise UserError(
+                f"encoder.levels: the output of {level} is no map that can be averaged to the grid's {cells.shape[1]} "
+                "cells; name layers before encoder.node"
+            )
+        found.append(x)
+    return torch.cat(found, dim=2) if maps else cells

@@ -20,8 +20,18 @@ class EncoderParams(Section):
     weights: PathName = Field(description="DEFAULT, published weights by name, scenes, none, or a state dict's path")
     output: Literal["grid", "pooled", "hidden"] = Field(description="what the decoder gets of an image")
     node: str | None = Field(description="layer whose output is the grid; null: the last map before the classifier")
+    levels: list[str] | None = Field(description="earlier layers whose maps each cell has as well; null: none")
     crop: int | None = Field(ge=16, le=2048, description="pixels: it sees this square of the middle; null: all")
     precision: Precision = Field(description="arithmetic of the frozen encoder")
+
+    @field_validator("levels")
+    @classmethod
+    def _has_cells(cls, levels: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if levels and info.data.get("output") == "hidden":
+            raise PydanticCustomError("hidden", "hidden features have no cells that could have more; set it to null")
+        if levels is not None and (not levels or len(set(levels)) < len(levels)):
+            raise PydanticCustomError("levels", "must name one layer or more, each once; null for none")
+        return levels
 
     @field_validator("crop")
     @classmethod

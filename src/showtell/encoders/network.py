@@ -5,7 +5,7 @@ from the top left, or one vector an image, `pooled` and `hidden` (image, channel
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isqrt
 from typing import Any, Literal
@@ -22,17 +22,17 @@ from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.encoder_params import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
-Build = Callable[[str, str, str, str | None, int], tuple[Backbone, ImageStatistics]]
-# For each prefix of names the function `build(name, weights, output, node, size)` of its library.
+Build = Callable[[str, str, str, str | None, Sequence[str], int], tuple[Backbone, ImageStatistics]]
+# For each prefix of names the function `build(name, weights, output, node, levels, size)` of its library.
 LIBRARIES: dict[str, Build] = {timm_names.PREFIX: timm_backbone.build, "": torchvision_backbone.build}
 
 
 class Encoder(nn.Module):
     """A backbone with image normalisation before it and, if asked, pooling after it.
 
-    `config` is all that is needed to rebuild it (name, node, output, image size, crop, mean, std), JSON-able; the
-    weights are in the state dict. With a crop, it uses the central `crop` x `crop` pixels of images of `size` pixels;
-    images that are cropped already (by augmentation) are used whole.
+    `config` is all that is needed to rebuild it (name, node, levels, output, image size, crop, mean, std), JSON-able;
+    the weights are in the state dict. With a crop, it uses the central `crop` x `crop` pixels of images of `size`
+    pixels; images that are cropped already (by augmentation) are used whole.
     """
 
     def __init__(self, config: Mapping[str, Any], backbone: Backbone | None = None):
@@ -41,6 +41,8 @@ class Encoder(nn.Module):
         seen = _pixels_seen(config)
         if backbone is None:
             backbone, _ = _build(config, "none")
+        if backbone.node in backbone.levels:
+            raise UserError(f"encoder.levels: {backbone.node} is the grid itself (encoder.node); leave it out")
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.config = {**config, "node": backbone.node, **{key: list(config[key]) for key in ("mean", "std")}}
         self.name: str = config["name"]
@@ -179,6 +181,8 @@ def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:
     """The encoder of params.yaml for square images of `size` pixels: weights loaded or random, frozen, in eval mode."""
     torch.manual_seed(seed)
     config: dict[str, Any] = {"name": params.name, "output": params.output, "node": params.node, "size": size}
+    if params.levels:
+        config["levels"] = params.levels
     if params.crop is not None:
         config["crop"] = params.crop
     backbone, statistics = _build(config, params.weights)
@@ -204,7 +208,7 @@ def _build(config: Mapping[str, Any], weights: str) -> tuple[Backbone, ImageStat
     name, seen = config["name"], _pixels_seen(config)
     library = next(build for prefix, build in LIBRARIES.items() if name.startswith(prefix))
     with _images_of(name, seen):
-        return library(name, weights, config["output"], config["node"], seen)
+        return library(name, weights, config["output"], config["node"], config.get("levels", ()), seen)
 
 
 def _pixels_seen(config: Mapping[str, Any]) -> int:

@@ -4,7 +4,8 @@ timm brings the maps of all networks into one form (`forward_intermediates`): ch
 and register tokens left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from showtell.core.errors import UserError
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.terminal import cut
-from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.weights import WEIGHTS_SUFFIXES, is_state_dict, read_state
 
@@ -24,28 +25,43 @@ _REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, Val
 
 class TimmBackbone(Backbone):
     """A network of timm. Its map is the output of layer number `index`; without one, its last map or, with `hidden`,
-    the input of its classifier."""
+    the input of its classifier. `levels` are the numbers of earlier layers by name."""
 
     network: Any  # timm's networks have methods that their types do not declare
 
     def __init__(
         self, network: nn.Module, node: str | None, size: int, index: int | None = None, norm: bool = False,
-        channels_last: bool = False, hidden: bool = False,
+        channels_last: bool = False, hidden: bool = False, levels: Mapping[str, int] = MappingProxyType({}),
     ):  # fmt: skip
-        super().__init__(network, node)
+        super().__init__(network, node, list(levels))
         self.size, self.index, self.norm, self.channels_last, self.hidden = size, index, norm, channels_last, hidden
+        self._level_indices = list(levels.values())
         self._unused: set[str] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         if self.hidden:
             return self.network(images).unsqueeze(1)
         if self.index is None:
-            x = self.network.forward_features(images)
-            return x.flatten(1, 2) if self.channels_last else x.flatten(2).transpose(1, 2)
-        (x,) = self.network.forward_intermediates(
-            images, indices=[self.index], norm=self.norm, output_fmt="NCHW", intermediates_only=True
-        )
-        return x.flatten(2).transpose(1, 2)  # (image, channel, row, column) -> (image, cell, channel)
+            x, maps = self._last_map(images)
+            cells = x.flatten(1, 2) if self.channels_last else x.flatten(2).transpose(1, 2)
+        else:
+            indices = sorted([*self._level_indices, self.index])  # the order in which timm returns their maps
+            found = self.network.forward_intermediates(
+                images, indices=indices, norm=self.norm, output_fmt="NCHW", intermediates_only=True
+            )
+            of_layer = dict(zip(indices, found, strict=True))
+            cells = of_layer[self.index].flatten(2).transpose(1, 2)  # from (image, channel, row, column)
+            maps = [of_layer[index] for index in self._level_indices]
+        return with_levels(cells, maps, self.levels)
+
+    def _last_map(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The network's last map as it gives it, and those of `levels`, (image, channel, row, column)."""
+        if not self.levels:
+            return self.network.forward_features(images), []
+        indices = sorted(self._level_indices)
+        last, found = self.network.forward_intermediates(images, indices=indices, output_fmt="NCHW")
+        of_layer = dict(zip(indices, found, strict=True))
+        return last, [of_layer[index] for index in self._level_indices]
 
     def unused(self) -> set[str]:
         """Found by a backward pass: networks keep parts of their heads that no option of timm removes."""
@@ -63,19 +79,21 @@ class TimmBackbone(Backbone):
         return self._unused
 
 
-def build(name: str, weights: str, output: str, node: str | None, size: int) -> tuple[Backbone, ImageStatistics]:
+def build(
+    name: str, weights: str, output: str, node: str | None, levels: Sequence[str], size: int
+) -> tuple[Backbone, ImageStatistics]:
     """The network `name` (timm/NAME or timm/NAME.TAG) for pictures of `size` pixels.
 
     `weights`: DEFAULT or a tag (from the Hub, into its cache), none, or a file. `node`: a layer of timm's
     `feature_info`; None: the last map, normalised where the network does so; for `output` hidden, the classifier's
-    input.
+    input. `levels`: earlier layers of `feature_info`, normalised as `node` is.
     """
     full = full_name(name, weights)
     network = _network(full, size, classes=0)
     if weights != "none":
         source = _from_file(full, size, weights) if weights.endswith(WEIGHTS_SUFFIXES) else _from_hub(full, size)
         _copy_weights(source, network, f"encoder.weights = {weights!r}")
-    return _up_to(network.eval(), name, output, node, size), image_statistics(name, weights)
+    return _up_to(network.eval(), name, output, node, levels, size), image_statistics(name, weights)
 
 
 def _network(full: str, size: int, classes: int, **more: Any) -> nn.Module:
@@ -148,15 +166,17 @@ def _copy_weights(source: nn.Module, network: nn.Module, asked: str) -> None:
     network.load_state_dict(state, strict=False)
 
 
-def _up_to(network: Any, name: str, output: str, node: str | None, size: int) -> TimmBackbone:
+def _up_to(network: Any, name: str, output: str, node: str | None, levels: Sequence[str], size: int) -> TimmBackbone:
     """`network` up to the map that is asked for; the layers after it are removed."""
     if output == "hidden" and node is None:
         return TimmBackbone(network, None, size, hidden=True)
     layers = _layers(network)
+    for key, layer in (("node", node), *(("levels", level) for level in levels)):
+        if layer is not None and layer not in layers:
+            raise UserError(f"{name} has no layer {layer!r} (encoder.{key}); its maps are those of {', '.join(layers)}")
+    below = {level: layers.index(level) for level in levels}
     if node is not None:
-        if node not in layers:
-            raise UserError(f"{name} has no layer {node!r} (encoder.node); its maps are those of {', '.join(layers)}")
-        return _at(network, layers, layers.index(node), size)
+        return _at(network, layers, layers.index(node), size, below)
     probe = torch.zeros(1, 3, size, size)
     with torch.no_grad():
         last = network.forward_features(probe)
@@ -164,14 +184,14 @@ def _up_to(network: Any, name: str, output: str, node: str | None, size: int) ->
         channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
         if last[0].numel() > network.num_features:  # a map of more than one cell
             _drop_head(network)
-            return TimmBackbone(network, None, size, channels_last=channels_last)
-    elif layers and (backbone := _tokens(network, len(layers) - 1, size)):
+            return TimmBackbone(network, None, size, channels_last=channels_last, levels=below)
+    elif layers and (backbone := _tokens(network, len(layers) - 1, size, below)):
         return backbone
     for index in reversed(range(len(layers) - 1)):
         with torch.no_grad():
             (x,) = network.forward_intermediates(probe, indices=[index], intermediates_only=True)
         if x.shape[2] * x.shape[3] > 1:
-            return _at(network, layers, index, size)
+            return _at(network, layers, index, size, below)
     raise UserError(f"{name} has no map of more than one cell at {size} pixels; raise resize.size")
 
 
@@ -183,22 +203,22 @@ def _layers(network: nn.Module) -> list[str]:
     return [layer["module"] for layer in getattr(info, "info", info)]
 
 
-def _at(network: Any, layers: list[str], index: int, size: int) -> TimmBackbone:
+def _at(network: Any, layers: list[str], index: int, size: int, levels: Mapping[str, int]) -> TimmBackbone:
     """The network up to a layer in the middle; its map is not normalised."""
     try:
         network.prune_intermediate_layers([index], prune_norm=True, prune_head=True)
     except _REFUSALS:
         _drop_head(network)
-    return TimmBackbone(network, layers[index], size, index)
+    return TimmBackbone(network, layers[index], size, index, levels=levels)
 
 
-def _tokens(network: nn.Module, index: int, size: int) -> TimmBackbone | None:
+def _tokens(network: nn.Module, index: int, size: int, levels: Mapping[str, int]) -> TimmBackbone | None:
     """A transformer's last tokens without class and register tokens, after its final norm where timm allows that.
 
     None where there is only one such token, or no map at all.
     """
     for norm in (True, False):
-        backbone = TimmBackbone(network, None, size, index, norm)
+        backbone = TimmBackbone(network, None, size, index, norm, levels=levels)
         try:
             with torch.no_grad():
                 cells = backbone(torch.zeros(1, 3, size, size)).shape[1]

@@ -1,6 +1,6 @@
 """Any classification network of torchvision up to one of its layers. Its map is found in its traced graph."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import torch
@@ -8,28 +8,35 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from showtell.core.errors import UserError
-from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels
 from showtell.encoders.folding import simplified
 from showtell.encoders.weights import bare_network, load_weights
 
+FEATURES = "features"  # name of the map among the outputs of a graph
+
 
 class TorchvisionBackbone(Backbone):
-    """A network as an fx graph that ends at the map."""
+    """A network as an fx graph that ends at the map, with the maps of `levels` as further outputs."""
 
     network: GraphModule
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.network(images)["features"]
-        return x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
+        outputs = self.network(images)
+        x = outputs[FEATURES]
+        cells = x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
+        maps = [outputs[level] for level in self.levels]
+        return with_levels(cells, [_as_grid(x) if x.dim() == 3 else x for x in maps], self.levels)
 
     def view_shift(self, size: int, side: int) -> float:
         return _view_shift(self.network, size, side)
 
     def simplified(self, learning: Set[nn.Module] = frozenset()) -> Backbone:
-        return TorchvisionBackbone(simplified(self.network, learning), self.node)
+        return TorchvisionBackbone(simplified(self.network, learning), self.node, self.levels)
 
 
-def build(name: str, weights: str, output: str, node: str | None, size: int) -> tuple[Backbone, ImageStatistics]:
+def build(
+    name: str, weights: str, output: str, node: str | None, levels: Sequence[str], size: int
+) -> tuple[Backbone, ImageStatistics]:
     """The network called `name` for pictures of `size` pixels; `weights` as in `load_weights`.
 
     `node` None: the last map of more than one cell, or for `output` hidden the input of the last linear layer.
@@ -38,11 +45,14 @@ def build(name: str, weights: str, output: str, node: str | None, size: int) -> 
     statistics = load_weights(network, name, weights, node)
     if node is None:
         node = _find_node(network, torch.zeros(1, 3, size, size), output)
+    asked = {node: FEATURES} | {level: level for level in levels}
     try:
-        graph = _extractor(network, {node: "features"})
-    except ValueError:
-        raise UserError(f"{name} has no layer {node!r} (encoder.node)") from None
-    return TorchvisionBackbone(graph, node), statistics
+        graph = _extractor(network, asked)
+    except ValueError as error:
+        unknown = next((layer for layer in asked if f"'{layer}'" in str(error)), node)
+        key = "encoder.node" if unknown == node else "encoder.levels"
+        raise UserError(f"{name} has no layer {unknown!r} ({key})") from None
+    return TorchvisionBackbone(graph, node, levels), statistics
 
 
 def _view_shift(network: GraphModule, size: int, side: int) -> float:
@@ -52,6 +62,7 @@ def _view_shift(network: GraphModule, size: int, side: int) -> float:
     a cell's receptive field is half a cell up and left of the cell. Computed layer by layer as in Dumoulin and Visin,
     "A guide to convolution arithmetic for deep learning" (2016), chapter 2.
     """
+    (outputs,) = next(iter(reversed(network.graph.nodes))).args
     places: dict[Node, tuple[float, float]] = {}  # centre of the first cell's receptive field; pixels between cells
     for node in network.graph.nodes:
         place = next((places[before] for before in node.all_input_nodes if before in places), (0.0, 1.0))
@@ -63,7 +74,7 @@ def _view_shift(network: GraphModule, size: int, side: int) -> float:
                 first, step = place
                 place = (first + ((kernel - 1) * dilation / 2 - padding) * step, step * stride)
         places[node] = place
-    first, step = place  # of the last node, which is the output
+    first, step = places[outputs[FEATURES]]
     middle = first + 0.5 + (side - 1) / 2 * step  # centre of all receptive fields together
     return middle / size - 0.5 if abs(size - side * step) <= step else 0.0
 

@@ -34,13 +34,17 @@ def search_together(
     The next word's log probability is the mean over the decoders, normalised. `names` as in `generate`.
     """
     start = torch.full((len(features[0]),), START, device=features[0].device)
-    never = (PAD, START) if search.allow_unknown else (PAD, START, UNK)
-    rules = rules_of(search, END, never, logit_bias)
+    rules = rules_of(search, END, never_generated(search.allow_unknown), logit_bias)
     states = [decoder.start(own) for decoder, own in zip(decoders, features, strict=True)]
     if len(decoders) == 1:
         return generate(decoders[0].steps(), states[0], start, END, search, rules, n_best, names)
     step = _mean_step([decoder.steps() for decoder in decoders])
     return generate(step, JointState(tuple(states)), start, END, search, rules, n_best, names)
+
+
+def never_generated(allow_unknown: bool) -> list[int]:
+    """The tokens that no generated caption has."""
+    return [PAD, START] if allow_unknown else [PAD, START, UNK]
 
 
 class JointState(NamedTuple):

@@ -12,6 +12,7 @@ from showtell.core.terminal import one_line
 
 Method = Literal["greedy", "beam", "diverse_beam", "sample"]
 MOST = 100  # maximum number of captions per image, and of beams
+LONGEST = 1000  # maximum number of tokens of a caption
 
 Width = Annotated[int, Field(ge=1, le=MOST, description="beams kept while searching; 1 is greedy")]
 BeamWidth = Width | None
@@ -36,8 +37,8 @@ class SearchSection(Section):
     """Section `search`: all settings but the beam width, which is a top-level key, so that `-S beam=3` sets it."""
 
     method: Method = Field(description="the search: greedy, beam, diverse beam or sampling")
-    min_length: int = Field(ge=1, le=1000, description="tokens generated at least, the end token counted")
-    max_length: int = Field(ge=1, le=1000, description="tokens generated at most, the end token counted")
+    min_length: int = Field(ge=1, le=LONGEST, description="tokens generated at least, the end token counted")
+    max_length: int = Field(ge=1, le=LONGEST, description="tokens generated at most, the end token counted")
     length_penalty: LengthPenalty
     block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size occurs twice; 0 = no blocking")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")

@@ -1,4 +1,4 @@
-"""Augmentation of training images. Captions must stay true, so nothing here moves what a word describes.
+"""Augmentation of training images: changes after which nearly all captions are still true (hue, say, stays).
 
 Images are uint8 (image, 3, height, width); random numbers come from PyTorch's generator.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from showtell.core.params import Section
 
-RATIOS = 3 / 4, 4 / 3  # aspect ratios of `cut_out`, Szegedy et al. 2015
+RATIO = 4 / 3  # the greatest aspect ratio of `cut_out`, or one through it the smallest: Szegedy et al. 2015
 
 
 class AugmentationParams(Section):
@@ -44,14 +44,16 @@ def cut_out(images: Tensor, least_area: float) -> Tensor:
 
     Its area is between `least_area` and 1 of the image's, its aspect ratio between 3/4 and 4/3 of the image's. Szegedy
     et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, use 0.08 as least area for classification, where a
-    part of the one object is enough; captions describe the whole image.
+    part of the one object is enough; captions describe the whole image. Where the area leaves no room for such a ratio,
+    it is drawn from those that fit.
     """
     from torchvision.transforms.v2.functional import resized_crop  # imported late, as in weights.py
 
     size = list(images.shape[2:])
     areas = torch.empty(len(images)).uniform_(least_area, 1.0)
-    ratios = torch.empty(len(images)).uniform_(*map(math.log, RATIOS)).exp()
-    shares = torch.stack([(areas / ratios).sqrt(), (areas * ratios).sqrt()], dim=1).clamp(max=1.0)  # of height, width
+    widest = areas.log().neg().clamp(max=math.log(RATIO))  # wider or higher, the rectangle would not fit
+    ratios = (torch.empty(len(images)).uniform_(-1.0, 1.0) * widest).exp()
+    shares = torch.stack([(areas / ratios).sqrt(), (areas * ratios).sqrt()], dim=1)  # of height, width
     sides = (shares * torch.tensor(size)).round().long()
     corners = (torch.rand(len(images), 2) * (torch.tensor(size) - sides + 1)).long()
     places = torch.cat([corners, sides], dim=1).tolist()

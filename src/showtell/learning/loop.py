@@ -17,6 +17,7 @@ from showtell.learning.averaging import MovingAverage
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.divergence import EVERY, Watch
 from showtell.learning.optimisation import (
+    SEEDS,
     LoopParams,
     TrainingProgress,
     build_optimizer,
@@ -57,7 +58,7 @@ def fit(
         history.append(training.judged_first(validate, select, checkpoints))
     while progress.epoch < params.epochs and progress.since_best < params.stop_after:
         started = time.perf_counter()
-        torch.manual_seed(params.seed * 1_000_003 + progress.epoch + rank() * 2**32)
+        torch.manual_seed(params.seed * SEEDS + progress.epoch + rank() * 2**32)
         task.begin_epoch(progress.epoch + 1)
         loss = training.epoch(epoch_batches(progress.epoch))
         with training.average.in_place():

@@ -12,6 +12,8 @@ from showtell.core.params import Section, fits_choice
 from showtell.core.precision import Precision, device
 from showtell.learning.training_task import TrainingTask
 
+SEEDS = 1_000_003  # factor of a training's seed, so that no epoch of another seed has the same random numbers
+
 
 class LoopParams(Section):
     """Parameters of every training: epochs, batch size, learning rate, precision."""

@@ -63,7 +63,11 @@ class WordDetectionTask(TrainingTask[Batch]):
         images = batch.images
         if self.training:
             images = augmented(images, self.encoder.crop, self.params)
-        return self.detector.loss(self(images), batch.targets, batch.mask) / (whole or Counts.of(batch)).images
+        return self.loss_of(self(images), batch) / (whole or Counts.of(batch)).images
+
+    def loss_of(self, absent: Tensor, batch: Batch) -> Tensor:
+        """The loss of what `forward` gives, summed over the images."""
+        return self.detector.loss(absent, batch.targets, batch.mask)
 
     def groups(self) -> list[ParameterGroup]:
         rate = self.params.learning_rate
@@ -77,8 +81,8 @@ def word_validation(network: WordDetectionTask, dataset: CaptionedImages) -> Cal
     """A function that returns the loss on val and the F1 of words detected with a probability above 1/2."""
 
     def of_batch(batch: Batch) -> tuple[float, float, float, float]:
-        detected, targets = network(batch.images) > math.log(2), network.detector.targets(batch.targets)
-        loss = float(network.loss(batch)) * len(targets)
+        absent, targets = network(batch.images), network.detector.targets(batch.targets)
+        detected, loss = absent > math.log(2), float(network.loss_of(absent, batch))
         return loss, float((detected * targets).sum()), float(detected.sum()), float(targets.sum())
 
     def validate() -> dict[str, float]:

@@ -19,22 +19,24 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
+from showtell.core.errors import UserError
 from showtell.core.precision import autocast
 from showtell.core.processes import all_gather
 from showtell.data.batches import Batch, pad
 from showtell.data.captions import Block
-from showtell.data.vocabulary import END, PAD, START, UNK, Vocabulary
-from showtell.decoders import Decoded, Decoder
+from showtell.data.vocabulary import END, PAD, START, Vocabulary
+from showtell.decoders import Decoded, Decoder, DecoderParams
 from showtell.generation.choices import draws_of, words_drawn
+from showtell.generation.decoding import never_generated
 from showtell.learning.caption_task import CaptionTask, SelectingParams
 from showtell.learning.losses import caption_loss
+from showtell.learning.optimisation import SEEDS
 from showtell.learning.rewards import Rewards, Weights
 from showtell.learning.training_task import Counts
 from showtell.metrics.behaviour import FUNCTION_WORDS
 
 MOST_BAD = 0.01  # share of bad endings above which `concerns` reports them
-NEVER = [PAD, START, UNK]  # tokens that are neither sampled nor generated
-SEED = 1_000_003  # factor that gives each epoch of a seed other random numbers
+NEVER = never_generated(allow_unknown=False)  # tokens that are not sampled either
 
 
 class ReinforceParams(SelectingParams):
@@ -68,6 +70,17 @@ class ReinforceParams(SelectingParams):
     @property
     def weights(self) -> Weights:
         return Weights(self.cider, self.bleu4, self.chair, self.truth, self.odd_pairs)
+
+
+def check_attention(decoder: DecoderParams, reinforce: ReinforceParams) -> None:
+    """`UserError` when hard attention would learn from rewards alone. They are of captions for which it attends to the
+    most probable cells, and that choice has no gradient; what given captions teach it does."""
+    hard = getattr(decoder, "attention_kind", None) == "hard"
+    if hard and reinforce.epochs and not reinforce.cross_entropy:
+        raise UserError(
+            "reinforce.cross_entropy = 0: hard attention (decoder.attention_kind) learns from given captions only; set "
+            "it above 0"
+        )
 
 
 class Drawn(NamedTuple):
@@ -173,6 +186,8 @@ class ReinforceTask(CaptionTask):
             with autocast(self.params.precision):
                 decoded = self.decoder(self.features(batch.images), batch.inputs, batch.mask)
             given = caption_loss(decoded, batch.targets, batch.mask, 0.0, 0.0, whole.positions, whole.captions)
+            if decoded.extra_loss is not None:
+                given = given + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
             loss = loss + self.params.cross_entropy * given
         return loss
 
@@ -183,7 +198,7 @@ class ReinforceTask(CaptionTask):
         self.decoder.eval()
         with autocast(p.precision):
             features = self.features(batch.images)
-            draws = draws_for(p.seed * SEED + self.epoch, batch.image_ids, p.samples, self.steps)
+            draws = draws_for(p.seed * SEEDS + self.epoch, batch.image_ids, p.samples, self.steps)
             drawn = draw(self.decoder, features, self.steps, draws.to(features.device))
             rewards = self.rewards(batch.image_ids, drawn.captions)  # (image, sample)
             advantage = rewards - self._baseline(rewards, features, batch.image_ids)
@@ -192,7 +207,9 @@ class ReinforceTask(CaptionTask):
                 self.tally.add(rewards, drawn, self.vocabulary)
             order, inputs, targets, mask, weights = _batch(drawn, advantage * real[:, None])
             inputs, targets = inputs.to(features.device), targets.to(features.device)
-            decoded = self.decoder(features[order], inputs, mask)
+            # cuDNN's recurrent networks have no backward pass in evaluation mode.
+            with torch.backends.cudnn.flags(enabled=False):
+                decoded = self.decoder(features[order], inputs, mask)
         self.decoder.train(learning)
         logits = decoded.logits.index_fill(1, torch.tensor(NEVER, device=features.device), -torch.inf)
         count = whole.images * p.samples

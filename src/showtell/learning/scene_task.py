@@ -85,13 +85,17 @@ class SceneTask(TrainingTask[LabelledBatch]):
 
     def loss(self, batch: LabelledBatch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)
-        images, things, scene = batch.images, batch.labels[:, :THINGS], batch.labels[:, THINGS]
+        images, things = batch.images, batch.labels[:, :THINGS]
         true = torch.ones(len(images), dtype=torch.bool, device=images.device)
         if self.training:
             images, things, true = self.augmented(images, things)
-        there = batch.mask.flatten(1).any(dim=1).to(images.device)  # images without things are not counted
-        losses = self.losses(self(images), targets(things, self.places), scene, true & there, there)
-        return cast(Tensor, sum(ANSWERS[name][1] * loss for name, loss in losses.items())) / whole.images
+        return self.loss_of(self(images), things, true, batch) / whole.images
+
+    def loss_of(self, said: dict[str, Tensor], things: Tensor, true: Tensor, batch: LabelledBatch) -> Tensor:
+        """The loss of predictions for the `things` of a batch, summed over images; `true` as in `losses`."""
+        there = batch.mask.flatten(1).any(dim=1).to(true.device)  # images without things are not counted
+        losses = self.losses(said, targets(things, self.places), batch.labels[:, THINGS], true & there, there)
+        return cast(Tensor, sum(ANSWERS[name][1] * loss for name, loss in losses.items()))
 
     def losses(
         self, said: dict[str, Tensor], wanted: Targets, scene: Tensor, true: Tensor, there: Tensor
@@ -145,8 +149,9 @@ def scene_validation(task: SceneTask, dataset: LabelledImages) -> Callable[[], d
     """A function that returns the loss on val, the accuracy of each prediction, and their mean, `right`."""
 
     def of_batch(batch: LabelledBatch) -> tuple[float, dict[str, tuple[float, int]]]:
-        right = judged(task(batch.images), batch.labels, task.places)
-        loss = float(task.loss(batch)) * len(batch.images)
+        said, true = task(batch.images), torch.ones_like(batch.labels[:, 0, 0], dtype=torch.bool)
+        loss = float(task.loss_of(said, batch.labels[:, :THINGS], true, batch))
+        right = judged(said, batch.labels, task.places)
         return loss, {name: (float(x.sum()), len(x)) for name, x in right.items()}
 
     def validate() -> dict[str, float]:

@@ -12,7 +12,7 @@ from showtell.data.batches import Batch, CaptionedImages
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
 from showtell.generation.decoding import search_captions
-from showtell.generation.search_params import PLAIN
+from showtell.generation.search_params import LONGEST, PLAIN
 from showtell.learning.caption_task import CaptionTask, SelectingParams
 from showtell.learning.losses import top_accuracy
 from showtell.metrics.bleu import Bleu
@@ -56,8 +56,8 @@ def validation(
             "two; give val more images (scenes.val, custom.val, or the split in the captions file)"
         )
     scorer = _Scorer(dataset.entries)
-    longest = int(dataset.longest().max())  # nothing longer is learned
-    search = PLAIN.override(beam=params.validation_beam, max_length=longest)
+    longest = int(dataset.longest().max()) - 1  # without the start; nothing longer is learned
+    search = PLAIN.override(beam=params.validation_beam, max_length=min(longest, LONGEST))
 
     def of_batch(batch: Batch) -> tuple[float, int, int, list[str]]:
         with autocast(params.precision):

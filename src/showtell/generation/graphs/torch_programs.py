@@ -15,8 +15,9 @@ from torch.export import Dim, ExportedProgram
 from showtell.core.errors import UserError
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
-from showtell.data.vocabulary import END, PAD, START, UNK
+from showtell.data.vocabulary import END, UNK
 from showtell.decoders import State
+from showtell.generation.decoding import never_generated
 from showtell.generation.model import Model
 from showtell.generation.rules import rules_of
 from showtell.generation.search_params import SearchParams
@@ -123,7 +124,7 @@ class WordStep(nn.Module):
         self.decoder, self.layout = model.decoder, layout
         # those rules need the earlier tokens, and are applied in the loop
         self.search = search.override(block_ngrams=0, min_length=1)
-        self.never = (PAD, START) if search.allow_unknown else (PAD, START, UNK)
+        self.never = never_generated(search.allow_unknown)
 
     def forward(self, tokens: Tensor, parents: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         bias, state = self.layout.state(tensors)
