@@ -33,7 +33,7 @@ from showtell.generation.captioner import Captioner, Encoded
 
 GROWTH = Path(__file__).resolve().parents[1] / "docs" / "growth.tsv"
 TRAIN, VAL, TEST = (COCO.counts[split] for split in ("train", "val", "test"))
-IMAGES = TRAIN + VAL + TEST
+IMAGES, STORED = TRAIN + VAL + TEST, TRAIN + VAL  # pictures, and those whose features are stored
 
 
 class Work(NamedTuple):
@@ -56,7 +56,7 @@ def prepared(sizes: setting.Sizes, images: int, rounds: int) -> list[Work]:
     grid = 2 * int(np.prod(row_shape(encoder)))
     return [
         Work("`resize`", resizing, IMAGES * resizing, gigabytes(IMAGES * pixels)),
-        Work("`features`", extracting, IMAGES * extracting, gigabytes(IMAGES * grid)),
+        Work("`features`", extracting, STORED * extracting, gigabytes(STORED * grid)),
     ]
 
 

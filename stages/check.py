@@ -1,4 +1,4 @@
-"""check: validates all of params.yaml and builds its networks, before any stage runs.
+"""check: validates all of params.yaml, builds its networks and looks for its files, before any stage runs.
 
 DVC deletes a stage's outputs before it runs the stage: an error found later would cost them.
 """
@@ -11,7 +11,9 @@ from showtell.learning.model_check import check_model
 
 
 def main() -> None:
-    check_model(load_all(paths.PARAMS))
+    params = load_all(paths.PARAMS)
+    check_model(params)
+    params["evaluate"].check()
     write_text(paths.CHECKED, "params.yaml is valid\n")  # constant, so that no stage runs again because of it
 
 

@@ -8,6 +8,8 @@ from showtell.core.errors import UserError
 from showtell.encoders.weights import bare_network
 from showtell.learning import model_check
 
+CLIP = {"clip_model": "ViT-B-32", "clip_weights": "openai"}
+
 
 @pytest.mark.parametrize(
     ("overlay", "message"),
@@ -23,6 +25,9 @@ from showtell.learning import model_check
         ({"encoder": {"output": "pooled"}}, r"decoder\.kind = attention needs a grid"),
         ({"decoder": {"grid": 100_000}}, r"decoder\.grid = 100000"),
         ({"decoder": {"embeddings": "missing.txt"}}, r"decoder\.embeddings = .*missing\.txt': no such file"),
+        ({"evaluate": {"ensemble": ["nofolder"]}}, r"evaluate\.ensemble: .*nofolder holds no model"),
+        ({"evaluate": CLIP | {"clip_model": "NoSuchClip"}}, "'NoSuchClip' is not a model of open_clip"),
+        ({"evaluate": CLIP | {"clip_weights": "nofile.pt"}}, r"CLIP weights '.*nofile\.pt': no such file"),
     ],
 )  # fmt: skip
 def test_networks_that_cannot_be_built_are_refused_by_check(tmp_path, overlay, message):
@@ -31,6 +36,12 @@ def test_networks_that_cannot_be_built_are_refused_by_check(tmp_path, overlay, m
     with pytest.raises(UserError, match=message):
         run_stage("check", tmp_path)
     assert not (tmp_path / "data/checked.txt").exists()
+
+
+def test_models_that_stages_write_may_be_absent_still(tmp_path):
+    write_params(tmp_path, evaluate={"ensemble": ["data/models/train"]})
+    run_stage("check", tmp_path)
+    assert (tmp_path / "data/checked.txt").exists()
 
 
 def test_accepted_networks_are_not_built_again(tmp_path, monkeypatch):

@@ -18,10 +18,10 @@ def with_clipscore(
 
     Logs a warning where the captioner's encoder is a CLIP, too.
     """
-    if params.clip_model is None or params.clip_weights is None:
+    if params.clip is None:
         return replace(evaluation, metrics={**evaluation.metrics, **dict.fromkeys(KEYS)})
-    clip = load_clip(params.clip_model, params.clip_weights)
-    if warning := kinship(captioner.model.encoder.name, params.clip_model):
+    clip = load_clip(*params.clip)
+    if warning := kinship(captioner.model.encoder.name, params.clip[0]):
         log(f"evaluate: {warning}")
     images = (Image.fromarray(data.store.rows([row])[0].transpose(1, 2, 0)) for row in range(len(data)))
     references = (entry["references"] for entry in evaluation.entries)

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from showtell.core.errors import UserError
 from showtell.core.files import read_json
 from showtell.core.params import PathName, Section
 from showtell.core.paths import given
@@ -22,11 +23,13 @@ from showtell.data.captions import CaptionFile, Entry
 from showtell.evaluation.confidence_fit import Judged, judged
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.evaluation.views import ByImage, View, references_of
+from showtell.generation.bundle import CONFIG
 from showtell.generation.captioner import Caption, Captioner, Encoded
 from showtell.generation.search_params import MOST, SweepParams
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import nltk_bleu, nltk_statistics, word_statistics
 from showtell.metrics.bootstrap import Measured, intervals
+from showtell.metrics.clip_score import CLIP_SUFFIXES, check_clip
 from showtell.metrics.diversity import diversity
 from showtell.metrics.ngrams import ORDER
 from showtell.metrics.protocol import KEYS as COCO
@@ -54,6 +57,23 @@ class EvaluateParams(Section):
     def folders(self) -> list[Path]:
         """The folders of the models in `ensemble`."""
         return [given(folder) for folder in self.ensemble or []]
+
+    @property
+    def clip(self) -> tuple[str, str] | None:
+        """Model and weights of the CLIP, or None."""
+        if self.clip_model is None or self.clip_weights is None:
+            return None
+        is_file = self.clip_weights.endswith(CLIP_SUFFIXES)
+        return self.clip_model, str(given(self.clip_weights)) if is_file else self.clip_weights
+
+    def check(self) -> None:
+        """`UserError` when a model of `ensemble` is not there, or the CLIP is not known; models that stages write are
+        not looked for."""
+        for folder in self.folders():
+            if not (folder / CONFIG).is_file() and Path("data").absolute() not in folder.parents:
+                raise UserError(f"evaluate.ensemble: {folder} holds no model (no {CONFIG})")
+        if self.clip is not None:
+            check_clip(*self.clip)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from showtell.generation.captioner import Captioner
 
 SHOWN = 3  # number of captions shown
 NEXT = (
-    ("showtell caption PHOTO.jpg", "describe a picture of yours"),
-    ("showtell import --help", "train on pictures and captions of yours"),
+    ("showtell caption PICTURE", "describe a picture; a model knows such as it was trained on"),
+    ("showtell import --help", "train on photographs and captions of yours"),
     ("dvc exp run -S beam=3", "change a parameter; `dvc metrics diff` then shows what it changed"),
 )
 

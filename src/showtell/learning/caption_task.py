@@ -61,7 +61,7 @@ class TrainParams(CaptionParams):
 class FinetuneParams(CaptionParams, EncoderLearningParams):
     """`learning` and `finetune`: decoder and encoder, from images."""
 
-    word_loss: float = Field(ge=0, description="weight of the loss of detecting the captions' words in the map")
+    word_loss: float = Field(ge=0, description="weight of the loss of detecting the words of its captions in the map")
 
 
 def word_dropout(inputs: Tensor, share: float) -> Tensor:

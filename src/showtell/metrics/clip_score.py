@@ -95,11 +95,8 @@ def load_clip(model: str, weights: str) -> Clip:
 
     `UserError` without the package, for unknown names, and for weights that cannot be downloaded.
     """
-    open_clip = _open_clip()
-    names = open_clip.list_models()
-    if model not in names:
-        raise UserError(f"{model!r} is not a model of open_clip, which has {', '.join(sorted(names)[:8])} and others")
-    path = str(_file(weights)) if weights.endswith(CLIP_SUFFIXES) else _published(open_clip, model, weights)
+    open_clip = check_clip(model, weights)
+    path = weights if weights.endswith(CLIP_SUFFIXES) else _downloaded(open_clip, model, weights)
     quick = {"force_quick_gelu": True} if weights == "openai" else {}  # as those weights were trained
     try:
         network, _, prepare = open_clip.create_model_and_transforms(
@@ -119,23 +116,28 @@ def _open_clip() -> Any:
     return open_clip
 
 
-def _file(weights: str) -> Path:
-    path = Path(weights)
-    if not path.is_file():
-        raise UserError(
-            f"CLIP weights {weights!r}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}"
-        )
-    return path
-
-
-def _published(open_clip: Any, model: str, weights: str) -> str:
-    """The file of the weights called `weights`, downloaded once into the Hub's cache."""
-    known = open_clip.list_pretrained_tags_by_model(model)
-    if weights not in known:
+def check_clip(model: str, weights: str) -> Any:
+    """The package open_clip; `UserError` without it, and where it does not know the model or its weights, or there is
+    no such file. Nothing is loaded or downloaded."""
+    open_clip = _open_clip()
+    names = open_clip.list_models()
+    if model not in names:
+        raise UserError(f"{model!r} is not a model of open_clip, which has {', '.join(sorted(names)[:8])} and others")
+    known, path = open_clip.list_pretrained_tags_by_model(model), Path(weights)
+    if weights.endswith(CLIP_SUFFIXES):
+        if not path.is_file():
+            wrong = "it is a folder, not a file" if path.is_dir() else "no such file"
+            raise UserError(f"CLIP weights {weights!r}: {wrong}")
+    elif weights not in known:
         raise UserError(
             f"CLIP weights {weights!r}: {model} has {', '.join(known) or 'none'}; or a file "
             f"({', '.join(CLIP_SUFFIXES)})"
         )
+    return open_clip
+
+
+def _downloaded(open_clip: Any, model: str, weights: str) -> str:
+    """The file of the published weights called `weights`, downloaded once into the Hub's cache."""
     config = open_clip.get_pretrained_cfg(model, weights)
     try:
         return open_clip.download_pretrained(config)
