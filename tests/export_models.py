@@ -29,7 +29,7 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
     "attention": ({}, {"block_ngrams": 2, "detection_weight": 0.7}, {}),
     "attention, hard, GRU of two layers, pooled grid": (
         {"attention_kind": "hard", "hard_reward": 1.0, "hard_entropy": 0.1, "cell": "gru", "layers": 2, "grid": 3},
-        {"block_ngrams": 1, "min_length": 4}, {"fit": "crop"},
+        {"block_ngrams": 1, "min_length": 4}, {"fit": "crop", "levels": ["conv1", "layer1"]},
     ),
     "pre_inject": (
         unread("pre_inject") | {"kind": "pre_inject", "image_projection": "batch_norm"},
@@ -54,7 +54,7 @@ def captioner(name: str) -> Captioner:
         pytest.importorskip("timm", reason="timm is not installed")
     torch.manual_seed(3)
     config = {"name": "resnet18", "output": "grid", "node": "layer2", "size": 32} | {
-        key: value for key, value in more.items() if key in ("name", "output", "node")
+        key: value for key, value in more.items() if key in ("name", "output", "node", "levels")
     }
     encoder = Encoder(config | {"mean": ImageStatistics().mean, "std": ImageStatistics().std})
     params = DecoderParams.model_validate(tiny_params()["decoder"] | decoder)

@@ -53,7 +53,8 @@ def source_of(folder: Path) -> dict:
 def test_flickr8k(tmp_path):
     files = layouts.make_flickr(tmp_path / "source", "flickr8k")
     torch.save(bare_network("squeezenet1_1").state_dict(), tmp_path / "weights.pth")
-    encoder = {"name": "squeezenet1_1", "weights": str(tmp_path / "weights.pth"), "node": "features.7"}
+    layers = {"node": "features.7", "levels": ["features.4"]}
+    encoder = {"name": "squeezenet1_1", "weights": str(tmp_path / "weights.pth"), **layers}
     tuned = {"finetune": {"trainable_from": "features.6"}}
     run_all(tmp_path, dataset="flickr8k", download=source_of(tmp_path / "source"), encoder=encoder, **tuned)
     ids = [str(number) for number in range(2, 12, 4)]
