@@ -14,6 +14,7 @@ from showtell.core.params import validate_all
 from showtell.data.batches import Batch, pad
 from showtell.data.captions import Block
 from showtell.data.vocabulary import END, START, Vocabulary
+from showtell.decoders import DecoderParams, build_decoder
 from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.generation.choices import draws_of
 from showtell.generation.decoding import search_together
@@ -89,6 +90,43 @@ def test_the_gradient_is_that_of_the_expected_reward(baseline):
     expected = expected_gradient(task.decoder.table)
     torch.testing.assert_close(task.decoder.table.grad, expected, atol=0.02, rtol=0)
     assert expected.abs().max() > 0.3
+
+
+def hard_attention(**changes) -> ReinforceTask:
+    torch.manual_seed(0)
+    section = tiny_params()["decoder"] | {"attention_kind": "hard", "hard_reward": 1.0, "hard_entropy": 0.1}
+    decoder = build_decoder(DecoderParams.model_validate(section), channels=3, words=6)
+    return ReinforceTask(decoder, params_of(samples=8, **changes), rewards, WORDS, STEPS)
+
+
+def learning(task: ReinforceTask) -> set[str]:
+    """The parameters that an update of one picture moves."""
+    features = torch.randn(1, 4, 3, generator=torch.manual_seed(0))
+    task.train()
+    torch.manual_seed(1)
+    task.loss(batch_of(["1"])._replace(images=features)).backward()
+    return {name for name, p in task.decoder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_all_that_chooses_words_learns_in_any_precision(precision):
+    assert learning(hard_attention(precision=precision)) >= {"output.weight", "embedding.weight", "cell.weight_hh"}
+
+
+def test_hard_attention_learns_where_to_look_from_given_captions_beside_rewards():
+    looking = {"key.weight", "query.weight", "energy.weight"}
+    assert not learning(hard_attention()) & looking
+    assert learning(hard_attention(cross_entropy=0.5)) >= looking
+
+
+def test_hard_attention_without_given_captions_is_refused(tmp_path):
+    write_params(
+        tmp_path,
+        decoder={"attention_kind": "hard", "hard_reward": 1.0, "hard_entropy": 0.1},
+        reinforce={"epochs": 1, "cross_entropy": 0.0},
+    )
+    with pytest.raises(UserError, match=r"reinforce\.cross_entropy = 0: hard attention .* learns from given captions"):
+        run_stage("check", tmp_path)
 
 
 def test_equal_rewards_give_no_gradient():

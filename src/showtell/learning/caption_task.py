@@ -125,6 +125,7 @@ class CaptionTask(TrainingTask[Batch]):
             features, inputs = self._features(feature_map), batch.inputs
             if self.own_words:
                 inputs = with_own_words(self.decoder, features.detach(), inputs, batch.mask, self.own_words)
+                torch.clear_autocast_cache()  # PyTorch 2.9 would go on with weights cast without gradients
             inputs = word_dropout(inputs, self.params.word_dropout)
             decoded = self.decoder(features, inputs, batch.mask)
             absent = self.detector(feature_map) if self.detector is not None else None

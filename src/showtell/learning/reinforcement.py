@@ -205,6 +205,7 @@ class ReinforceTask(CaptionTask):
             real = batch.mask.flatten(1).any(dim=1).numpy()  # a process without images has one that is fully masked
             if real.any():
                 self.tally.add(rewards, drawn, self.vocabulary)
+            torch.clear_autocast_cache()  # PyTorch 2.9 would go on with weights cast without gradients
             order, inputs, targets, mask, weights = _batch(drawn, advantage * real[:, None])
             inputs, targets = inputs.to(features.device), targets.to(features.device)
             # cuDNN's recurrent networks have no backward pass in evaluation mode.
