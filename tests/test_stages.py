@@ -127,6 +127,24 @@ def test_a_checkpoint_of_other_params_is_not_used(copy_pipeline, monkeypatch):
     assert model_bytes(folder, "train") == resumed
 
 
+def test_pretraining_on_other_captions_begins_anew(copy_pipeline, monkeypatch, capsys):
+    folder = copy_pipeline("data")
+    write_params(folder, encoder={"weights": "none"}, pretrain={"enabled": True, "epochs": 2})
+    kill_at(monkeypatch, checkpoints.Checkpoints, "save", 1)
+    with pytest.raises(Killed):
+        run_stage("encoder", folder)
+    monkeypatch.undo()
+    path = folder / "data/raw/captions.json"
+    content = json.loads(path.read_text())
+    one, other = [image for image in content["images"] if image["split"] == "train"][:2]
+    one["sentences"], other["sentences"] = other["sentences"], one["sentences"]
+    path.write_text(json.dumps(content))
+    run_stage("vocab", folder)
+    capsys.readouterr()
+    run_stage("encoder", folder)
+    assert "going on after" not in capsys.readouterr().err
+
+
 def test_killed_features_resume_to_the_same_bytes(copy_pipeline, pipeline, monkeypatch):
     folder = copy_pipeline("data")
     kill_at(monkeypatch, RowWriter, "append", 1)
