@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 
 from showtell.commands import recipe
+from showtell.commands.folder_walk import unreadable_folders
 from showtell.commands.photographs import settings_for
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a summary of images and captions, then set params.yaml to them and to a recipe for their number."""
     params = _params(args)
+    unreadable = unreadable_folders(args.images) if args.images.is_dir() else []
+    if unreadable and unreadable[0].folder == str(args.images):  # nothing can be read
+        raise UserError(unreadable[0].problem)
+    for folder in unreadable:
+        log(f"passed over: {folder.problem}")
     splits = _look_at_shards(args, params) if args.captions is None else _look_at_files(args, params)
     if args.dry_run:
         return 0

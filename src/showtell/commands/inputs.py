@@ -6,20 +6,18 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from showtell.commands.folder_walk import Unreadable, image_files, images_among, log_passed_over
 from showtell.core.errors import UserError
-from showtell.core.progress import log
-from showtell.data.formats import passed_over
 
 LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are about half of that
 TIMEOUT = 30  # seconds without an answer from a server
 LONGEST_FETCH = 300.0  # seconds for all of a picture
 clock = time.monotonic
-MOST_REASONS = 5  # reasons for skipping files, in one line
 
 
 class Source(NamedTuple):
@@ -53,7 +51,8 @@ class Source(NamedTuple):
 def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Source]:
     """Every image that `arguments` name, in their order; those of a folder or a glob by name.
 
-    An argument without images yields one `Source` whose `load` raises, so that the others are still processed.
+    An argument without images yields one `Source` whose `load` raises, and so does a folder that cannot be read, so
+    that the others are still processed.
     """
     for argument in arguments:
         if argument == "-":
@@ -61,29 +60,29 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
         elif _is_url(argument):
             yield Source(argument, None if allow_urls else f"{argument}: URLs are fetched only with --allow-urls")
         elif Path(argument).is_dir():
-            yield from _files(argument, sorted(Path(argument).rglob("*")), "no pictures in this folder")
+            yield from _in_folder(argument)
         elif not Path(argument).exists() and glob.has_magic(argument):
-            found = sorted(map(Path, glob.glob(argument, recursive=True)))
-            yield from _files(argument, found, "no picture has such a name")
+            found, other = sorted(map(Path, glob.glob(argument, recursive=True))), Counter[str]()
+            yield from _told(argument, images_among(found, other), other, "no picture has such a name")
         else:
             yield Source(argument)
 
 
-def _files(argument: str, paths: Sequence[Path], otherwise: str) -> Iterator[Source]:
-    """The images among `paths`, by name; the number of other files is logged, with reasons."""
-    found: list[Source] = []
-    other: Counter[str] = Counter()
-    for path in paths:
-        if path.is_dir():
-            continue
-        reason = passed_over(path)
-        if reason is None:
-            found.append(Source(str(path)))
-        else:
-            other[reason] += 1
-    if other:
-        why = ", ".join(f"{count} {reason}" for reason, count in other.most_common(MOST_REASONS))
-        log(f"{argument}: {other.total()} passed over: {why}")
+def _in_folder(folder: str) -> Iterator[Source]:
+    """The images of a folder and of those below it, then those of them that cannot be read."""
+    refusals: list[Unreadable] = []
+    other = Counter[str]()
+    found = sorted(image_files(Path(folder), refusals.append, other))
+    if found or not refusals:
+        yield from _told(folder, found, other, "no pictures in this folder")
+    for refusal in refusals:
+        yield Source(refusal.folder, refusal.problem)
+
+
+def _told(argument: str, paths: Iterable[Path], other: Counter[str], otherwise: str) -> Iterator[Source]:
+    """The images `paths` of an argument; the number of other files is logged, with reasons."""
+    found = [Source(str(path)) for path in paths]
+    log_passed_over(argument, other)
     yield from found or [Source(argument, f"{argument}: {otherwise}")]
 
 

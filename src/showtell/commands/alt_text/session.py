@@ -1,7 +1,6 @@
 """Describing many images in batches, with memory that does not depend on their number."""
 
-import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +12,10 @@ from showtell.commands.alt_text.description import Description, Kept, Origin, pi
 from showtell.commands.alt_text.description_table import Table
 from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
+from showtell.commands.folder_walk import image_files, log_passed_over
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track
 from showtell.core.terminal import printable
-from showtell.data.formats import passed_over
 from showtell.data.transform import load_image
 from showtell.generation.captioner import Caption, Captioner
 from showtell.generation.confidence import floored
@@ -43,7 +42,7 @@ class Session:
                 else:
                     self.counts["already described" if kept.withheld is None else "still not sure enough"] += 1
             except UserError as error:
-                self._failed(error)
+                self.failed(str(error))
 
     def _is_done(self, path: Path, state: str, kept: Kept) -> bool:
         if not kept.is_done(self.origin, state, self.min_confidence):
@@ -56,7 +55,7 @@ class Session:
             try:
                 image = load_image(path)
             except UserError as error:
-                self._failed(error)
+                self.failed(str(error))
                 continue
             self._waiting.append((path, state))
             yield image
@@ -75,11 +74,12 @@ class Session:
             self.writer.write(Description(path, text, caption.logprob, state, confidence, caption.abstained))
             self.counts["not sure enough" if text is None else "described"] += 1
         except UserError as error:
-            self._failed(error)
+            self.failed(str(error))
 
-    def _failed(self, error: UserError) -> None:
+    def failed(self, problem: str) -> None:
+        """Count and log what could not be described."""
         self.counts["failed"] += 1
-        log(f"error: {error}")
+        log(f"error: {problem}")
 
 
 class Wanted(NamedTuple):
@@ -99,7 +99,7 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
     captioner.check_confidence(wanted.min_confidence)
     origin = Origin(version("showtell"), captioner.model.hash())
     session = Session(_writer(form, output, origin), origin, exiftool, wanted.min_confidence)
-    total = sum(1 for _ in pictures(roots))
+    total = sum(_look_through(root, session) for root in roots)
     undescribed = session.undescribed(track(pictures(roots), "describe", total=total))
     place = str(output) if form in ("csv", "jsonl") else f"{form} beside the pictures"
     if dry_run:
@@ -124,15 +124,23 @@ def _writer(form: str, output: Path, origin: Origin) -> Writer:
     return TextSidecars(origin) if form == "txt" else Table(output, origin, as_json=form == "jsonl")
 
 
+def _look_through(root: Path, session: Session) -> int:
+    """The number of image files of `root`; what else is there is logged, and folders without any or that cannot be read
+    count as failed. `pictures` passes over them again in silence."""
+    if not root.is_dir():
+        return 1
+    other, failed = Counter[str](), session.counts["failed"]
+    count = sum(1 for _ in image_files(root, lambda refused: session.failed(refused.problem), other))
+    log_passed_over(str(root), other)
+    if not count and session.counts["failed"] == failed:
+        session.failed(f"{root}: no pictures in this folder")
+    return count
+
+
 def pictures(roots: Sequence[Path]) -> Iterator[Path]:
     """Every image file of `roots`; those of a folder by name, with all folders below it except hidden ones."""
     for root in roots:
-        if not root.is_dir():
+        if root.is_dir():
+            yield from image_files(root, lambda refused: None)
+        else:
             yield root
-            continue
-        for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                path = Path(folder, name)
-                if passed_over(path) is None:
-                    yield path
