@@ -125,8 +125,28 @@ def test_importing_twice_gives_the_same_params(home):
     assert (home / "params.yaml").read_text() == once
 
 
-def test_dry_run_changes_nothing(home):
-    call("my photos", "c.csv", "--dry-run")
+def test_dry_run_changes_nothing_and_tells_the_recipe(home, capsys):
+    assert call("my photos", "c.csv", "--recipe", "photographs", "--dry-run") == 0
+    assert (home / "params.yaml").read_text() == PARAMS
+    dry = capsys.readouterr().out
+    assert "\nrecipe            photographs (asked for; " in dry and "train.epochs " in dry
+    assert dry.endswith("params.yaml is left alone (--dry-run)\n")
+    call("my photos", "c.csv", "--recipe", "photographs")
+    assert capsys.readouterr().out.startswith(dry.rpartition("params.yaml is")[0])
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--recipe", "nope"), "there is no recipe 'nope'"),
+    (("--val", "0.01", "--test", "0.01"), r"c\.csv: too few images to split"),
+])  # fmt: skip
+def test_a_dry_run_refuses_what_the_real_run_would(home, arguments, message):
+    for flags in (("--dry-run",), ()):
+        with pytest.raises(UserError, match=message):
+            call("my photos", "c.csv", *arguments, *flags)
+    (home / "my photos" / "4.jpg").unlink()
+    for flags in (("--dry-run",), ()):
+        with pytest.raises(UserError, match="1 captioned images have no picture"):
+            call("my photos", "c.csv", *flags)
     assert (home / "params.yaml").read_text() == PARAMS
 
 
@@ -137,12 +157,11 @@ def test_a_dry_run_leaves_no_files(home):
     assert not list(home.rglob("*.tar"))
 
 
-def test_small_splits_are_reported_by_a_dry_run_and_refused_otherwise(home, capsys):
+def test_small_splits_are_refused_with_their_sizes(home):
     (home / "c.csv").write_text("image,caption\n" + "".join(f"{i}.jpg,a dog\n" for i in range(14)))
-    assert call("my photos", "c.csv", "--dry-run") == 0
-    assert "would be refused: c.csv: too few images to split: train 12, val 1, test 1" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"c\.csv: too few images to split: train 12, val 1, test 1; at least val 2"):
-        call("my photos", "c.csv")
+    for flags in (("--dry-run",), ()):
+        with pytest.raises(UserError, match=r"c\.csv: too few images to split: train 12, val 1, test 1; at least"):
+            call("my photos", "c.csv", *flags)
     assert (home / "params.yaml").read_text() == PARAMS
 
 

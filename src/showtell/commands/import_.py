@@ -44,11 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings.add_argument("--keep", action="store_true", help="keep all settings but where the pictures are")
     parser.add_argument("--plan", action=argparse.BooleanOptionalAction, default=True,
                         help="at the end run a small sample, to tell what `dvc repro` will cost here")  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="look only, leave params.yaml alone")
+    parser.add_argument("--dry-run", action="store_true", help="look and check only, leave params.yaml alone")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a summary of images and captions, then set params.yaml to them and to a recipe for their number."""
+    """Print a summary of images and captions, then set params.yaml to them and to a recipe for their number; with
+    `--dry-run` all but that, with the same errors."""
     params = _params(args)
     unreadable = unreadable_folders(args.images) if args.images.is_dir() else []
     if unreadable and unreadable[0].folder == str(args.images):  # nothing can be read
@@ -56,16 +57,18 @@ def run(args: argparse.Namespace) -> int:
     for folder in unreadable:
         log(f"passed over: {folder.problem}")
     splits = _look_at_shards(args, params) if args.captions is None else _look_at_files(args, params)
-    if args.dry_run:
-        return 0
     own: recipe.Params = {"dataset": "custom", "custom": params.model_dump()}
     own["reinforce"] = {"chair": 0.0, "truth": 0.0}  # these rewards need annotated objects, which these images lack
     settings = None if args.keep else settings_for(splits["train"], args.recipe)
     overlay = recipe.laid_over(settings.overlay if settings else {}, own)
     recipe.check(recipe.overlaid(read_sections(PARAMS), overlay), str(PARAMS))
-    write_text(PARAMS, recipe.written(PARAMS.read_text(encoding="utf-8"), overlay))
+    text = recipe.written(PARAMS.read_text(encoding="utf-8"), overlay)
     if settings:
         print(f"recipe            {settings.why}")
+    if args.dry_run:
+        print(f"{PARAMS} is left alone (--dry-run)")
+        return 0
+    write_text(PARAMS, text)
     print(f"{PARAMS} is set (`git diff {PARAMS}`)")
     if args.plan:
         _plan()
@@ -90,7 +93,7 @@ def _look_at_shards(args: argparse.Namespace, params: CustomParams) -> Counter[s
         left_out = [f"samples           {crawl.left_out()}"] if crawl.left_out() else []
         for line in summary.lines(f"shards ({len(crawl.shards.paths)} tars)", left_out):
             print(printable(line))
-    _check_sizes(args, summary.splits, str(args.images), "add shards, or raise --val and --test")
+    karpathy.check_sizes(summary.splits, str(args.images), "add shards, or raise --val and --test")
     return summary.splits
 
 
@@ -106,15 +109,6 @@ def _look_at_files(args: argparse.Namespace, params: CustomParams) -> Counter[st
     finally:
         pictures.discard_scratch()
     return Counter(record.split for record in usable)
-
-
-def _check_sizes(args: argparse.Namespace, splits: Counter[str], where: str, remedy: str) -> None:
-    try:
-        karpathy.check_sizes(splits, where, remedy)
-    except UserError as error:
-        if not args.dry_run:
-            raise
-        log(f"would be refused: {error}")
 
 
 def _look(
@@ -135,13 +129,13 @@ def _look(
             f"{_some(missing)}{pictures.example()}"
         )
     karpathy.check(usable, str(args.captions))
-    if missing and not args.dry_run:
+    if missing:
         raise UserError(
             f"{len(missing)} captioned images have no picture{_some(missing)}{pictures.example()}; add them or take "
             "their captions out first"
         )
     splits = Counter(record.split for record in usable)
-    _check_sizes(args, splits, str(args.captions), "add images, raise --val and --test, or name splits in it")
+    karpathy.check_sizes(splits, str(args.captions), "add images, raise --val and --test, or name splits in it")
     return usable
 
 
