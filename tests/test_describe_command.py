@@ -204,7 +204,9 @@ def test_other_text_files_are_not_changed(album, model, capsys):
 def test_dry_run_writes_nothing(album, model, capsys):
     before = sorted(album.parent.rglob("*"))
     describe(model, album, "--dry-run")
-    assert capsys.readouterr().out.count("would describe") == 4
+    said = capsys.readouterr()
+    assert said.out.count("would describe") == 4
+    assert said.err.endswith("\n4 would be described, 0 already described, 0 failed (nothing was written)\n")
     assert sorted(album.parent.rglob("*")) == before
 
 

@@ -114,6 +114,8 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
             session.write(caption)
         session.writer.finish()
     counts = {what: count for what, count in session.counts.items() if count or "sure" not in what}
+    if dry_run:
+        counts = {"would be described" if what == "described" else what: count for what, count in counts.items()}
     log(", ".join(f"{count} {what}" for what, count in counts.items()) + f" ({place})")
     return session.counts["failed"] == 0
 
