@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from showtell.commands.refused_files import HYPOTHESES, REFERENCES, check_caption_file
 from showtell.commands.score_table import format_differences
 from showtell.core import paths
 from showtell.core.errors import UserError
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.replicates < 1 or args.images < 0:
         raise UserError("--replicates must be 1 or more, and --images 0 or more")
+    check_caption_file(args.references, REFERENCES)
     captions = [captions_of(name) for name in (args.a, args.b)]
     protocol = Protocol(read_references(args.references))
     a, b = (protocol.score(hypotheses, meteor=False) for hypotheses in captions)
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 def captions_of(name: str) -> dict[str, str]:
     """{image id: caption} of a results file or, where there is no such file, the test captions of a git revision."""
     path = Path(name)
-    if path.is_file():
+    if path.is_file():  # a folder may be called like a revision
+        check_caption_file(path, HYPOTHESES)
         return parse_hypotheses(name, read_json(path))
     return parse_hypotheses(f"{paths.HYPOTHESES} of {name}", _at_revision(name))
 

@@ -13,6 +13,7 @@ import numpy as np
 from showtell.commands import recipe
 from showtell.commands.folder_walk import unreadable_folders
 from showtell.commands.photographs import settings_for
+from showtell.commands.refused_files import check_caption_file
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
 from showtell.core.paths import PARAMS
@@ -27,6 +28,7 @@ from showtell.data.datasets.picture_files import Pictures, check_pictures
 from showtell.data.datasets.shards import Crawl, shard_paths
 from showtell.data.formats import PICTURE_SUFFIXES
 
+FORMATS = "Karpathy's JSON, COCO's captions JSON, a CSV or TSV, or a Flickr token file"
 BAR = 40  # characters of the longest bar of the histogram
 
 
@@ -101,6 +103,7 @@ def _look_at_files(args: argparse.Namespace, params: CustomParams) -> Counter[st
     """Print a summary of files and return the number of usable images of each split; `UserError` for none."""
     if args.captions.suffix == ".tar":
         raise UserError(f"{args.captions} is a shard: put the pattern of several in quotation marks, such as '*.tar'")
+    check_caption_file(args.captions, FORMATS)
     images = read_captions(args.captions, args.format)
     check_pictures(args.images)
     pictures = Pictures.of([args.images])

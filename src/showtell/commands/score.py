@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from showtell.commands.refused_files import HYPOTHESES, REFERENCES, check_caption_file
 from showtell.commands.score_table import format_scores
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
@@ -16,6 +17,7 @@ from showtell.metrics.bootstrap import mean
 from showtell.metrics.protocol import Protocol, Scores, read_hypotheses, read_references, score_files
 from showtell.metrics.spice import spice
 
+CLIP_MODEL, CLIP_WEIGHTS = "ViT-B-32", "openai"
 HELP = "score captions by the COCO protocol: BLEU-1..4, ROUGE-L, CIDEr-D, METEOR"
 
 
@@ -30,13 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spice", action="store_true", help="add SPICE, which needs Java and Stanford CoreNLP's jars")
     clip = parser.add_argument_group("CLIPScore", "with the extra `clipscore`; it compares captions with pictures")
     clip.add_argument("--pictures", type=Path, metavar="PATH", help="folder or archive of the pictures: adds CLIPScore")
-    clip.add_argument("--clip-model", default="ViT-B-32", metavar="NAME", help="of open_clip (ViT-B-32)")
-    clip.add_argument("--clip-weights", default="openai", metavar="NAME", help="published ones, or a file (openai)")
+    clip.add_argument("--clip-model", metavar="NAME", help=f"of open_clip ({CLIP_MODEL})")
+    clip.add_argument("--clip-weights", metavar="NAME", help=f"published ones, or a file ({CLIP_WEIGHTS})")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:
-    scores = score_files(args.hypotheses, args.references, meteor=not args.no_meteor, subset=args.subset)
+    for flag, given in (("--clip-model", args.clip_model), ("--clip-weights", args.clip_weights)):
+        if given is not None and args.pictures is None:
+            raise UserError(f"{flag} {given}: it says how --pictures are scored, and needs them")
+    check_caption_file(args.hypotheses, HYPOTHESES)
+    check_caption_file(args.references, f"{REFERENCES} (--pictures is for pictures)")
+    scores = _scores(args)
     if args.spice:
         scores = _with_spice(scores, args)
     if args.pictures is not None:
@@ -52,6 +59,26 @@ def run(args: argparse.Namespace) -> int:
         content["intervals"] = {key: list(bounds) for key, bounds in intervals.items()}
     print(json.dumps(content, indent=1))
     return 0
+
+
+def _scores(args: argparse.Namespace) -> Scores:
+    try:
+        return score_files(args.hypotheses, args.references, meteor=not args.no_meteor, subset=args.subset)
+    except UserError:
+        if not args.subset:
+            _suggest_subset(args.hypotheses, args.references)
+        raise
+
+
+def _suggest_subset(hypotheses: Path, references: Path) -> None:
+    """`UserError` when the hypotheses are of some of the images alone: an oversight, or what --subset is for."""
+    found, wanted = read_hypotheses(hypotheses), read_references(references)
+    missing = [image_id for image_id in wanted if image_id not in found]
+    if missing and found.keys() < wanted.keys():
+        raise UserError(
+            f"{hypotheses} has no hypothesis for {len(missing)} of the {len(wanted)} images of {references}, the first "
+            f"is {missing[0]}; --subset scores the other {len(found)} alone"
+        )
 
 
 def _with_spice(scores: Scores, args: argparse.Namespace) -> Scores:
@@ -74,7 +101,7 @@ def _with_clipscore(scores: Scores, args: argparse.Namespace) -> Scores:
     captions, references = read_hypotheses(args.hypotheses), read_references(args.references)
     ids = [str(image_id) for image_id in scores.image_ids]
     images = _pictures(args.pictures, args.references, ids)
-    clip = load_clip(args.clip_model, args.clip_weights)
+    clip = load_clip(args.clip_model or CLIP_MODEL, args.clip_weights or CLIP_WEIGHTS)
     more = score_with(clip, images, [captions[i] for i in ids], [references[i] for i in ids])
     return scores.with_more(more, f"by {clip.name}")
 
