@@ -213,6 +213,7 @@ def test_dry_run_writes_nothing(album, model, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nowhere"], "nowhere does not exist"),
     ([".", "--output", "x.csv"], "--output is for --format csv and jsonl"),
+    ([".", "--model", "m.onnx"], "--model m.onnx: describe takes the folder of a model, not an exported graph"),
 ])  # fmt: skip
 def test_wrong_arguments_are_one_line(album, model, arguments, message, capsys):
     with pytest.raises(SystemExit, match="1"):

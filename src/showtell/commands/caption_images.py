@@ -112,11 +112,12 @@ def _is_graph(args: argparse.Namespace, models: Sequence[Path]) -> bool:
         "several --model": len(models) > 1,
         "--n-best": args.n_best != 1,
         "--attention": args.attention is not None,
-        "--min-confidence": args.min_confidence is not None,
     }
     for flag, given in beyond.items():
         if given:
             raise UserError(f"{flag}: an exported graph gives the one best caption alone; use the model's folder")
+    if args.min_confidence is not None:
+        raise UserError("--min-confidence: an exported graph has no calibration of confidence; use the model's folder")
     return True
 
 

@@ -140,7 +140,8 @@ def _entry(caption: "Caption | GraphCaption") -> dict[str, Any]:
         return {"caption": None, "abstained": caption.abstained, "confidence": caption.confidence}
     said = {"caption": caption.text, "logprob": caption.logprob, "score": caption.score, "finished": caption.finished}
     chances = {"confidence": caption.confidence, "truth": caption.truth}
-    return {**said, **chances, "words": caption.words, "probabilities": list(caption.probabilities)}
+    known = len(caption.probabilities) == len(caption.words)  # graphs give the probability of the whole alone
+    return {**said, **chances, "words": caption.words, "probabilities": list(caption.probabilities) if known else None}
 
 
 def _json(content: Mapping[str, Any]) -> str:

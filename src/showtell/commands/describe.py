@@ -34,6 +34,11 @@ def run(args: argparse.Namespace) -> int:
     """Describe images that have no description yet; 1 if one could not be described (its line is on stderr)."""
     if args.output is not None and args.format not in ("csv", "jsonl"):
         raise UserError(f"--output is for --format csv and jsonl; {args.format} is written beside each picture")
+    if args.model.suffix == ".onnx":
+        raise UserError(
+            f"--model {args.model}: describe takes the folder of a model, not an exported graph; those are for "
+            "`showtell caption`"
+        )
     for path in args.pictures:
         if not path.exists():
             raise UserError(f"{path} does not exist")
