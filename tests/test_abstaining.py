@@ -17,12 +17,15 @@ from showtell.commands.alt_text.description import Description, Origin
 from showtell.core.errors import UserError
 from showtell.data.transform import load_image
 
+HIGHEST = "no caption of this model can have a confidence above 0.625"
+
 
 def test_the_command_line_abstains_with_a_reason(calibrated, photo, capsys):
     common = ["caption", str(photo), "--model", str(calibrated)]
     assert cli.dispatch([*common, "--min-confidence", "0.7"]) == 0
     shown = capsys.readouterr()
-    assert shown.out == "" and shown.err == f"{photo}: no caption: confidence 0.625 is below 0.7\n"
+    reason = f"{photo}: no caption: confidence 0.625 is below 0.7\n"
+    assert shown.out == "" and shown.err == f"{HIGHEST}\n{reason}"
     assert cli.dispatch([*common, "--min-confidence", "0.7", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "image": str(photo), "caption": None, "abstained": "confidence 0.625 is below 0.7", "confidence": 0.625
@@ -31,6 +34,26 @@ def test_the_command_line_abstains_with_a_reason(calibrated, photo, capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["confidence"] == 0.625 and content["truth"] == 0.25
     assert len(content["words"]) == len(content["probabilities"]) > 0
+
+
+def rising(bundle, folder):
+    """The bundle with a calibration from 0.2 to 0.5706, and captions in between."""
+    shutil.copytree(bundle, folder)
+    path = folder / "confidence.json"
+    content = json.loads(path.read_text())
+    content["good"] |= {"power": 1.0, "places": [-99.0, 0.0], "chances": [0.2, 0.5706]}
+    path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(("least", "told"), [("0.571", True), ("0.57", False)])
+@pytest.mark.parametrize("command", ["caption", "describe"])
+def test_a_minimum_above_the_calibration_is_told_once(calibrated, photo, tmp_path, capsys, command, least, told):
+    pictures = [str(shutil.copy(photo, tmp_path / name)) for name in ("a.png", "b.png")]
+    model = str(rising(calibrated, tmp_path / "model"))
+    assert cli.dispatch([command, *pictures, "--model", model, "--min-confidence", least]) == 0
+    hint = "no caption of this model can have a confidence above 0.57\n"
+    assert capsys.readouterr().err.count(hint) == told
 
 
 def test_a_picture_without_a_caption_is_not_drawn(calibrated, photo, tmp_path):

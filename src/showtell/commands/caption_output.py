@@ -15,9 +15,10 @@ from showtell.core.files import atomic
 from showtell.core.progress import log
 from showtell.core.terminal import printable
 from showtell.data.transform import Transform, load_image
+from showtell.generation.confidence import floored
 
 if TYPE_CHECKING:  # not imported for an exported graph: torch and matplotlib take seconds
-    from showtell.generation.captioner import Caption
+    from showtell.generation.captioner import Caption, Captioner
     from showtell.generation.onnx_captioner import GraphCaption
 
 LARGEST = 1024  # pixels, longer side of an image that attention is drawn on
@@ -46,6 +47,7 @@ def caption_photos(
     captioner.show_head(head)
     captioner.search.override(**asked.settings).check_n_best(asked.n_best)
     captioner.check_confidence(asked.min_confidence, **asked.settings)
+    tell_highest_confidence(captioner, asked.min_confidence)
     read = Pictures(sources, captioner.model.transform if drawings is not None else None)
     wanted = asked.n_best, drawings is not None, asked.min_confidence
     for captions in captioner.stream(read, *wanted, **asked.settings):
@@ -54,6 +56,15 @@ def caption_photos(
     for photo in read.up_to_a_whole_one():
         tell(photo, [], drawings, as_json)
     return read.whole
+
+
+def tell_highest_confidence(captioner: "Captioner", least: float | None) -> None:
+    """Log it where it is below `least`: then every caption is withheld, whatever the pictures are."""
+    if least is None or captioner.confidence is None:
+        return
+    highest = captioner.confidence.good.chances[-1]  # they rise, and the function is constant beyond
+    if least > highest:
+        log(f"no caption of this model can have a confidence above {floored(highest):g}")
 
 
 class Photo(NamedTuple):

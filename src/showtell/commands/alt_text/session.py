@@ -12,6 +12,7 @@ from showtell.commands.alt_text.description import Description, Kept, Origin, pi
 from showtell.commands.alt_text.description_table import Table
 from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
+from showtell.commands.caption_output import tell_highest_confidence
 from showtell.commands.folder_walk import image_files, log_passed_over
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track
@@ -97,6 +98,7 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
     exiftool = find_exiftool() if wanted.embedded else None
     captioner = Captioner.load(model)
     captioner.check_confidence(wanted.min_confidence)
+    tell_highest_confidence(captioner, wanted.min_confidence)
     origin = Origin(version("showtell"), captioner.model.hash())
     session = Session(_writer(form, output, origin), origin, exiftool, wanted.min_confidence)
     total = sum(_look_through(root, session) for root in roots)
