@@ -88,6 +88,15 @@ def test_vocabularies_of_another_size_are_refused(tmp_path):
         convert(checkpoint, wordmap, tmp_path / "model")
 
 
+def test_the_help_names_what_is_read(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        convert("--help")
+    said = "".join(capsys.readouterr().out.split())  # lines end at hyphens too
+    read = ["BEST_checkpoint_*.pth.tar", "WORDMAP_*.json", "vocab.pkl", "show-attend-tell", "resnet152-lstm"]
+    classes = [tutorials.DecoderWithAttention, tutorials.EncoderCNN, tutorials.DecoderRNN, tutorials.Vocabulary]
+    assert all(name in said for name in [*read, *(kind.__name__ for kind in classes)])
+
+
 def test_existing_files_are_not_overwritten(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/mine.txt").write_text("mine")

@@ -85,7 +85,7 @@ def test_a_pickle_cannot_change_the_reader(tmp_path):
     """BUILD sets attributes on any object on the stack, also on a stand-in for a known function."""
     hostile = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}(U\x05_callU\x01xub."
     (tmp_path / "x.pkl").write_bytes(hostile)
-    with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
+    with pytest.raises(UserError, match="is not a PyTorch checkpoint that can be read safely"):
         read_checkpoint(tmp_path / "x.pkl")
     torch.save(torch.ones(2), tmp_path / "good.pth")
     assert torch.equal(read_checkpoint(tmp_path / "good.pth"), torch.ones(2))
@@ -113,7 +113,7 @@ SLOW_KEYS = {
 @pytest.mark.parametrize("name", SLOW_KEYS)
 def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path, name):
     (tmp_path / "x.pkl").write_bytes(SLOW_KEYS[name])
-    with pytest.raises(UserError, match="is not a checkpoint that can be read safely"):
+    with pytest.raises(UserError, match="is not a PyTorch checkpoint that can be read safely"):
         read_checkpoint(tmp_path / "x.pkl")
 
 
@@ -214,10 +214,23 @@ DAMAGED = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("content", [b"hello, world", b"\xff\xd8\xff\xe0\x00\x10JFIF", b'{"a": 1}', b""])
+def test_other_files_are_not_explained_by_the_unpickler(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    told = "x.pth is not a PyTorch checkpoint that can be read safely: it begins neither as a file of torch.save nor"
+    with pytest.raises(UserError, match=told):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_pickle_of_the_first_protocol_is_read(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=0))  # it begins like any text
+    assert read_checkpoint(tmp_path / "x.pkl") == {"a": 1}
+
+
 @pytest.mark.parametrize("content", DAMAGED)
 def test_damaged_files_are_one_line(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
-    with pytest.raises(UserError, match=r"is not a checkpoint that can be read safely: .+"):
+    with pytest.raises(UserError, match=r"is not a PyTorch checkpoint that can be read safely: .+"):
         read_checkpoint(tmp_path / "x.pth")
 
 

@@ -8,8 +8,12 @@ from showtell.core.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write a bundle from a checkpoint of the show-attend-tell tutorial and its WORDMAP, or from encoder, decoder "
-        "and vocabulary of the first tutorial. Nothing in those files is run."
+        "Write a bundle from the checkpoints of one of two published PyTorch tutorials. Show, attend and tell (Xu et "
+        "al. 2015; the tutorial of the recipe show-attend-tell): BEST_checkpoint_*.pth.tar, which holds its classes "
+        "Encoder and DecoderWithAttention, and WORDMAP_*.json. Show and tell (Vinyals et al. 2015; the tutorial of the "
+        "recipe resnet152-lstm): the state dicts of its EncoderCNN and DecoderRNN, encoder-*.pkl and decoder-*.pkl or "
+        ".ckpt, and vocab.pkl with its class Vocabulary. The encoder may be any ResNet. Other checkpoints "
+        "are not read. Nothing in the files is run."
     )
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="CHECKPOINT WORDMAP OUT, or ENCODER DECODER VOCABULARY OUT"

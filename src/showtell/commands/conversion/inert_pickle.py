@@ -138,8 +138,10 @@ def read_checkpoint(path: Path) -> Any:
 
     `UserError` when the file is neither, is damaged, or its pickle is not valid. No code in it is run.
     """
+    start = b""
     try:
         with open(path, "rb") as file:
+            start = file.read(2)
             if zipfile.is_zipfile(file):
                 return _finished(_read_zip(file))
             file.seek(0)
@@ -149,8 +151,11 @@ def read_checkpoint(path: Path) -> Any:
     except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, TypeError, KeyError, IndexError,
             AttributeError, ImportError, UnicodeDecodeError, OverflowError, MemoryError, RecursionError,
             RuntimeError, struct.error) as error:  # fmt: skip
-        reason = one_line(error) or type(error).__name__
-        raise UserError(f"{path} is not a checkpoint that can be read safely: {reason}") from None
+        if start != b"PK" and not start.startswith(pickle.PROTO):  # what the unpickler says of it means nothing
+            reason = "it begins neither as a file of torch.save nor as a pickle"
+        else:
+            reason = one_line(error) or type(error).__name__
+        raise UserError(f"{path} is not a PyTorch checkpoint that can be read safely: {reason}") from None
 
 
 def _read_zip(file: BinaryIO) -> Any:
