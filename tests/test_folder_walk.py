@@ -77,6 +77,17 @@ def test_photographs_in_a_format_that_is_not_read_are_named(place, model, capsys
     assert f"phone: 1 passed over: 1 {UNREAD}\n" in said and "error" not in said
 
 
+@pytest.mark.parametrize("command", ["caption", "describe"])
+def test_hidden_folders_are_left_out_and_counted(place, model, locked, capsys, command):
+    for name in ("album/a.jpg", "album/.thumbnails/a.jpg", "album/.Trashes/b.jpg"):
+        write_picture(place / name)
+    locked("album/.Trashes")  # as on every disk of a Mac
+    assert cli.dispatch([command, "album", "--model", str(model)]) == 0
+    said = capsys.readouterr()
+    assert "album: 2 passed over: 2 hidden\n" in said.err and "denied" not in said.err
+    assert ".thumbnails" not in said.out and not list(place.rglob(".thumbnails/*.xmp"))
+
+
 def test_what_describe_has_written_is_not_passed_over(place, model, capsys):
     write_picture(place / "album/a.jpg")
     for form in ("xmp", "txt", "xmp"):

@@ -35,7 +35,9 @@ def image_files(
     `on_refusal` gets each folder that cannot be read; `other` counts the other files by the reason why they are passed
     over, sidecars of images left out.
     """
-    for folder, names in _folders(root, on_refusal, follow_links=False):
+    for folder, names, hidden in _folders(root, on_refusal, follow_links=False):
+        if other is not None and hidden:
+            other["hidden"] += hidden
         for name in sorted(names):
             path = Path(folder, name)
             reason = _reason_against(path)
@@ -74,8 +76,9 @@ def images_among(paths: Iterable[Path], other: Counter[str]) -> Iterator[Path]:
 
 def _folders(
     root: Path, on_refusal: Callable[[Unreadable], None], follow_links: bool
-) -> Iterator[tuple[str, list[str]]]:
-    """Every folder from `root` on that can be read, with the names of its files."""
+) -> Iterator[tuple[str, list[str], int]]:
+    """Every folder from `root` on that can be read, with the names of its files and the number of hidden folders, which
+    are left out."""
     visited = set()
     for folder, below, names in os.walk(root, onerror=lambda e: on_refusal(_refusal(e)), followlinks=follow_links):
         if follow_links:
@@ -88,8 +91,9 @@ def _folders(
             on_refusal(_refusal(PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)))
             below.clear()
             continue
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        yield folder, names
+        shown = sorted(name for name in below if not name.startswith("."))
+        hidden, below[:] = len(below) - len(shown), shown
+        yield folder, names, hidden
 
 
 def _refusal(error: OSError) -> Unreadable:
