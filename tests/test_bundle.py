@@ -75,6 +75,8 @@ def test_sizes_of_the_decoder_are_compared_before_it_is_built(bundle, key, value
         (("encoder", "name"), "no such network", "no such network"),
         (("encoder", "node"), ["layer3"], "encoder"),
         (("encoder", "node"), "layer2", "size mismatch"),
+        (("encoder", "levels"), 5, "encoder"),
+        (("encoder", "levels"), ["layer9"], "encoder.levels"),
         (("encoder", "mean"), "grey", "encoder"),
         (("decoder",), None, "decoder"),
         (("decoder", "kind"), "telepathy", "decoder.kind"),

@@ -153,6 +153,8 @@ def _scores(facts: Facts) -> str:
 def _training(config: Mapping[str, Any], encoder: EncoderParams) -> str:
     size, fit = config["transform"]["size"], config["transform"]["fit"]
     place = f"up to `{config['encoder']['node']}`" if config["encoder"].get("node") else "whole"
+    if levels := config["encoder"].get("levels"):
+        place += f" with the maps of `{'`, `'.join(levels)}`"
     kept = config.get("notes", {})
     lines = [
         f"- **Encoder**: {encoder.name}, {place}; pictures of {size} x {size} pixels (`{fit}`).",
