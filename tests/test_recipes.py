@@ -199,7 +199,7 @@ def applied(text: str, words: list[str]) -> dict:
         return read_sections(path)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [*SYSTEMS, "photographs"])  # the last one has a list
 def test_flags_equal_writing(capsys, name):
     words = shlex.split(run_recipe(capsys, "coco", name))
     assert "dataset=coco" in words
@@ -263,6 +263,9 @@ def test_wrong_arguments_are_one_line(tmp_path):
         recipe.check(params_of(str(own)))
     own.write_text("custom:\n  images: my photos\n")
     with pytest.raises(UserError, match=r"custom\.images = my photos cannot be a flag; use `showtell recipe --write`"):
+        recipe.flags(PARAMS, overlay_of(str(own)))
+    own.write_text("encoder:\n  levels: [features.2, a b]\n")
+    with pytest.raises(UserError, match=r"encoder\.levels = \[features\.2,a b\] cannot be a flag"):
         recipe.flags(PARAMS, overlay_of(str(own)))
     own.write_text(f"based_on: {own}\n")
     with pytest.raises(UserError, match="based on itself"):

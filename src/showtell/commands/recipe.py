@@ -170,7 +170,10 @@ def flags(params: Params, overlay: Params) -> list[str]:
 def shown(key: str, value: Any) -> str:
     """A value as one word of a command line that DVC and YAML parse as this value."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if not re.fullmatch(r"[\w./+-]+", text) or parsed(f"value: {text}", key) != {"value": value}:
+    if isinstance(value, list):
+        text = f"[{','.join(map(str, value))}]"
+    # As a pattern of file names, which a shell would expand, a list fits no name that a file here has.
+    if not re.fullmatch(r"[\w./+-]+|\[[\w./,+-]+\]", text) or parsed(f"value: {text}", key) != {"value": value}:
         raise UserError(f"{key} = {text} cannot be a flag; use `showtell recipe --write`")
     return text
 
