@@ -26,7 +26,7 @@ from showtell.encoders.network import EncoderParams, build_encoder
 from showtell.encoders.features import extract
 from showtell.data.store import RowReader
 params = EncoderParams(
-    name="squeezenet1_1", weights="none", output="grid", node="features.4", crop=None, precision="fp32"
+    name="squeezenet1_1", weights="none", output="grid", node="features.4", levels=None, crop=None, precision="fp32"
 )
 images = RowReader(Path("images.h5"), "images")
 extract(build_encoder(params, images.shape[-1], 0), images, Path("features.h5"), "fp32")

@@ -46,6 +46,17 @@ def test_detected_words_are_neither_rare_nor_in_most_images(tmp_path):
         words_to_detect(captions.blocks(), DetectionParams(min_images=4, max_share=1.0))
 
 
+def test_words_are_detected_in_the_own_channels_of_the_map():
+    encoder = tiny_encoder(levels=["layer1"])
+    detector, cells = detector_of(encoder), encoder.feature_map(picture_batch().images)
+    assert encoder.own_channels < cells.shape[2] == encoder.channels
+    other = cells.clone()
+    other[..., encoder.own_channels :] += 1
+    assert torch.equal(detector.logit_bias(other), detector.logit_bias(cells))
+    other[..., 0] += 1
+    assert not torch.equal(detector.logit_bias(other), detector.logit_bias(cells))
+
+
 @pytest.mark.parametrize("output", ["grid", "pooled"])
 def test_pretraining_detects_words_in_any_cell(output):
     encoder = tiny_encoder(output=output)

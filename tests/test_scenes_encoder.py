@@ -24,7 +24,8 @@ from showtell.learning.scene_targets import known_colours, targets
 ROOT = Path(__file__).parent.parent
 DRAWN = DrawnParams(seed=15, train=24, val=8, drawn_size=64, size=64, any_colours=0.5)
 SCENES = EncoderParams(
-    name="regnet_x_400mf", weights="scenes", output="grid", node="trunk_output.block3", crop=None, precision="fp32"
+    name="regnet_x_400mf", weights="scenes", output="grid", node="trunk_output.block3", levels=None, crop=None,
+    precision="fp32",
 )
 
 

@@ -21,8 +21,8 @@ class Patches(Backbone):
         self.pos_embed = nn.Parameter(places * torch.randn(SIDE * SIDE, 16))
         self.spoil = spoil
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.spoil(self.network(images).flatten(2).transpose(1, 2) + self.pos_embed)
+    def maps(self, images: Tensor) -> list[Tensor]:
+        return [self.spoil(self.network(images).flatten(2).transpose(1, 2) + self.pos_embed)]
 
 
 def encoder_of(**changes) -> Encoder:

@@ -264,6 +264,5 @@ def test_a_rebuilt_googlenet_gives_the_same_features(tmp_path):
 
 def test_images_too_small_for_a_network_are_one_line():
     with pytest.raises(UserError, match=r"alexnet cannot look at 32 x 32 pixels \(.*\); change resize.size"):
-        build_encoder(
-            EncoderParams(name="alexnet", weights="none", output="grid", node=None, crop=None, precision="fp32"), 32, 0
-        )
+        alexnet = {"name": "alexnet", "weights": "none", "output": "grid", "node": None, "levels": None, "crop": None}
+        build_encoder(EncoderParams(**alexnet, precision="fp32"), 32, 0)

@@ -39,9 +39,17 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.network, self.node, self.levels = network, node, tuple(levels)
 
-    @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (image, 3, height, width) -> (image, cell, channel), cells row by row from the top left.
+
+        The channels of `levels` come after the map's own.
+        """
+        cells, *maps = self.maps(images)
+        return with_levels(cells, maps, self.levels)
+
+    @abstractmethod
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The map (image, cell, channel); those of `levels`, (image, channel, row, column) or (image, cell, channel).
 
         Class and register tokens are left out. An output of a single vector is a map of one cell.
         """

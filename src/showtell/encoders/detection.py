@@ -59,6 +59,7 @@ def _sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 class WordDetector(nn.Module):
     """Detects `words` (tokens, (word,)) of a vocabulary of size `vocabulary` in the cells of `encoder`'s map.
 
+    It reads the map's own channels: with those of `encoder.levels` it learns the training images by heart sooner.
     `logit_bias` adds the detections to a decoder's logits during search. Fang et al. (section 4) combine them in a
     language model of their own.
     """
@@ -69,13 +70,13 @@ class WordDetector(nn.Module):
         super().__init__()
         self.vocabulary = vocabulary
         self.register_buffer("words", words)
-        self.detect = nn.Linear(encoder.channels, len(words))
+        self.detect = nn.Linear(encoder.own_channels, len(words))
         # The initial probability of a word is about 1/20, whatever the number of cells.
         nn.init.constant_(self.detect.bias, -math.log(20 * encoder.cells))
 
     def forward(self, cells: Tensor) -> Tensor:
         """Cells (image, cell, channel) -> -log of the probability that a word is absent, (image, word), float32."""
-        return NoisyOr.apply(self.detect(cells).float())
+        return NoisyOr.apply(self.detect(cells[..., : self.detect.in_features]).float())
 
     def logit_bias(self, cells: Tensor) -> Tensor:
         """Cells (image, cell, channel) -> log of the probability that a word is present, 0 for words it does not

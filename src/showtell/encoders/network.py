@@ -18,7 +18,7 @@ from showtell.core.errors import UserError, lacks_memory
 from showtell.core.files import fingerprint
 from showtell.core.progress import log
 from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
-from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels
 from showtell.encoders.encoder_params import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
@@ -60,9 +60,11 @@ class Encoder(nn.Module):
         self._simplified: list[Backbone] = []  # in a list, so that this copy is not in the state dict
         self.freeze()
         with torch.no_grad(), _images_of(self.name, seen):
-            cells = self.eval().feature_map(torch.zeros(1, 3, seen, seen))
+            own, *maps = self.eval().backbone.maps(self._normalised(torch.zeros(1, 3, seen, seen)))
+        cells = with_levels(own, maps, backbone.levels)
         self.cells: int = cells.shape[1]  # cells of the map; 1 for hidden features without a map
         self.channels: int = cells.shape[2]
+        self.own_channels: int = own.shape[2]  # the first ones; the others are those of levels
         self.shift: float = backbone.view_shift(self.size, isqrt(self.cells))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,9 +77,12 @@ class Encoder(nn.Module):
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The map that all outputs are computed from, (image, cell, channel): `grid` is the map, `pooled` its mean."""
-        x = (self._middle(images).float() - self.mean).div_(self.std)
         backbone = self._simplified[0] if self._simplified else self.backbone
-        return backbone(x.contiguous(memory_format=torch.channels_last))
+        return backbone(self._normalised(images))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        x = (self._middle(images).float() - self.mean).div_(self.std)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _middle(self, images: Tensor) -> Tensor:
         if self.crop is None or images.shape[2] <= self.crop:

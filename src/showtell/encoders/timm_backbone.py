@@ -15,7 +15,7 @@ from showtell.core.errors import UserError
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.terminal import cut
-from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels
+from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.weights import WEIGHTS_SUFFIXES, is_state_dict, read_state
 
@@ -38,30 +38,21 @@ class TimmBackbone(Backbone):
         self._level_indices = list(levels.values())
         self._unused: set[str] | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> list[Tensor]:
         if self.hidden:
-            return self.network(images).unsqueeze(1)
-        if self.index is None:
-            x, maps = self._last_map(images)
-            cells = x.flatten(1, 2) if self.channels_last else x.flatten(2).transpose(1, 2)
+            return [self.network(images).unsqueeze(1)]
+        asked = [*self._level_indices, *([] if self.index is None else [self.index])]
+        indices = sorted(asked)  # the order in which timm returns their maps
+        form = {"indices": indices, "output_fmt": "NCHW"}
+        if self.index is not None:
+            found = self.network.forward_intermediates(images, norm=self.norm, intermediates_only=True, **form)
+            last = found[indices.index(self.index)]
+        elif self.levels:
+            last, found = self.network.forward_intermediates(images, **form)
         else:
-            indices = sorted([*self._level_indices, self.index])  # the order in which timm returns their maps
-            found = self.network.forward_intermediates(
-                images, indices=indices, norm=self.norm, output_fmt="NCHW", intermediates_only=True
-            )
-            of_layer = dict(zip(indices, found, strict=True))
-            cells = of_layer[self.index].flatten(2).transpose(1, 2)  # from (image, channel, row, column)
-            maps = [of_layer[index] for index in self._level_indices]
-        return with_levels(cells, maps, self.levels)
-
-    def _last_map(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The network's last map as it gives it, and those of `levels`, (image, channel, row, column)."""
-        if not self.levels:
-            return self.network.forward_features(images), []
-        indices = sorted(self._level_indices)
-        last, found = self.network.forward_intermediates(images, indices=indices, output_fmt="NCHW")
-        of_layer = dict(zip(indices, found, strict=True))
-        return last, [of_layer[index] for index in self._level_indices]
+            last, found = self.network.forward_features(images), []
+        cells = last.flatten(1, 2) if self.channels_last else last.flatten(2).transpose(1, 2)
+        return [cells, *(found[indices.index(index)] for index in self._level_indices)]
 
     def unused(self) -> set[str]:
         """Found by a backward pass: networks keep parts of their heads that no option of timm removes."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from showtell.core.errors import UserError
-from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels
+from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.folding import simplified
 from showtell.encoders.weights import bare_network, load_weights
 
@@ -20,12 +20,11 @@ class TorchvisionBackbone(Backbone):
 
     network: GraphModule
 
-    def forward(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> list[Tensor]:
         outputs = self.network(images)
         x = outputs[FEATURES]
         cells = x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
-        maps = [outputs[level] for level in self.levels]
-        return with_levels(cells, [_as_grid(x) if x.dim() == 3 else x for x in maps], self.levels)
+        return [cells, *(_as_grid(x) if x.dim() == 3 else x for x in (outputs[level] for level in self.levels))]
 
     def view_shift(self, size: int, side: int) -> float:
         return _view_shift(self.network, size, side)
