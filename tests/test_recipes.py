@@ -199,7 +199,7 @@ def applied(text: str, words: list[str]) -> dict:
         return read_sections(path)
 
 
-@pytest.mark.parametrize("name", [*SYSTEMS, "photographs"])  # the last one has a list
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_flags_equal_writing(capsys, name):
     words = shlex.split(run_recipe(capsys, "coco", name))
     assert "dataset=coco" in words
@@ -211,6 +211,14 @@ def test_flags_remove_overrides_of_a_stage():
     overlay = overlay_of("showtell")
     words = recipe.flags(parsed(own, "params.yaml"), overlay)
     assert applied(own, words) == params_of("showtell") == parsed(recipe.written(own, overlay), "params.yaml")
+
+
+def test_flags_of_lists(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("encoder:\n  levels: [features.6, features.13]\n")
+    words = recipe.flags(PARAMS, overlay_of(str(own)))
+    assert words == ["-S", "encoder.levels=[features.6,features.13]"]
+    assert applied(TEXT, words) == written(str(own))
 
 
 def written(*names: str) -> dict:
