@@ -10,7 +10,7 @@ from showtell.data.store import RowReader
 from showtell.data.vocabulary import Vocabulary
 from showtell.encoders.detection import DetectionParams
 from showtell.encoders.encoder_params import EncoderParams, say_differences
-from showtell.encoders.features import encoder_transform, save_encoder
+from showtell.encoders.features import StoredEncoder, encoder_transform, save_encoder
 from showtell.encoders.network import build_encoder
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import selected_epoch, write_curves
@@ -30,12 +30,14 @@ def main() -> str | None:
     contents = [part.fingerprint for part in data.values()] or [store.attrs["content"] for store in images.values()]
     identity = [params, pretraining, words, encoder.hash(), contents, vocabulary.hash]
     with shared_workplace(workplace(__file__, *identity)) as place:
-        history = []
-        if learns:
-            history = pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place))
+        history, detector = (
+            pretrain(encoder, data, len(vocabulary), words, pretraining, Checkpoints(place)) if learns else ([], None)
+        )
         if not is_main():
             return None
-        save_encoder(place / "encoder", encoder, transform, params.precision)
+        if not encoder.gives_grid:  # pooled features have no cells in which words could be detected
+            detector = None
+        save_encoder(place / "encoder", StoredEncoder(encoder, transform, params.precision, detector))
         move(place / "encoder", paths.ENCODER)
         write_curves("encoder", history, select="val_f1")
         place.finish()

@@ -10,7 +10,8 @@ from showtell.encoders.self_check import check_features, some_images
 
 
 def main() -> str | None:
-    encoder, _, precision = load_encoder(paths.ENCODER)
+    stored = load_encoder(paths.ENCODER)
+    encoder, precision = stored.encoder, stored.precision
     # `evaluate` encodes the test images itself, also with the fine-tuned encoder.
     images = {split: RowReader(paths.split_images(split), "images") for split in ("train", "val")}
     identity = [feature_attrs(encoder, store) for store in images.values()]

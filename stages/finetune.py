@@ -30,8 +30,8 @@ def main() -> str | None:
     if params.epochs:
         batch_norm = usable_batch_norm(model.encoder, params.batch_norm, "finetune.batch_norm")
         model.encoder.train_from(params.trainable_from, batch_norm)
-    detector = None
-    if params.epochs and params.word_loss:
+    detector = model.detector if params.word_loss else None
+    if params.epochs and params.word_loss and detector is None:
         seed_weights(params.seed)
         words = words_to_detect(data["train"].entries.blocks(), detection)
         detector = WordDetector(model.encoder, words, len(model.vocabulary))
@@ -44,7 +44,7 @@ def main() -> str | None:
         if not is_main():
             return None
         if model.encoder.gives_grid:  # pooled features have no cells in which words could be detected
-            model = replace(model, detector=detector)
+            model = replace(model, detector=detector or model.detector)
         save_model(model, paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)
         place.finish()

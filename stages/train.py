@@ -23,7 +23,7 @@ from showtell.learning.word_vectors import begin_with_word_vectors
 
 def main() -> str | None:
     shape, params = load(DecoderParams), load(TrainParams)
-    encoder, transform, precision = load_encoder(paths.ENCODER)
+    encoder, transform, precision, detector = load_encoder(paths.ENCODER)
     vocabulary = Vocabulary.load(paths.VOCAB)
     data = {
         split: CaptionedImages(paths.split_json(split), open_features(paths.split_features(split), encoder, transform))
@@ -40,7 +40,7 @@ def main() -> str | None:
         history = fit(network, batches, validate, params, params.select, Checkpoints(place))
         if not is_main():
             return None
-        model = Model(encoder, decoder, shape, vocabulary, transform, precision)
+        model = Model(encoder, decoder, shape, vocabulary, transform, precision, detector)
         save_model(model, paths.TRAIN_MODEL, notes=best_row(history, params.select))
         write_curves("train", history, params.select)
         place.finish()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from showtell.core import processes
 from showtell.data.store import RowReader, RowWriter
+from showtell.encoders.features import load_encoder
 from showtell.generation.bundle import load_model
 from showtell.learning import checkpoints
 from showtell.metrics.protocol import read_hypotheses
@@ -84,6 +85,23 @@ def test_train_does_not_change_the_encoder(pipeline):
     frozen = load_file(pipeline / "data/models/encoder/encoder.safetensors")
     assert all((before.encoder.state_dict()[name] == tensor).all() for name, tensor in frozen.items())
     assert any((after.encoder.state_dict()[name] != tensor).any() for name, tensor in frozen.items())
+
+
+def test_the_word_detector_of_pretraining_is_handed_on_and_learns_further(pipeline):
+    trained, tuned, last = (load_model(pipeline / "data/models" / name) for name in ("train", "finetune", "reinforce"))
+    kept = load_encoder(pipeline / "data/models/encoder").detector
+    before, after = kept.detect.weight, tuned.detector.detect.weight
+    assert trained.detector.detect.weight.equal(before) and last.detector.detect.weight.equal(after)
+    # an epoch of three updates changes it, and does not begin it anew
+    assert not after.equal(before) and (after - before).abs().mean() < 0.1 * before.abs().mean()
+
+
+def test_without_word_loss_fine_tuning_leaves_the_detector_as_it_was(copy_pipeline):
+    folder = copy_pipeline("data")
+    write_params(folder, finetune={"word_loss": 0.0})
+    run_stage("finetune", folder)
+    trained, tuned = (load_model(folder / "data/models" / name) for name in ("train", "finetune"))
+    assert trained.detector.detect.weight.equal(tuned.detector.detect.weight)
 
 
 def test_cached_features_equal_served_features(pipeline):

@@ -17,7 +17,7 @@ from torch import nn
 from showtell.core.errors import UserError
 from showtell.data.transform import Transform
 from showtell.encoders.backbone import ImageStatistics
-from showtell.encoders.features import load_encoder, save_encoder
+from showtell.encoders.features import StoredEncoder, load_encoder, save_encoder
 from showtell.encoders.network import EncoderParams, build_encoder
 from showtell.encoders.weights import bare_network, load_weights
 
@@ -247,11 +247,11 @@ def test_a_rebuilt_googlenet_gives_the_same_features(tmp_path):
     published = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
     torch.save(published, tmp_path / "googlenet.pth")
     encoder = encoder_of(f"{tmp_path}/googlenet.pth", "googlenet", node="inception3b.cat")
-    save_encoder(tmp_path / "saved", encoder, Transform(64, "stretch"), "fp32")
-    again, transform, precision = load_encoder(tmp_path / "saved")
+    save_encoder(tmp_path / "saved", StoredEncoder(encoder, Transform(64, "stretch"), "fp32", None))
+    again, transform, precision, detector = load_encoder(tmp_path / "saved")
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     assert torch.equal(encoder(images), again(images)) and again.hash() == encoder.hash()
-    assert transform == Transform(64, "stretch") and precision == "fp32"
+    assert transform == Transform(64, "stretch") and precision == "fp32" and detector is None
     reference = torchvision.models.googlenet(
         weights=None, init_weights=False, aux_logits=True, transform_input=True
     ).eval()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -20,10 +20,21 @@ from showtell.core.workplace import Workplace
 from showtell.data.store import RowReader, RowWriter, rows_there
 from showtell.data.store_layout import STORE_ERRORS
 from showtell.data.transform import Transform
+from showtell.encoders.detection import WordDetector
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
 
 ENCODED_PER_BATCH = 64  # images read, encoded and written together; bounds memory
+CONFIG, WEIGHTS, DETECTOR = "config.json", "encoder.safetensors", "detector.safetensors"
+
+
+class StoredEncoder(NamedTuple):
+    """What stage `encoder` hands on to the stages after it."""
+
+    encoder: Encoder
+    transform: Transform
+    precision: Precision  # in which it is frozen
+    detector: WordDetector | None  # that it learnt with, if it learnt to detect words and gives a grid
 
 
 def announce(encoder: Encoder, images: dict[str, RowReader], place: Workplace) -> None:
@@ -158,21 +169,32 @@ def encoder_transform(images: RowReader) -> Transform:
     return Transform.from_dict(parse_json(images.attrs["transform"].encode(), where))
 
 
-def save_encoder(folder: Path, encoder: Encoder, transform: Transform, precision: Precision) -> None:
-    """Write the encoder that computed the features, for the stages after this one."""
+def save_encoder(folder: Path, stored: StoredEncoder) -> None:
+    """Write the encoder that computes the features, and its detector, for the stages after this one."""
+    encoder, transform, precision, detector = stored
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "encoder.safetensors", encoder.state_dict())
-    config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
-    write_json(folder / "config.json", config)
+    save_tensors(folder / WEIGHTS, encoder.state_dict())
+    if detector is not None:
+        save_tensors(folder / DETECTOR, detector.state_dict())
+    config = {
+        "encoder": encoder.config,
+        "transform": transform.to_dict(),
+        "precision": precision,
+        "detector": detector.config if detector is not None else None,
+    }
+    write_json(folder / CONFIG, config)
 
 
-def load_encoder(folder: Path) -> tuple[Encoder, Transform, Precision]:
-    """Read what `save_encoder` wrote: encoder, transform, precision."""
-    config = read_json(folder / "config.json")
+def load_encoder(folder: Path) -> StoredEncoder:
+    """Read what `save_encoder` wrote."""
+    config = read_json(folder / CONFIG)
     try:
-        encoder = Encoder(config["encoder"])
-        encoder.load_state_dict(load_tensors(folder / "encoder.safetensors"))
-        return encoder.eval(), Transform.from_dict(config["transform"]), config["precision"]
+        encoder, detector = Encoder(config["encoder"]), None
+        encoder.load_state_dict(load_tensors(folder / WEIGHTS))
+        if (sizes := config["detector"]) is not None:
+            detector = WordDetector(encoder, torch.zeros(sizes["words"], dtype=torch.long), sizes["vocabulary"])
+            detector.load_state_dict(load_tensors(folder / DETECTOR))
+        return StoredEncoder(encoder.eval(), Transform.from_dict(config["transform"]), config["precision"], detector)
     except (KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder} does not hold an encoder: {reason}; run `dvc repro features`") from None
+        raise UserError(f"{folder} does not hold an encoder: {reason}; run `dvc repro encoder`") from None
