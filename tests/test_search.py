@@ -197,11 +197,18 @@ def test_no_ngram_twice():
         assert len(grams) == len(set(grams))
 
 
-def test_repeats_marks_the_words_that_would_complete_a_known_ngram():
+def test_repeats_marks_the_last_word_and_those_that_would_complete_a_known_ngram():
     tokens = torch.tensor([[[5, 6, 7, 5, 6], [5, 6, 7, 6, 5]]])
-    assert repeats(tokens, 3, 9).nonzero().tolist() == [[0, 0, 7]]
-    assert repeats(tokens, 2, 9).nonzero().tolist() == [[0, 0, 7], [0, 1, 6]]
-    assert not repeats(tokens[:, :, :2], 3, 9).any()
+    assert repeats(tokens, 3, 9).nonzero().tolist() == [[0, 0, 6], [0, 0, 7], [0, 1, 5]]
+    assert repeats(tokens, 2, 9).nonzero().tolist() == [[0, 0, 6], [0, 0, 7], [0, 1, 5], [0, 1, 6]]
+    assert repeats(tokens[:, :, :2], 3, 9).nonzero().tolist() == [[0, 0, 6], [0, 1, 6]]
+    assert not repeats(tokens[:, :, :0], 3, 9).any()
+
+
+def test_no_word_directly_after_itself_where_ngrams_are_blocked():
+    rows = (START, [0.05, 0.0, 0.9, 0.05]), (2, [0.1, 0.0, 0.7, 0.2]), (3, [0.6, 0.2, 0.1, 0.1])
+    assert found_by(*chain(*rows), beam=1, max_length=4)[0][0].tokens == [2, 2, 2, 2]
+    assert found_by(*chain(*rows), beam=1, max_length=4, block_ngrams=3)[0][0].tokens[:2] == [2, 3]
 
 
 def test_n_best_are_different_and_in_order():

@@ -60,7 +60,7 @@ class Suppress(Rule):
 
 class BlockNgrams(Rule):
     """Forbids words that would repeat an n-gram of `size` words (Paulus et al., "A Deep Reinforced Model for
-    Abstractive Summarization", ICLR 2018, section 2.5, for trigrams)."""
+    Abstractive Summarization", ICLR 2018, section 2.5, for trigrams), and a word directly after itself."""
 
     def __init__(self, size: int):
         self.size = size
@@ -124,9 +124,11 @@ class Nucleus(Rule):
 
 
 def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
-    """The next words that would complete an n-gram of `size` already in the beam: bool (image, beam, word)."""
+    """The next words that would complete an n-gram of `size` already in the beam, and its last word: bool (image, beam,
+    word)."""
     images, beams, length = tokens.shape
     blocked = torch.zeros(images, beams, words + 1, dtype=torch.bool, device=tokens.device)
+    blocked.scatter_(2, tokens[:, :, -1:], True)
     if length >= size:
         windows = tokens.unfold(2, size, 1)  # (image, beam, window, size)
         last = tokens[:, :, length - size + 1 :].unsqueeze(2)  # (image, beam, 1, size - 1)

@@ -40,7 +40,7 @@ class SearchSection(Section):
     min_length: int = Field(ge=1, le=LONGEST, description="tokens generated at least, the end token counted")
     max_length: int = Field(ge=1, le=LONGEST, description="tokens generated at most, the end token counted")
     length_penalty: LengthPenalty
-    block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size occurs twice; 0 = no blocking")
+    block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size twice, no word after itself; 0: off")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
     detection_weight: float = Field(ge=0, le=10, description="weight of the words the encoder detects; 0 = none")
     groups: int | None = Field(

@@ -1,4 +1,5 @@
-"""Augmentation of training images: changes after which nearly all captions are still true (hue, say, stays).
+"""Augmentation of training images: changes after which nearly all captions are still true. The hue, for one, is not
+changed.
 
 Images are uint8 (image, 3, height, width); random numbers come from PyTorch's generator.
 """

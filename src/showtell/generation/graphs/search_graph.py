@@ -104,7 +104,9 @@ BLOCK_NGRAMS = """
  windows_end = Add(windows, ngram_less_1)
  followers = Slice(spoken, ngram_less_1, windows_end, from_1)
  {same}
- to_block = Where({all_same}, followers, words)
+ last_said = Slice(told, to_last, to_end, from_1)
+ completing = Where({all_same}, followers, words)
+ to_block = Concat<axis=1>(completing, last_said)
  blocked_shape = Shape(to_block)
  blocking = Expand(infinitely_unlikely, blocked_shape)
  words_and_one = Add(words, one)
