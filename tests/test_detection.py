@@ -1,7 +1,6 @@
 """Word detection in the cells of a map: choice of words, noisy-OR over cells, auxiliary loss of fine-tuning."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from tiny_networks import WORDS, caption_network, picture_batch, tiny_encoder
 from torch.nn import functional
 
 from showtell.core.errors import UserError
-from showtell.core.params import validate_all
 from showtell.core.workplace import Workplace
 from showtell.data.caption_writer import write_captions
 from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
@@ -111,18 +109,6 @@ def test_which_encoders_are_pretrained(enabled, of):
     params = PretrainParams.model_validate(tiny_params()["pretrain"] | {"enabled": enabled})
     assert [weights for weights in ("none", "DEFAULT") if params.applies_to(weights)] == of
     assert not params.model_copy(update={"epochs": 0}).applies_to("none")
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"encoder": {"output": "pooled"}}, {"pretrain": {"enabled": False}, "finetune": {"word_loss": 0.0}}],
-    ids=["pooled", "none trained"],
-)
-def test_a_search_with_a_detector_that_nothing_trains_is_refused(changed):
-    search = {"search": {"detection_weight": 0.3}}
-    validate_all(tiny_params(**search), Path("params.yaml"))
-    with pytest.raises(UserError, match=r"search\.detection_weight = 0\.3: no word detector is trained .* set it to 0"):
-        validate_all(tiny_params(**search, **changed), Path("params.yaml"))
 
 
 def test_an_encoder_with_weights_adapts_from_a_block_on_with_its_statistics(tmp_path):

@@ -53,7 +53,6 @@ TOGETHER = {
     "showtell.generation.search_params:SearchParams.of": ("beam", "search"),
     "showtell.data.datasets.source:check_rewards": ("dataset", "reinforce"),
     "showtell.learning.reinforcement:check_attention": ("decoder", "reinforce"),
-    "showtell.learning.pretraining:check_detection": ("encoder", "pretrain", "finetune", "search"),
 }
 
 LONGEST_PATH = 4096  # bytes, PATH_MAX of Linux

@@ -14,15 +14,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from showtell.core.errors import UserError
 from showtell.core.precision import autocast, device
 from showtell.data.batches import Batch, CaptionedImages, training_batches
 from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
-from showtell.encoders.encoder_params import EncoderParams
 from showtell.encoders.network import Encoder, usable_batch_norm
-from showtell.generation.search_params import SearchSection
 from showtell.learning.augmentation import augmented
-from showtell.learning.caption_task import FinetuneParams
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.encoder_learning import EncoderLearningParams, encoder_groups
 from showtell.learning.loop import fit, seed_weights
@@ -39,18 +35,6 @@ class PretrainParams(LoopParams, EncoderLearningParams):
     def applies_to(self, weights: str) -> bool:
         """Whether an encoder with these weights (`encoder.weights`) is pretrained."""
         return self.epochs > 0 and (weights == "none" if self.enabled == "auto" else self.enabled)
-
-
-def check_detection(
-    encoder: EncoderParams, pretrain: PretrainParams, finetune: FinetuneParams, search: SearchSection
-) -> None:
-    """`UserError` when the search is to use a word detector and no stage trains one."""
-    trained = pretrain.applies_to(encoder.weights) or (finetune.epochs and finetune.word_loss)
-    if search.detection_weight and not (trained and encoder.output == "grid"):
-        raise UserError(
-            f"search.detection_weight = {search.detection_weight:g}: no word detector is trained (encoder.output: grid "
-            "with pretrain.enabled: true or with finetune.epochs and finetune.word_loss above 0); set it to 0"
-        )
 
 
 class WordDetectionTask(TrainingTask[Batch]):
