@@ -33,8 +33,8 @@ def main() -> str | None:
     detector = model.detector if params.word_loss else None
     if params.epochs and params.word_loss and detector is None:
         seed_weights(params.seed)
-        words = words_to_detect(data["train"].entries.blocks(), detection)
-        detector = WordDetector(model.encoder, words, len(model.vocabulary))
+        words = words_to_detect(data["train"].entries.blocks(), len(model.vocabulary), detection)
+        detector = WordDetector(model.encoder, words)
     network = CaptionTask(model.decoder, params, model.encoder, detector).to(device())
     identity = [model.hash(), detection, *(part.fingerprint for part in data.values())]
     with shared_workplace(workplace(__file__, params, identity)) as place:

@@ -14,7 +14,7 @@ from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
 from showtell.encoders.backbone import ImageStatistics
-from showtell.encoders.detection import WordDetector
+from showtell.encoders.detection import WordDetector, Words
 from showtell.encoders.network import Encoder
 from showtell.generation.captioner import Captioner
 from showtell.generation.model import Model
@@ -68,7 +68,7 @@ def captioner(name: str) -> Captioner:
                 module.weight.fill_(1)
     detector = None
     if search.get("detection_weight"):
-        detector = WordDetector(encoder, torch.tensor([4, 6, 9]), len(vocabulary))
+        detector = WordDetector(encoder, Words(torch.tensor([4, 6, 9]), -torch.rand(len(vocabulary))))
     transform = Transform(32, more.get("fit", "stretch"), more.get("filter", "bilinear"))
     model = Model(encoder, built, params, vocabulary, transform, "fp32", detector)
     return Captioner(model, PLAIN.override(max_length=12).override(**search))

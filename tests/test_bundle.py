@@ -13,7 +13,7 @@ from tiny_model import tiny_captioner
 
 from showtell.core.errors import UserError
 from showtell.core.tensor_files import read_header, save_tensors, unusable
-from showtell.encoders.detection import WordDetector
+from showtell.encoders.detection import WordDetector, Words
 from showtell.generation.bundle import load_bundle, save_model
 
 
@@ -21,7 +21,7 @@ from showtell.generation.bundle import load_bundle, save_model
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     model = tiny_captioner().model
-    detector = WordDetector(model.encoder, torch.tensor([4, 5]), len(model.vocabulary))
+    detector = WordDetector(model.encoder, Words(torch.tensor([4, 5]), torch.zeros(len(model.vocabulary))))
     save_model(replace(model, detector=detector), folder, notes={"cider": 0.5})
     return folder
 

@@ -15,7 +15,7 @@ from tiny_model import WORDS, tiny_captioner
 from showtell import Captioner
 from showtell.core.errors import UserError
 from showtell.data.vocabulary import Vocabulary
-from showtell.encoders.detection import WordDetector
+from showtell.encoders.detection import WordDetector, Words
 from showtell.generation.bundle import load_model, save_model
 from showtell.generation.image_inputs import as_picture
 
@@ -131,7 +131,7 @@ def with_detector(missing: str) -> Captioner:
     """A captioner with a detector of one word, whose probability is near zero for every picture."""
     model = tiny_captioner().model
     token = model.vocabulary.words.index(missing)
-    detector = WordDetector(model.encoder, torch.tensor([token]), len(model.vocabulary))
+    detector = WordDetector(model.encoder, Words(torch.tensor([token]), torch.zeros(len(model.vocabulary))))
     with torch.no_grad():
         detector.detect.weight.zero_()
         detector.detect.bias.fill_(-1e4)

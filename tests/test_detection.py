@@ -11,7 +11,7 @@ from torch.nn import functional
 from showtell.core.errors import UserError
 from showtell.core.workplace import Workplace
 from showtell.data.caption_writer import write_captions
-from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, words_to_detect
+from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, Words, words_to_detect
 from showtell.encoders.network import Encoder
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
@@ -20,11 +20,12 @@ from showtell.learning.pretraining import PretrainParams, WordDetectionTask
 from showtell.learning.training_task import Counts
 
 TOKENS = torch.tensor([4, 6, 7])
+LOG_SHARE = -torch.arange(WORDS, dtype=torch.float32)
 
 
 def detector_of(encoder: Encoder) -> WordDetector:
     torch.manual_seed(3)
-    return WordDetector(encoder, TOKENS, WORDS)
+    return WordDetector(encoder, Words(TOKENS, LOG_SHARE))
 
 
 def finetuned(word_loss: float) -> CaptionTask:
@@ -39,11 +40,13 @@ def test_detected_words_are_neither_rare_nor_in_most_images(tmp_path):
     images = [[[1, 4, 5, 2], [1, 4, 6, 2]], [[1, 4, 5, 7, 2]], [[1, 4, 3, 2]]]
     entries = ({"image_id": number, "tokens": tokens} for number, tokens in enumerate(images))
     captions = write_captions(tmp_path / "train.json", entries)
-    found = words_to_detect(captions.blocks(), DetectionParams(min_images=1, max_share=0.7))
-    assert found.tolist() == [5, 6, 7]  # 4 is in the captions of every picture; special tokens are not detected
-    assert words_to_detect(captions.blocks(size=2), DetectionParams(min_images=2, max_share=1.0)).tolist() == [4, 5]
+    found = words_to_detect(captions.blocks(), 9, DetectionParams(min_images=1, max_share=0.7))
+    assert found.detected.tolist() == [5, 6, 7]  # 4 is in the captions of every picture, 3 is special
+    assert found.log_share[4:].exp().tolist() == pytest.approx([4 / 4, 3 / 4, 2 / 4, 2 / 4, 1 / 4])  # one added to both
+    twice = DetectionParams(min_images=2, max_share=1.0)
+    assert words_to_detect(captions.blocks(size=2), 9, twice).detected.tolist() == [4, 5]
     with pytest.raises(UserError, match=r"no word occurs with 4 to 3 of 3 training images: lower detection"):
-        words_to_detect(captions.blocks(), DetectionParams(min_images=4, max_share=1.0))
+        words_to_detect(captions.blocks(), 9, DetectionParams(min_images=4, max_share=1.0))
 
 
 def test_words_are_detected_in_the_own_channels_of_the_map():
@@ -148,7 +151,7 @@ def test_the_loss_is_the_cross_entropy_of_the_words_of_all_captions():
     torch.testing.assert_close(detector.loss(absent, tokens, mask), expected)  # the third image has no captions
 
 
-def test_logit_bias_is_the_log_probability_of_detected_words_and_zero_otherwise():
+def test_logit_bias_is_the_log_probability_of_detected_words_and_the_share_of_others():
     detector = detector_of(tiny_encoder())
     cells = torch.randn(2, 5, detector.detect.in_features)
     with torch.no_grad():
@@ -157,7 +160,8 @@ def test_logit_bias_is_the_log_probability_of_detected_words_and_zero_otherwise(
         present = 1 - torch.prod(1 - torch.sigmoid(detector.detect(cells)), dim=1)  # (image, word)
     torch.testing.assert_close(logit_bias[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
     assert logit_bias[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
-    assert logit_bias[:, [w for w in range(WORDS) if w not in TOKENS]].eq(0).all()
+    others = [w for w in range(WORDS) if w not in TOKENS]
+    assert logit_bias[:, others].equal(LOG_SHARE[others].expand(2, -1))
 
 
 def test_fine_tuning_detects_words_beside_the_captions():
@@ -170,7 +174,7 @@ def test_fine_tuning_detects_words_beside_the_captions():
     learning = (*both.detector.parameters(), *both.encoder.backbone.network.layer2.parameters())
     assert all(p.grad is not None for p in learning)
     assert {name for name in both.weights() if name.startswith("detector.")} == {
-        "detector.detect.weight", "detector.detect.bias", "detector.words",
+        "detector.detect.weight", "detector.detect.bias", "detector.words", "detector.log_share",
     }  # fmt: skip
     learning = [p for p in both.parameters() if p.requires_grad]
     assert sum(len(group.parameters) for group in both.groups()) == len(learning)

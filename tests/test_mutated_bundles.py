@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_model import tiny_captioner
 
 from showtell.commands import cli
-from showtell.encoders.detection import WordDetector
+from showtell.encoders.detection import WordDetector, Words
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.confidence import Calibration, Confidence
 from showtell.generation.search_params import PLAIN
@@ -34,7 +34,8 @@ def good(tmp_path_factory) -> Path:
     """A bundle with all its parts: a detector, an ensemble, a calibration."""
     folder = tmp_path_factory.mktemp("mutated")
     model = tiny_captioner(node="layer1").model
-    save_model(replace(model, detector=WordDetector(model.encoder, torch.tensor([4, 5]), 16)), folder / "one", {})
+    detector = WordDetector(model.encoder, Words(torch.tensor([4, 5]), torch.zeros(16)))
+    save_model(replace(model, detector=detector), folder / "one", {})
     save_model(model, folder / "two", {})
     calibration = Calibration(power=1.0, places=[-3.0, -1.0], chances=[0.2, 0.8], captions=10)
     confidence = Confidence(median_cider=1.0, good=calibration, true=calibration)

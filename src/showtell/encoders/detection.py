@@ -7,7 +7,7 @@ learns where objects are, which attention needs.
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +28,25 @@ class DetectionParams(Section):
     max_share: float = Field(gt=0, le=1, description="and with at most this share of them")
 
 
-def words_to_detect(captions: Iterable[Block], params: DetectionParams) -> Tensor:
-    """Tokens of the words that occur with neither too few nor too many images' `captions`: ints (word,)."""
-    images, seen = np.zeros(0, np.int64), 0  # (token): number of images with which it occurs
+class Words(NamedTuple):
+    """The words that a detector detects, and how frequent all are."""
+
+    detected: Tensor  # their tokens, ints (word,)
+    log_share: Tensor  # natural log of the share of training images that have it, float32 (word of the vocabulary,)
+
+    @classmethod
+    def zeros(cls, detected: int, vocabulary: int) -> "Words":
+        """Of these sizes, for a detector whose weights are loaded."""
+        return cls(torch.zeros(detected, dtype=torch.long), torch.zeros(vocabulary))
+
+
+def words_to_detect(captions: Iterable[Block], vocabulary: int, params: DetectionParams) -> Words:
+    """The words of a vocabulary of this size that occur with neither too few nor too many images' `captions`."""
+    images, seen = np.zeros(vocabulary, np.int64), 0  # (token): number of images with which it occurs
     for block in captions:
         image = np.repeat(np.repeat(np.arange(len(block.number)), block.number), block.lengths)  # (token)
         once = np.unique(image << 32 | block.tokens) & 0xFFFFFFFF
-        images = _sum(images, np.bincount(once))
+        images += np.bincount(once, minlength=vocabulary)
         seen += len(block.number)
     most = params.max_share * seen
     tokens = np.flatnonzero((images >= params.min_images) & (images <= most))
@@ -45,19 +57,11 @@ def words_to_detect(captions: Iterable[Block], params: DetectionParams) -> Tenso
             "detection.min_images or raise detection.max_share (or detect none: pretrain.enabled false, "
             "finetune.word_loss 0)"
         )
-    return torch.tensor(words)
-
-
-def _sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The sum of two arrays of counts; the shorter is padded with zeros."""
-    result = np.zeros(max(len(one), len(other)), np.int64)
-    result[: len(one)] += one
-    result[: len(other)] += other
-    return result
+    return Words(torch.tensor(words), torch.from_numpy(np.log((images + 1) / (seen + 1))).float())
 
 
 class WordDetector(nn.Module):
-    """Detects `words` (tokens, (word,)) of a vocabulary of size `vocabulary` in the cells of `encoder`'s map.
+    """Detects `words` in the cells of `encoder`'s map.
 
     It reads the map's own channels: with those of `encoder.levels` it learns the training images by heart sooner.
     `logit_bias` adds the detections to a decoder's logits during search. Fang et al. (section 4) combine them in a
@@ -65,34 +69,39 @@ class WordDetector(nn.Module):
     """
 
     words: Tensor
+    log_share: Tensor
 
-    def __init__(self, encoder: Encoder, words: Tensor, vocabulary: int):
+    def __init__(self, encoder: Encoder, words: Words):
         super().__init__()
-        self.vocabulary = vocabulary
-        self.register_buffer("words", words)
-        self.detect = nn.Linear(encoder.own_channels, len(words))
+        self.register_buffer("words", words.detected)
+        self.register_buffer("log_share", words.log_share)
+        self.detect = nn.Linear(encoder.own_channels, len(words.detected))
         # The initial probability of a word is about 1/20, whatever the number of cells.
         nn.init.constant_(self.detect.bias, -math.log(20 * encoder.cells))
 
     @property
     def config(self) -> dict[str, int]:
         """Its sizes, JSON-able."""
-        return {"words": len(self.words), "vocabulary": self.vocabulary}
+        return {"words": len(self.words), "vocabulary": len(self.log_share)}
 
     def forward(self, cells: Tensor) -> Tensor:
         """Cells (image, cell, channel) -> -log of the probability that a word is absent, (image, word), float32."""
         return NoisyOr.apply(self.detect(cells[..., : self.detect.in_features]).float())
 
     def logit_bias(self, cells: Tensor) -> Tensor:
-        """Cells (image, cell, channel) -> log of the probability that a word is present, 0 for words it does not
-        detect: (image, word of the vocabulary), natural log, float32."""
-        found = torch.zeros(len(cells), self.vocabulary, device=cells.device)
+        """Cells (image, cell, channel) -> log of the probability that a word is present: (image, word of the
+        vocabulary), natural log, float32.
+
+        For a word it does not detect that is the share of training images that have it. With 0, rare words would be
+        preferred to those whose absence it detects.
+        """
+        found = self.log_share.repeat(len(cells), 1)
         found[:, self.words] = _log_present(self(cells))
         return found
 
     def targets(self, tokens: Tensor) -> Tensor:
         """1.0 where a word occurs in a caption of the image: tokens (image, caption, step) -> (image, word)."""
-        present = torch.zeros(len(tokens), self.vocabulary, device=tokens.device)
+        present = torch.zeros(len(tokens), len(self.log_share), device=tokens.device)
         return present.scatter_(1, tokens.flatten(1), 1.0)[:, self.words]
 
     def loss(self, absent: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from showtell.core.workplace import Workplace
 from showtell.data.store import RowReader, RowWriter, rows_there
 from showtell.data.store_layout import STORE_ERRORS
 from showtell.data.transform import Transform
-from showtell.encoders.detection import WordDetector
+from showtell.encoders.detection import WordDetector, Words
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
 
@@ -192,7 +192,7 @@ def load_encoder(folder: Path) -> StoredEncoder:
         encoder, detector = Encoder(config["encoder"]), None
         encoder.load_state_dict(load_tensors(folder / WEIGHTS))
         if (sizes := config["detector"]) is not None:
-            detector = WordDetector(encoder, torch.zeros(sizes["words"], dtype=torch.long), sizes["vocabulary"])
+            detector = WordDetector(encoder, Words.zeros(sizes["words"], sizes["vocabulary"]))
             detector.load_state_dict(load_tensors(folder / DETECTOR))
         return StoredEncoder(encoder.eval(), Transform.from_dict(config["transform"]), config["precision"], detector)
     except (KeyError, RuntimeError) as error:

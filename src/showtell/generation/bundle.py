@@ -19,7 +19,7 @@ from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import Decoder, build_decoder
-from showtell.encoders.detection import WordDetector
+from showtell.encoders.detection import WordDetector, Words
 from showtell.encoders.network import Encoder
 from showtell.generation.bundle_config import FORMAT, BundleConfig, checked_config
 from showtell.generation.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence
@@ -184,5 +184,5 @@ def _speaking(config: BundleConfig, encoder: Encoder, words: int) -> dict[str, n
     """The decoder and, if there is one, the detector, on torch's current default device."""
     networks: dict[str, nn.Module] = {"decoder": build_decoder(config.decoder, encoder.channels, words)}
     if config.detector is not None:
-        networks["detector"] = WordDetector(encoder, torch.zeros(config.detector.words, dtype=torch.long), words)
+        networks["detector"] = WordDetector(encoder, Words.zeros(config.detector.words, words))
     return networks

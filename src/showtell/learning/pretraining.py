@@ -103,7 +103,7 @@ def pretrain(
 ) -> tuple[list[dict[str, float]], WordDetector]:
     """Train `encoder` in place on the words of data["train"] and freeze it; a row for each epoch, and the detector."""
     seed_weights(params.seed)
-    detector = WordDetector(encoder, words_to_detect(data["train"].entries.blocks(), words), vocabulary)
+    detector = WordDetector(encoder, words_to_detect(data["train"].entries.blocks(), vocabulary, words))
     network = WordDetectionTask(encoder, detector, params).to(device())
     encoder.train_from(params.trainable_from)  # refuses an unknown block now, not epochs later
     encoder.train_from(None, network.batch_norm)
