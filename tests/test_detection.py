@@ -1,6 +1,7 @@
 """Word detection in the cells of a map: choice of words, noisy-OR over cells, auxiliary loss of fine-tuning."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from showtell.core.workplace import Workplace
 from showtell.data.caption_writer import write_captions
 from showtell.encoders.detection import DetectionParams, NoisyOr, WordDetector, Words, words_to_detect
 from showtell.encoders.network import Encoder
+from showtell.generation.word_hints import HintedDecoder
 from showtell.learning.caption_task import CaptionTask
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.loop import fit, parts
@@ -55,9 +57,9 @@ def test_words_are_detected_in_the_own_channels_of_the_map():
     assert encoder.own_channels < cells.shape[2] == encoder.channels
     other = cells.clone()
     other[..., encoder.own_channels :] += 1
-    assert torch.equal(detector.logit_bias(other), detector.logit_bias(cells))
+    assert torch.equal(detector.log_probabilities(other), detector.log_probabilities(cells))
     other[..., 0] += 1
-    assert not torch.equal(detector.logit_bias(other), detector.logit_bias(cells))
+    assert not torch.equal(detector.log_probabilities(other), detector.log_probabilities(cells))
 
 
 @pytest.mark.parametrize("output", ["grid", "pooled"])
@@ -151,17 +153,36 @@ def test_the_loss_is_the_cross_entropy_of_the_words_of_all_captions():
     torch.testing.assert_close(detector.loss(absent, tokens, mask), expected)  # the third image has no captions
 
 
-def test_logit_bias_is_the_log_probability_of_detected_words_and_the_share_of_others():
+def test_log_probabilities_are_those_of_detected_words_and_the_share_of_others():
     detector = detector_of(tiny_encoder())
     cells = torch.randn(2, 5, detector.detect.in_features)
     with torch.no_grad():
         detector.detect.bias[0] = -1e4  # its first word has probability near zero
-        logit_bias = detector.logit_bias(cells)
+        logit_bias = detector.log_probabilities(cells)
         present = 1 - torch.prod(1 - torch.sigmoid(detector.detect(cells)), dim=1)  # (image, word)
     torch.testing.assert_close(logit_bias[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
     assert logit_bias[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
     others = [w for w in range(WORDS) if w not in TOKENS]
     assert logit_bias[:, others].equal(LOG_SHARE[others].expand(2, -1))
+
+
+def test_a_detected_word_raises_its_logit_until_it_is_said():
+    encoder = tiny_encoder()
+    detector, decoder = detector_of(encoder), caption_network(encoder).decoder.eval()
+    features = encoder(picture_batch().images)
+    hinted, plain = HintedDecoder(decoder, detector, 0.5), decoder.start(features).repeat(2)
+    state, hints = hinted.start(features).repeat(2), detector.log_probabilities(features).unsqueeze(1).repeat(1, 2, 1)
+    order = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0]])
+    for word, other in ((1, 1), (4, 5), (6, 4), (7, 7)):  # of the two beams; <start>, detected ones and another
+        tokens = torch.tensor([[word, other]]).expand(len(features), 2)
+        for image, beam in product(range(len(features)), range(2)):
+            token = tokens[image, beam]
+            hints[image, beam, token] = min(hints[image, beam, token], LOG_SHARE[token])
+        expected, plain = decoder.step(plain, tokens)
+        logits, state = hinted.steps()(state, tokens)
+        torch.testing.assert_close(logits, expected + 0.5 * hints)
+        plain, state = plain.select(order), state.select(order)
+        hints = hints.gather(1, order.unsqueeze(2).expand(hints.shape))
 
 
 def test_fine_tuning_detects_words_beside_the_captions():

@@ -54,11 +54,11 @@ def random_logits(seed: int, images: int = 1, words: int = 6, sharpness: float =
 
 
 def found_by(
-    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), logit_bias=None, names=None, **settings
+    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), names=None, **settings
 ) -> list[list[Hypothesis]]:
     """The result of `generate` with these settings over PLAIN."""
     params = PLAIN.override(**settings)
-    return generate(step, state, start, END, params, rules_of(params, END, suppressed, logit_bias), n_best, names)
+    return generate(step, state, start, END, params, rules_of(params, END, suppressed), n_best, names)
 
 
 def search(logits: Tensor, width: int | None, max_length: int, **options) -> list[list[Hypothesis]]:
@@ -131,15 +131,6 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
     finished = [h for h in found if h.finished]
     assert [h.tokens for h in finished] == [tokens for _, tokens in expected]
     assert [h.logprob for h in finished] == pytest.approx([value for value, _ in expected], abs=1e-4)
-
-
-@given(st.integers(0, 10**6), st.integers(1, 4))
-@settings(max_examples=25)
-def test_a_logit_bias_is_added_to_the_logits_of_its_image_at_every_step(seed, width):
-    logits, logit_bias = random_logits(seed, images=5), random_logits(seed + 1, images=5)[:, 0]
-    found = search(logits, width, 9, n_best=2, logit_bias=logit_bias)
-    expected = search(logits + logit_bias.unsqueeze(1), width, 9, n_best=2)
-    assert [[h.tokens for h in image] for image in found] == [[h.tokens for h in image] for image in expected]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))

@@ -64,8 +64,7 @@ class WordDetector(nn.Module):
     """Detects `words` in the cells of `encoder`'s map.
 
     It reads the map's own channels: with those of `encoder.levels` it learns the training images by heart sooner.
-    `logit_bias` adds the detections to a decoder's logits during search. Fang et al. (section 4) combine them in a
-    language model of their own.
+    The search can add its log probabilities to a decoder's logits (`word_hints.py`).
     """
 
     words: Tensor
@@ -88,7 +87,7 @@ class WordDetector(nn.Module):
         """Cells (image, cell, channel) -> -log of the probability that a word is absent, (image, word), float32."""
         return NoisyOr.apply(self.detect(cells[..., : self.detect.in_features]).float())
 
-    def logit_bias(self, cells: Tensor) -> Tensor:
+    def log_probabilities(self, cells: Tensor) -> Tensor:
         """Cells (image, cell, channel) -> log of the probability that a word is present: (image, word of the
         vocabulary), natural log, float32.
 

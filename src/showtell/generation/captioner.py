@@ -201,10 +201,9 @@ class Captioner:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
         search = self.search.override(**settings)
         search.check_n_best(n_best)
-        features, decoders = encoded.features, [model.decoder for model in self.models]
-        logit_bias = self._logit_bias(features, search.detection_weight)
+        features, decoders = encoded.features, [model.speaking(search.detection_weight) for model in self.models]
         with autocast(search.precision):
-            found = search_together(decoders, features, search, n_best, logit_bias, encoded.names)
+            found = search_together(decoders, features, search, n_best, encoded.names)
             best = [first for first, *_ in found]
             seen = attention_of(decoders[0], features[0], best, self.head) if attention else None
         confidence = self.confidence if self._measured(search) else None
@@ -212,14 +211,6 @@ class Captioner:
             [self._caption(first, seen[image] if seen else None, confidence), *(self._caption(h) for h in more)]
             for image, (first, *more) in enumerate(found)
         ]
-
-    def _logit_bias(self, features: Sequence[Tensor], weight: float) -> Tensor | None:
-        """The mean over the models of their detectors' biases; a model without a detector has bias 0."""
-        found = [model.logit_bias(own, weight) for model, own in zip(self.models, features, strict=True)]
-        biases = [bias for bias in found if bias is not None]
-        if len(found) == 1 or not biases:
-            return found[0]
-        return torch.stack(biases).sum(dim=0) / len(found)
 
     def _caption(
         self, hypothesis: Hypothesis, attention: np.ndarray | None = None, confidence: Confidence | None = None

@@ -133,7 +133,7 @@ class Sample:
         return [hypothesis for group in groups for hypothesis in group]
 
     def keep_images(self, images: Tensor) -> "Sample":
-        kept = Sample(self.draws[images], [rule.keep_images(images) for rule in self.rules])
+        kept = Sample(self.draws[images], self.rules)
         kept.step = self.step
         return kept
 

@@ -16,25 +16,25 @@ from showtell.generation.search_params import SearchParams
 
 
 def search_captions(
-    decoder: Decoder, features: Tensor, search: SearchParams, n_best: int = 1, logit_bias: Tensor | None = None
+    decoder: Decoder, features: Tensor, search: SearchParams, n_best: int = 1
 ) -> list[list[Hypothesis]]:
-    """The `n_best` best hypotheses of each image of `features`, best first; `logit_bias` (image, word).
+    """The `n_best` best hypotheses of each image of `features`, best first.
 
     The precision is that of the caller's autocast context: the caller applies `search.precision`.
     """
-    return search_together([decoder], [features], search, n_best, logit_bias)
+    return search_together([decoder], [features], search, n_best)
 
 
 def search_together(
     decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
-    logit_bias: Tensor | None = None, names: Sequence[int] | None = None,
+    names: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
     """As `search_captions`, for several decoders with one vocabulary, each with its own features of the same images.
 
     The next word's log probability is the mean over the decoders, normalised. `names` as in `generate`.
     """
     start = torch.full((len(features[0]),), START, device=features[0].device)
-    rules = rules_of(search, END, never_generated(search.allow_unknown), logit_bias)
+    rules = rules_of(search, END, never_generated(search.allow_unknown))
     states = [decoder.start(own) for decoder, own in zip(decoders, features, strict=True)]
     if len(decoders) == 1:
         return generate(decoders[0].steps(), states[0], start, END, search, rules, n_best, names)

@@ -18,6 +18,7 @@ from showtell.decoders import Decoder, DecoderParams
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder, state_hash
+from showtell.generation.word_hints import HintedDecoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,9 @@ class Model:
     def _frozen(self) -> FrozenEncoder:
         return FrozenEncoder(self.encoder, self.precision)
 
-    def logit_bias(self, features: Tensor, weight: float) -> Tensor | None:
-        """The detector's bias for the decoder's logits, (image, word); None without a detector, or with weight 0."""
+    def speaking(self, weight: float) -> Decoder:
+        """The decoder with the detected words' log probabilities, times `weight`, added to its logits; the decoder
+        itself without a detector, or with weight 0."""
         if self.detector is None or not weight:
-            return None
-        return weight * self.detector.logit_bias(features)
+            return self.decoder
+        return HintedDecoder(self.decoder, self.detector, weight).eval()

@@ -22,23 +22,6 @@ class Rule:
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def keep_images(self, images: Tensor) -> "Rule":
-        """The rule for these images only (indices), for rules with data of each image."""
-        return self
-
-
-class LogitBias(Rule):
-    """Adds `bias` (image, word), natural log, the detector's, to the logits."""
-
-    def __init__(self, bias: Tensor):
-        self.bias = bias
-
-    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
-        return scores + self.bias.unsqueeze(1)
-
-    def keep_images(self, images: Tensor) -> "LogitBias":
-        return LogitBias(self.bias[images])
-
 
 class LogSoftmax(Rule):
     """Turns logits into log probabilities, float32."""
@@ -138,18 +121,12 @@ def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
     return blocked[..., :words]
 
 
-def rules_of(
-    search: SearchParams, end: int, suppressed: Sequence[int] = (), logit_bias: Tensor | None = None
-) -> list[Rule]:
+def rules_of(search: SearchParams, end: int, suppressed: Sequence[int] = ()) -> list[Rule]:
     """The rules of `search`, in the order in which they apply.
 
-    `end`: the end token. `suppressed`: words that are never generated. `logit_bias` (image, word): from the encoder's
-    word detector.
+    `end`: the end token. `suppressed`: words that are never generated.
     """
-    rules: list[Rule] = []
-    if logit_bias is not None:
-        rules.append(LogitBias(logit_bias))
-    rules.append(LogSoftmax())
+    rules: list[Rule] = [LogSoftmax()]
     if suppressed:
         rules.append(Suppress(suppressed))
     if search.block_ngrams:

@@ -61,5 +61,5 @@ def generate(
         if done.float().mean() >= DROP_AT:
             going = (~done).nonzero().squeeze(1)
             beams.retire(done, going)
-            state, rules = state.keep_images(going), [rule.keep_images(going) for rule in rules]
+            state = state.keep_images(going)
     return beams.best(search.length_penalty, n_best)

@@ -16,7 +16,8 @@ from showtell.core.errors import UserError
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import END, UNK
-from showtell.decoders import State
+from showtell.decoders import Decoder, State
+from showtell.encoders.network import Encoder
 from showtell.generation.decoding import never_generated
 from showtell.generation.model import Model
 from showtell.generation.rules import rules_of
@@ -53,29 +54,27 @@ class Names(NamedTuple):
 class Layout(NamedTuple):
     """How a decoder's state is laid out among input and output tensors."""
 
-    biased: bool  # whether the first tensor is the logit bias of detected words
     images: int  # tensors in `State.image`
     growing: tuple[int, ...]  # indices of those that a step changes
     beams: int  # tensors in `State.beam`
 
-    def flat(self, state: State, bias: Tensor | None) -> tuple[Tensor, ...]:
+    def flat(self, state: State) -> tuple[Tensor, ...]:
         """The tensors of a state: fixed ones, then those that change."""
         fixed = [x for number, x in enumerate(state.image) if number not in self.growing]
-        return (*([] if bias is None else [bias]), *fixed, *self.changing(state))
+        return (*fixed, *self.changing(state))
 
     def changing(self, state: State) -> tuple[Tensor, ...]:
         return (*(state.image[number] for number in self.growing), *state.beam)
 
-    def state(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, State]:
-        """The logit bias and the state, from the output of `flat`."""
+    def state(self, tensors: Sequence[Tensor]) -> State:
+        """The state, from the output of `flat`."""
         rest = list(tensors)
-        bias = rest.pop(0) if self.biased else None
         fixed = [rest.pop(0) for _ in range(self.images - len(self.growing))]
         image = tuple(rest.pop(0) if number in self.growing else fixed.pop(0) for number in range(self.images))
-        return bias, State(image, tuple(rest))
+        return State(image, tuple(rest))
 
     def names(self) -> Names:
-        fixed = self.biased + self.images - len(self.growing)
+        fixed = self.images - len(self.growing)
         changing = len(self.growing) + self.beams
         return Names([f"fixed_{n}" for n in range(fixed)], [f"state_{n}" for n in range(changing)])
 
@@ -83,15 +82,12 @@ class Layout(NamedTuple):
 class SquareEncoder(nn.Module):
     """An image of the transform's size, uint8 (1, 3, height, width) -> the tensors that `Names` names."""
 
-    def __init__(self, model: Model, search: SearchParams, layout: Layout):
+    def __init__(self, encoder: Encoder, decoder: Decoder, layout: Layout):
         super().__init__()
-        self.encoder, self.decoder, self.detector = model.encoder, model.decoder, model.detector
-        self.model, self.weight, self.layout = model, search.detection_weight, layout
+        self.encoder, self.decoder, self.layout = encoder, decoder, layout
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        features = self.encoder(image)
-        bias = self.model.logit_bias(features, self.weight) if self.layout.biased else None  # (1, word)
-        return self.layout.flat(self.decoder.start(features), bias)
+        return self.layout.flat(self.decoder.start(self.encoder(image)))
 
 
 class PictureEncoder(nn.Module):
@@ -119,17 +115,16 @@ class WordStep(nn.Module):
     (1, beam, word), natural log, of the next word; -inf for words that are never generated.
     """
 
-    def __init__(self, model: Model, search: SearchParams, layout: Layout):
+    def __init__(self, decoder: Decoder, search: SearchParams, layout: Layout):
         super().__init__()
-        self.decoder, self.layout = model.decoder, layout
+        self.decoder, self.layout = decoder, layout
         # those rules need the earlier tokens, and are applied in the loop
         self.search = search.override(block_ngrams=0, min_length=1)
         self.never = never_generated(search.allow_unknown)
 
     def forward(self, tokens: Tensor, parents: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        bias, state = self.layout.state(tensors)
-        scores, state = self.decoder.step(state.select(parents), tokens)
-        for rule in rules_of(self.search, END, self.never, bias):
+        scores, state = self.decoder.step(self.layout.state(tensors).select(parents), tokens)
+        for rule in rules_of(self.search, END, self.never):
             scores = rule(scores, tokens.unsqueeze(2))
         return (scores, *self.layout.changing(state))
 
@@ -149,28 +144,27 @@ class Functions(NamedTuple):
 def functions_of(model: Model, search: SearchParams) -> Functions:
     """The functions of a model on the processor. Dynamic sizes are found by running them."""
     image = torch.full((1, 3, model.transform.size, model.transform.size), 128, dtype=torch.uint8)
-    features = model.encoder(image)
-    bias = model.logit_bias(features, search.detection_weight)
-    first = model.decoder.start(features)
-    after = _after(model, first, BEFORE, SAID)
+    decoder = model.speaking(search.detection_weight)
+    first = decoder.start(model.encoder(image))
+    after = _after(decoder, first, BEFORE, SAID)
     growing = tuple(n for n, (a, b) in enumerate(zip(first.image, after.image, strict=True)) if a.shape != b.shape)
-    layout = Layout(bias is not None, len(first.image), growing, len(first.beam))
-    tensors = layout.flat(after, bias)
-    others = layout.flat(_after(model, first, BEFORE + 1, SAID + 1), bias)
+    layout = Layout(len(first.image), growing, len(first.beam))
+    tensors = layout.flat(after)
+    others = layout.flat(_after(decoder, first, BEFORE + 1, SAID + 1))
     sizes = [tuple(d for d, n in enumerate(a.shape) if n != b.shape[d]) for a, b in zip(tensors, others, strict=True)]
     tokens, parents = torch.full((1, BEAMS), UNK), torch.arange(BEAMS).unsqueeze(0)
-    step = WordStep(model, search, layout).eval()
+    step = WordStep(decoder, search, layout).eval()
     inputs = (tokens, parents, *(x.clone() for x in tensors))
-    encoder = SquareEncoder(model, search, layout).eval()
+    encoder = SquareEncoder(model.encoder, decoder, layout).eval()
     return Functions(encoder, step, layout.names(), image, inputs, ((1,), (1,), *sizes))
 
 
-def _after(model: Model, state: State, beams: int, words: int) -> State:
+def _after(decoder: Decoder, state: State, beams: int, words: int) -> State:
     """The state after `words` steps with `beams` beams."""
     tokens = torch.full((1, beams), UNK)
     state = state.select(torch.zeros_like(tokens))
     for _ in range(words):
-        state = model.decoder.step(state, tokens)[1]
+        state = decoder.step(state, tokens)[1]
     return state
 
 
