@@ -158,12 +158,12 @@ def test_log_probabilities_are_those_of_detected_words_and_the_share_of_others()
     cells = torch.randn(2, 5, detector.detect.in_features)
     with torch.no_grad():
         detector.detect.bias[0] = -1e4  # its first word has probability near zero
-        logit_bias = detector.log_probabilities(cells)
+        found = detector.log_probabilities(cells)
         present = 1 - torch.prod(1 - torch.sigmoid(detector.detect(cells)), dim=1)  # (image, word)
-    torch.testing.assert_close(logit_bias[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
-    assert logit_bias[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
+    torch.testing.assert_close(found[:, TOKENS[1:]].exp(), present[:, 1:], rtol=1e-4, atol=1e-6)
+    assert found[:, TOKENS[0]].tolist() == pytest.approx([math.log(1e-6)] * 2, rel=1e-3)
     others = [w for w in range(WORDS) if w not in TOKENS]
-    assert logit_bias[:, others].equal(LOG_SHARE[others].expand(2, -1))
+    assert found[:, others].equal(LOG_SHARE[others].expand(2, -1))
 
 
 def test_a_detected_word_raises_its_logit_until_it_is_said():
