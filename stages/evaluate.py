@@ -4,7 +4,6 @@ from showtell.core import paths
 from showtell.core.files import read_json, write_json
 from showtell.core.params import load
 from showtell.core.processes import is_main, launch
-from showtell.core.progress import log
 from showtell.data.batches import CaptionedImages
 from showtell.data.datasets.source import DatasetName
 from showtell.data.store import RowReader
@@ -30,8 +29,6 @@ def main() -> str | None:
     test, val = (CaptionedImages(paths.split_json(split), images[split]) for split in images)
     train = without_skipped(paths.split_json("train"), paths.SKIPPED)
     captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, params.folders())))
-    if search.detection_weight and not any(model.detector for model in captioner.models):
-        log("evaluate: search.detection_weight does nothing here, no detector of words was trained")
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
     swept, on_val = sweep(captioner, val, objects, load(SweepParams))
     captioner.calibrate(confidence := fit_confidence(on_val))
@@ -56,7 +53,7 @@ def main() -> str | None:
     report_evaluation(load(DatasetName), tuned, test, train, objects, captioner, **tables)
     write_json(paths.METRICS / "provenance.json", made := provenance(load(DatasetName), test, captioner, __file__))
     write_card(paths.MODEL, Facts(load(EncoderParams), train, val.entries, tuned, intervals, captioner, made))
-    return summary(tuned, frozen, intervals)
+    return summary(tuned, frozen, intervals, captioner)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from showtell.core import processes
 from showtell.data.store import RowReader, RowWriter
 from showtell.encoders.features import load_encoder
-from showtell.generation.bundle import load_model
+from showtell.generation.bundle import load_model, save_model
 from showtell.learning import checkpoints
 from showtell.metrics.protocol import read_hypotheses
 
@@ -76,6 +77,14 @@ def test_evaluate_ends_with_scores_captions_and_next_commands(copy_pipeline):
     shown = [f"  {entries[row]['file']}: {captions[entries[row]['image_id']]}" for row in (0, 3, 7)]
     assert [line for line in lines if line.startswith("  scene-")] == shown
     assert "report: metrics/report/index.html" in lines and lines.index("next:") < len(lines) - 1
+
+
+def test_evaluate_says_that_there_is_no_detector_to_weigh(copy_pipeline):
+    folder = copy_pipeline("data", "metrics")
+    write_params(folder, search={"detection_weight": 0.5})
+    model = load_model(folder / "data/models/reinforce")
+    save_model(replace(model, detector=None), folder / "data/models/reinforce", notes={})
+    assert "search.detection_weight does nothing here" in run_stage("evaluate", folder)
 
 
 def test_train_does_not_change_the_encoder(pipeline):

@@ -46,12 +46,17 @@ def scores(
     }
 
 
-def summary(after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float]) -> str:
-    """The lines printed by `evaluate`: metrics of test before and after fine-tuning, captions, next commands."""
+def summary(
+    after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float], captioner: Captioner
+) -> str:
+    """The lines printed by `evaluate`: metrics of test before and after fine-tuning, captions, next commands; and a
+    setting of the search that these models have no use for."""
     count = len(after.entries)
     lines = [f"{count:,} captions of test are in {paths.HYPOTHESES}", "", *_table(after.metrics, before, intervals), ""]
     rows = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
     lines += [f"  {after.entries[row]['file']}: {after.best[row].text}" for row in rows]
+    if captioner.search.detection_weight and not any(model.detector for model in captioner.models):
+        lines += ["", "search.detection_weight does nothing here: no detector of words was trained"]
     width = max(len(command) for command, _ in NEXT)
     steps = [f"  {command:{width}}  {does}" for command, does in NEXT]
     return "\n".join([*lines, "", f"report: {paths.REPORT}/index.html", "next:", *steps])
