@@ -35,9 +35,8 @@ def main() -> str | None:
         )
         if not is_main():
             return None
-        if not encoder.gives_grid:  # pooled features have no cells in which words could be detected
-            detector = None
-        save_encoder(place / "encoder", StoredEncoder(encoder, transform, params.precision, detector))
+        usable = detector if encoder.gives_grid else None  # pooled features have no cells to detect words in
+        save_encoder(place / "encoder", StoredEncoder(encoder, transform, params.precision, usable))
         move(place / "encoder", paths.ENCODER)
         write_curves("encoder", history, select="val_f1")
         place.finish()

@@ -30,12 +30,13 @@ def main() -> str | None:
     if params.epochs:
         batch_norm = usable_batch_norm(model.encoder, params.batch_norm, "finetune.batch_norm")
         model.encoder.train_from(params.trainable_from, batch_norm)
-    detector = model.detector if params.word_loss else None
+    detector = model.detector
     if params.epochs and params.word_loss and detector is None:
         seed_weights(params.seed)
         words = words_to_detect(data["train"].entries.blocks(), len(model.vocabulary), detection)
         detector = WordDetector(model.encoder, words)
-    network = CaptionTask(model.decoder, params, model.encoder, detector).to(device())
+    learning = detector if params.word_loss else None
+    network = CaptionTask(model.decoder, params, model.encoder, learning).to(device())
     identity = [model.hash(), detection, *(part.fingerprint for part in data.values())]
     with shared_workplace(workplace(__file__, params, identity)) as place:
         validate = validation(network, data["val"], model.vocabulary, params)
@@ -44,7 +45,7 @@ def main() -> str | None:
         if not is_main():
             return None
         if model.encoder.gives_grid:  # pooled features have no cells in which words could be detected
-            model = replace(model, detector=detector or model.detector)
+            model = replace(model, detector=detector)
         save_model(model, paths.FINETUNE_MODEL, notes=best_row(history, params.select))
         write_curves("finetune", history, params.select)
         place.finish()

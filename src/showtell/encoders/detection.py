@@ -78,11 +78,6 @@ class WordDetector(nn.Module):
         # The initial probability of a word is about 1/20, whatever the number of cells.
         nn.init.constant_(self.detect.bias, -math.log(20 * encoder.cells))
 
-    @property
-    def config(self) -> dict[str, int]:
-        """Its sizes, JSON-able."""
-        return {"words": len(self.words), "vocabulary": len(self.log_share)}
-
     def forward(self, cells: Tensor) -> Tensor:
         """Cells (image, cell, channel) -> -log of the probability that a word is absent, (image, word), float32."""
         return NoisyOr.apply(self.detect(cells[..., : self.detect.in_features]).float())

@@ -176,13 +176,8 @@ def save_encoder(folder: Path, stored: StoredEncoder) -> None:
     save_tensors(folder / WEIGHTS, encoder.state_dict())
     if detector is not None:
         save_tensors(folder / DETECTOR, detector.state_dict())
-    config = {
-        "encoder": encoder.config,
-        "transform": transform.to_dict(),
-        "precision": precision,
-        "detector": detector.config if detector is not None else None,
-    }
-    write_json(folder / CONFIG, config)
+    config = {"encoder": encoder.config, "transform": transform.to_dict(), "precision": precision}
+    write_json(folder / CONFIG, {**config, "detector": detector is not None})  # so that a lost file is noticed
 
 
 def load_encoder(folder: Path) -> StoredEncoder:
@@ -191,9 +186,10 @@ def load_encoder(folder: Path) -> StoredEncoder:
     try:
         encoder, detector = Encoder(config["encoder"]), None
         encoder.load_state_dict(load_tensors(folder / WEIGHTS))
-        if (sizes := config["detector"]) is not None:
-            detector = WordDetector(encoder, Words.zeros(sizes["words"], sizes["vocabulary"]))
-            detector.load_state_dict(load_tensors(folder / DETECTOR))
+        if config["detector"]:
+            tensors = load_tensors(folder / DETECTOR)
+            detector = WordDetector(encoder, Words(tensors["words"], tensors["log_share"]))
+            detector.load_state_dict(tensors)
         return StoredEncoder(encoder.eval(), Transform.from_dict(config["transform"]), config["precision"], detector)
     except (KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -2,8 +2,8 @@
 
 A rule gets `scores` (image, beam, word), natural log, of the next word of each beam, and the `tokens` (image, beam,
 step) generated so far, without `<start>`. It returns scores of the same shape, and may change its input in place. It
-has no other effect. Before `LogSoftmax` in the list the scores are logits, after it log probabilities: a rule before it
-changes the probabilities of all words, a rule after it forbids words and leaves the others' probabilities unchanged.
+has no other effect. The first, `LogSoftmax`, turns logits into log probabilities; those after it forbid words and leave
+the others' probabilities unchanged, or (`sampling_rules`) change those with which a word is sampled.
 
 A new rule is a class here and a line in `rules_of`, or in `sampling_rules` when it only affects sampling.
 """

@@ -95,7 +95,7 @@ turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] aliv
 }}
 """
 
-# `rules.BlockNgrams`: the words that would complete an n-gram already in the beam.
+# `rules.BlockNgrams`: the words that would complete an n-gram already in the beam, and its last word.
 BLOCK_NGRAMS = """
  spoken = Slice(told, from_1, to_end, from_1)
  windows_maybe = Sub(turn, ngram_less_1)
