@@ -4,56 +4,56 @@ from showtell.core import paths
 from showtell.core.files import read_json, write_json
 from showtell.core.params import load
 from showtell.core.processes import is_main, launch
-from showtell.data.batches import CaptionedImages
+from showtell.data.batches import captioned_images
 from showtell.data.datasets.source import DatasetName
-from showtell.data.store import RowReader
 from showtell.encoders.encoder_params import EncoderParams
 from showtell.evaluation.attention_pictures import write_attention
 from showtell.evaluation.clip_metrics import with_clipscore
 from showtell.evaluation.confidence_fit import calibration_errors, fit_confidence, reliability_rows, sureness
-from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part, without_skipped
+from showtell.evaluation.judge import EvaluateParams, describe, evaluate, sweep, unseen_part
 from showtell.evaluation.known_objects import held_out_metrics, in_view
 from showtell.evaluation.model_card import Facts, write_card
+from showtell.evaluation.remember import Memory
 from showtell.evaluation.report.evaluated import report_evaluation
 from showtell.evaluation.slices import slice_rows
 from showtell.evaluation.summary import provenance, scores, summary
-from showtell.generation.bundle import load_model, serve_model
-from showtell.generation.captioner import Captioner
+from showtell.generation.bundle import serve_model
 from showtell.generation.search_params import BeamWidth, SearchParams, SearchSection, SweepParams
 from showtell.learning.curves import write_table
 
 
 def main() -> str | None:
     search, params = SearchParams.of(load(BeamWidth), load(SearchSection)), load(EvaluateParams)
-    images = {split: RowReader(paths.split_images(split), "images") for split in ("test", "val")}
-    test, val = (CaptionedImages(paths.split_json(split), images[split]) for split in images)
-    train = without_skipped(paths.split_json("train"), paths.SKIPPED)
-    captioner = Captioner(load_model(paths.REINFORCE_MODEL), search, list(map(load_model, params.folders())))
+    tried = load(SweepParams).settings(search)
+    train, val, test = map(captioned_images, paths.SPLITS)
+    memory = Memory(train, paths.split_features("train"), params.remembered)
+    captioner = memory.captioner(paths.REINFORCE_MODEL, search, params.folders(), tried)
     objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
-    swept, on_val = sweep(captioner, val, objects, load(SweepParams))
+    swept, on_val = sweep(captioner, val, objects, tried)
     captioner.calibrate(confidence := fit_confidence(on_val))
     tuned = evaluate(captioner, test, objects, params.captions, meteor=is_main())
-    frozen = evaluate(Captioner(load_model(paths.TRAIN_MODEL), search), test, objects, n_best=1).metrics
+    before = evaluate(memory.captioner(paths.TRAIN_MODEL, search), test, objects, n_best=1).metrics
     unseen, sure = unseen_part(tuned, objects), sureness(confidence, tuned.judged(objects))
     if not is_main():
         return None
     tuned = with_clipscore(tuned, test, params, captioner)
-    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, params.folders(), confidence)
+    kept = params.folders(), confidence, captioner.neighbours
+    serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, *kept)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
-    more = {**held_out_metrics(tuned.by_image, objects, train), **calibration_errors(sure)}
-    write_json(paths.METRICS / "evaluate.json", scores(tuned, frozen, unseen, more))
+    more = {**held_out_metrics(tuned.by_image, objects, train.entries), **calibration_errors(sure)}
+    write_json(paths.METRICS / "evaluate.json", scores(tuned, before, unseen, more))
     write_table("sweep", swept)
     write_table("reliability", reliability_rows(sure))
     write_table("slices", slices := slice_rows(tuned, captioner.model.vocabulary, objects))
     write_json(paths.METRICS / "intervals.json", intervals := tuned.intervals())
-    write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train))
+    write_json(paths.METRICS / "behaviour.json", habits := describe(tuned, captioner, train.entries))
     write_attention(paths.ATTENTION, test, tuned.best, params.pictures)
     tables = {"intervals": intervals, "behaviour": habits, "sweep": swept, "sure": sure, "slices": slices}
-    tables["others"] = {"Before fine-tuning": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {})
-    report_evaluation(load(DatasetName), tuned, test, train, objects, captioner, **tables)
+    tables["others"] = {"Before fine-tuning": before} | ({"Unseen pairs": unseen.metrics} if unseen else {})
+    report_evaluation(load(DatasetName), tuned, test, train.entries, objects, captioner, **tables)
     write_json(paths.METRICS / "provenance.json", made := provenance(load(DatasetName), test, captioner, __file__))
-    write_card(paths.MODEL, Facts(load(EncoderParams), train, val.entries, tuned, intervals, captioner, made))
-    return summary(tuned, frozen, intervals, captioner)
+    write_card(paths.MODEL, Facts(load(EncoderParams), train.entries, val.entries, tuned, intervals, captioner, made))
+    return summary(tuned, before, intervals, captioner)
 
 
 if __name__ == "__main__":

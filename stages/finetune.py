@@ -7,8 +7,7 @@ from showtell.core.params import load
 from showtell.core.precision import device
 from showtell.core.processes import is_main, launch, shared_workplace
 from showtell.core.workplace import workplace
-from showtell.data.batches import CaptionedImages, training_batches
-from showtell.data.store import RowReader
+from showtell.data.batches import captioned_images, training_batches
 from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
 from showtell.encoders.network import usable_batch_norm
 from showtell.generation.bundle import load_model, save_model
@@ -23,10 +22,7 @@ from showtell.learning.validation import validation
 def main() -> str | None:
     params, detection = load(FinetuneParams), load(DetectionParams)
     model = load_model(paths.TRAIN_MODEL)
-    data = {
-        split: CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
-        for split in ("train", "val")
-    }
+    data = {split: captioned_images(split) for split in ("train", "val")}
     if params.epochs:
         batch_norm = usable_batch_norm(model.encoder, params.batch_norm, "finetune.batch_norm")
         model.encoder.train_from(params.trainable_from, batch_norm)

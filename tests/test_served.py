@@ -16,7 +16,7 @@ from showtell.commands import cli, demo
 from showtell.core.errors import UserError
 from showtell.core.files import link
 from showtell.data.store import RowReader
-from showtell.generation.bundle import save_model
+from showtell.generation.bundle import load_model, save_model
 from showtell.generation.search_params import PLAIN
 
 
@@ -61,7 +61,8 @@ def test_single_settings_replace_those_of_the_model(pipeline, photographs, capsy
     changed = captioner.caption([path], beam=1, block_ngrams=0)[0].text
     assert captioner.search == Captioner.load(pipeline / "data/model").search, "they hold for one call"
     whole = {**captioner.search.model_dump(), "beam": 1, "block_ngrams": 0}
-    assert Captioner(captioner.model).caption([path], **whole)[0].text == changed
+    alike = Captioner(captioner.model, neighbours=captioner.neighbours)
+    assert alike.caption([path], **whole)[0].text == changed
     model = str(pipeline / "data/model")
     cli.dispatch(["caption", path, "--model", model, "--beam", "1", "--block-ngrams", "0", "--json"])
     assert json.loads(capsys.readouterr().out)["caption"] == changed
@@ -75,7 +76,7 @@ def test_the_bundle_has_the_scores_and_the_last_model_neither_scores_nor_setting
     assert served["scores"]["cider"] == metrics["cider"] and served["scores"]["bleu4"] == metrics["bleu4"]
     assert served["search"]["beam"] == 2 and "length_penalty" in served["search"]
     assert {key: served[key] for key in tuned} == tuned
-    assert set(served) - set(tuned) == {"search", "scores", "confidence"}
+    assert set(served) - set(tuned) == {"search", "scores", "confidence", "neighbours"}
 
 
 def test_the_bundle_s_weights_are_linked(copy_pipeline, monkeypatch):
@@ -150,9 +151,10 @@ def test_an_ensemble_is_scored_and_served(copy_pipeline, photographs, capsys):
     served = Captioner.load(folder / "data/model")
     assert len(served.models) == 2
     assert [caption.text for caption in served.caption(photographs)] == expected
-    settings = served.search.model_dump()
-    together = Captioner.load(tuned, train).caption(photographs, **settings)
-    alone = Captioner.load(tuned).caption(photographs, **settings)
+    model, other, memory = load_model(tuned), load_model(train), served.neighbours
+    together, alone = (
+        Captioner(model, served.search, others, neighbours=memory).caption(photographs) for others in ([other], [])
+    )
     assert [c.text for c in together] == expected
     assert [c.logprob for c in together] != pytest.approx([c.logprob for c in alone], abs=1e-4)
     path = next(iter(photographs))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint
 from showtell.core.precision import accelerated
@@ -122,6 +123,11 @@ class CaptionedImages(Images):
         places = ragged(self._first, self._number)
         lengths = self.entries.lengths(places if self._places is None else self._places[places])
         return np.maximum.reduceat(lengths, np.cumsum(self._number) - self._number)
+
+
+def captioned_images(split: str) -> CaptionedImages:
+    """The images of a split, as `resize` stored them, with their captions."""
+    return CaptionedImages(paths.split_json(split), RowReader(paths.split_images(split), "images"))
 
 
 def _rows(entries: CaptionFile, store: RowReader) -> np.ndarray:

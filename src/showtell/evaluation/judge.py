@@ -12,20 +12,19 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from showtell.core.errors import UserError
-from showtell.core.files import read_json
 from showtell.core.params import PathName, Section
 from showtell.core.paths import given
 from showtell.core.processes import all_gather, world
 from showtell.core.progress import track
 from showtell.core.spools import Pickled
 from showtell.data.batches import CaptionedImages, every_image
-from showtell.data.captions import CaptionFile, Entry
+from showtell.data.captions import Entry
 from showtell.evaluation.confidence_fit import Judged, judged
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.evaluation.views import ByImage, View, references_of
 from showtell.generation.bundle import CONFIG
 from showtell.generation.captioner import Caption, Captioner, Encoded
-from showtell.generation.search_params import MOST, SweepParams
+from showtell.generation.search_params import MOST, SearchParams
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import nltk_bleu, nltk_statistics, word_statistics
 from showtell.metrics.bootstrap import Measured, intervals
@@ -44,6 +43,7 @@ class EvaluateParams(Section):
     pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
     captions: int = Field(ge=1, le=MOST, description="captions generated of a test image; the first is judged")
     ensemble: list[PathName] | None = Field(description="folders of models beside the last one; null: none")
+    remembered: int = Field(ge=2, le=1_000_000, description="training images that search.consensus compares with")
     clip_model: str | None = Field(description="model of open_clip that scores captions of test; null: none does")
     clip_weights: str | None = Field(description="published weights of it by name, or a file; null without clip_model")
 
@@ -169,14 +169,6 @@ def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluatio
     return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], objects)
 
 
-def without_skipped(path: Path, skipped: Path) -> CaptionFile:
-    """The images of a captions file whose pictures were used; skipped images are left out."""
-    captions = CaptionFile(path)
-    left_out = {image["image_id"] for image in read_json(skipped)}  # ids are unique across splits, and text
-    rows = [row for row, image_id in enumerate(captions.image_ids) if image_id not in left_out] if left_out else []
-    return captions.only(np.array(rows, np.int64)) if left_out else captions
-
-
 def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry]) -> dict[str, float | None]:
     """Properties of the captions: variety, copying, length, endings, diversity of an image's captions, and statements
     about objects that are (not) there."""
@@ -193,13 +185,12 @@ def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry
 
 
 def sweep(
-    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], params: SweepParams
+    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], searches: Sequence[SearchParams]
 ) -> tuple[list[dict[str, Any]], Judged]:
-    """A row for each decoding: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
+    """A row for each of `searches`: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
     greatest CIDEr-D); and the evaluation with the captioner's own settings, which are among them. Every image is
     encoded once for all decodings. `beam` is empty for a decoding without one."""
-    searches = params.settings(captioner.search)
-    captioners = [Captioner(captioner.model, search, captioner.models[1:]) for search in searches]
+    captioners = [captioner.searching(search) for search in searches]
     batches: list[list[list[Caption]]] = [[] for _ in searches]
     seconds = [0.0] * len(searches)
     encoding, started = 0.0, time.perf_counter()

@@ -19,6 +19,7 @@ from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.html_tables import AGREEMENT, TRUTH, Row, hundred
 from showtell.generation.bundle import CONFIG, VOCAB, WEIGHTS
 from showtell.generation.captioner import Captioner
+from showtell.generation.neighbours import NEIGHBOURS
 
 CARD = "README.md"
 LICENCE = "# license: to be chosen by who publishes this model (https://huggingface.co/docs/hub/repositories-licenses)"
@@ -61,7 +62,7 @@ def model_card(folder: Path, facts: Facts) -> str:
         "## Data\n\n" + _data(facts),
         "## Scores\n\n" + _scores(facts),
         "## Training\n\n" + _training(config, facts.encoder),
-        "## Decoding\n\n" + _decoding(config, facts.captioner.search.described()),
+        "## Decoding\n\n" + _decoding(config, facts.captioner),
         "## Limits\n\n" + _limits(facts),
         "## Identity\n\n" + _identity(folder, config, facts.identity),
     ]
@@ -180,10 +181,15 @@ def weights_source(encoder: EncoderParams) -> str:
     return f"`{encoder.weights}` as {library} publishes them"
 
 
-def _decoding(config: Mapping[str, Any], search: str) -> str:
+def _decoding(config: Mapping[str, Any], captioner: Captioner) -> str:
     settings = {key: value for key, value in config["search"].items() if value is not None}
-    return f"{search}; what is served is what was scored:\n\n    " + "\n    ".join(
-        f"{key}: {one_line(str(value))}" for key, value in settings.items()
+    lines = "\n    ".join(f"{key}: {one_line(str(value))}" for key, value in settings.items())
+    text = f"{captioner.search.described()}; what is served is what was scored:\n\n    {lines}"
+    if captioner.neighbours is None:
+        return text
+    return (
+        f"{text}\n\nCaptions are compared with those of similar training images: `{NEIGHBOURS}` holds the captions of "
+        f"{len(captioner.neighbours.remembered.number):,} of them, and a vector of each image."
     )
 
 
@@ -201,6 +207,7 @@ def _identity(folder: Path, config: Mapping[str, Any], identity: Mapping[str, st
     names = {
         f"SHA-256 of `{WEIGHTS}`": sha256(folder / WEIGHTS),
         f"SHA-256 of `{VOCAB}`": sha256(folder / VOCAB),
+        **({f"SHA-256 of `{NEIGHBOURS}`": sha256(folder / NEIGHBOURS)} if (folder / NEIGHBOURS).exists() else {}),
         "vocabulary": config["vocabulary"],
         **{key: identity[key] for key in ("model", "test", "code") if key in identity},
     }

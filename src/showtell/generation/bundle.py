@@ -2,7 +2,8 @@
 
 `config.json` (how to build it, see `bundle_config.py`), `vocab.json` and `model.safetensors` (the weights): no pickle,
 no params.yaml, no DVC. `train`, `finetune` and `reinforce` write models; `evaluate` writes the bundle that is served,
-with the search settings that it was scored with and the calibration of its confidence (`confidence.py`).
+with the search settings that it was scored with, the calibration of its confidence (`confidence.py`) and the training
+images that the search compares with (`neighbours.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from showtell.encoders.network import Encoder
 from showtell.generation.bundle_config import FORMAT, BundleConfig, checked_config
 from showtell.generation.confidence import CONFIDENCE, Confidence, load_confidence, save_confidence
 from showtell.generation.model import Model
+from showtell.generation.neighbours import NEIGHBOURS, Neighbours
 from showtell.generation.search_params import PLAIN, SearchParams
 
 CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "model.safetensors"
@@ -36,6 +38,7 @@ class Bundle(NamedTuple):
     search: SearchParams  # settings that the model was scored with; defaults if it was not
     others: tuple[Model, ...] = ()  # the other models of the ensemble
     confidence: Confidence | None = None  # for captions of this ensemble with these settings
+    neighbours: Neighbours | None = None  # training images, encoded by `model`
 
 
 def save_model(model: Model, folder: Path, notes: Mapping[str, Any]) -> None:
@@ -60,11 +63,11 @@ def hand_on(source: Path, folder: Path) -> None:
 
 def serve_model(
     source: Path, folder: Path, search: SearchParams, scores: Mapping[str, float | None],
-    others: Sequence[Path | str] = (), confidence: Confidence | None = None,
+    others: Sequence[Path | str] = (), confidence: Confidence | None = None, neighbours: Neighbours | None = None,
 ) -> None:  # fmt: skip
     """Write the bundle that is served: the model in `source` (linked, not copied), the search settings that it was
-    scored with, its scores and its confidence calibration; and the models in `others`, when they were scored as an
-    ensemble."""
+    scored with, its scores, its confidence calibration and the training images that it remembers; and the models in
+    `others`, when they were scored as an ensemble."""
     names = [f"others/{number}" for number, _ in enumerate(others, start=1)]
     for other, name in zip(others, names, strict=True):
         _link_model(Path(other), folder / name)
@@ -74,6 +77,11 @@ def serve_model(
         config["others"] = names
     if confidence is not None:
         config["confidence"] = CONFIDENCE
+    if neighbours is not None:
+        neighbours.save(folder / NEIGHBOURS)
+        config["neighbours"] = NEIGHBOURS
+    else:
+        (folder / NEIGHBOURS).unlink(missing_ok=True)
     write_json(folder / CONFIG, {**config, "search": search.model_dump(), "scores": dict(scores)})
 
 
@@ -82,7 +90,7 @@ def _link_model(source: Path, folder: Path) -> dict[str, Any]:
     for name in (WEIGHTS, VOCAB):
         link(source / name, folder / name)
     config = read_json(source / CONFIG)
-    served = ("search", "scores", "others", "confidence")  # keys that `serve_model` adds
+    served = ("search", "scores", "others", "confidence", "neighbours")  # keys that `serve_model` adds
     alone = {key: value for key, value in config.items() if key not in served}
     write_json(folder / CONFIG, alone)
     return alone
@@ -94,7 +102,13 @@ def load_bundle(folder: Path | str) -> Bundle:
     config = _config(folder)
     confidence = _confidence(config, folder)  # before the networks: it takes no time
     model, others = _model(config, folder), tuple(load_model(folder / name) for name in config.others)
-    return Bundle(model, config.search or PLAIN, others, confidence)
+    search = config.search or PLAIN
+    neighbours = None
+    if config.neighbours is not None:
+        neighbours = Neighbours.load(folder / config.neighbours, model.encoder.channels, len(model.vocabulary))
+    elif search.chooses:
+        raise UserError(f"{folder / CONFIG}: search.consensus needs {NEIGHBOURS}, and none is named; run `dvc repro`")
+    return Bundle(model, search, others, confidence, neighbours)
 
 
 def load_model(folder: Path | str) -> Model:

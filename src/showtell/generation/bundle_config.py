@@ -29,7 +29,8 @@ class TransformConfig(_Part):
 
 
 class BundleConfig(_Part):
-    """All parts of a model by name; then what `evaluate` adds: further models, calibration, search settings, scores."""
+    """All parts of a model by name; then what `evaluate` adds: further models, calibration, training
+    images, search settings, scores."""
 
     format: int
     encoder: dict[str, JsonValue]  # checked by Encoder
@@ -40,6 +41,7 @@ class BundleConfig(_Part):
     vocabulary: str  # hash
     others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = []  # folders of the other models of the ensemble
     confidence: Literal["confidence.json"] | None = None  # file of the calibration, see `confidence.py`
+    neighbours: Literal["neighbours.safetensors"] | None = None  # file of the training images, see `neighbours.py`
     search: SearchParams | None = None  # the settings that the model was scored with
     scores: dict[str, float | None] | None = None  # metrics on test with them, fractions; CIDEr-D unscaled
     notes: dict[str, JsonValue] = {}  # for people

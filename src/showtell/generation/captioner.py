@@ -22,6 +22,7 @@ from showtell.generation.confidence import Confidence, reason_against
 from showtell.generation.decoding import attention_of, search_together
 from showtell.generation.image_inputs import Picture, as_picture, is_single
 from showtell.generation.model import Model
+from showtell.generation.neighbours import Neighbours
 from showtell.generation.search_params import PLAIN, SearchParams
 
 IMAGES_PER_BATCH = 32  # image files captioned together; bounds memory, does not change results
@@ -41,7 +42,7 @@ class Caption:
     text: str
     words: list[str]
     logprob: float  # natural log, the end of the caption included when `finished`
-    score: float  # logprob / length ** penalty: beams are ranked by it
+    score: float  # logprob / length ** penalty, with `search.consensus` more: beams are ranked by it
     finished: bool
     attention: np.ndarray | None
     shift: float = 0.0
@@ -76,14 +77,15 @@ class Captioner:
     `others`: further models with the same vocabulary (an ensemble). Each encodes the images itself; a word's log
     probability is the mean over the models, normalised; attention is the first model's.
     `confidence`: the calibration for captions of these models with the settings of `search`.
+    `neighbours`: training images as `model` encodes them, which `search.consensus` needs.
     """
 
     def __init__(
         self, model: Model, search: SearchParams = PLAIN, others: Sequence[Model] = (),
-        confidence: Confidence | None = None,
+        confidence: Confidence | None = None, neighbours: Neighbours | None = None,
     ):  # fmt: skip
         self.model, self.search, self.models = model, search, (model, *others)
-        self.confidence = confidence
+        self.confidence, self.neighbours = confidence, neighbours
         self.head: int | None = None  # head whose attention captions have; None: the mean over heads
         for other in others:
             if other.vocabulary.hash != model.vocabulary.hash:
@@ -100,7 +102,11 @@ class Captioner:
         bundle = load_bundle(folder)
         confidence = None if others else bundle.confidence  # it was calibrated without them
         together = [*bundle.others, *(load_model(other) for other in others)]
-        return cls(bundle.model, bundle.search, together, confidence)
+        return cls(bundle.model, bundle.search, together, confidence, bundle.neighbours)
+
+    def searching(self, search: SearchParams) -> "Captioner":
+        """The same models with other settings, and without a calibration, which would not be theirs."""
+        return Captioner(self.model, search, self.models[1:], neighbours=self.neighbours)
 
     def show_head(self, head: int | None) -> None:
         """Give captions the attention of one head, counted from 0, or (None) the mean over all.
@@ -201,9 +207,15 @@ class Captioner:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
         search = self.search.override(**settings)
         search.check_n_best(n_best)
+        if search.chooses and self.neighbours is None:
+            raise UserError(f"consensus = {search.consensus:g}: this model remembers no training images; set it to 0")
         features, decoders = encoded.features, [model.speaking(search.detection_weight) for model in self.models]
         with autocast(search.precision):
-            found = search_together(decoders, features, search, n_best, encoded.names)
+            wanted = search.most if search.chooses else n_best
+            found = search_together(decoders, features, search, wanted, encoded.names)
+            if search.chooses and self.neighbours is not None:
+                chosen = self.neighbours.chosen(features[0], found, search.consensus)
+                found = [hypotheses[:n_best] for hypotheses in chosen]
             best = [first for first, *_ in found]
             seen = attention_of(decoders[0], features[0], best, self.head) if attention else None
         confidence = self.confidence if self._measured(search) else None

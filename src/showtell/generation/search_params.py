@@ -43,6 +43,7 @@ class SearchSection(Section):
     block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size twice, no word after itself; 0: off")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
     detection_weight: float = Field(ge=0, le=10, description="weight of the words the encoder detects; 0 = none")
+    consensus: float = Field(ge=0, le=100, description="weight of similar training images' captions; 0 = none")
     groups: int | None = Field(
         default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
     )
@@ -119,6 +120,11 @@ class SearchParams(SearchSection):
         return _validated(content)
 
     @property
+    def chooses(self) -> bool:
+        """Whether the captions that it has found are ranked by `consensus`; samples are not ranked."""
+        return bool(self.consensus) and self.method in ("beam", "diverse_beam")
+
+    @property
     def most(self) -> int:
         """The greatest number of captions of an image that this search can find."""
         return {"greedy": 1, "sample": MOST}.get(self.method, self.beam or 1)
@@ -155,10 +161,10 @@ def _validated(content: dict[str, Any]) -> SearchParams:
 
 
 # For a model that was not evaluated and has no settings: a beam whose captions are ranked by log probability alone,
-# without the word detector, and in which no word is forbidden but <unk>.
+# without the word detector and other images, and in which no word is forbidden but <unk>.
 PLAIN = SearchParams(
     method="beam", beam=5, min_length=1, max_length=30, length_penalty=0.0, block_ngrams=0, allow_unknown=False,
-    detection_weight=0.0, precision="fp32",
+    detection_weight=0.0, consensus=0.0, precision="fp32",
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ hypotheses and references: without it in the reward, captions learn to break off
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from showtell.data.vocabulary import Vocabulary
 from showtell.metrics.behaviour import FUNCTION_WORDS
 from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
-from showtell.metrics.ngrams import Counts, NgramIds
+from showtell.metrics.ngrams import Counts, NgramIds, flat
 from showtell.metrics.objects import Names, chair_counts, kinds
 from showtell.metrics.statements import is_true, right_number, statements
 
@@ -86,10 +85,7 @@ class Rewards:
         """The weighted sum of CIDEr-D and BLEU-4 of samples (sample) of the training images `rows`."""
         number = self._captions.number[rows]
         own, theirs = self._references(ragged(self._captions.first[rows], number))
-        # Counted in one call, so that an n-gram outside the training captions gets the same id in every sample.
-        counts = self._ids.count(np.concatenate([own, words]), np.concatenate([theirs, lengths]))
-        parts = [of_order.split(len(theirs)) for of_order in counts]
-        known, said = [known for known, _ in parts], [said for _, said in parts]
+        known, said = self._ids.count_both((own, theirs), (words, lengths))
         layout = np.repeat(np.arange(len(rows)), number), number
         result = np.zeros(len(lengths))
         if self.weights.cider:
@@ -180,9 +176,3 @@ class _Known:
             there[kind] -= 1
         number = max(len(said), 1)
         return _Outcome(counts.absent / number, false / number, len(told & groups) / max(len(groups), 1))
-
-
-def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens concatenated (token), and lengths (caption), int64."""
-    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
-    return np.fromiter(chain.from_iterable(captions), np.int64, int(lengths.sum())), lengths

@@ -85,8 +85,9 @@ class Targets:
             by_key = np.argsort(keys, kind="stable")
             self._entries.append((keys[by_key], counts.caption[by_key], weights[by_key]))
 
-    def scores(self, hypotheses: Vectors, image: np.ndarray) -> np.ndarray:
-        """CIDEr-D (hypothesis) of hypotheses of the images `image` (hypothesis)."""
+    def scores(self, hypotheses: Vectors, image: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """CIDEr-D (hypothesis) of hypotheses of the images `image` (hypothesis). `weights` (reference): of an image's
+        references, which sum to 1, instead of the same for each."""
         number = self.number[image]
         start = np.cumsum(number) - number  # (hypothesis) its first pair
         mine = np.repeat(np.arange(len(image)), number)  # (pair) its hypothesis
@@ -98,6 +99,8 @@ class Targets:
             similarity += np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
         difference = np.maximum(hypotheses.lengths - 1, 0)[mine] - np.maximum(self.vectors.lengths - 1, 0)[other]
         similarity *= np.exp(-(difference**2) / (2 * SIGMA**2))
+        if weights is not None:
+            return SCALE / ORDER * total(mine, similarity * weights[other], len(image))
         return SCALE / ORDER * total(mine, similarity, len(image)) / number
 
     def _products(

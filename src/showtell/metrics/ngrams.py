@@ -6,6 +6,7 @@ than dictionaries of tuples.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,17 @@ class NgramIds:
             result.append(Counts(keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), count))
         return result
 
+    def count_both(
+        self, references: tuple[np.ndarray, np.ndarray], captions: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[list[Counts], list[Counts]]:
+        """Counts of references and of captions, each words (word) and lengths (caption), by order.
+
+        They are counted in one call, so that an n-gram without an id gets the same one on both sides.
+        """
+        words, lengths = (np.concatenate(both) for both in zip(references, captions, strict=True))
+        parts = [of_order.split(len(references[1])) for of_order in self.count(words, lengths)]
+        return [theirs for theirs, _ in parts], [ours for _, ours in parts]
+
     def _ids(self, order: int, pairs: np.ndarray) -> np.ndarray:
         if not self._defined:
             keys, ids = np.unique(pairs, return_inverse=True)
@@ -103,6 +115,13 @@ class NgramIds:
         place, found = _find(known, pairs)
         _, fresh = np.unique(pairs, return_inverse=True)
         return np.where(found, place, len(known) + fresh)
+
+
+def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Captions whose words are ints, as the arguments of `NgramIds`: words concatenated (word), and lengths (caption),
+    int64."""
+    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
+    return np.fromiter(chain.from_iterable(captions), np.int64, int(lengths.sum())), lengths
 
 
 class Ngrams:

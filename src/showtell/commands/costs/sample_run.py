@@ -34,6 +34,7 @@ IMAGE_WORK = {
 # Parts of stages, and what their time grows with
 PARTS = {
     "evaluate": {
+        "showtell.evaluation.remember.Memory.of": "train",
         "showtell.evaluation.judge.sweep": "val",
         "showtell.evaluation.judge.evaluate": "test",
         "showtell.metrics.protocol.run_meteor": "meteor",  # most of it is the start of Java

@@ -38,7 +38,11 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
     """The bundle's search settings with `settings` replaced; `UserError` for settings that cannot be exported."""
     if settings.get("precision", "fp32") != "fp32":
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
-    search = bundle.search.override(**{**settings, "precision": "fp32"})
+    if settings.get("consensus"):
+        raise UserError("consensus: exported graphs hold no training images")
+    search = bundle.search.override(**{**settings, "precision": "fp32", "consensus": 0.0})
+    if bundle.search.consensus and "consensus" not in settings:
+        log("the graph holds no training images: its captions are those of `showtell caption --consensus 0`")
     if bundle.others:
         raise UserError(f"{len(bundle.others) + 1} models of an ensemble cannot be exported: export one of them")
     if search.method not in ("beam", "greedy"):

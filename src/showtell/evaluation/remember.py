@@ -1,0 +1,58 @@
+"""Captioners for `evaluate`, with the training images that they remember for `search.consensus`."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from showtell.core.processes import all_gather, share
+from showtell.core.progress import track
+from showtell.core.texts import ragged
+from showtell.data.batches import CaptionedImages
+from showtell.data.store import RowReader
+from showtell.encoders.features import ENCODED_PER_BATCH, feature_attrs, feature_name
+from showtell.generation.bundle import load_model
+from showtell.generation.captioner import Captioner
+from showtell.generation.model import Model
+from showtell.generation.neighbours import Neighbours, pooled
+from showtell.generation.search_params import SearchParams
+
+
+class Memory(NamedTuple):
+    """What can be remembered."""
+
+    train: CaptionedImages  # images
+    stored: Path  # a store of their features, by the encoder before fine-tuning
+    most: int  # images that are remembered at most
+
+    def captioner(
+        self, folder: Path, search: SearchParams, others: Iterable[Path] = (), tried: Sequence[SearchParams] = ()
+    ) -> Captioner:
+        """The model in `folder`, an ensemble with those in `others`; it remembers training images if `search`, or one
+        of the settings that are `tried`, compares with them."""
+        model = load_model(folder)
+        neighbours = self.of(model) if any(settings.chooses for settings in (search, *tried)) else None
+        return Captioner(model, search, [load_model(other) for other in others], neighbours=neighbours)
+
+    def of(self, model: Model) -> Neighbours:
+        """The training images that have captions, or as many as allowed, evenly spaced, as `model` encodes them.
+
+        Their features are read from the store if it is of the same encoder, and computed otherwise. The processes share
+        the images.
+        """
+        entries, images = self.train.entries, self.train.store
+        rows = np.flatnonzero(entries.number)
+        rows = rows[np.linspace(0, len(rows) - 1, min(self.most, len(rows))).round().astype(int)]
+        features = RowReader(self.stored, feature_name(model.encoder))
+        there = features.attrs == feature_attrs(model.encoder, images)
+
+        def encoded(block: list[int]) -> np.ndarray:
+            read = torch.from_numpy((features if there else images).rows(block))
+            return pooled(read if there else model.encode(read))
+
+        blocks = [rows[start : start + ENCODED_PER_BATCH].tolist() for start in range(0, len(rows), ENCODED_PER_BATCH)]
+        vectors = all_gather([encoded(block) for block in track(share(blocks), "remember")])
+        tokens, lengths = entries.flat(ragged(entries.first[rows], entries.number[rows]), skip=1)
+        return Neighbours.of(np.concatenate(vectors), entries.number[rows], lengths, tokens)

@@ -1,0 +1,219 @@
+"""Training images that resemble an image: their weights, agreement with their captions, the order of a search's
+captions, files, and the bundle that evaluate writes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_stage, write_params
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_model import tiny_captioner
+
+from showtell.core import paths
+from showtell.core.errors import UserError
+from showtell.core.files import read_json, write_json
+from showtell.core.tensor_files import load_tensors, save_tensors
+from showtell.data.batches import captioned_images
+from showtell.data.vocabulary import END
+from showtell.evaluation.remember import Memory
+from showtell.generation import neighbours
+from showtell.generation.bundle import load_bundle, load_model, save_model, serve_model
+from showtell.generation.captioner import Captioner
+from showtell.generation.choices import Hypothesis
+from showtell.generation.neighbours import NEIGHBOURS, Neighbours, pooled
+from showtell.generation.search_params import PLAIN
+from showtell.metrics.cider import CiderD
+from showtell.metrics.ngrams import References
+
+CAPTIONS = [
+    ["4 5 7", "4 5 7 9"], ["4 6 7"], ["4 6 8 4", "5 6", "4 6 8"], ["7 7 4", "4 5"], ["6 8"], ["4 5 7 9 10"],
+]  # fmt: skip
+CHANNELS = 5
+
+
+def images_of(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, CHANNELS)).astype(np.float32)
+
+
+def remembered(features: np.ndarray, captions: list[list[str]] = CAPTIONS) -> Neighbours:
+    said = [[*map(int, caption.split()), END] for of_image in captions for caption in of_image]
+    number, lengths = np.array(list(map(len, captions))), np.array(list(map(len, said)))
+    return Neighbours.of(features, number, lengths, np.concatenate(said))
+
+
+def hypothesis(words: list[int], score: float, finished: bool = True) -> Hypothesis:
+    return Hypothesis(words, score, score, finished, [score / (len(words) + finished)] * (len(words) + finished))
+
+
+def agreement_by_hand(features: np.ndarray, image: np.ndarray, words: list[int], finished: bool, nearest: int) -> float:
+    """The weighted mean of CIDEr-D with the captions of each of the nearest images, one after the other."""
+    unit = [v / np.linalg.norm(v) for v in (features - features.mean(axis=0))]
+    away = image - features.mean(axis=0)
+    similarity = np.array([v @ away for v in unit]) / np.linalg.norm(away)
+    kept = np.argsort(-similarity)[:nearest]
+    weights = np.exp(similarity[kept] / neighbours.TEMPERATURE)
+    everyone = References({i: [f"{text} {END}" for text in of_image] for i, of_image in enumerate(CAPTIONS)})
+    said = " ".join(map(str, [*words, END] if finished else words))
+    each = [CiderD({0: everyone.captions[i]}, others=everyone).score({0: said})[0] for i in kept]
+    return float((weights * each).sum() / weights.sum())
+
+
+@pytest.mark.parametrize("nearest", [1, 3, 60])
+def test_agreement_is_cider_with_the_captions_of_the_nearest_images_by_their_similarity(monkeypatch, nearest):
+    monkeypatch.setattr(neighbours, "NEAREST", nearest)
+    features, asked = images_of(len(CAPTIONS)), images_of(4, seed=1)
+    said = [([4, 5, 7], True), ([4, 6, 8, 4], True), ([9, 9], True), ([4, 5, 7, 9], False)]
+    found = [[hypothesis(words, -1.0, finished) for words, finished in said]] * len(asked)
+    chosen = remembered(features).chosen(torch.from_numpy(asked), found, 2.0)
+    for image, hypotheses in zip(asked, chosen, strict=True):
+        for h in hypotheses:
+            by_hand = agreement_by_hand(features, image, h.tokens, h.finished, min(nearest, len(CAPTIONS)))
+            assert h.score == pytest.approx(-1.0 + 2.0 * by_hand, abs=0.02)  # features are kept in half precision
+            assert h.logprob == -1.0
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40))
+def test_captions_are_ranked_by_score_and_agreement_whatever_images_are_beside(seed, images):
+    rng = np.random.default_rng(seed)
+    memory, asked = remembered(images_of(len(CAPTIONS), seed)), torch.from_numpy(images_of(images, seed + 1))
+    found = [
+        [hypothesis(rng.integers(4, 11, rng.integers(1, 6)).tolist(), -rng.random(), rng.random() < 0.7)
+         for _ in range(rng.integers(1, 5))]
+        for _ in range(images)
+    ]  # fmt: skip
+    chosen = memory.chosen(asked, found, 0.5)
+    for before, after in zip(found, chosen, strict=True):
+        assert sorted(h.tokens for h in before) == sorted(h.tokens for h in after)
+        assert after == sorted(after, key=lambda h: (not h.finished, -h.score))
+    alone = [memory.chosen(asked[i : i + 1], found[i : i + 1], 0.5)[0] for i in range(images)]
+    assert alone == chosen
+    unweighted = memory.chosen(asked, found, 0.0)
+    assert [[h.score for h in of_image] for of_image in unweighted] == [
+        [h.score for h in sorted(of_image, key=lambda h: (not h.finished, -h.score))] for of_image in found
+    ]
+
+
+def test_images_are_compared_by_the_mean_of_their_cells():
+    cells = torch.arange(12.0).reshape(1, 3, 4)
+    assert pooled(cells.half()).tolist() == pooled(cells.mean(dim=1)).tolist() == [[4.0, 5.0, 6.0, 7.0]]
+    same = remembered(np.ones((len(CAPTIONS), CHANNELS), np.float32))  # as every other, after all
+    (chosen,) = same.chosen(torch.ones(1, CHANNELS), [[hypothesis([4, 5], -1.0), hypothesis([10], -1.1)]], 1.0)
+    assert all(np.isfinite(h.score) for h in chosen) and chosen[0].tokens == [4, 5]
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+def second_choice() -> tuple[Captioner, list[np.ndarray], list[list[str]]]:
+    """A captioner that remembers, for each of six pictures, the caption that its search ranks second; the pictures, and
+    the words of those captions."""
+    plain, pictures = tiny_captioner(), [picture(seed) for seed in range(6)]
+    second = [found[1].words for found in plain.n_best(pictures, 2, beam=4, max_length=6)]
+    index = {word: number for number, word in enumerate(plain.model.vocabulary.words)}
+    texts = [[" ".join(str(index[word]) for word in words)] for words in second]
+    squares = np.stack([plain.model.transform(Image.fromarray(p)) for p in pictures])
+    features = pooled(plain.encode(torch.from_numpy(squares)).features[0])
+    return Captioner(plain.model, PLAIN, neighbours=remembered(features, texts)), pictures, second
+
+
+def test_a_caption_that_agrees_with_those_of_similar_images_is_chosen(tmp_path):
+    captioner, pictures, second = second_choice()
+    settings = {"beam": 4, "max_length": 6}
+    plain = captioner.n_best(pictures, 4, **settings)
+    chosen = captioner.n_best(pictures, 4, **settings, consensus=100.0)
+    assert [found[0].words for found in plain] != second == [found[0].words for found in chosen]
+    for before, after in zip(plain, chosen, strict=True):
+        assert {c.text for c in before} == {c.text for c in after}
+        assert after[0].score > before[0].score and after[0].logprob == before[1].logprob
+    assert [c.words for c in captioner.caption(pictures, **settings, consensus=100.0)] == second
+    drawn = {"method": "sample", "seed": 3, "max_length": 6}  # samples are not ranked
+    texts = [[c.text for c in captioner.caption(pictures, **drawn, consensus=w)] for w in (0.0, 100.0)]
+    assert texts[0] == texts[1]
+
+    save_model(captioner.model, tmp_path / "source", notes={})
+    search = PLAIN.override(**settings, consensus=100.0)
+    serve_model(tmp_path / "source", tmp_path / "model", search, {}, neighbours=captioner.neighbours)
+    assert json.loads((tmp_path / "model/config.json").read_text())["neighbours"] == NEIGHBOURS
+    assert [c.words for c in Captioner.load(tmp_path / "model").caption(pictures)] == second
+    serve_model(tmp_path / "model", tmp_path / "model", PLAIN, {})  # without them
+    assert not (tmp_path / "model" / NEIGHBOURS).exists() and load_bundle(tmp_path / "model").neighbours is None
+
+
+def test_a_model_that_remembers_nothing_cannot_compare():
+    with pytest.raises(UserError, match=r"consensus = 0\.5: this model remembers no training images; set it to 0"):
+        tiny_captioner().caption([picture(0)], consensus=0.5)
+
+
+def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
+    captioner, _, _ = second_choice()
+    search = PLAIN.override(consensus=1.0)
+    save_model(captioner.model, tmp_path / "source", notes={})
+    serve_model(tmp_path / "source", tmp_path / "model", search, {}, neighbours=captioner.neighbours)
+    path = tmp_path / "model" / NEIGHBOURS
+    whole, words = load_tensors(path), len(captioner.model.vocabulary)
+    for changed, reason in (
+        ({"number": whole["number"] + 1}, "captions are incomplete"),
+        ({"lengths": whole["lengths"][:-1]}, "captions are incomplete"),
+        ({"tokens": -whole["tokens"]}, "tokens are negative"),
+        ({"tokens": whole["tokens"] + words}, f"words that the vocabulary of {words} does not have"),
+        ({"images": whole["images"][:, 1:]}, "sizes differ"),
+        ({"centre": whole["centre"].long()}, "a tensor has another shape or type"),
+        ({"centre": whole["centre"][:2], "images": whole["images"][:, :2]}, "features of 2 channels, the encoder"),
+        ({"more": whole["centre"] + 1}, "unexpected keyword argument 'more'"),
+    ):
+        save_tensors(path, {**whole, **changed})
+        with pytest.raises(UserError, match=reason) as error:
+            load_bundle(tmp_path / "model")
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+    one = {name: whole[name][:1] for name in ("images", "number", "lengths")}
+    save_tensors(path, {**whole, **one, "tokens": whole["tokens"][: int(whole["lengths"][0])]})
+    with pytest.raises(UserError, match="there are 1, document frequencies need two"):
+        load_bundle(tmp_path / "model")
+    config = read_json(tmp_path / "model/config.json")
+    write_json(tmp_path / "model/config.json", {**config, "neighbours": None})
+    with pytest.raises(UserError, match=r"search.consensus needs neighbours.safetensors, and none is named"):
+        load_bundle(tmp_path / "model")
+
+
+def test_evaluate_remembers_the_training_images(pipeline):
+    served = load_bundle(pipeline / "data/model")
+    entries = json.loads((pipeline / "data/captions/train.json").read_text())
+    kept = served.neighbours.remembered
+    assert kept.number.tolist() == [len(entry["words"]) for entry in entries]
+    first = served.model.vocabulary.encode(entries[0]["words"][0])
+    assert [*first, END] == kept.tokens[: kept.lengths[0]].tolist()
+
+
+def test_stored_features_are_used_where_the_encoder_is_the_same(copy_pipeline, monkeypatch):
+    folder = copy_pipeline("data")
+    monkeypatch.chdir(folder)
+    model = load_model(paths.TRAIN_MODEL)
+    memory = Memory(captioned_images("train"), paths.split_features("train"), 5)
+    encode, encoded = type(model).encode, []
+
+    def counted(self, pixels):
+        encoded.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(type(model), "encode", counted)
+    read = memory.of(model).remembered
+    assert encoded == []
+    monkeypatch.setattr("showtell.evaluation.remember.feature_attrs", lambda *_: {})
+    computed = memory.of(model).remembered
+    assert encoded == [5]
+    assert len(read.images) == 5 and computed.tokens.equal(read.tokens)
+    torch.testing.assert_close(read.images, computed.images, atol=0.01, rtol=0)  # the store is in half precision
+
+
+def test_the_sweep_may_compare_with_training_images_where_the_search_does_not(copy_pipeline):
+    folder = copy_pipeline("data", "metrics")
+    others = [{"consensus": 1.0}]
+    write_params(folder, search={"consensus": 0.0}, sweep={"beams": [2], "length_penalties": [0.0], "others": others})
+    run_stage("evaluate", folder)
+    served = load_bundle(folder / "data/model")
+    assert served.search.consensus == 0 and served.neighbours is not None  # and `showtell caption` can as well
+    assert len((folder / "metrics/sweep.tsv").read_text().splitlines()) == 4  # its head, both, and the served one
