@@ -153,6 +153,20 @@ def test_words_that_are_not_detected_are_not_generated(tmp_path):
     assert [c.words for c in again.caption(images, beam=3, detection_weight=10.0)] == [c.words for c in said[10.0]]
 
 
+def test_an_ensemble_adds_the_detected_words_of_each_model():
+    images = [picture(seed) for seed in range(4)]
+    missing = tiny_captioner().caption(images, beam=3)[0].words[0]
+    captioner = with_detector(missing)
+    alone, without = (c.caption(images, beam=3, detection_weight=10.0) for c in (captioner, tiny_captioner()))
+    twice, once = (
+        Captioner(captioner.model, others=[other]).caption(images, beam=3, detection_weight=10.0)
+        for other in (captioner.model, tiny_captioner().model)
+    )
+    assert [c.words for c in twice] == [c.words for c in alone] != [c.words for c in without]
+    assert [c.logprob for c in twice] == pytest.approx([c.logprob for c in alone], abs=1e-4)
+    assert not any(missing in c.words for c in once)  # half of the weight is enough
+
+
 def test_saving_a_model_twice_gives_the_same_bytes(saved, tmp_path):
     save_model(load_model(saved), tmp_path / "again", notes={"cider": 0.5})
     for path in saved.iterdir():

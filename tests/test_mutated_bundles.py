@@ -19,6 +19,7 @@ from showtell.commands import cli
 from showtell.encoders.detection import WordDetector, Words
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.confidence import Calibration, Confidence
+from showtell.generation.neighbours import Neighbours
 from showtell.generation.search_params import PLAIN
 
 TRIED = 10  # mutations of each file
@@ -26,12 +27,15 @@ VALUES = (
     None, True, 0, -1, 1, 2.5, 1e308, 10**30, 2**63, float("nan"), float("-inf"), "", "x" * 5000, "\x1b[2J\n", "..",
     "é", [], {}, [1], ["a", None], {"a": 1}, [[[]]],
 )  # fmt: skip
-FILES = ("config.json", "vocab.json", "confidence.json", "model.safetensors", "others/1/config.json")
+FILES = (
+    "config.json", "vocab.json", "confidence.json", "model.safetensors", "neighbours.safetensors",
+    "others/1/config.json",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
-    """A bundle with all its parts: a detector, an ensemble, a calibration."""
+    """A bundle with all its parts: a detector, an ensemble, a calibration, training images."""
     folder = tmp_path_factory.mktemp("mutated")
     model = tiny_captioner(node="layer1").model
     detector = WordDetector(model.encoder, Words(torch.tensor([4, 5]), torch.zeros(16)))
@@ -39,8 +43,9 @@ def good(tmp_path_factory) -> Path:
     save_model(model, folder / "two", {})
     calibration = Calibration(power=1.0, places=[-3.0, -1.0], chances=[0.2, 0.8], captions=10)
     confidence = Confidence(median_cider=1.0, good=calibration, true=calibration)
-    search = PLAIN.override(max_length=6)
-    serve_model(folder / "one", folder / "bundle", search, {"cider": 0.5}, [folder / "two"], confidence)
+    search, features = PLAIN.override(max_length=6, consensus=1.0), torch.randn(3, model.encoder.channels).numpy()
+    neighbours = Neighbours.of(features, np.array([1, 1, 1]), np.array([2, 1, 2]), np.array([4, 2, 2, 5, 2]))
+    serve_model(folder / "one", folder / "bundle", search, {"cider": 0.5}, [folder / "two"], confidence, neighbours)
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "p.png")
     return folder
