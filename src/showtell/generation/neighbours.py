@@ -1,9 +1,9 @@
 """Training images that resemble an image: their captions help to choose among those that a search has found.
 
-Devlin et al., "Exploring Nearest Neighbor Approaches for Image Captioning" (2015), section 3.2: the caption that agrees
-most with those of the nearest training images, the consensus caption, is a good one. There it is one of theirs; here it
-is one of the search's, as in Fang et al., "From Captions to Visual Concepts and Back" (CVPR 2015), section 5, which
-rank a beam again by similarity to the image. Agreement is CIDEr-D, document frequencies are of the training captions.
+Devlin et al., "Exploring Nearest Neighbor Approaches for Image Captioning" (2015): the caption that agrees most with
+those of the nearest training images, the consensus caption, is a good one. There it is one of theirs; here it is one of
+the search's, as Fang et al., "From Captions to Visual Concepts and Back" (CVPR 2015), section 5, rank a beam again by
+similarity to the image. Agreement is CIDEr-D; document frequencies are of the training captions.
 
 The bundle that `evaluate` writes holds them as `neighbours.safetensors` and names the file in `config.json`, where
 `search.consensus` is not 0. Other models have none.
