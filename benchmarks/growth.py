@@ -122,6 +122,7 @@ def turn_train_into_test(folder: Path, model: Path) -> None:
         for kind in ("json", "h5"):
             shutil.copyfile(folder / f"data/captions/{source}.{kind}", folder / f"data/captions/{target}.{kind}")
     os.replace(folder / "data/images/train.h5", folder / "data/images/test.h5")
+    shutil.copyfile(folder / "data/images/val.h5", folder / "data/images/train.h5")
     shutil.rmtree(folder / "data/models/train")
     for stage in ("train", "reinforce"):
         shutil.copytree(model, folder / "data/models" / stage)
