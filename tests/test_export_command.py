@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from export_models import captioner, picture
@@ -15,6 +16,7 @@ from showtell.commands import cli
 from showtell.core.errors import UserError
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.captioner import Captioner
+from showtell.generation.neighbours import Neighbours
 from showtell.generation.onnx_captioner import SETTINGS, OnnxCaptioner
 from showtell.generation.search_params import PLAIN, SearchParams
 
@@ -112,6 +114,22 @@ def test_ensembles_cannot_be_exported(bundle, tmp_path):
     serve_model(bundle, tmp_path / "joint", captioner("attention").search, {}, [bundle])
     with pytest.raises(UserError, match="2 models of an ensemble cannot be exported: export one of them"):
         cli.dispatch(["export", str(tmp_path / "joint"), str(tmp_path / "out.onnx")])
+
+
+def test_a_graph_holds_no_training_images_and_says_so(bundle, photo, tmp_path, capfd):
+    model = captioner("attention").model
+    features = np.random.default_rng(0).standard_normal((3, model.encoder.channels), np.float32)
+    memory = Neighbours.of(features, np.array([1, 1, 1]), np.array([2, 1, 2]), np.array([4, 2, 2, 5, 2]))
+    search, folder = captioner("attention").search.override(consensus=100.0), tmp_path / "model"
+    serve_model(bundle, folder, search, {}, neighbours=memory)
+    with pytest.raises(UserError, match="consensus: exported graphs hold no training images"):
+        cli.dispatch(["export", str(folder), str(tmp_path / "out.onnx"), "--consensus", "2"])
+    assert cli.dispatch(["export", str(folder), str(tmp_path / "out.onnx")]) == 0
+    assert "its captions are those of `showtell caption --consensus 0`" in capfd.readouterr().err
+    (expected,) = Captioner.load(folder).caption([photo], consensus=0.0)
+    assert OnnxCaptioner(tmp_path / "out.onnx").caption(photo).words == expected.words
+    assert cli.dispatch(["export", str(folder), str(tmp_path / "asked.onnx"), "--consensus", "0"]) == 0
+    assert "training images" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
