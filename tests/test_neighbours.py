@@ -202,6 +202,10 @@ def test_stored_features_are_used_where_the_encoder_is_the_same(copy_pipeline, m
     monkeypatch.setattr(type(model), "encode", counted)
     read = memory.of(model).remembered
     assert encoded == []
+    search = PLAIN.override(consensus=1.0)
+    last, first = (memory.captioner(folder, search) for folder in (paths.REINFORCE_MODEL, paths.TRAIN_MODEL))
+    assert memory.captioner(paths.TRAIN_MODEL, search).neighbours is first.neighbours is not last.neighbours
+    encoded.clear()
     monkeypatch.setattr("showtell.evaluation.remember.feature_attrs", lambda *_: {})
     computed = memory.of(model).remembered
     assert encoded == [5]

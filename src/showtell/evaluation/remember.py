@@ -1,8 +1,8 @@
 """Captioners for `evaluate`, with the training images that they remember for `search.consensus`."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,20 +20,24 @@ from showtell.generation.neighbours import Neighbours, pooled
 from showtell.generation.search_params import SearchParams
 
 
-class Memory(NamedTuple):
-    """What can be remembered."""
+@dataclass
+class Memory:
+    """What can be remembered. Models with the same encoder share what they remember."""
 
     train: CaptionedImages  # images
     stored: Path  # a store of their features, by the encoder before fine-tuning
     most: int  # images that are remembered at most
+    made: dict[str, Neighbours] = field(default_factory=dict, init=False)  # by the hash of the encoder
 
     def captioner(
         self, folder: Path, search: SearchParams, others: Iterable[Path] = (), tried: Sequence[SearchParams] = ()
     ) -> Captioner:
         """The model in `folder`, an ensemble with those in `others`; it remembers training images if `search`, or one
         of the settings that are `tried`, compares with them."""
-        model = load_model(folder)
-        neighbours = self.of(model) if any(settings.chooses for settings in (search, *tried)) else None
+        model, neighbours = load_model(folder), None
+        if any(settings.chooses for settings in (search, *tried)):
+            encoder = model.encoder.hash()
+            neighbours = self.made[encoder] = self.made.get(encoder) or self.of(model)
         return Captioner(model, search, [load_model(other) for other in others], neighbours=neighbours)
 
     def of(self, model: Model) -> Neighbours:

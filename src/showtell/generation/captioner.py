@@ -207,14 +207,15 @@ class Captioner:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
         search = self.search.override(**settings)
         search.check_n_best(n_best)
-        if search.chooses and self.neighbours is None:
+        neighbours = self.neighbours if search.chooses else None
+        if search.chooses and neighbours is None:
             raise UserError(f"consensus = {search.consensus:g}: this model remembers no training images; set it to 0")
         features, decoders = encoded.features, [model.speaking(search.detection_weight) for model in self.models]
         with autocast(search.precision):
-            wanted = search.most if search.chooses else n_best
+            wanted = n_best if neighbours is None else search.most
             found = search_together(decoders, features, search, wanted, encoded.names)
-            if search.chooses and self.neighbours is not None:
-                chosen = self.neighbours.chosen(features[0], found, search.consensus)
+            if neighbours is not None:
+                chosen = neighbours.chosen(features[0], found, search.consensus)
                 found = [hypotheses[:n_best] for hypotheses in chosen]
             best = [first for first, *_ in found]
             seen = attention_of(decoders[0], features[0], best, self.head) if attention else None
