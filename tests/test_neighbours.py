@@ -49,10 +49,13 @@ def hypothesis(words: list[int], score: float, finished: bool = True) -> Hypothe
 
 
 def agreement_by_hand(features: np.ndarray, image: np.ndarray, words: list[int], finished: bool, nearest: int) -> float:
-    """The weighted mean of CIDEr-D with the captions of each of the nearest images, one after the other."""
-    unit = [v / np.linalg.norm(v) for v in (features - features.mean(axis=0))]
-    away = image - features.mean(axis=0)
-    similarity = np.array([v @ away for v in unit]) / np.linalg.norm(away)
+    """The weighted mean of CIDEr-D with the captions of each of the nearest images, one after the other. Whitening is
+    by eigenvectors here: the cosines are the same as by any other root."""
+    away = features - features.mean(axis=0)
+    variance, axes = np.linalg.eigh(away.T @ away / len(away))
+    axes = axes / np.sqrt(variance + variance.mean())
+    mine, theirs = (image - features.mean(axis=0)) @ axes, away @ axes
+    similarity = theirs @ mine / np.linalg.norm(theirs, axis=1) / np.linalg.norm(mine)
     kept = np.argsort(-similarity)[:nearest]
     weights = np.exp(similarity[kept] / neighbours.TEMPERATURE)
     everyone = References({i: [f"{text} {END}" for text in of_image] for i, of_image in enumerate(CAPTIONS)})
@@ -102,6 +105,16 @@ def test_images_are_compared_by_the_mean_of_their_cells():
     same = remembered(np.ones((len(CAPTIONS), CHANNELS), np.float32))  # as every other, after all
     (chosen,) = same.chosen(torch.ones(1, CHANNELS), [[hypothesis([4, 5], -1.0), hypothesis([10], -1.1)]], 1.0)
     assert all(np.isfinite(h.score) for h in chosen) and chosen[0].tokens == [4, 5]
+
+
+def test_what_differs_among_all_images_does_not_outweigh_what_differs_among_few():
+    """The first channel is much larger than the second, in which the asked image is like image 0 alone."""
+    features = np.zeros((len(CAPTIONS), CHANNELS), np.float32)
+    features[:, 0], features[:, 1] = [-1, 10, -10, 11, -11, 1], [3, 0, -1, -1, 0, -1]
+    said = hypothesis([4, 5, 7], -1.0), hypothesis([4, 6, 7], -1.0)  # of image 0, and of image 1
+    asked = torch.tensor([[3.0, 3.0, 0.0, 0.0, 0.0]])  # nearer to image 1 by the plain cosine
+    (chosen,) = remembered(features).chosen(asked, [list(said)], 1.0)
+    assert chosen[0].tokens == [4, 5, 7]
 
 
 def picture(seed: int) -> np.ndarray:
@@ -161,8 +174,12 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         ({"tokens": -whole["tokens"]}, "tokens are negative"),
         ({"tokens": whole["tokens"] + words}, f"words that the vocabulary of {words} does not have"),
         ({"images": whole["images"][:, 1:]}, "sizes differ"),
+        ({"whitening": whole["whitening"][:, 1:]}, "sizes differ"),
         ({"centre": whole["centre"].long()}, "a tensor has another shape or type"),
-        ({"centre": whole["centre"][:2], "images": whole["images"][:, :2]}, "features of 2 channels, the encoder"),
+        (
+            {"centre": whole["centre"][:2], "whitening": whole["whitening"][:2, :2], "images": whole["images"][:, :2]},
+            "features of 2 channels, the encoder",
+        ),
         ({"more": whole["centre"] + 1}, "unexpected keyword argument 'more'"),
     ):
         save_tensors(path, {**whole, **changed})

@@ -5,6 +5,9 @@ those of the nearest training images, the consensus caption, is a good one. Ther
 the search's, as Fang et al., "From Captions to Visual Concepts and Back" (CVPR 2015), section 5, rank a beam again by
 similarity to the image. Agreement is CIDEr-D; document frequencies are of the training captions.
 
+Similarity is the cosine of whitened features: what differs among most images, as day and night, would outweigh what is
+shown in them.
+
 The bundle that `evaluate` writes holds them as `neighbours.safetensors` and names the file in `config.json`, where
 `search.consensus` is not 0. Other models have none.
 """
@@ -29,7 +32,8 @@ from showtell.metrics.ngrams import NgramIds, flat
 
 NEIGHBOURS = "neighbours.safetensors"  # file name in the bundle
 NEAREST = 60  # training images that an image is compared with
-TEMPERATURE = 0.05  # of the softmax over their similarity: the first of them count most
+TEMPERATURE = 0.07  # of the softmax over their similarity: the first of them count most
+SHRINKAGE = 1.0  # added to every variance before whitening, as a share of their mean: small ones are mostly noise
 IMAGES_AT_ONCE = 16  # images whose captions are compared together; bounds memory, does not change results
 
 
@@ -37,7 +41,8 @@ class Remembered(NamedTuple):
     """Training images and their captions, as they are stored."""
 
     centre: Tensor  # float32 (channel,): the mean of the images' features
-    images: Tensor  # float16 (image, channel): features less that mean, of length 1
+    whitening: Tensor  # float32 (channel, channel): features less that mean, times this, are uncorrelated
+    images: Tensor  # float16 (image, channel): the images' features so whitened, of length 1
     number: Tensor  # int32 (image,): captions of each image
     lengths: Tensor  # int32 (caption,): tokens of each caption
     tokens: Tensor  # int32 (token,): of all captions, each without its start and with its end
@@ -51,7 +56,7 @@ def pooled(features: Tensor) -> np.ndarray:
 
 
 class Neighbours:
-    """The remembered images as an index. Similarity is the cosine of centred features."""
+    """The remembered images as an index."""
 
     def __init__(self, remembered: Remembered):
         """`UserError` for fewer than two images, in which no document frequencies can be counted, and for arrays that
@@ -59,8 +64,8 @@ class Neighbours:
         self.remembered = remembered
         if reason := _misfit(remembered):
             raise UserError(f"the remembered training images cannot be used: {reason}")
-        self._images = remembered.images.float().numpy()
-        self._number, self._lengths, self._tokens = (x.numpy().astype(np.int64) for x in remembered[2:])
+        self._centre, self._whitening, self._images = (x.float().numpy() for x in remembered[:3])
+        self._number, self._lengths, self._tokens = (x.numpy().astype(np.int64) for x in remembered[3:])
         self._first = np.cumsum(self._number) - self._number  # (image) its first caption
         self._start = np.cumsum(self._lengths) - self._lengths  # (caption) its first token
 
@@ -68,9 +73,10 @@ class Neighbours:
     def of(cls, features: np.ndarray, number: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> "Neighbours":
         """From `features` of images, float32 (image, channel); `number`, `lengths` and `tokens` as in `Remembered`."""
         centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        images = _unit(features - centre).astype(np.float16)
-        captions = (torch.from_numpy(x.astype(np.int32)) for x in (number, lengths, tokens))
-        return cls(Remembered(torch.from_numpy(centre), torch.from_numpy(images), *captions))
+        whitening = _whitening(features - centre)
+        images = _unit((features - centre) @ whitening).astype(np.float16)
+        captions = (x.astype(np.int32) for x in (number, lengths, tokens))
+        return cls(Remembered(*map(torch.from_numpy, (centre, whitening, images, *captions))))
 
     @classmethod
     def load(cls, path: Path, channels: int, words: int) -> "Neighbours":
@@ -127,7 +133,7 @@ class Neighbours:
 
         One image at a time, so that others beside it cannot change rounding.
         """
-        similarity = self._images @ _unit(vector - self.remembered.centre.numpy())
+        similarity = self._images @ _unit((vector - self._centre) @ self._whitening)
         nearest = np.argsort(-similarity, kind="stable")[:NEAREST]
         weights = np.exp((similarity[nearest] - similarity[nearest[0]]).astype(np.float64) / TEMPERATURE)
         return nearest, weights / weights.sum()
@@ -139,6 +145,19 @@ class Neighbours:
     @cached_property
     def _frequencies(self) -> DocumentFrequencies:
         return DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(self._number)), self._number))
+
+
+def _whitening(vectors: np.ndarray) -> np.ndarray:
+    """The matrix that whitens centred vectors (image, channel): float32 (channel, channel).
+
+    Any root of the inverse covariance gives the same cosines. The Cholesky factor's does not depend on the signs and
+    the order of eigenvectors, which differ between machines.
+    """
+    vectors = vectors.astype(np.float64)
+    covariance = vectors.T @ vectors / len(vectors)
+    floor = SHRINKAGE * covariance.trace() / len(covariance) or 1.0  # all vectors are alike: nothing to whiten
+    factor = np.linalg.cholesky(covariance + floor * np.eye(len(covariance)))
+    return np.linalg.inv(factor).T.astype(np.float32, order="C")
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -153,10 +172,11 @@ def _parts(images: int) -> list[slice]:
 
 def _misfit(r: Remembered) -> str:
     """Why the arrays do not fit together; empty when they do."""
-    kinds = (r.centre, 1, True), (r.images, 2, True), (r.number, 1, False), (r.lengths, 1, False), (r.tokens, 1, False)
+    kinds = zip(r, (1, 2, 2, 1, 1, 1), (True, True, True, False, False, False), strict=True)
     if any(tensor.dim() != dimensions or tensor.is_floating_point() != real for tensor, dimensions, real in kinds):
         return "a tensor has another shape or type"
-    if r.images.shape != (len(r.number), len(r.centre)):
+    channels = len(r.centre)
+    if r.images.shape != (len(r.number), channels) or r.whitening.shape != (channels, channels):
         return "sizes differ"
     if len(r.number) < 2:
         return f"there are {len(r.number)}, document frequencies need two"
