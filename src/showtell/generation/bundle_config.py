@@ -29,8 +29,8 @@ class TransformConfig(_Part):
 
 
 class BundleConfig(_Part):
-    """All parts of a model by name; then what `evaluate` adds: further models, calibration, training
-    images, search settings, scores."""
+    """All parts of a model by name; then what `evaluate` adds: further models, calibration, training images, search
+    settings, scores."""
 
     format: int
     encoder: dict[str, JsonValue]  # checked by Encoder

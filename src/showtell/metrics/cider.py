@@ -142,12 +142,10 @@ class CiderD:
         if self._others is None:
             targets = self._targets
             found, lengths = self.references.count(captions)
-        else:  # in the ids of `others`, in one call, so that n-grams outside `others` get equal ids on both sides
-            texts = [text for of_image in self.references.captions for text in of_image]
-            counts, lengths = self._others.count([*texts, *captions])
-            parts = [of_order.split(len(texts)) for of_order in counts]
-            targets, found = self._as_targets([ours for ours, _ in parts]), [theirs for _, theirs in parts]
-            lengths = lengths[len(texts) :]
+        else:
+            texts = (text for of_image in self.references.captions for text in of_image)
+            known, found, lengths = self._others.count_both(texts, captions)
+            targets = self._as_targets(known)
         vectors = Vectors.of(found, lengths, self._frequencies)
         per_image = targets.scores(vectors, np.arange(len(captions)))
         return float(per_image.mean()), per_image

@@ -141,6 +141,14 @@ class Ngrams:
         words, lengths = self._encode(captions, dict(self._words))
         return self._ids.count(words, lengths), lengths
 
+    def count_both(
+        self, references: Iterable[str], captions: Iterable[str]
+    ) -> tuple[list[Counts], list[Counts], np.ndarray]:
+        """Counts of references and of captions, and lengths of captions; an unseen n-gram has one id on both sides."""
+        table = dict(self._words)
+        theirs, ours = self._encode(references, table), self._encode(captions, table)
+        return *self._ids.count_both(theirs, ours), ours[1]
+
     @staticmethod
     def _encode(captions: Iterable[str], table: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
         ids: list[int] = []
