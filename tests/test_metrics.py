@@ -10,7 +10,7 @@ from nltk.translate.bleu_score import corpus_bleu
 
 from showtell.metrics.bleu import Bleu, bleu, nltk_bleu, nltk_statistics
 from showtell.metrics.cider import CiderD
-from showtell.metrics.ngrams import References
+from showtell.metrics.ngrams import NgramIds, References
 from showtell.metrics.rouge import rouge_l
 
 CAPTION = st.lists(st.sampled_from(["a", "b", "c", "d", "the", "dog"]), max_size=12).map(" ".join)
@@ -164,3 +164,10 @@ def test_words_that_the_larger_set_lacks_still_match() -> None:
     assert cider.score({0: "a zebra runs over here"})[0] == pytest.approx(10)
     assert cider.score({0: "a zebu stays over there"})[0] < 5
     assert 0 < cider.score({0: "a unicorn"})[0] < 1  # "a" is in two of three images' captions: a small weight
+
+
+def test_stored_tokens_of_32_bits_have_the_n_grams_of_their_words() -> None:
+    words, lengths = np.array([4, 5, 6, 2, 6, 5, 6, 2]), np.array([4, 4])
+    stored, plain = NgramIds(words.astype(np.uint32), lengths), NgramIds(words, lengths)
+    for ours, theirs in zip(stored.counts, plain.counts, strict=True):
+        assert [x.tolist() for x in ours] == [x.tolist() for x in theirs]

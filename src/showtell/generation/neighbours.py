@@ -73,8 +73,9 @@ class Neighbours:
     def of(cls, features: np.ndarray, number: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> "Neighbours":
         """From `features` of images, float32 (image, channel); `number`, `lengths` and `tokens` as in `Remembered`."""
         centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        whitening = _whitening(features - centre)
-        images = _unit((features - centre) @ whitening).astype(np.float16)
+        away = features - centre
+        whitening = _whitening(away)
+        images = _unit(away @ whitening).astype(np.float16)
         captions = (x.astype(np.int32) for x in (number, lengths, tokens))
         return cls(Remembered(*map(torch.from_numpy, (centre, whitening, images, *captions))))
 
@@ -155,7 +156,7 @@ def _whitening(vectors: np.ndarray) -> np.ndarray:
     """
     vectors = vectors.astype(np.float64)
     covariance = vectors.T @ vectors / len(vectors)
-    floor = SHRINKAGE * covariance.trace() / len(covariance) or 1.0  # all vectors are alike: nothing to whiten
+    floor = SHRINKAGE * covariance.trace() / len(covariance) or 1.0  # 1: all vectors are alike, nothing to whiten
     factor = np.linalg.cholesky(covariance + floor * np.eye(len(covariance)))
     return np.linalg.inv(factor).T.astype(np.float32, order="C")
 

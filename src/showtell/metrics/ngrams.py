@@ -84,6 +84,7 @@ class NgramIds:
 
     def count(self, words: np.ndarray, lengths: np.ndarray) -> list[Counts]:
         """Counts of captions by order; n-grams without an id get new ones, the same within one call."""
+        words = words.astype(np.int64, copy=False)  # a pair of ids does not fit into stored tokens' 32 bits
         caption = np.repeat(np.arange(len(lengths)), lengths)  # (word)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the caption's end (word)
         ids, result = words, []
