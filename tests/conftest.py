@@ -43,7 +43,9 @@ TINY = {
     "learning": {"warmup_updates": 0},
     "train": {"epochs": 2, "images_per_update": 8},
     "finetune": {"epochs": 1, "images_per_update": 8},
-    "reinforce": {"epochs": 1, "images_per_update": 8, "samples": 2, "bleu4": 0.5, "chair": 0.5, "flip": True},
+    "reinforce": {
+        "epochs": 1, "images_per_update": 8, "samples": 2, "consensus": 0.5, "bleu4": 0.5, "chair": 0.5, "flip": True,
+    },
     "search": {"min_length": 3, "max_length": 8, "consensus": 0.3},  # a tiny model would say nothing
     "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
     "evaluate": {"pictures": 2},

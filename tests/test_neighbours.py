@@ -23,10 +23,10 @@ from showtell.generation import neighbours
 from showtell.generation.bundle import load_bundle, load_model, save_model, serve_model
 from showtell.generation.captioner import Captioner
 from showtell.generation.choices import Hypothesis
-from showtell.generation.neighbours import NEIGHBOURS, Neighbours, pooled
+from showtell.generation.neighbours import NEIGHBOURS, Neighbours, nearest_others, pooled
 from showtell.generation.search_params import PLAIN
-from showtell.metrics.cider import CiderD
-from showtell.metrics.ngrams import References
+from showtell.metrics.cider import CiderD, DocumentFrequencies, Targets, Vectors, WeightedReferences
+from showtell.metrics.ngrams import NgramIds, References, flat
 
 CAPTIONS = [
     ["4 5 7", "4 5 7 9"], ["4 6 7"], ["4 6 8 4", "5 6", "4 6 8"], ["7 7 4", "4 5"], ["6 8"], ["4 5 7 9 10"],
@@ -49,23 +49,28 @@ def hypothesis(words: list[int], score: float, finished: bool = True) -> Hypothe
 
 
 def agreement_by_hand(features: np.ndarray, image: np.ndarray, words: list[int], finished: bool, nearest: int) -> float:
-    """The weighted mean of CIDEr-D with the captions of each of the nearest images, one after the other. Whitening is
-    by eigenvectors here: the cosines are the same as by any other root."""
-    away = features - features.mean(axis=0)
-    variance, axes = np.linalg.eigh(away.T @ away / len(away))
-    axes = axes / np.sqrt(variance + variance.mean())
-    mine, theirs = (image - features.mean(axis=0)) @ axes, away @ axes
+    """CIDEr-D with the captions of each image, one after the other; of these, half each, the mean over the nearest
+    images and what ridge regression predicts. Whitening is by eigenvectors here: the cosines are the same as by any
+    other root."""
+    everyone = References({i: [f"{text} {END}" for text in of_image] for i, of_image in enumerate(CAPTIONS)})
+    said = " ".join(map(str, [*words, END] if finished else words))
+    each = [CiderD({0: everyone.captions[i]}, others=everyone).score({0: said})[0] for i in range(len(CAPTIONS))]
+    away, own = (features - features.mean(axis=0)).astype(float), (image - features.mean(axis=0)).astype(float)
+    covariance = away.T @ away / len(away)
+    variance, axes = np.linalg.eigh(covariance)
+    axes = axes / np.sqrt(variance + neighbours.SHRINKAGE * variance.mean())
+    mine, theirs = own @ axes, away @ axes
     similarity = theirs @ mine / np.linalg.norm(theirs, axis=1) / np.linalg.norm(mine)
     kept = np.argsort(-similarity)[:nearest]
     weights = np.exp(similarity[kept] / neighbours.TEMPERATURE)
-    everyone = References({i: [f"{text} {END}" for text in of_image] for i, of_image in enumerate(CAPTIONS)})
-    said = " ".join(map(str, [*words, END] if finished else words))
-    each = [CiderD({0: everyone.captions[i]}, others=everyone).score({0: said})[0] for i in kept]
-    return float((weights * each).sum() / weights.sum())
+    local = (weights * np.array(each)[kept]).sum() / weights.sum()
+    penalty = neighbours.SHRINKAGE * covariance.trace() / len(covariance) * np.eye(len(covariance))
+    slopes = np.linalg.solve(covariance + penalty, away.T @ (np.array(each) - np.mean(each)) / len(away))
+    return float(0.5 * local + 0.5 * (np.mean(each) + own @ slopes))
 
 
 @pytest.mark.parametrize("nearest", [1, 3, 60])
-def test_agreement_is_cider_with_the_captions_of_the_nearest_images_by_their_similarity(monkeypatch, nearest):
+def test_agreement_is_predicted_from_that_with_the_nearest_images_and_by_ridge_regression(monkeypatch, nearest):
     monkeypatch.setattr(neighbours, "NEAREST", nearest)
     features, asked = images_of(len(CAPTIONS)), images_of(4, seed=1)
     said = [([4, 5, 7], True), ([4, 6, 8, 4], True), ([9, 9], True), ([4, 5, 7, 9], False)]
@@ -115,6 +120,45 @@ def test_what_differs_among_all_images_does_not_outweigh_what_differs_among_few(
     asked = torch.tensor([[3.0, 3.0, 0.0, 0.0, 0.0]])  # nearer to image 1 by the plain cosine
     (chosen,) = remembered(features).chosen(asked, [list(said)], 1.0)
     assert chosen[0].tokens == [4, 5, 7]
+
+
+@given(st.integers(0, 10**6))
+def test_weighted_references_are_those_of_cider_one_after_the_other(seed):
+    rng = np.random.default_rng(seed)
+
+    def captions(number: int) -> list[list[int]]:
+        return [rng.integers(4, 9, rng.integers(0, 7)).tolist() for _ in range(number)]
+
+    references, said = captions(5), captions(4)
+    ids = NgramIds(*flat(references))
+    frequencies = DocumentFrequencies(ids.counts, np.array([0, 0, 1, 1, 2]))
+    known = Vectors.of(ids.counts, flat(references)[1], frequencies)
+    ours = Vectors.of(ids.count(*flat(said)), flat(said)[1], frequencies)
+    weights = rng.standard_normal(5)
+    targets = Targets(known, np.zeros(5, np.int64), np.array([5]))
+    expected = targets.scores(ours, np.zeros(4, np.int64), weights)
+    np.testing.assert_allclose(WeightedReferences(known).scores(ours, weights), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("images", "compared"), [(2, 20), (30, 20), (30, 60)])
+def test_each_training_image_finds_the_others_most_like_it(monkeypatch, images, compared):
+    monkeypatch.setattr(neighbours, "COMPARED", compared)
+    monkeypatch.setattr(neighbours, "NEAREST", 5)
+    monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 7)
+    features = images_of(images)
+    found = nearest_others(features)
+    _, _, white = neighbours._whiten(features)
+    cosines = white @ white.T / np.outer(*[np.linalg.norm(white, axis=1)] * 2)
+    among = np.linspace(0, images - 1, min(images, compared)).round().astype(int)
+    for image, (rows, weights) in enumerate(zip(found.rows, found.weights, strict=True)):
+        others = among[among != image]
+        expected = others[np.argsort(-cosines[image][others])][:5]
+        counting = weights > 0
+        assert rows[counting].tolist() == expected.tolist()
+        own = np.exp(cosines[image][expected] / neighbours.TEMPERATURE)
+        np.testing.assert_allclose(weights[counting], own / own.sum(), rtol=1e-3)
+    with pytest.raises(UserError, match="an image is compared with others, and there are 1"):
+        nearest_others(features[:1])
 
 
 def picture(seed: int) -> np.ndarray:
@@ -173,11 +217,14 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         ({"lengths": whole["lengths"][:-1]}, "captions are incomplete"),
         ({"tokens": -whole["tokens"]}, "tokens are negative"),
         ({"tokens": whole["tokens"] + words}, f"words that the vocabulary of {words} does not have"),
-        ({"images": whole["images"][:, 1:]}, "sizes differ"),
+        ({"whitened": whole["whitened"][:, 1:]}, "sizes differ"),
         ({"whitening": whole["whitening"][:, 1:]}, "sizes differ"),
         ({"centre": whole["centre"].long()}, "a tensor has another shape or type"),
         (
-            {"centre": whole["centre"][:2], "whitening": whole["whitening"][:2, :2], "images": whole["images"][:, :2]},
+            {
+                "centre": whole["centre"][:2], "whitening": whole["whitening"][:2, :2],
+                "whitened": whole["whitened"][:, :2],
+            },
             "features of 2 channels, the encoder",
         ),
         ({"more": whole["centre"] + 1}, "unexpected keyword argument 'more'"),
@@ -186,7 +233,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         with pytest.raises(UserError, match=reason) as error:
             load_bundle(tmp_path / "model")
         assert str(path) in str(error.value) and "\n" not in str(error.value)
-    one = {name: whole[name][:1] for name in ("images", "number", "lengths")}
+    one = {name: whole[name][:1] for name in ("whitened", "number", "lengths")}
     save_tensors(path, {**whole, **one, "tokens": whole["tokens"][: int(whole["lengths"][0])]})
     with pytest.raises(UserError, match="there are 1, document frequencies need two"):
         load_bundle(tmp_path / "model")
@@ -226,8 +273,8 @@ def test_stored_features_are_used_where_the_encoder_is_the_same(copy_pipeline, m
     monkeypatch.setattr("showtell.evaluation.remember.feature_attrs", lambda *_: {})
     computed = memory.of(model).remembered
     assert encoded == [5]
-    assert len(read.images) == 5 and computed.tokens.equal(read.tokens)
-    torch.testing.assert_close(read.images, computed.images, atol=0.01, rtol=0)  # the store is in half precision
+    assert len(read.whitened) == 5 and computed.tokens.equal(read.tokens)
+    torch.testing.assert_close(read.whitened, computed.whitened, atol=0.01, rtol=0)  # the store is in half precision
 
 
 def test_the_sweep_may_compare_with_training_images_where_the_search_does_not(copy_pipeline):

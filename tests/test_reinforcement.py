@@ -224,8 +224,8 @@ def test_bad_endings_are_function_words_and_no_end_at_all(caption, bad):
     [
         ({"samples": 1}, "reinforce.baseline = 'mean': it compares an image's samples; samples must be 2 or more"),
         (
-            {"cider": 0.0, "bleu4": 0.0, "chair": 0.0, "truth": 0.0},
-            "reinforce.truth = 0.0: cider, bleu4 and chair are 0 as well; nothing is rewarded",
+            {"cider": 0.0, "consensus": 0.0, "bleu4": 0.0, "chair": 0.0, "truth": 0.0},
+            "reinforce.truth = 0.0: cider, consensus, bleu4 and chair are 0 as well; nothing is rewarded",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from showtell.core.errors import UserError
 from showtell.data.caption_writer import write_captions
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import END, START, Vocabulary
+from showtell.generation.neighbours import Nearest
 from showtell.learning.rewards import Rewards, Weights
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
@@ -101,6 +102,22 @@ def test_function_words_before_words_that_they_never_precede_cost(train):
     assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == expected
     unended = [VOCABULARY.encode([word]) for word in ("a", "runs")]  # side by side, but not one caption
     assert rewards(["1"], [unended]).tolist() == [[0.0, 0.0]]
+
+
+def test_agreement_with_similar_images_is_cider_with_their_captions_by_weight(train):
+    similar = Nearest(np.array([[1, 2], [2, 0], [0, 1]]), np.array([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]]))
+    said = [[*VOCABULARY.encode(text.split()), END] for text in ("a cat sleeps", "a dog sleeps on a red ball")]
+    found = Rewards(train, VOCABULARY, Weights(0.0, consensus=2.0), similar=similar)(["1", "3"], [said, said])
+    references = {entry["image_id"]: texts([tokens[1:] for tokens in entry["tokens"]]) for entry in entries(TRAIN)}
+    everyone = References(references)
+    of_image = {
+        key: np.array([CiderD({0: captions}, others=everyone).score({0: text})[0] for text in texts(said)])
+        for key, captions in references.items()
+    }
+    np.testing.assert_allclose(found[0], 2 * (0.75 * of_image["2"] + 0.25 * of_image["3"]), atol=1e-9)
+    np.testing.assert_allclose(found[1], of_image["1"] + of_image["2"], atol=1e-9)
+    with pytest.raises(ValueError, match="needs the similar images"):
+        Rewards(train, VOCABULARY, Weights(0.0, consensus=2.0))
 
 
 def test_images_without_references_are_named(train, tmp_path):

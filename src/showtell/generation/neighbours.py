@@ -5,14 +5,19 @@ those of the nearest training images, the consensus caption, is a good one. Ther
 the search's, as Fang et al., "From Captions to Visual Concepts and Back" (CVPR 2015), section 5, rank a beam again by
 similarity to the image. Agreement is CIDEr-D; document frequencies are of the training captions.
 
+Agreement with captions of the image itself, which are not known, is estimated from agreement with those of all training
+images, by two regressions on the images' features, half each: the mean over the most similar ones, weighted by their
+similarity (Nadaraya 1964, Watson 1964), and ridge regression (Hoerl and Kennard 1970). Both are sums over the training
+images, weighted by what the features alone decide.
+
 Similarity is the cosine of whitened features: what differs among most images, as day and night, would outweigh what is
-shown in them.
+shown in them. Ridge regression weighs an image by the scalar product of the same features.
 
 The bundle that `evaluate` writes holds them as `neighbours.safetensors` and names the file in `config.json`, where
 `search.consensus` is not 0. Other models have none.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,18 +28,21 @@ import torch
 from torch import Tensor
 
 from showtell.core.errors import UserError
+from showtell.core.processes import all_gather, share
 from showtell.core.tensor_files import load_tensors, save_tensors
-from showtell.core.texts import ragged
+from showtell.data.store import RowReader
 from showtell.data.vocabulary import END
 from showtell.generation.choices import Hypothesis
-from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
+from showtell.metrics.cider import DocumentFrequencies, Vectors, WeightedReferences
 from showtell.metrics.ngrams import NgramIds, flat
 
 NEIGHBOURS = "neighbours.safetensors"  # file name in the bundle
-NEAREST = 60  # training images that an image is compared with
+NEAREST = 60  # the most similar training images
 TEMPERATURE = 0.07  # of the softmax over their similarity: the first of them count most
-SHRINKAGE = 1.0  # added to every variance before whitening, as a share of their mean: small ones are mostly noise
-IMAGES_AT_ONCE = 16  # images whose captions are compared together; bounds memory, does not change results
+RIDGE = 0.5  # share of ridge regression in the weights; that of the most similar images is the rest
+SHRINKAGE = 0.1  # added to every variance before whitening, as a share of their mean: small ones are mostly noise
+COMPARED = 20_000  # images among which `nearest_others` looks, evenly spaced: its time grows with this number
+ROWS_AT_ONCE = 256  # images read, or compared with all, together; bounds memory, does not change results
 
 
 class Remembered(NamedTuple):
@@ -42,7 +50,7 @@ class Remembered(NamedTuple):
 
     centre: Tensor  # float32 (channel,): the mean of the images' features
     whitening: Tensor  # float32 (channel, channel): features less that mean, times this, are uncorrelated
-    images: Tensor  # float16 (image, channel): the images' features so whitened, of length 1
+    whitened: Tensor  # float16 (image, channel): the images' features so whitened
     number: Tensor  # int32 (image,): captions of each image
     lengths: Tensor  # int32 (caption,): tokens of each caption
     tokens: Tensor  # int32 (token,): of all captions, each without its start and with its end
@@ -55,6 +63,27 @@ def pooled(features: Tensor) -> np.ndarray:
     return (features.mean(dim=1) if features.dim() == 3 else features).cpu().numpy()
 
 
+def pooled_store(features: RowReader) -> np.ndarray:
+    """All rows of a store, `pooled`; the processes share the reading."""
+    blocks = [range(at, min(at + ROWS_AT_ONCE, len(features))) for at in range(0, len(features), ROWS_AT_ONCE)]
+    return np.concatenate(all_gather([pooled(torch.from_numpy(features.rows(block))) for block in share(blocks)]))
+
+
+class Nearest(NamedTuple):
+    """The training images that are most similar to each of some images, the most similar first."""
+
+    rows: np.ndarray  # int64 (image, neighbour): of training images
+    weights: np.ndarray  # float64 (image, neighbour): softmax of their similarity, 0 for one that is not to count
+
+    @classmethod
+    def of(cls, similarity: np.ndarray) -> "Nearest":
+        """From cosines (image, training image); -inf where a training image is not to count."""
+        rows = np.argsort(-similarity, axis=1, kind="stable")[:, :NEAREST]
+        found = np.take_along_axis(similarity, rows, axis=1).astype(np.float64)
+        weights = np.exp((found - found[:, :1]) / TEMPERATURE)
+        return cls(rows, weights / weights.sum(axis=1, keepdims=True))
+
+
 class Neighbours:
     """The remembered images as an index."""
 
@@ -64,20 +93,16 @@ class Neighbours:
         self.remembered = remembered
         if reason := _misfit(remembered):
             raise UserError(f"the remembered training images cannot be used: {reason}")
-        self._centre, self._whitening, self._images = (x.float().numpy() for x in remembered[:3])
+        self._centre, self._whitening, self._whitened = (x.float().numpy() for x in remembered[:3])
         self._number, self._lengths, self._tokens = (x.numpy().astype(np.int64) for x in remembered[3:])
-        self._first = np.cumsum(self._number) - self._number  # (image) its first caption
-        self._start = np.cumsum(self._lengths) - self._lengths  # (caption) its first token
+        self._norms = _norms(self._whitened)
 
     @classmethod
     def of(cls, features: np.ndarray, number: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> "Neighbours":
         """From `features` of images, float32 (image, channel); `number`, `lengths` and `tokens` as in `Remembered`."""
-        centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        away = features - centre
-        whitening = _whitening(away)
-        images = _unit(away @ whitening).astype(np.float16)
+        centre, whitening, whitened = _whiten(features)
         captions = (x.astype(np.int32) for x in (number, lengths, tokens))
-        return cls(Remembered(*map(torch.from_numpy, (centre, whitening, images, *captions))))
+        return cls(Remembered(*map(torch.from_numpy, (centre, whitening, whitened.astype(np.float16), *captions))))
 
     @classmethod
     def load(cls, path: Path, channels: int, words: int) -> "Neighbours":
@@ -100,44 +125,35 @@ class Neighbours:
         save_tensors(path, self.remembered._asdict())
 
     def chosen(self, features: Tensor, found: Sequence[list[Hypothesis]], weight: float) -> list[list[Hypothesis]]:
-        """`found` [image][hypothesis], best first, with `weight` times their agreement with the captions of the
-        neighbours of `features` (image, ...) added to their scores; finished ones still come first."""
-        vectors = pooled(features)
-        return [again for part in _parts(len(found)) for again in self._chosen(vectors[part], found[part], weight)]
+        """`found` [image][hypothesis], best first, with `weight` times their agreement with captions of images like
+        `features` (image, ...) added to their scores; finished ones still come first."""
+        chosen = []
+        for vector, hypotheses in zip(pooled(features), found, strict=True):
+            agreement = (weight * self.agreement(vector, hypotheses)).tolist()
+            raised = [replace(h, score=h.score + more) for h, more in zip(hypotheses, agreement, strict=True)]
+            chosen.append(sorted(raised, key=lambda h: (not h.finished, -h.score)))
+        return chosen
 
-    def _chosen(
-        self, vectors: np.ndarray, found: Sequence[list[Hypothesis]], weight: float
-    ) -> Iterator[list[Hypothesis]]:
-        agreement = iter(weight * self._agreement(vectors, found))
-        for hypotheses in found:
-            raised = [replace(h, score=h.score + float(next(agreement))) for h in hypotheses]
-            yield sorted(raised, key=lambda h: (not h.finished, -h.score))
+    def agreement(self, vector: np.ndarray, hypotheses: Sequence[Hypothesis]) -> np.ndarray:
+        """The estimated CIDEr-D (hypothesis) of captions with those of an image with these features (channel,)."""
+        weights = np.repeat(self._weights(vector) / self._number, self._number)  # (caption)
+        words, lengths = flat([h.tokens + [END] * h.finished for h in hypotheses])
+        said = Vectors.of(self._ids.count(words, lengths), lengths, self._frequencies)
+        return self._references.scores(said, weights)
 
-    def _agreement(self, vectors: np.ndarray, found: Sequence[list[Hypothesis]]) -> np.ndarray:
-        """CIDEr-D (hypothesis of all images), 0 to 10, of hypotheses with the captions of their images' neighbours."""
-        near = [self._nearest(vector) for vector in vectors]
-        nearest, weights = (np.concatenate(x) for x in zip(*near, strict=True))  # (neighbour of each image)
-        captions = ragged(self._first[nearest], self._number[nearest])  # of all neighbours of one image after another
-        theirs = self._lengths[captions]
-        references = self._tokens[ragged(self._start[captions], theirs)], theirs
-        ours = flat([h.tokens + [END] * h.finished for hypotheses in found for h in hypotheses])
-        known, said = self._ids.count_both(references, ours)
-        images = np.arange(len(found))
-        number = self._number[nearest].reshape(len(found), -1).sum(axis=1)  # (image) of references
-        targets = Targets(Vectors.of(known, theirs, self._frequencies), np.repeat(images, number), number)
-        share = np.repeat(weights / self._number[nearest], self._number[nearest])  # (reference)
-        hypotheses = Vectors.of(said, ours[1], self._frequencies)
-        return targets.scores(hypotheses, np.repeat(images, [len(of_image) for of_image in found]), share)
-
-    def _nearest(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The images that are most similar to one with these features (channel,), and their weights, which sum to 1.
+    def _weights(self, vector: np.ndarray) -> np.ndarray:
+        """The weights (image) of the training images for one with these features (channel,), which sum to 1; ridge
+        regression makes some negative.
 
         One image at a time, so that others beside it cannot change rounding.
         """
-        similarity = self._images @ _unit((vector - self._centre) @ self._whitening)
-        nearest = np.argsort(-similarity, kind="stable")[:NEAREST]
-        weights = np.exp((similarity[nearest] - similarity[nearest[0]]).astype(np.float64) / TEMPERATURE)
-        return nearest, weights / weights.sum()
+        white = (vector - self._centre) @ self._whitening
+        product = self._whitened @ white
+        nearest = Nearest.of((product / (self._norms * _norms(white)))[None])
+        # Features are whitened and have mean 0: the inverse covariance is in the product, the constant term is 1.
+        weights = RIDGE * (1 + product.astype(np.float64)) / len(product)
+        weights[nearest.rows[0]] += (1 - RIDGE) * nearest.weights[0]
+        return weights
 
     @cached_property
     def _ids(self) -> NgramIds:
@@ -146,6 +162,42 @@ class Neighbours:
     @cached_property
     def _frequencies(self) -> DocumentFrequencies:
         return DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(self._number)), self._number))
+
+    @cached_property
+    def _references(self) -> WeightedReferences:
+        return WeightedReferences(Vectors.of(self._ids.counts, self._lengths, self._frequencies))
+
+
+def nearest_others(features: np.ndarray) -> Nearest:
+    """For each of the training images with these `features`, float32 (image, channel), the others that are most
+    similar; every n-th is looked at where there are more than `COMPARED`.
+
+    The processes share the images. `UserError` for fewer than two.
+    """
+    if len(features) < 2:
+        raise UserError(f"an image is compared with others, and there are {len(features)}")
+    _, _, whitened = _whiten(features)
+    units = whitened / _norms(whitened)[:, None]
+    compared = np.linspace(0, len(units) - 1, min(len(units), COMPARED)).round().astype(np.int64)
+
+    def of_rows(rows: np.ndarray) -> Nearest:
+        similarity = units[rows] @ units[compared].T
+        similarity[rows[:, None] == compared] = -np.inf
+        found = Nearest.of(similarity)
+        return Nearest(compared[found.rows], found.weights)
+
+    blocks = [np.arange(at, min(at + ROWS_AT_ONCE, len(units))) for at in range(0, len(units), ROWS_AT_ONCE)]
+    parts = all_gather([of_rows(block) for block in share(blocks)])
+    return Nearest(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _whiten(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and whitening matrix of features (image, channel), as in `Remembered`, and the whitened features, float32
+    (image, channel)."""
+    centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    away = features - centre
+    whitening = _whitening(away)
+    return centre, whitening, away @ whitening
 
 
 def _whitening(vectors: np.ndarray) -> np.ndarray:
@@ -161,14 +213,10 @@ def _whitening(vectors: np.ndarray) -> np.ndarray:
     return np.linalg.inv(factor).T.astype(np.float32, order="C")
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1 along the last dimension; zero vectors stay."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
-
-
-def _parts(images: int) -> list[slice]:
-    return [slice(start, start + IMAGES_AT_ONCE) for start in range(0, images, IMAGES_AT_ONCE)]
+def _norms(vectors: np.ndarray) -> np.ndarray:
+    """Lengths along the last dimension; 1 for zero vectors, which so keep cosines of 0."""
+    length = np.linalg.norm(vectors, axis=-1)
+    return np.where(length > 0, length, 1)
 
 
 def _misfit(r: Remembered) -> str:
@@ -177,7 +225,7 @@ def _misfit(r: Remembered) -> str:
     if any(tensor.dim() != dimensions or tensor.is_floating_point() != real for tensor, dimensions, real in kinds):
         return "a tensor has another shape or type"
     channels = len(r.centre)
-    if r.images.shape != (len(r.number), channels) or r.whitening.shape != (channels, channels):
+    if r.whitened.shape != (len(r.number), channels) or r.whitening.shape != (channels, channels):
         return "sizes differ"
     if len(r.number) < 2:
         return f"there are {len(r.number)}, document frequencies need two"

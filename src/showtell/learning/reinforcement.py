@@ -45,6 +45,7 @@ class ReinforceParams(SelectingParams):
     samples: int = Field(ge=1, le=100, description="captions drawn of an image in one update")
     baseline: Literal["mean", "greedy"] = Field(description="mean of the image's other samples | of the greedy caption")
     cider: float = Field(ge=0, le=100, description="weight of CIDEr-D (0 to 10) in the reward")
+    consensus: float = Field(ge=0, le=100, description="weight of CIDEr-D with captions of similar training images")
     bleu4: float = Field(ge=0, le=100, description="weight of sentence BLEU-4 (0 to 1) in the reward")
     chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
     truth: float = Field(ge=0, le=100, description="weight of objects named rightly less false mentions (shares)")
@@ -63,13 +64,13 @@ class ReinforceParams(SelectingParams):
     @field_validator("truth")
     @classmethod
     def _has_a_reward(cls, value: float, info: ValidationInfo) -> float:
-        if not any((value, *(info.data.get(key, 1) for key in ("cider", "bleu4", "chair")))):
-            raise PydanticCustomError("reward", "cider, bleu4 and chair are 0 as well; nothing is rewarded")
+        if not any((value, *(info.data.get(key, 1) for key in ("cider", "consensus", "bleu4", "chair")))):
+            raise PydanticCustomError("reward", "cider, consensus, bleu4 and chair are 0 as well; nothing is rewarded")
         return value
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.cider, self.bleu4, self.chair, self.truth, self.odd_pairs)
+        return Weights(self.cider, self.bleu4, self.chair, self.truth, self.odd_pairs, self.consensus)
 
 
 def check_attention(decoder: DecoderParams, reinforce: ReinforceParams) -> None:

@@ -1,4 +1,5 @@
-"""Rewards of sampled captions: CIDEr-D, optionally with BLEU-4 and the truth about known objects.
+"""Rewards of sampled captions: CIDEr-D, optionally with BLEU-4, agreement with the captions of similar images, and the
+truth about known objects.
 
 References and document frequencies of CIDEr-D come from the training captions, in the vocabulary's words. Document
 frequencies from other data or other words are the most common mistake of this method. The end token counts as a word in
@@ -15,6 +16,7 @@ from showtell.core.errors import UserError
 from showtell.core.texts import Index, ragged
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
+from showtell.generation.neighbours import Nearest
 from showtell.metrics.behaviour import FUNCTION_WORDS
 from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
@@ -32,6 +34,7 @@ class Weights(NamedTuple):
     truth: float = 0.0  # of the share of the image's objects that are named rightly, less that of untrue mentions
 
     odd_pairs: float = 0.0  # taken off for each function word before a word that no training caption has after it
+    consensus: float = 0.0  # of CIDEr-D with the captions of the most similar other training images, 0 to 10
 
     @property
     def needs_objects(self) -> bool:
@@ -44,12 +47,15 @@ class Rewards:
 
     def __init__(
         self, captions: CaptionFile, vocabulary: Vocabulary, weights: Weights,
-        objects: Mapping[str, Any] | None = None,
+        objects: Mapping[str, Any] | None = None, similar: Nearest | None = None,
     ) -> None:  # fmt: skip
-        """`captions` of the training images, two or more; `objects`: `objects.json`, needed by `chair` and `truth`."""
+        """`captions` of the training images, two or more; `objects`: `objects.json`, needed by `chair` and `truth`;
+        `similar`: the training images most similar to each, needed by `consensus`."""
         if len(captions) < 2:
             raise UserError(f"rewards need two training images or more, here is {len(captions)}: CIDEr-D compares them")
-        self.weights, self._vocabulary, self._captions = weights, vocabulary, captions
+        if weights.consensus and similar is None:
+            raise ValueError("a reward for consensus needs the similar images")
+        self.weights, self._vocabulary, self._captions, self._similar = weights, vocabulary, captions, similar
         self._rows = Index(captions.image_ids)
         tokens, lengths = self._references(ragged(captions.first, captions.number))
         self._ids = NgramIds(tokens, lengths)
@@ -74,6 +80,8 @@ class Rewards:
         image = np.repeat(np.arange(len(rows)), [len(of_image) for of_image in captions])  # (sample) its image
         words, lengths = flat(samples)
         total = self._by_references(rows, image, words, lengths)
+        if self._similar is not None and self.weights.consensus:
+            total += self.weights.consensus * self._agreement(self._similar, rows, image, words, lengths)
         if self._pairs is not None:
             total -= self.weights.odd_pairs * self._pairs.odd(words, lengths)
         if self._known is not None:
@@ -94,6 +102,21 @@ class Rewards:
         if self.weights.bleu4:
             result += self.weights.bleu4 * _bleu4(BleuTargets(known, theirs, *layout), said, lengths, image)
         return result
+
+    def _agreement(
+        self, similar: Nearest, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """CIDEr-D of samples (sample) with the captions of images that are similar to theirs, by weight."""
+        near = similar.rows[rows]  # (image, neighbour)
+        number = self._captions.number[near]
+        own, theirs = self._references(ragged(self._captions.first[near].ravel(), number.ravel()))
+        known, said = self._ids.count_both((own, theirs), (words, lengths))
+        of_image = number.sum(axis=1)
+        references = Vectors.of(known, theirs, self._frequencies)
+        targets = Targets(references, np.repeat(np.arange(len(rows)), of_image), of_image)
+        share = similar.weights[rows] / np.maximum(number, 1)  # of each caption; some images may have none
+        weights = np.repeat(share.ravel(), number.ravel())  # (reference)
+        return targets.scores(Vectors.of(said, lengths, self._frequencies), image, weights)
 
     def _row_of(self, image_id: str) -> int:
         for row in self._rows.find(image_id):

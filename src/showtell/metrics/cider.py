@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from showtell.core.texts import ragged
 from showtell.metrics.ngrams import ORDER, Counts, References, group, keyed, prepared, total
 
 SIGMA = 6.0  # of the length term, in words; the paper's value
@@ -117,6 +118,52 @@ class Targets:
         caption, theirs = counts.caption[entry], weight[there]
         pair = start[caption] + reference[there] - self.first[image[caption]]
         return total(pair, np.minimum(own[entry], theirs) * theirs, pairs)
+
+
+class WeightedReferences:
+    """References of which each has a weight, compared with captions of any number.
+
+    As `Targets` of one image, which has all of them, without a number for each pair: matches of an n-gram are summed
+    over the references first, once for all captions that have it and each length of a caption.
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._bigrams = np.maximum(vectors.lengths - 1, 0)  # (reference) its length
+        self._entries = []
+        for counts, weights, norms in zip(vectors.counts, vectors.weights, vectors.norms, strict=True):
+            by_ngram = np.argsort(counts.ngram, kind="stable")
+            reference, weight = counts.caption[by_ngram], weights[by_ngram]
+            norm = norms[reference]
+            scaled = np.divide(weight, norm, out=np.zeros_like(weight), where=norm > 0)
+            self._entries.append((counts.ngram[by_ngram], reference, weight, scaled))
+
+    def scores(self, captions: Vectors, weights: np.ndarray) -> np.ndarray:
+        """The sum over the references of their `weights` (reference), of any sign, times CIDEr-D: (caption)."""
+        lengths, own_length = np.unique(np.maximum(captions.lengths - 1, 0), return_inverse=True)
+        gaussian = np.exp(-((lengths[:, None] - self._bigrams) ** 2) / (2 * SIGMA**2)) * weights  # (length, reference)
+        result = np.zeros(len(captions.lengths))
+        for order, (ngrams, reference, weight, scaled) in enumerate(self._entries):
+            counts, own, norms = captions.counts[order], captions.weights[order], captions.norms[order]
+            _, first, of_entry = np.unique(keyed(counts.count, counts.ngram), return_index=True, return_inverse=True)
+            wanted, mine = counts.ngram[first], own[first]  # (distinct): what captions say, and how often
+            begin = np.searchsorted(ngrams, wanted)
+            shared = np.searchsorted(ngrams, wanted, side="right") - begin  # (distinct): references that have it
+            there = ragged(begin, shared)  # (match)
+            product = np.minimum(np.repeat(mine, shared), weight[there]) * scaled[there]
+            of_length = [_sums(product * row[reference[there]], shared) for row in gaussian]
+            entries = np.array(of_length)[own_length[counts.caption], of_entry]
+            result += np.divide(
+                total(counts.caption, entries, len(result)), norms, out=np.zeros_like(result), where=norms > 0
+            )
+        return SCALE / ORDER * result
+
+
+def _sums(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The sum of each of consecutive parts of `values` with these `sizes` (part), 0 for empty ones."""
+    result, some = np.zeros(len(sizes)), sizes > 0
+    if len(values):
+        result[some] = np.add.reduceat(values, (np.cumsum(sizes) - sizes)[some])
+    return result
 
 
 class CiderD:
