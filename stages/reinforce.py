@@ -12,7 +12,7 @@ from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.store import MirroredImages, RowReader
 from showtell.encoders.features import features_of
 from showtell.generation.bundle import hand_on, load_model, save_model
-from showtell.generation.neighbours import nearest_others, pooled_store
+from showtell.generation.neighbours import nearest_others
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.curves import selected_epoch, write_curves
 from showtell.learning.loop import fit
@@ -39,7 +39,7 @@ def main() -> str | None:
         features = features_of(stores, model.encoder, model.precision, stored, place)
         train = CaptionedImages(paths.split_json("train"), features["train"], features.get("mirrored"))
         val = CaptionedImages(paths.split_json("val"), features["val"])
-        similar = nearest_others(pooled_store(features["train"])) if params.consensus else None
+        similar = nearest_others(features["train"]) if params.consensus else None
         rewards = Rewards(train.entries, model.vocabulary, params.weights, objects, similar)
         longest = int(train.longest().max()) - 1
         task = ReinforceTask(model.decoder, params, rewards, model.vocabulary, longest).to(device())

@@ -2,6 +2,7 @@
 captions, files, and the bundle that evaluate writes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import read_json, write_json
 from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.data.batches import captioned_images
+from showtell.data.store import RowReader, RowWriter
 from showtell.data.vocabulary import END
 from showtell.evaluation.remember import Memory
 from showtell.generation import neighbours
@@ -36,6 +38,13 @@ CHANNELS = 5
 
 def images_of(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, CHANNELS)).astype(np.float32)
+
+
+def stored(path: Path, features: np.ndarray) -> RowReader:
+    writer = RowWriter(path.with_suffix(".part"), "pooled", len(features), features.shape[1:], features.dtype)
+    writer.append(features)
+    writer.finish(path, [str(row) for row in range(len(features))], {})
+    return RowReader(path, "pooled")
 
 
 def remembered(features: np.ndarray, captions: list[list[str]] = CAPTIONS) -> Neighbours:
@@ -141,15 +150,16 @@ def test_weighted_references_are_those_of_cider_one_after_the_other(seed):
 
 
 @pytest.mark.parametrize(("images", "compared"), [(2, 20), (30, 20), (30, 60)])
-def test_each_training_image_finds_the_others_most_like_it(monkeypatch, images, compared):
+def test_each_training_image_finds_the_others_most_like_it(tmp_path, monkeypatch, images, compared):
     monkeypatch.setattr(neighbours, "COMPARED", compared)
     monkeypatch.setattr(neighbours, "NEAREST", 5)
     monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 7)
     features = images_of(images)
-    found = nearest_others(features)
-    _, _, white = neighbours._whiten(features)
-    cosines = white @ white.T / np.outer(*[np.linalg.norm(white, axis=1)] * 2)
+    found = nearest_others(stored(tmp_path / "all.h5", features))
     among = np.linspace(0, images - 1, min(images, compared)).round().astype(int)
+    centre, whitening, _ = neighbours._whiten(features[among])
+    white = (features - centre) @ whitening
+    cosines = white @ white.T / np.outer(*[np.linalg.norm(white, axis=1)] * 2)
     for image, (rows, weights) in enumerate(zip(found.rows, found.weights, strict=True)):
         others = among[among != image]
         expected = others[np.argsort(-cosines[image][others])][:5]
@@ -158,7 +168,7 @@ def test_each_training_image_finds_the_others_most_like_it(monkeypatch, images, 
         own = np.exp(cosines[image][expected] / neighbours.TEMPERATURE)
         np.testing.assert_allclose(weights[counting], own / own.sum(), rtol=1e-3)
     with pytest.raises(UserError, match="an image is compared with others, and there are 1"):
-        nearest_others(features[:1])
+        nearest_others(stored(tmp_path / "one.h5", features[:1]))
 
 
 def picture(seed: int) -> np.ndarray:

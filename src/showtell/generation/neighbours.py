@@ -29,6 +29,7 @@ from torch import Tensor
 
 from showtell.core.errors import UserError
 from showtell.core.processes import all_gather, share
+from showtell.core.progress import track
 from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import END
@@ -63,17 +64,11 @@ def pooled(features: Tensor) -> np.ndarray:
     return (features.mean(dim=1) if features.dim() == 3 else features).cpu().numpy()
 
 
-def pooled_store(features: RowReader) -> np.ndarray:
-    """All rows of a store, `pooled`; the processes share the reading."""
-    blocks = [range(at, min(at + ROWS_AT_ONCE, len(features))) for at in range(0, len(features), ROWS_AT_ONCE)]
-    return np.concatenate(all_gather([pooled(torch.from_numpy(features.rows(block))) for block in share(blocks)]))
-
-
 class Nearest(NamedTuple):
     """The training images that are most similar to each of some images, the most similar first."""
 
-    rows: np.ndarray  # int64 (image, neighbour): of training images
-    weights: np.ndarray  # float64 (image, neighbour): softmax of their similarity, 0 for one that is not to count
+    rows: np.ndarray  # ints (image, neighbour): of training images
+    weights: np.ndarray  # floats (image, neighbour): softmax of their similarity, 0 for one that is not to count
 
     @classmethod
     def of(cls, similarity: np.ndarray) -> "Nearest":
@@ -168,27 +163,36 @@ class Neighbours:
         return WeightedReferences(Vectors.of(self._ids.counts, self._lengths, self._frequencies))
 
 
-def nearest_others(features: np.ndarray) -> Nearest:
-    """For each of the training images with these `features`, float32 (image, channel), the others that are most
-    similar; every n-th is looked at where there are more than `COMPARED`.
+def nearest_others(features: RowReader) -> Nearest:
+    """For each of the training images with these features, the others that are most similar; every n-th is looked at
+    where there are more than `COMPARED`.
 
     The processes share the images. `UserError` for fewer than two.
     """
     if len(features) < 2:
         raise UserError(f"an image is compared with others, and there are {len(features)}")
-    _, _, whitened = _whiten(features)
+    compared = np.linspace(0, len(features) - 1, min(len(features), COMPARED)).round().astype(np.int64)
+    centre, whitening, whitened = _whiten(_read(features, compared))
     units = whitened / _norms(whitened)[:, None]
-    compared = np.linspace(0, len(units) - 1, min(len(units), COMPARED)).round().astype(np.int64)
 
     def of_rows(rows: np.ndarray) -> Nearest:
-        similarity = units[rows] @ units[compared].T
+        white = (_read(features, rows) - centre) @ whitening
+        similarity = white / _norms(white)[:, None] @ units.T
         similarity[rows[:, None] == compared] = -np.inf
         found = Nearest.of(similarity)
-        return Nearest(compared[found.rows], found.weights)
+        return Nearest(compared[found.rows].astype(np.int32), found.weights.astype(np.float32))
 
-    blocks = [np.arange(at, min(at + ROWS_AT_ONCE, len(units))) for at in range(0, len(units), ROWS_AT_ONCE)]
-    parts = all_gather([of_rows(block) for block in share(blocks)])
+    parts = all_gather([of_rows(block) for block in track(share(_blocks(np.arange(len(features)))), "similar images")])
     return Nearest(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[at : at + ROWS_AT_ONCE] for at in range(0, len(rows), ROWS_AT_ONCE)]
+
+
+def _read(features: RowReader, rows: np.ndarray) -> np.ndarray:
+    """These rows of a store, `pooled`."""
+    return np.concatenate([pooled(torch.from_numpy(features.rows(block.tolist()))) for block in _blocks(rows)])
 
 
 def _whiten(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
