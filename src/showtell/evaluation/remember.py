@@ -16,7 +16,7 @@ from showtell.encoders.features import ENCODED_PER_BATCH, feature_attrs, feature
 from showtell.generation.bundle import load_model
 from showtell.generation.captioner import Captioner
 from showtell.generation.model import Model
-from showtell.generation.neighbours import Neighbours, pooled
+from showtell.generation.neighbours import Neighbours, evenly_spaced, pooled
 from showtell.generation.search_params import SearchParams
 
 
@@ -48,7 +48,7 @@ class Memory:
         """
         entries, images = self.train.entries, self.train.store
         rows = np.flatnonzero(entries.number)
-        rows = rows[np.linspace(0, len(rows) - 1, min(self.most, len(rows))).round().astype(int)]
+        rows = rows[evenly_spaced(len(rows), self.most)]
         features = RowReader(self.stored, feature_name(model.encoder))
         there = features.attrs == feature_attrs(model.encoder, images)
 

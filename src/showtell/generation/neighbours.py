@@ -64,6 +64,11 @@ def pooled(features: Tensor) -> np.ndarray:
     return (features.mean(dim=1) if features.dim() == 3 else features).cpu().numpy()
 
 
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """`most` of `count` rows, int64, the first and the last among them; all rows where there are fewer."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+
+
 class Nearest(NamedTuple):
     """The training images that are most similar to each of some images, the most similar first."""
 
@@ -171,7 +176,7 @@ def nearest_others(features: RowReader) -> Nearest:
     """
     if len(features) < 2:
         raise UserError(f"an image is compared with others, and there are {len(features)}")
-    compared = np.linspace(0, len(features) - 1, min(len(features), COMPARED)).round().astype(np.int64)
+    compared = evenly_spaced(len(features), COMPARED)
     centre, whitening, whitened = _whiten(_read(features, compared))
     units = whitened / _norms(whitened)[:, None]
 

@@ -91,10 +91,7 @@ class Rewards:
 
     def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The weighted sum of CIDEr-D and BLEU-4 of samples (sample) of the training images `rows`."""
-        number = self._captions.number[rows]
-        own, theirs = self._references(ragged(self._captions.first[rows], number))
-        known, said = self._ids.count_both((own, theirs), (words, lengths))
-        layout = np.repeat(np.arange(len(rows)), number), number
+        known, theirs, layout, said = self._counted(rows[:, None], words, lengths)
         result = np.zeros(len(lengths))
         if self.weights.cider:
             targets = Targets(Vectors.of(known, theirs, self._frequencies), *layout)
@@ -108,15 +105,23 @@ class Rewards:
     ) -> np.ndarray:
         """CIDEr-D of samples (sample) with the captions of images that are similar to theirs, by weight."""
         near = similar.rows[rows]  # (image, neighbour)
+        known, theirs, layout, said = self._counted(near, words, lengths)
+        targets = Targets(Vectors.of(known, theirs, self._frequencies), *layout)
         number = self._captions.number[near]
-        own, theirs = self._references(ragged(self._captions.first[near].ravel(), number.ravel()))
-        known, said = self._ids.count_both((own, theirs), (words, lengths))
-        of_image = number.sum(axis=1)
-        references = Vectors.of(known, theirs, self._frequencies)
-        targets = Targets(references, np.repeat(np.arange(len(rows)), of_image), of_image)
         share = similar.weights[rows] / np.maximum(number, 1)  # of each caption; some images may have none
         weights = np.repeat(share.ravel(), number.ravel())  # (reference)
         return targets.scores(Vectors.of(said, lengths, self._frequencies), image, weights)
+
+    def _counted(
+        self, near: np.ndarray, words: np.ndarray, lengths: np.ndarray
+    ) -> tuple[list[Counts], np.ndarray, tuple[np.ndarray, np.ndarray], list[Counts]]:
+        """Each image has the captions of the training images `near` (image, any number) as its references: their
+        counts, lengths, and layout as in `Targets`; and the counts of samples."""
+        number = self._captions.number[near]
+        tokens, theirs = self._references(ragged(self._captions.first[near].ravel(), number.ravel()))
+        known, said = self._ids.count_both((tokens, theirs), (words, lengths))
+        of_image = number.sum(axis=1)
+        return known, theirs, (np.repeat(np.arange(len(near)), of_image), of_image), said
 
     def _row_of(self, image_id: str) -> int:
         for row in self._rows.find(image_id):

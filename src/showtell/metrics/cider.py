@@ -92,14 +92,13 @@ class Targets:
         number = self.number[image]
         start = np.cumsum(number) - number  # (hypothesis) its first pair
         mine = np.repeat(np.arange(len(image)), number)  # (pair) its hypothesis
-        other = np.arange(len(mine)) - np.repeat(start - self.first[image], number)  # (pair) its reference
+        other = ragged(self.first[image], number)  # (pair) its reference
         similarity = np.zeros(len(mine))  # (pair)
         for order in range(ORDER):
             product = self._products(order, hypotheses, image, start, len(mine))
             scale = self.vectors.norms[order][other] * hypotheses.norms[order][mine]
             similarity += np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
-        difference = np.maximum(hypotheses.lengths - 1, 0)[mine] - np.maximum(self.vectors.lengths - 1, 0)[other]
-        similarity *= np.exp(-(difference**2) / (2 * SIGMA**2))
+        similarity *= _closeness(_bigrams(hypotheses.lengths)[mine] - _bigrams(self.vectors.lengths)[other])
         if weights is not None:
             return SCALE / ORDER * total(mine, similarity * weights[other], len(image))
         return SCALE / ORDER * total(mine, similarity, len(image)) / number
@@ -114,7 +113,7 @@ class Targets:
         begin = np.searchsorted(keys, wanted)
         shared = np.searchsorted(keys, wanted, side="right") - begin  # (entry of a hypothesis): references that have it
         entry = np.repeat(np.arange(len(wanted)), shared)  # (match)
-        there = np.arange(len(entry)) - np.repeat(np.cumsum(shared) - shared - begin, shared)
+        there = ragged(begin, shared)
         caption, theirs = counts.caption[entry], weight[there]
         pair = start[caption] + reference[there] - self.first[image[caption]]
         return total(pair, np.minimum(own[entry], theirs) * theirs, pairs)
@@ -128,7 +127,7 @@ class WeightedReferences:
     """
 
     def __init__(self, vectors: Vectors) -> None:
-        self._bigrams = np.maximum(vectors.lengths - 1, 0)  # (reference) its length
+        self._bigrams = _bigrams(vectors.lengths)  # (reference) its length
         self._entries = []
         for counts, weights, norms in zip(vectors.counts, vectors.weights, vectors.norms, strict=True):
             by_ngram = np.argsort(counts.ngram, kind="stable")
@@ -139,8 +138,8 @@ class WeightedReferences:
 
     def scores(self, captions: Vectors, weights: np.ndarray) -> np.ndarray:
         """The sum over the references of their `weights` (reference), of any sign, times CIDEr-D: (caption)."""
-        lengths, own_length = np.unique(np.maximum(captions.lengths - 1, 0), return_inverse=True)
-        gaussian = np.exp(-((lengths[:, None] - self._bigrams) ** 2) / (2 * SIGMA**2)) * weights  # (length, reference)
+        lengths, own_length = np.unique(_bigrams(captions.lengths), return_inverse=True)
+        weights = _closeness(lengths[:, None] - self._bigrams) * weights  # (length, reference)
         result = np.zeros(len(captions.lengths))
         for order, (ngrams, reference, weight, scaled) in enumerate(self._entries):
             counts, own, norms = captions.counts[order], captions.weights[order], captions.norms[order]
@@ -150,12 +149,22 @@ class WeightedReferences:
             shared = np.searchsorted(ngrams, wanted, side="right") - begin  # (distinct): references that have it
             there = ragged(begin, shared)  # (match)
             product = np.minimum(np.repeat(mine, shared), weight[there]) * scaled[there]
-            of_length = [_sums(product * row[reference[there]], shared) for row in gaussian]
+            of_length = [_sums(product * row[reference[there]], shared) for row in weights]
             entries = np.array(of_length)[own_length[counts.caption], of_entry]
             result += np.divide(
                 total(counts.caption, entries, len(result)), norms, out=np.zeros_like(result), where=norms > 0
             )
         return SCALE / ORDER * result
+
+
+def _bigrams(lengths: np.ndarray) -> np.ndarray:
+    """Length as the scorer counts it, in bigrams."""
+    return np.maximum(lengths - 1, 0)
+
+
+def _closeness(difference: np.ndarray) -> np.ndarray:
+    """The Gaussian of a difference in length."""
+    return np.exp(-(difference**2) / (2 * SIGMA**2))
 
 
 def _sums(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
