@@ -180,6 +180,15 @@ def test_attention_of_several_images_gets_their_names(caption, place):
     assert [p.name for p in (place / "folder").iterdir()] == ["a.png"]
 
 
+def test_file_names_are_not_read_as_urls(caption, place):
+    names = ("img #1.png", "img #2.png", "what? 3.png")
+    for name in names:
+        write_picture(place / name)
+    caption(*names, "--attention", "folder")
+    assert sorted(p.name for p in (place / "folder").iterdir()) == sorted(names)
+    assert [inputs.Source(url).stem for url in ("http://a.org/b/c.jpg?d=e.png#f", "http://a.org")] == ["c", "image"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -234,9 +243,10 @@ def server(place):
 def test_urls_only_when_asked_for(caption, server):
     status, lines, err = caption(f"{server}/a.png")
     assert status == 1 and lines == [] and "--allow-urls" in err
-    status, lines, err = caption(f"{server}/a.png", f"{server}/b.png", "file:///etc/passwd", "--allow-urls")
+    others = f"{server}/b.png", "file:///etc/passwd", "http://[::1"
+    status, lines, err = caption(f"{server}/a.png", *others, "--allow-urls")
     assert status == 1 and len(lines) == 1 and lines[0].startswith(f"{server}/a.png: ")
-    assert "404" in err and "only http and https" in err
+    assert "404" in err and "only http and https" in err and "http://[::1: cannot be fetched" in err
 
 
 def test_an_endless_stream_is_stopped(caption, server, monkeypatch):

@@ -174,6 +174,11 @@ def test_published_spellings_of_flickr_s_token_file(tmp_path, line):
     assert detect(path) == "flickr" and captions_of(path) == {"a.jpg": ["a dog"]}
 
 
+def test_a_number_in_a_caption_is_not_the_caption_s_number(tmp_path):
+    path = write(tmp_path, "t.token", "a.jpg\tthe player with #5 runs\n")
+    assert captions_of(path) == {"a.jpg": ["the player with #5 runs"]}
+
+
 def test_absolute_paths_inside_the_folder_are_its_pictures(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "photos")

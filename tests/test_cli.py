@@ -63,6 +63,12 @@ def test_errors_are_one_line_and_status_1(tmp_path, capsys):
     assert tuple(capsys.readouterr()) == ("", said)
 
 
+@pytest.mark.parametrize("command", ["score", "compare"])
+def test_a_negative_seed_is_refused(command, capsys):
+    assert status_of(command, "a.json", "b.json", "--seed", "-1") == 1
+    assert "--seed -1: must be 0 or more" in capsys.readouterr().err
+
+
 def test_arguments_of_a_command_may_look_like_the_overview_s(capsys):
     assert status_of("tokenize", "--version") == 2
     assert "unrecognized arguments: --version" in capsys.readouterr().err

@@ -172,19 +172,44 @@ def test_other_and_unreadable_tables_are_one_line_and_not_changed(album, model, 
     assert table.read_text() == content
 
 
-def test_sidecars_of_other_programs_keep_their_fields(album, model):
-    sidecar = album / "a.jpg.xmp"
-    sidecar.write_text(
+def by_hand(element: str) -> str:
+    """A sidecar of another program, with a text in two languages that a person wrote."""
+    return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         '<rdf:Description rdf:about="" xmlns:darktable="http://darktable.sf.net/" darktable:stars="4" '
-        'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><rdf:Alt>'
-        '<rdf:li xml:lang="x-default">mine</rdf:li>'
-        '<rdf:li xml:lang="de">meins</rdf:li></rdf:Alt></dc:description></rdf:Description></rdf:RDF></x:xmpmeta>'
+        'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:Iptc4xmpCore="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/">'
+        f'<{element}><rdf:Alt><rdf:li xml:lang="x-default">mine</rdf:li>'
+        f'<rdf:li xml:lang="de">meins</rdf:li></rdf:Alt></{element}></rdf:Description></rdf:RDF></x:xmpmeta>'
     )
-    describe(model, album / "a.jpg")
-    text = sidecar.read_text()
-    assert 'darktable:stars="4"' in text and "meins" in text and ">mine<" not in text
-    assert len(ET.fromstring(text.encode()).findall(f".//{DC}description")) == 1
+
+
+def test_descriptions_by_people_and_fields_of_other_programs_stay(album, model):
+    sidecar = album / "a.jpg.xmp"
+    sidecar.write_text(by_hand("dc:description"))
+    for seed in (0, 9):  # described, then described anew since the picture has changed
+        write_picture(album / "a.jpg", seed=seed)
+        assert describe(model, album / "a.jpg") == 0
+        text = sidecar.read_text()
+        assert 'darktable:stars="4"' in text and "meins" in text
+        caption = Captioner.load(model).caption([album / "a.jpg"])[0].text
+        assert list(alternatives(sidecar).values()) == ["mine", caption]
+        assert len(ET.fromstring(text.encode()).findall(f".//{DC}description")) == 1
+
+
+def test_alt_text_by_people_is_not_replaced(album, model, capsys):
+    sidecar = album / "a.jpg.xmp"
+    sidecar.write_text(by_hand("Iptc4xmpCore:AltTextAccessibility"))
+    before = sidecar.read_bytes()
+    assert describe(model, album / "a.jpg") == 0
+    assert "0 described, 1 already described" in capsys.readouterr().err and sidecar.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["xmp", "txt"])
+def test_a_place_that_takes_no_sidecar_does_not_keep_other_pictures_from_one(album, model, capsys, form):
+    (album / f"a.jpg.{form}").mkdir()
+    assert describe(model, album / "a.jpg", album / "b.png", "--format", form) == 1
+    said = capsys.readouterr().err
+    assert f"error: {album / 'a.jpg'}.{form}: is a directory" in said and "1 described" in said and "1 failed" in said
 
 
 def test_hostile_sidecars_are_not_changed(album, model, capsys):
@@ -245,6 +270,19 @@ def test_exiftool_reads_the_sidecars_and_embeds(album, model):
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize(("tag", "other"), [("XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"),
+                                            ("XMP-iptcCore:AltTextAccessibility", "XMP-dc:Description")])  # fmt: skip
+def test_texts_by_people_in_a_picture_stay(album, model, tag, other):
+    subprocess.run(["exiftool", "-q", "-overwrite_original", f"-{tag}=mine", album / "a.jpg"], check=True)
+    assert describe(model, album / "a.jpg", "--embed") == 0
+    found = subprocess.run(["exiftool", "-j", "-G1", f"-{tag}", f"-{other}", album / "a.jpg"], capture_output=True)
+    tags = json.loads(found.stdout)[0]
+    assert tags[tag] == "mine" and (other in tags) == (tag == "XMP-dc:Description")
+    before = (album / "a.jpg").read_bytes()
+    assert describe(model, album / "a.jpg", "--embed") == 0 and (album / "a.jpg").read_bytes() == before
+
+
 def test_pictures_that_have_a_sidecar_are_embedded_once(album, model, capsys):
     (album / "broken.jpg").unlink()
     describe(model, album)

@@ -54,6 +54,25 @@ def test_tar(tmp_path, name, mode):
     assert not list(scratch.glob("*")) and (tmp_path / name).exists()
 
 
+def test_a_zip_with_backslashes(tmp_path):
+    names = {"photos\\": b"", "photos\\a.jpg": b"first", "photos\\b.jpg": b"second"}
+    pictures = Pictures.open(make_zip(tmp_path / "a.zip", names))
+    assert pictures.files() == ["photos/a.jpg", "photos/b.jpg"]
+    assert pictures.read("photos/a.jpg") == b"first" and pictures.read("b.jpg") == b"second"
+    with pytest.raises(UserError, match=r'entry "x/a\.jpg" is refused: it occurs twice'):
+        Pictures.open(make_zip(tmp_path / "b.zip", {"x\\a.jpg": b"1", "x/a.jpg": b"2"}))
+
+
+def test_pictures_of_one_name_in_many_folders_are_looked_up_by_their_folder(tmp_path, monkeypatch):
+    names = {f"all/{number:03d}/0.jpg": str(number).encode() for number in range(300)}
+    pictures = Pictures.open(make_zip(tmp_path / "a.zip", names))
+    looked, name_of = [], pictures._name
+    monkeypatch.setattr(pictures, "_name", lambda position: looked.append(position) or name_of(position))
+    for number in range(300):
+        assert pictures.read(f"{number:03d}/0.jpg") == pictures.read(f"all/{number:03d}/0.jpg") == str(number).encode()
+    assert len(looked) < 6 * 300
+
+
 def test_several_archives_links_and_loose_files_in_one_folder(tmp_path):
     images, elsewhere = tmp_path / "images", tmp_path / "elsewhere" / "val2014"
     elsewhere.mkdir(parents=True)

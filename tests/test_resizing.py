@@ -1,5 +1,6 @@
 """Image stores: the same rows in caption order on any number of processes, and after a kill."""
 
+import errno
 import io
 import json
 import os
@@ -73,6 +74,25 @@ def test_a_broken_picture_is_left_out(tmp_path):
     assert [f.problem for f in facts if f.problem] == ["broken", "missing"]
     position = reader.ids.index(f"id-{files[8]}")
     assert np.array_equal(reader.rows([position])[0], TRANSFORM(load_image(tmp_path / "photos" / files[8])))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "input/output error"), MemoryError()])
+def test_an_error_of_the_machine_does_not_count_as_a_broken_picture(tmp_path, monkeypatch, error):
+    files = make(tmp_path / "photos", 4)
+
+    def fails(*_):
+        raise error
+
+    with monkeypatch.context() as machine:
+        machine.setattr("showtell.data.datasets.archive_entries._whole_file", fails)
+        if isinstance(error, MemoryError):
+            machine.undo()
+            machine.setattr("showtell.data.transform.Image.Image.load", fails)
+            machine.setattr("PIL.ImageFile.ImageFile.load", fails)
+        with pytest.raises(type(error)):
+            store(tmp_path, files, tmp_path / "photos")
+    facts, _ = store(tmp_path, files, tmp_path / "photos")
+    assert [f.problem for f in facts] == [""] * 4
 
 
 def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):

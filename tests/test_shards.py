@@ -115,6 +115,22 @@ def test_a_sample_that_occurs_twice_is_named(tmp_path):
         Crawl([tmp_path / "0.tar"])
 
 
+@pytest.mark.parametrize("names", [("1.jpg", "1.txt") * 2, ("s.1.jpg", "s.1.txt", "s.2.jpg", "s.2.txt")])
+def test_samples_of_one_name_side_by_side_are_refused(tmp_path, names):
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(UserError, match=r'0\.tar: "[s1.]+txt" and "[s12.]+txt" are both of sample "[s1]"'):
+        Crawl([tmp_path / "0.tar"])
+
+
+def test_a_sample_may_have_a_second_picture(tmp_path):
+    tar_of(tmp_path / "0.tar", {"1.jpg": b"x", "1.seg.png": b"y", "1.txt": b"a dog"})
+    crawl = Crawl([tmp_path / "0.tar"])
+    assert list(crawl) == [("0/1.jpg", "a dog")]
+    crawl.close()
+
+
 def test_patterns_and_folders_name_the_same_shards(tmp_path):
     crawl_of(tmp_path / "crawl")
     names = [tmp_path / "crawl" / f"0000{i}.tar" for i in range(3)]

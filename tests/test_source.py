@@ -98,6 +98,24 @@ def test_relative_paths_are_the_repository_s_in_a_queued_experiment_too(home, tm
         assert paths.given("photos") == home / "photos"
 
 
+@pytest.mark.parametrize("pattern", ["crawl/*.tar", "crawl/{00000..00001}.tar", "*/00001.tar"])
+def test_so_do_relative_patterns(home, pattern):
+    (home / "crawl").mkdir()
+    (home / "crawl" / "00001.tar").write_bytes(b"1")
+    copy = home / ".dvc" / "tmp" / "exps" / "tmp123"
+    copy.mkdir(parents=True)
+    with inside(copy):
+        assert paths.given(pattern) == home / pattern
+
+
+def test_hidden_folders_do_not_count(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    before = state_of(tmp_path)
+    (tmp_path / ".thumbnails").mkdir()
+    (tmp_path / ".thumbnails" / "a.jpg").write_bytes(b"2")
+    assert [name for name, _ in regular_files(tmp_path)] == ["a.jpg"] and state_of(tmp_path) == before
+
+
 def test_only_regular_files_count(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"1")
     (tmp_path / "linked.jpg").symlink_to(tmp_path / "a.jpg")

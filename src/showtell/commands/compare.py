@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.replicates < 1 or args.images < 0:
         raise UserError("--replicates must be 1 or more, and --images 0 or more")
+    bootstrap.check_seed(args.seed)
     check_caption_file(args.references, REFERENCES)
     captions = [captions_of(name) for name in (args.a, args.b)]
     protocol = Protocol(read_references(args.references))

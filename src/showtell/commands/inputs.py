@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from showtell.commands.folder_walk import Unreadable, image_files, images_among, log_passed_over
 from showtell.core.errors import UserError
@@ -34,8 +33,10 @@ class Source(NamedTuple):
     @property
     def stem(self) -> str:
         """A file name for outputs of this image."""
-        stem = "stdin" if self.name == "-" else PurePosixPath(urlsplit(self.name).path).stem
-        return stem or "image"
+        if self.name == "-":
+            return "stdin"
+        path = _path_of_url(self.name) if _is_url(self.name) else self.name
+        return PurePosixPath(path).stem or "image"
 
     def load(self) -> bytes:
         """The bytes of the file, of standard input or from the server; `UserError` when they cannot be read."""
@@ -110,10 +111,15 @@ def _is_url(argument: str) -> bool:
     return "://" in argument
 
 
+def _path_of_url(url: str) -> str:
+    """What follows the server's name, without query and fragment."""
+    return url.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
+
+
 def _fetch(url: str) -> bytes:
     import httpx  # imported late: slow, and needed only here
 
-    if urlsplit(url).scheme not in ("http", "https"):
+    if url.partition("://")[0].lower() not in ("http", "https"):
         raise UserError(f"{url}: only http and https URLs can be fetched")
     try:
         with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as answer:

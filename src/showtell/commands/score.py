@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for flag, given in (("--clip-model", args.clip_model), ("--clip-weights", args.clip_weights)):
         if given is not None and args.pictures is None:
             raise UserError(f"{flag} {given}: it says how --pictures are scored, and needs them")
+    bootstrap.check_seed(args.seed)
     check_caption_file(args.hypotheses, HYPOTHESES)
     check_caption_file(args.references, f"{REFERENCES} (--pictures is for pictures)")
     scores = _scores(args)

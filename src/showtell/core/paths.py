@@ -1,5 +1,7 @@
 """Path of every artefact, relative to the repository's root, which is the working directory of every stage."""
 
+import glob
+import re
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -45,16 +47,23 @@ SPLITS = ("train", "val", "test")
 
 
 def given(path: str | Path) -> Path:
-    """The absolute path of a file or folder that params.yaml names; relative paths start at the repository's root.
+    """The absolute path of a file or folder, or pattern of files, that params.yaml names; relative paths start at the
+    repository's root.
 
     DVC runs a queued experiment in a copy of the repository below `.dvc/tmp`, which has only the tracked files. A path
     that does not exist in the copy is looked up in the repository itself.
     """
     path, here = Path(path), Path.cwd()
     original = next((folder.parent for folder in here.parents if folder.name == ".dvc"), None)
-    if original is not None and not path.exists() and (original / path).exists():
+    if original is not None and not _is_there(path) and _is_there(original / path):
         return (original / path).resolve()
     return path.absolute()
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, or a file that matches such a pattern (`crawl/{00000..00099}.tar`)."""
+    pattern = re.sub(r"\{\d+\.\.\d+\}", "*", str(path))
+    return path.exists() or next(glob.iglob(pattern, recursive=True), None) is not None
 
 
 def split_json(split: str) -> Path:

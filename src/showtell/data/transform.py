@@ -56,7 +56,7 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
             if max(image.size) > MAX_SIDE:
                 raise ImageError(f"{image.width} x {image.height} pixels, a side above {MAX_SIDE:,}", "oversized")
             image.load()
-        except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError):
+        except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
             raise
         except Image.DecompressionBombError:
             raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None

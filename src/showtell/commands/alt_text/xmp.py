@@ -2,14 +2,15 @@
 
 Adobe, "XMP Specification Part 1" (2012), section 7; IPTC Photo Metadata Standard 2023.1, "Alt Text (Accessibility)".
 Both properties are language alternatives, of which `x-default` is written. Everything else in a sidecar of another
-program is kept.
+program is kept, and so are texts that showtell has not written: a picture with such an alt text is not described, and
+of one with such a description only the alt text is written.
 """
 
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from showtell.commands.alt_text.description import Description, Kept, Origin
+from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin
 from showtell.core.errors import UserError
 from showtell.core.terminal import REPLACEMENT
 
@@ -21,6 +22,7 @@ NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "showtell": "https://showtell.invalid/ns/1.0/",
 }
+DESCRIPTION, ALT_TEXT = "dc:description", "Iptc4xmpCore:AltTextAccessibility"
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _START, _END = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>', '<?xpacket end="w"?>'
@@ -37,11 +39,13 @@ def sidecar_of(picture: Path) -> Path:
 
 
 def kept(sidecar: Path) -> Kept | None:
-    """The description in a sidecar by showtell; None otherwise."""
+    """The description in a sidecar by showtell, or an alt text by others; None where there is neither."""
     try:
         node = _description_node(_parsed(sidecar))
         origin, state, abstained = (_text(node, f"showtell:{name}") for name in ("Origin", "PictureState", "Abstained"))
         withheld = float(_text(node, "showtell:Confidence") or 0) if abstained else None
+        if (not origin or abstained) and _default(node, ALT_TEXT):
+            return BY_OTHERS
     except (OSError, ET.ParseError, ValueError, UserError):
         return None
     return Kept(origin, state, withheld) if origin and state else None
@@ -56,17 +60,21 @@ def sidecar_text(existing: Path, description: Description, origin: Origin) -> st
         raise UserError(f"{existing} {reason}; move it away to have a new one") from None
     node = _description_node(tree)
     says_ours = _text(node, "showtell:Origin") is not None and _text(node, "showtell:Abstained") is None
-    for name in ("dc:description", "Iptc4xmpCore:AltTextAccessibility"):
-        if description.caption is not None:
+    ours = {
+        ALT_TEXT: says_ours,
+        DESCRIPTION: says_ours and _default(node, DESCRIPTION) == _default(node, ALT_TEXT),  # both are written alike
+    }
+    for name, is_ours in ours.items():
+        if description.caption is not None and (is_ours or not _default(node, name)):
             _set_alternative(node, _name(name), description.caption)
-        elif says_ours:  # from another image state or model; descriptions by others are kept
+        elif is_ours:  # from another image state or model
             _drop_alternative(node, _name(name))
     confidence = None if description.confidence is None else f"{description.confidence:g}"
-    ours = {
+    facts = {
         "Origin": str(origin), "PictureState": description.state, "Confidence": confidence,
         "Abstained": description.abstained,
     }  # fmt: skip
-    for name, text in ours.items():
+    for name, text in facts.items():
         _set_text(node, _name(f"showtell:{name}"), text)
     ET.indent(tree)
     return f"{_START}\n{ET.tostring(tree, encoding='unicode')}\n{_END}\n"
@@ -110,6 +118,13 @@ def _set_alternative(node: ET.Element, name: str, text: str) -> None:
         item = ET.Element(_name("rdf:li"), {_LANGUAGE: "x-default"})
         choices.insert(0, item)
     item.text = _legal(text)
+
+
+def _default(node: ET.Element, short: str) -> str:
+    """The default of a language alternative; empty when there is none."""
+    choices = node.find(f"{_name(short)}/{_name('rdf:Alt')}")
+    found = () if choices is None else (li for li in choices if li.get(_LANGUAGE) == "x-default")
+    return next((item.text or "" for item in found), "").strip()
 
 
 def _legal(text: str) -> str:

@@ -1,5 +1,6 @@
 """A picture in a file or an archive: where its bytes are, and reading and checking them."""
 
+import errno
 import os
 import stat
 import zipfile
@@ -13,6 +14,9 @@ from showtell.core.fields import shown
 # No picture that the transform accepts is larger (120 megapixels of 16-bit RGB are 720 MB, and nobody stores them so).
 MAX_ENTRY_BYTES = 512 << 20
 FILE, TAR, STORED, DEFLATED = -2, -1, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # how a picture's bytes are stored
+
+# Errors of opening that are of this one file, and stay.
+OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO)
 
 
 class Address(NamedTuple):
@@ -33,13 +37,18 @@ def refuse_entry(path: Path | str, name: str, reason: str) -> NoReturn:
 
 
 def read(address: Address) -> bytes:
-    """The picture's bytes; `UserError` when size or checksum differ from the archive's directory."""
+    """The picture's bytes; `UserError` when there are none, or size or checksum differ from the archive's directory.
+
+    An error of the disk or the system, which may pass, stays an `OSError`: the picture may well be sound.
+    """
     try:
         with open(address.path, "rb", opener=_without_waiting) as file:
             if address.method == FILE:
                 return _whole_file(address, file)
             data = os.pread(file.fileno(), address.stored, _start(file.fileno(), address))
     except OSError as error:
+        if error.errno not in OF_THE_FILE:
+            raise
         raise UserError(f"cannot read {address.path}: {error.strerror}") from None
     if len(data) != address.stored:
         refuse_entry(address.path, address.name, "the archive is cut short")

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -132,8 +132,8 @@ def _is_litter(name: str) -> bool:
 def _zip_addresses(path: Path) -> Iterable[Address]:
     others: list[str] = []
     with zipfile.ZipFile(path) as archive:
-        if len(archive.NameToInfo) < len(archive.filelist):
-            counts = Counter(info.filename for info in archive.filelist)
+        if len(set(map(_zip_name, archive.filelist))) < len(archive.filelist):
+            counts = Counter(map(_zip_name, archive.filelist))
             twice = next(name for name, count in counts.items() if count > 1)
             refuse_entry(path, twice, "it occurs twice")
         archive.NameToInfo.clear()  # zipfile's own index is large and not needed
@@ -142,7 +142,7 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
                 refuse_entry(path, info.orig_filename, "its name holds a NUL")
             name = _zip_name(info)
             _check_name(path, name)
-            if info.is_dir() or _is_litter(name):
+            if name.endswith("/") or _is_litter(name):
                 continue
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
                 others.append(name)
@@ -158,13 +158,15 @@ def _zip_addresses(path: Path) -> Iterable[Address]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The entry's name. Without the UTF-8 flag it should be code page 437, but macOS and others write UTF-8 anyway."""
-    if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
+    """The entry's name. Without the UTF-8 flag it should be code page 437, but macOS and others write UTF-8 anyway.
+
+    Folders should be separated by `/`; some archivers of Windows write a backslash.
+    """
+    name = info.filename
+    if not (info.flag_bits & 0x800 or name.isascii()):
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
 
 
 def _tell_passed_over(path: Path, others: Sequence[str]) -> None:

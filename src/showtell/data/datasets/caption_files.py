@@ -175,6 +175,8 @@ def _token(line: str) -> tuple[str, str] | None:
     file, mark, number = name.rpartition("#")
     if tab and mark and number.strip().isdigit() and not re.search(r"#|\.\d$", file):
         return file, caption  # nearly all
+    if tab and name.strip().lower().endswith(PICTURE_SUFFIXES):  # without a number
+        return name, caption
     found = TOKEN.fullmatch(line)
     return (found["file"], found["caption"]) if found else None
 
@@ -185,10 +187,7 @@ def read_flickr(path: Path) -> list[Captioned]:
     for number, line in _lines(path):
         found = _token(line)
         if found is None:
-            name, tab, caption = line.partition("\t")
-            if not tab or not name.strip().lower().endswith(PICTURE_SUFFIXES):
-                raise UserError(f"{path}: line {number} is not `image#number<tab>caption`: {shown(line)}")
-            found = name, caption
+            raise UserError(f"{path}: line {number} is not `image#number<tab>caption`: {shown(line)}")
         file = picture_name(found[0])
         images.setdefault(file, Captioned(file, file)).add(found[1])
     return list(images.values())

@@ -19,9 +19,10 @@ from showtell.core.progress import log
 
 
 def regular_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Name (relative, with `/`) and stat of every regular file below `root`, links followed, hidden files left out.
+    """Name (relative, with `/`) and stat of every regular file below `root`, links followed.
 
-    Dead links, sockets, FIFOs and devices are left out: opening a FIFO would wait forever.
+    Hidden files and folders are left out, and so are dead links, sockets, FIFOs and devices: opening a FIFO would wait
+    forever.
     """
     visited = set()
     for folder, below, files in os.walk(root, followlinks=True):
@@ -30,7 +31,7 @@ def regular_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             below.clear()
             continue
         visited.add(real)
-        below.sort()
+        below[:] = sorted(name for name in below if not name.startswith("."))
         inside = PurePosixPath(os.path.relpath(folder, root))
         for name in sorted(files):
             if name.startswith("."):

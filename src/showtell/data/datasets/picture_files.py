@@ -60,7 +60,9 @@ class Pictures:
         counts = [len(container.names) for container in containers.values()]
         # index of each container's first picture
         self._starts = [sum(counts[:number]) for number in range(len(counts))]
-        self._by_name = Index(_last(name) for container in containers.values() for name in container.names)
+        self._by_end, self._by_last = (
+            Index(key(name) for container in containers.values() for name in container.names) for key in (_end, _last)
+        )
 
     @classmethod
     def open(cls, path: Path, scratch: Path = SCRATCH) -> "Pictures":
@@ -93,15 +95,15 @@ class Pictures:
         """The index of `file`: the exact path, else the only one that ends in it, else the only one with its last
         part."""
         file = str(PurePosixPath(file))
-        last = _last(file)
-        candidates = [place for place in self._by_name.find(last) if _last(self._name(place)) == last]
+        candidates = self._by_end.find(_end(file))
         for alike in (str, _composed):  # names of two files may differ in the normal form only
             exact = [position for position in candidates if alike(self._name(position)) == alike(file)]
             if exact:
                 return exact[0]
-        if len(candidates) > 1:
-            end = f"/{_composed(file)}"
-            candidates = [c for c in candidates if _composed(self._name(c)).endswith(end)] or candidates
+        candidates = [c for c in candidates if _composed(self._name(c)).endswith(f"/{_composed(file)}")]
+        if not candidates:
+            last = _last(file)
+            candidates = [place for place in self._by_last.find(last) if _last(self._name(place)) == last]
         if len(candidates) > 1:
             some = ", ".join(map(self._describe, candidates[:3]))
             raise UserError(f"{file} could be any of {len(candidates)} pictures ({some}); the captions must say which")
@@ -202,6 +204,11 @@ def _composed(name: str) -> str:
 
 def _last(name: str) -> str:
     return _composed(name.rpartition("/")[2])
+
+
+def _end(name: str) -> str:
+    """The last folder and the name in it: many folders have a picture `0.jpg`, few of them the same name."""
+    return _composed("/".join(name.rsplit("/", 2)[-2:]))
 
 
 def write_link(path: Path, target: Path) -> None:

@@ -144,7 +144,7 @@ class Crawl:
         with open(path, "rb") as file:
             for members in _grouped(tar_members(path)):
                 picture = next((m for m in members if m.name.lower().endswith(PICTURE_SUFFIXES)), None)
-                texts = {m.name.rpartition(".")[2].lower(): m for m in members if m.size <= MAX_TEXT_BYTES}
+                texts = _texts(path, members)
                 caption = ""
                 if "txt" in texts:
                     caption = clean(_content(file, texts["txt"]).decode("utf-8", "replace"))
@@ -183,6 +183,23 @@ def _grouped(members: Iterable[Address]) -> Iterator[list[Address]]:
         group.append(member)
     if group:
         yield group
+
+
+def _texts(path: Path, members: Sequence[Address]) -> dict[str, Address]:
+    """A sample's caption and metadata, by suffix; `UserError` when it has two of one kind.
+
+    Then it is several samples, whose names are equal up to their first dot.
+    """
+    texts: dict[str, Address] = {}
+    for member in members:
+        suffix = member.name.rpartition(".")[2].lower()
+        if suffix in ("txt", "json") and texts.setdefault(suffix, member) is not member:
+            raise UserError(
+                f"{path}: {shown(texts[suffix].name)} and {shown(member.name)} are both of sample "
+                f"{shown(_key(member.name))}: files of a sample have the name up to the first dot in common, those of "
+                "others have not; rename them"
+            )
+    return {suffix: member for suffix, member in texts.items() if member.size <= MAX_TEXT_BYTES}
 
 
 def _content(file: IO[bytes], member: Address) -> bytes:
