@@ -7,6 +7,7 @@ from showtell.core import paths
 from showtell.core.files import write_text
 from showtell.core.params import load_all
 from showtell.core.stage import run_stage
+from showtell.generation.search_params import SearchParams
 from showtell.learning.model_check import check_model
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     params = load_all(paths.PARAMS)
     check_model(params)
     params["evaluate"].check()
+    params["sweep"].settings(SearchParams.of(params["beam"], params["search"]))
     write_text(paths.CHECKED, "params.yaml is valid\n")  # constant, so that no stage runs again because of it
 
 

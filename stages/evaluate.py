@@ -37,7 +37,7 @@ def main() -> str | None:
     if not is_main():
         return None
     tuned = with_clipscore(tuned, test, params, captioner)
-    kept = params.folders(), confidence, captioner.neighbours
+    kept = params.folders(), confidence, captioner.neighbours if search.chooses else None
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, tuned.metrics, *kept)
     write_json(paths.HYPOTHESES, tuned.hypotheses())
     more = {**held_out_metrics(tuned.by_image, objects, train.entries), **calibration_errors(sure)}

@@ -6,6 +6,7 @@ from showtell.core import paths
 from showtell.core.params import load
 from showtell.core.precision import device
 from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.progress import log
 from showtell.core.workplace import workplace
 from showtell.data.batches import captioned_images, training_batches
 from showtell.encoders.detection import DetectionParams, WordDetector, words_to_detect
@@ -32,6 +33,8 @@ def main() -> str | None:
         words = words_to_detect(data["train"].entries.blocks(), len(model.vocabulary), detection)
         detector = WordDetector(model.encoder, words)
     learning = detector if params.word_loss else None
+    if params.epochs and detector is not None and learning is None:
+        log("finetune: the detector of words stays as it is, while the encoder learns (finetune.word_loss: 0)")
     network = CaptionTask(model.decoder, params, model.encoder, learning).to(device())
     identity = [model.hash(), detection, *(part.fingerprint for part in data.values())]
     with shared_workplace(workplace(__file__, params, identity)) as place:

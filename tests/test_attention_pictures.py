@@ -6,6 +6,7 @@ from PIL import Image
 
 from showtell.data.transform import Transform
 from showtell.evaluation.attention_pictures import (
+    LEAST_WIDTH,
     PEAK,
     contact_sheet,
     draw_attention,
@@ -77,6 +78,12 @@ def test_a_picture_of_one_tile_a_word():
 @pytest.mark.parametrize("size", [(400, 90), (90, 400), (1, 1)])
 def test_any_shape_of_picture_can_be_drawn(size):
     assert draw_attention(Image.new("RGB", size, GREY), caption_of(["a", "dog"], side=4)).mode == "RGB"
+
+
+def test_words_below_narrow_pictures_have_room():
+    words = ["butterflies"] * 6
+    narrow, square = (draw_attention(Image.new("RGB", size, GREY), caption_of(words)) for size in ((9, 900), (90, 90)))
+    assert narrow.width >= LEAST_WIDTH and narrow.height < 1.2 * square.height
 
 
 def test_any_letters_can_be_drawn():

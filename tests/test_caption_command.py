@@ -180,6 +180,19 @@ def test_attention_of_several_images_gets_their_names(caption, place):
     assert [p.name for p in (place / "folder").iterdir()] == ["a.png"]
 
 
+def test_photographs_are_not_drawn_over(caption, place):
+    for name in ("a.png", "b.png", "folder/a.png"):
+        write_picture(place / name)
+    before = {path: path.read_bytes() for path in place.rglob("*.png")}
+    for arguments in (("a.png", "--attention", "b.png"), ("folder", "--attention", "folder")):
+        status, lines, err = caption(*arguments)
+        assert status == 1 and lines == [] and "is there already, and is no drawing of showtell's" in err
+    assert {path: path.read_bytes() for path in before} == before
+    for suffix in ("png", "jpg", "webp"):
+        for name in ("a.png", "b.png"):  # a drawing may be drawn over
+            assert caption(name, "--attention", f"drawn.{suffix}")[0] == 0
+
+
 def test_file_names_are_not_read_as_urls(caption, place):
     names = ("img #1.png", "img #2.png", "what? 3.png")
     for name in names:

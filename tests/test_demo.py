@@ -44,6 +44,24 @@ def test_the_settings_of_the_page_are_those_of_the_search(tmp_path):
     assert 'role="alert"' in wrong and "less than min_length" in wrong
 
 
+@pytest.mark.parametrize("served", [
+    {"method": "sample", "temperature": 1.0, "seed": 3}, {"method": "sample", "top_p": 1.0},
+    {"method": "diverse_beam", "beam": 4, "groups": 2, "diversity": 0.0},
+])  # fmt: skip
+def test_the_page_begins_with_the_settings_of_the_model(served):
+    captioner = tiny_captioner()
+    captioner.search = own = captioner.search.override(**served)
+    knobs = demo.first_values(own)
+    _, settings = demo.asked(captioner, *(knobs[name] for name in demo.KNOBS))
+    assert own.override(**settings) == own
+
+
+def test_a_cleared_seed_and_a_deleted_upload_are_no_errors(tmp_path):
+    captioner = tiny_captioner()
+    assert demo.asked(captioner, 2, "sample", 0.5, 1.0, 0, 1.0, None, 1, 9)[1]["seed"] == 0
+    assert "drop it again" in demo.describe(captioner, str(tmp_path / "gone.png"), 3, {"beam": 3})
+
+
 def test_other_and_oversized_files_are_refused_by_name(tmp_path, monkeypatch):
     broken = tmp_path / "<b>.jpg"
     broken.write_bytes(b"nothing")
@@ -58,7 +76,7 @@ def test_other_and_oversized_files_are_refused_by_name(tmp_path, monkeypatch):
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    with pytest.raises(UserError, match=r"pip install 'showtell\[demo\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[demo\]'"):
         demo.run(argparse.Namespace(model=tmp_path, port=0, no_browser=True))
 
 

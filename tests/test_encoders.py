@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from showtell.core.errors import UserError
 from showtell.core.params import validate
+from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder, EncoderParams, build_encoder, usable_batch_norm
 
@@ -49,6 +50,24 @@ def test_grid_is_the_last_map_and_pooled_its_mean(name):
 def test_maps_in_other_dimension_orders(name, size, cells):
     encoder = encoder_of(name, size=size)
     assert (encoder.cells, encoder.channels) == (cells, 768)
+
+
+@pytest.mark.parametrize(("node", "cells", "channels"), [("features.3", 64, 192), ("features.5", 16, 384)])
+def test_layers_with_channels_last_are_maps_too(node, cells, channels):
+    encoder = encoder_of("swin_t", size=64, node=node)
+    assert (encoder.cells, encoder.channels) == (cells, channels)
+    levels = encoder_of("swin_t", size=64, levels=[node])
+    assert levels.channels == 768 + channels
+
+
+def test_networks_that_share_tensors_are_saved_and_loaded(tmp_path):
+    encoder = encoder_of("maxvit_t", size=224)
+    save_tensors(tmp_path / "a.safetensors", encoder.state_dict())
+    again = Encoder(encoder.config)
+    again.load_state_dict(load_tensors(tmp_path / "a.safetensors"))
+    images = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(images), encoder.eval()(images))
 
 
 def test_cells_go_row_by_row_from_the_top_left():
@@ -296,7 +315,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_line(tmp_path):
 
 
 def test_unknown_networks_and_layers_are_refused():
-    with pytest.raises(UserError, match=r"encoder\.name = 'resnet19' is not a classification model"):
+    with pytest.raises(UserError, match=r"encoder\.name = 'resnet19' is not a class.*; did you mean resnet18\?"):
         build_encoder(params_of(name="resnet19"), 64, seed=1)
     with pytest.raises(UserError, match=r"resnet18 has no layer 'layer9' \(encoder\.node\)"):
         build_encoder(params_of(node="layer9"), 64, seed=1)

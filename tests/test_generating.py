@@ -35,9 +35,15 @@ def test_a_diverse_beam_of_one_group_is_a_beam(seed, width, penalty, n_best):
 @settings(max_examples=25)
 def test_groups_without_penalty_are_equal_beams(seed, width, groups):
     logits = random_logits(seed, images=3)
-    diverse = search(logits, width * groups, 8, method="diverse_beam", groups=groups, diversity=0.0, n_best=groups)
-    alone = search(logits, width, 8)
-    assert all(h == best for image, (best,) in zip(diverse, alone, strict=True) for h in image)
+    beam = {"method": "diverse_beam", "groups": groups, "diversity": 0.0}
+    diverse = search(logits, width * groups, 8, **beam, n_best=width * groups)
+    alone = search(logits, width, 8, n_best=width)
+    assert diverse == [image * groups if width == 1 else image + ranked(image, groups - 1) for image in alone]
+
+
+def ranked(image, times):
+    """Every hypothesis as often, the best first."""
+    return [h for h in image for _ in range(times)]
 
 
 METHODS = [{}, {"method": "diverse_beam", "groups": 2, "diversity": 0.5}, {"method": "sample", "temperature": 1.5}]
@@ -67,6 +73,16 @@ def test_groups_avoid_the_words_of_earlier_groups():
     assert found[0].logprob == pytest.approx(2 * torch.tensor(0.6).log().item(), abs=1e-5)  # without the penalty
     slight = search(logits, 3, 2, method="diverse_beam", groups=3, diversity=0.01, n_best=3)[0]
     assert [h.tokens for h in slight] == [[1, 1]] * 3
+
+
+@given(SEEDS, st.integers(2, 3), st.integers(2, 3), st.sampled_from([0.0, 0.2, 1.0]))
+@settings(max_examples=25)
+def test_groups_repeat_one_another_only_after_all_that_differ(seed, groups, width, diversity):
+    logits = random_logits(seed, images=3)
+    beam = {"method": "diverse_beam", "groups": groups, "diversity": diversity}
+    for image in search(logits, groups * width, 6, **beam, n_best=groups * width):
+        said = [tuple(h.tokens) for h in image]
+        assert len(set(said[: len(set(said))])) == len(set(said))
 
 
 @given(SEEDS, st.integers(1, 4))
@@ -222,3 +238,14 @@ def test_a_sweep_compares_methods_and_refuses_invalid_ones():
     assert told[2] == "sampled, temperature 0.5, seed 0" and told[3].startswith("diverse beam 4 in 2 groups")
     with pytest.raises(ValueError, match="wings"):
         SweepParams(beams=[1], length_penalties=[0.0], others=[{"wings": 2}])
+
+
+def test_what_a_sweep_changes_is_checked_against_the_search():
+    warm = SweepParams(beams=[1], length_penalties=[0.0], others=[{"temperature": 0.5}])
+    told = [search.described() for search in warm.settings(PLAIN.override(method="sample"))]
+    assert "sampled, temperature 0.5, seed 0" in told
+    with pytest.raises(UserError, match=r"params\.yaml: sweep\.others: temperature = 0\.5: it does nothing"):
+        warm.settings(PLAIN)
+    long = SweepParams(beams=[1], length_penalties=[0.0], others=[{"min_length": 20}])
+    with pytest.raises(UserError, match=r"sweep\.others: max_length = 10: less than min_length, 20"):
+        long.settings(PLAIN.override(max_length=10))

@@ -134,7 +134,7 @@ def test_only_the_first_frame_of_an_animation():
     )
 
 
-def failure(content: bytes) -> ImageError:
+def failure(content: bytes | np.ndarray | Image.Image) -> ImageError:
     with pytest.raises(ImageError) as caught:
         load_image(content)
     return caught.value
@@ -147,6 +147,14 @@ def test_truncated_and_broken_pictures_are_refused():
     assert failure(b"").kind == failure(b"<html>not found</html>").kind == "broken"
     assert failure(whole[:20]).kind in ("broken", "truncated")
     assert failure(encoded(noise)[:200]).kind in ("broken", "truncated")
+
+
+def test_so_are_pictures_that_pillow_has_opened_and_empty_ones():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    whole = encoded(noise, "JPEG")
+    assert failure(Image.open(io.BytesIO(whole[: len(whole) // 2]))).kind == "truncated"
+    for empty in (np.zeros((0, 5, 3), np.uint8), np.zeros((5, 0), np.uint8), Image.new("RGB", (0, 20))):
+        assert "there is nothing in it" in str(failure(empty))
 
 
 def test_decompression_bombs_are_refused_before_decoding(monkeypatch):

@@ -225,6 +225,22 @@ def test_compare_reads_the_captions_of_revisions(files, tmp_path: Path, monkeypa
     assert [row[0] for row in json.loads(capsys.readouterr().out)["gained"]] == ["1"]
 
 
+def test_compare_says_when_a_revision_s_captions_are_not_in_the_cache(files, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("")
+    captions = "data/hypotheses/test.json"
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"evaluate": {"cmd": "x", "outs": [captions]}}}))
+    out = {"path": captions, "hash": "md5", "md5": "0" * 32, "size": 3}
+    locked = {"schema": "2.0", "stages": {"evaluate": {"cmd": "x", "outs": [out]}}}
+    (tmp_path / "dvc.lock").write_text(json.dumps(locked))
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-q", "-m", "run")):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"HEAD has data/hypotheses/test\.json, but its content is not in this cache"):
+        run(compare, files[0], "HEAD", "--references", files[1])
+
+
 def test_compare_refuses_what_is_neither_file_nor_revision(files, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")

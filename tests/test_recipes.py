@@ -280,6 +280,13 @@ def test_wrong_arguments_are_one_line(tmp_path):
         overlay_of(str(own))
 
 
+def test_a_mistyped_recipe_gives_dvc_a_flag_that_it_refuses(capsys):
+    """Else `dvc exp run $(showtell recipe ...)` would run what is in params.yaml."""
+    with inside(ROOT), pytest.raises(UserError, match="there is no recipe"):
+        cli.dispatch(["recipe", "coco", "show-tell"])
+    assert capsys.readouterr().out == "--no-such-recipe\n"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"train: \xff", "cannot be read"), (b"train: [", "is not valid YAML"), (b"- train", "must hold sections")],

@@ -118,6 +118,14 @@ def test_attention_is_scaled_to_bytes():
     assert heat.tolist()[:2] == [0, 51] and heat[2] in (204, 255) and set(heat[4:]) == {64}
 
 
+def test_the_loss_of_rewards_is_not_drawn_with_losses_in_nats(tmp_path):
+    rows = [{"epoch": 1, "loss": -0.5, "reward": 2.2}, {"epoch": 2, "loss": -0.1, "reward": 2.6}]
+    curves = {"train": [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}], "reinforce": rows}
+    page = page_after(tmp_path, report_of(2, curves=curves))
+    loss, reward = page.index("Training loss in nats"), page.index("Reward of sampled captions")
+    assert "reinforce" not in page[loss:reward] and "reinforce" in page[reward:]
+
+
 def test_curves_are_read_as_numbers(tmp_path):
     (tmp_path / "train.tsv").write_text("epoch\tloss\tnote\n1\t2.5\t\n2\t1.5\tbest\n")
     assert read_curves(tmp_path / "train.tsv") == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.5}]

@@ -52,6 +52,7 @@ def test_a_valid_encoder_has_a_line_for_each_property(capsys):
         ({"spoil": lambda cells: cells * float("nan")}, "values that are not finite"),
         ({"spoil": lambda cells: cells.mean(1, keepdim=True).expand_as(cells)}, "all cells of a picture have the same"),
         ({"spoil": transposed}, "the map of patches is read in a wrong order"),
+        ({"spoil": lambda cells: cells[:, 1:]}, "15 cells, which are no square"),
         ({"places": 0.0}, "position embeddings are zero"),
     ],
 )

@@ -195,7 +195,9 @@ def test_published_weights_are_copied_whole(monkeypatch):
 
 def test_without_timm_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    assert refused(SMALL) == "encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'"
+    assert refused(SMALL) == (
+        "encoder.name = timm/...: timm is not installed; in the clone of this repository: pip install -e '.[timm]'"
+    )
 
 
 def test_the_list_has_size_and_licence(capsys):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from showtell.commands.drawings import DRAWN, drawn_by
 from showtell.commands.inputs import Source, picture_sources
 from showtell.core.errors import UserError
 from showtell.core.paths import MODEL
@@ -26,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="onnx: --model is a file of `showtell export`, run without PyTorch (default: what the model is)",
     )  # fmt: skip
     parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions, or samples, for each image (1)")
-    parser.add_argument("--attention", type=Path, metavar="OUT.png", help="draw where the model looked for each word")
+    parser.add_argument(
+        "--attention", type=Path, metavar="OUT.png",
+        help="draw where the model looked for each word; of several images OUT-NAME.png, in a folder NAME.png",
+    )  # fmt: skip
     parser.add_argument("--head", type=int, metavar="N", help="draw one attention head, from 0, not the mean of all")
     parser.add_argument("--json", action="store_true", help="one JSON object for each image, one a line")
     add_min_confidence(parser)
@@ -131,7 +135,7 @@ def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:
     if not folder and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"--attention {out}: the picture's name must end in .png, .jpg or .webp")
     if len(sources) == 1 and not folder:
-        return [out]
+        return [_may_be_drawn(out)]
     paths: list[Path] = []
     for source in sources:
         name = source.stem if folder else f"{out.stem}-{source.stem}"
@@ -140,5 +144,14 @@ def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:
         while path in paths:
             path = path.with_stem(f"{name}-{number}")
             number += 1
-        paths.append(path)
+        paths.append(_may_be_drawn(path))
     return paths
+
+
+def _may_be_drawn(path: Path) -> Path:
+    """`path`; `UserError` if a file is there that this command has not drawn: it may be the user's photograph."""
+    if path.exists() and drawn_by(path) != DRAWN:
+        raise UserError(
+            f"--attention {path} is there already, and is no drawing of showtell's; move it away, or name another place"
+        )
+    return path

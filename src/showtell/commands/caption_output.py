@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+from showtell.commands.drawings import mark
 from showtell.commands.inputs import Source
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
@@ -172,4 +173,5 @@ def _draw(path: Path, picture: Image.Image, best: "Caption | GraphCaption") -> N
     from showtell.evaluation.attention_pictures import draw_attention
 
     with atomic(path) as temporary:
-        draw_attention(picture, best).save(temporary, Image.registered_extensions()[path.suffix.lower()])
+        form = Image.registered_extensions()[path.suffix.lower()]
+        draw_attention(picture, best).save(temporary, form, exif=mark())

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 from pathlib import Path
 
 from showtell.commands.refused_files import HYPOTHESES, REFERENCES, check_caption_file
@@ -75,5 +76,16 @@ def _at_revision(revision: str) -> object:
     try:
         return json.loads(dvc.api.read(str(paths.HYPOTHESES), repo=".", rev=revision, encoding="utf-8"))
     except (DvcException, SCMError, OSError, ValueError) as error:
+        if _is_locked(revision):
+            raise UserError(
+                f"{revision} has {paths.HYPOTHESES}, but its content is not in this cache: `dvc fetch --all-commits` "
+                "gets it from a remote"
+            ) from None
         reason = " ".join(str(error).split())
         raise UserError(f"{revision} is neither a file nor a revision with {paths.HYPOTHESES}: {reason}") from None
+
+
+def _is_locked(revision: str) -> bool:
+    """Whether dvc.lock of a git revision lists the test captions."""
+    shown = subprocess.run(["git", "show", f"{revision}:dvc.lock"], capture_output=True, text=True)
+    return str(paths.HYPOTHESES) in shown.stdout

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, extra
 from showtell.core.paths import MODEL
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from showtell.generation.captioner import Caption, Captioner
+    from showtell.generation.search_params import SearchParams
 
 LARGEST_FILE = 20 << 20  # bytes of an upload
 LARGEST_PICTURE = 50_000_000  # pixels: more than phone cameras take; read from the file's header, before it is decoded
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import gradio  # noqa: F401
     except ImportError:
-        raise UserError("the demo needs gradio: pip install 'showtell[demo]'") from None
+        raise UserError(f"the demo needs gradio; {extra('demo')}") from None
     from showtell.generation.captioner import Captioner
 
     page = build_page(Captioner.load(args.model))
@@ -121,21 +122,22 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 )
                 # gradio's own opens the file here, and of one that is no picture the page would only say "Error"
                 vars(photo)["preprocess"] = lambda given: None if given is None else given.path
-                width = own.beam or USUAL_CAPTIONS
+                first = first_values(own)
                 beam = gradio.Slider(
-                    1, max(10, width), value=width, step=1, label="Beam width, or samples", elem_id="beam"
-                )
-                method = gradio.Dropdown(list(METHODS), value=own.method, label="Method", elem_id="method")
+                    1, max(10, first["beam"]), value=first["beam"], step=1, label="Beam width, or samples",
+                    elem_id="beam",
+                )  # fmt: skip
+                method = gradio.Dropdown(list(METHODS), value=first["method"], label="Method", elem_id="method")
                 with gradio.Accordion("Settings of some methods", open=False):
-                    diversity = gradio.Slider(0, 3, value=own.diversity or 0.5, step=0.1, label="Diversity")
-                    temperature = gradio.Slider(0.1, 2, value=own.temperature or 1, step=0.1, label="Temperature")
-                    top_k = gradio.Slider(0, 100, value=own.top_k or 0, step=1, label="Top-k (0: all words)")
-                    top_p = gradio.Slider(0.05, 1, value=own.top_p or 1, step=0.05, label="Top-p")
-                    seed = gradio.Number(value=own.seed or 0, precision=0, minimum=0, label="Seed")
+                    diversity = gradio.Slider(0, 3, value=first["diversity"], step=0.1, label="Diversity")
+                    temperature = gradio.Slider(0.1, 2, value=first["temperature"], step=0.1, label="Temperature")
+                    top_k = gradio.Slider(0, 100, value=first["top_k"], step=1, label="Top-k (0: all words)")
+                    top_p = gradio.Slider(0.05, 1, value=first["top_p"], step=0.05, label="Top-p")
+                    seed = gradio.Number(value=first["seed"], precision=0, minimum=0, label="Seed")
                 with gradio.Accordion("Length in tokens, the end counted", open=False):
                     most = max(50, own.max_length)
-                    shortest = gradio.Slider(1, most, value=own.min_length, step=1, label="At least")
-                    longest = gradio.Slider(1, most, value=own.max_length, step=1, label="At most")
+                    shortest = gradio.Slider(1, most, value=first["min_length"], step=1, label="At least")
+                    longest = gradio.Slider(1, most, value=first["max_length"], step=1, label="At most")
                 least = gradio.Slider(
                     0, 1, value=0, step=0.05, label="Least confidence (0: always a caption)",
                     visible=captioner.confidence is not None, elem_id="least",
@@ -151,14 +153,27 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
     return page
 
 
+# The settings that the page shows, in the order of `asked`.
+KNOBS = ("beam", "method", "diversity", "temperature", "top_k", "top_p", "seed", "min_length", "max_length")
+
+
+def first_values(own: "SearchParams") -> dict[str, Any]:
+    """What the page shows at first: the model's own settings, and usual values where its method reads none."""
+    usual = {
+        "beam": USUAL_CAPTIONS, "diversity": 0.5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 0,
+    }  # fmt: skip
+    found = {name: getattr(own, name) for name in KNOBS}
+    return {name: usual[name] if value is None else value for name, value in found.items()}
+
+
 def asked(
     captioner: "Captioner", width: int, method: str, diversity: float, temperature: float, top_k: int, top_p: float,
-    seed: int, shortest: int, longest: int,
+    seed: int | None, shortest: int, longest: int,
 ) -> tuple[int, dict[str, Any]]:  # fmt: skip
     """The number of captions shown, and the settings of the search that `method` reads; the model's own otherwise."""
     values = {
         "beam": int(width), "diversity": diversity, "temperature": temperature, "top_k": int(top_k) or None,
-        "top_p": top_p, "seed": int(seed),
+        "top_p": top_p if top_p < 1 or captioner.search.top_p else None, "seed": int(seed or 0),
     }  # fmt: skip
     settings: dict[str, Any] = {"method": method, "min_length": int(shortest), "max_length": int(longest)}
     settings |= {key: values[key] for key in METHODS[method]}
@@ -197,6 +212,8 @@ def describe(
 def _check(path: Path) -> None:
     from PIL import Image
 
+    if not path.exists():  # uploads are deleted after an hour
+        raise UserError("the photograph is no longer here: drop it again")
     if path.stat().st_size > LARGEST_FILE:
         raise UserError(f"{path.name} has more than {LARGEST_FILE >> 20} MB")
     try:

@@ -16,9 +16,11 @@ from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import write_text
 from showtell.core.params import SHARED, takes, validate_all
+from showtell.core.progress import log
 from showtell.core.yaml_files import edited, parsed, read_sections
 
 RECIPES = Path("recipes")
+REFUSED = "--no-such-recipe"  # DVC refuses it: `dvc exp run $(showtell recipe ...)` would run what is in params.yaml
 
 Params = dict[str, Any]
 
@@ -31,14 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.names:
-        print("\n".join(f"{path.stem:20} {title(path)}" for path in known()))
+        width = max(len(path.stem) for path in known())
+        print("\n".join(f"{path.stem:{width}}  {title(path)}" for path in known()))
         return 0
-    overlay, params = merged(args.names), read_sections(paths.PARAMS)
-    check(overlaid(params, overlay), f"{paths.PARAMS} with {' '.join(args.names)}")
+    try:
+        overlay, params = merged(args.names), read_sections(paths.PARAMS)
+        check(overlaid(params, overlay), f"{paths.PARAMS} with {' '.join(args.names)}")
+        words = [] if args.write else flags(params, overlay)
+    except UserError:
+        if not args.write:
+            print(REFUSED)
+        raise
     if args.write:
         write_text(paths.PARAMS, written(paths.PARAMS.read_text(encoding="utf-8"), overlay))
+        log(f"{paths.PARAMS} is set to {' '.join(args.names)} (`git diff {paths.PARAMS}`); next: dvc repro")
     else:
-        print(" ".join(flags(params, overlay)))
+        print(" ".join(words))
     return 0
 
 

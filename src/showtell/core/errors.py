@@ -17,6 +17,11 @@ class UserError(Exception):
     """An error that the user can fix. The message is one line: what is wrong, where, what to do."""
 
 
+def extra(name: str) -> str:
+    """How to install an optional dependency of this package."""
+    return f"in the clone of this repository: pip install -e '.[{name}]'"
+
+
 _ROOM = "make room, then run the same command again to go on"
 _RIGHTS = "check whose it is and its rights (ls -ld), or work in another folder"
 _IN_THE_WAY = "something of another kind has that name, or that of a folder above it: move it away"

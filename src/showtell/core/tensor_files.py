@@ -33,7 +33,13 @@ class Header(NamedTuple):
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write `tensors`, from any device; the same tensors and metadata always give the same bytes."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole, seen = {}, set()
+    for name, tensor in tensors.items():
+        copied = tensor.detach().cpu().contiguous()
+        if copied.data_ptr() in seen:  # safetensors refuses tensors that share memory
+            copied = copied.clone()
+        seen.add(copied.data_ptr())
+        whole[name] = copied
     with atomic(path) as temporary:
         save_file(whole, temporary, {**(metadata or {}), SUM: _sum(whole)})
         _sort_metadata(temporary)

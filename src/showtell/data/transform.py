@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -49,25 +50,32 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
         source = io.BytesIO(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are handled here
-        try:
+        with _decoding():
             image = Image.open(source, formats=_known_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", "oversized")
             if max(image.size) > MAX_SIDE:
                 raise ImageError(f"{image.width} x {image.height} pixels, a side above {MAX_SIDE:,}", "oversized")
             image.load()
-        except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
-            raise
-        except Image.DecompressionBombError:
-            raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None
-        except Image.UnidentifiedImageError:
-            known = ", ".join(PICTURE_FORMATS)
-            raise ImageError(f"not a picture of a format that is read ({known})", "broken") from None
-        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-            kind = "truncated" if "truncated" in str(error).lower() else "broken"
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ImageError(f"cannot be decoded: {reason}", kind) from None
     return image
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn what Pillow raises of a broken picture into an `ImageError`."""
+    try:
+        yield
+    except (ImageError, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None
+    except Image.UnidentifiedImageError:
+        known = ", ".join(PICTURE_FORMATS)
+        raise ImageError(f"not a picture of a format that is read ({known})", "broken") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        kind = "truncated" if "truncated" in str(error).lower() else "broken"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"cannot be decoded: {reason}", kind) from None
 
 
 @cache
@@ -151,8 +159,12 @@ def load_image(source: bytes | Path | str | BinaryIO | Image.Image | np.ndarray)
         if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))):
             found = f"{source.dtype} {source.shape}"
             raise UserError(f"an image array must be uint8 (height, width[, 3 or 4]), not {found}")
-        return to_rgb(Image.fromarray(np.ascontiguousarray(source)))
+        source = Image.fromarray(np.ascontiguousarray(source)) if source.size else Image.new("L", source.shape[1::-1])
     if isinstance(source, Image.Image):
+        if 0 in source.size:
+            raise ImageError(f"{source.width} x {source.height} pixels: there is nothing in it", "broken")
+        with _decoding():
+            source.load()
         return to_rgb(source)
     if not isinstance(source, Path | str):
         return to_rgb(open_image(source))

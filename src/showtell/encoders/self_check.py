@@ -36,8 +36,12 @@ def check_features(encoder: Encoder, images: Tensor, precision: Precision) -> No
     log(f"self-check: values are finite, {features.min():.3g} to {features.max():.3g}")
     if encoder.gives_grid and encoder.cells > 1 and len(images) > 1:
         log(f"self-check: {_cells_differ(features, encoder.name)}")
-        if isqrt(encoder.cells) ** 2 == encoder.cells:
-            log(f"self-check: {_cells_move(frozen, encoder, images)}")
+        if isqrt(encoder.cells) ** 2 != encoder.cells:
+            raise UserError(
+                f"self-check: {encoder.name} gives {encoder.cells} cells, which are no square; name a layer that has a "
+                "map (encoder.node)"
+            )
+        log(f"self-check: {_cells_move(frozen, encoder, images)}")
     used = FrozenEncoder(encoder, precision)(images).float()
     cosine = torch.cosine_similarity(used.flatten(1), features.flatten(1)).mean().item()
     if not cosine >= HALF:

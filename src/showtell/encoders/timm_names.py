@@ -3,7 +3,7 @@
 import difflib
 from types import ModuleType
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, extra
 from showtell.data.transform import Filter
 from showtell.encoders.backbone import ImageStatistics
 from showtell.encoders.weights import WEIGHTS_SUFFIXES
@@ -56,5 +56,5 @@ def timm_package() -> ModuleType:
     try:
         import timm  # imported late: it takes seconds
     except ImportError:
-        raise UserError("encoder.name = timm/...: timm is not installed; pip install 'showtell[timm]'") from None
+        raise UserError(f"encoder.name = timm/...: timm is not installed; {extra('timm')}") from None
     return timm

@@ -1,5 +1,6 @@
 """Any classification network of torchvision up to one of its layers. Its map is found in its traced graph."""
 
+import copy
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -21,7 +22,7 @@ class TorchvisionBackbone(Backbone):
     network: GraphModule
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        outputs = self.network(images)
+        outputs = {name: _channels_first(x) for name, x in self.network(images).items()}
         x = outputs[FEATURES]
         cells = x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
         return [cells, *(_as_grid(x) if x.dim() == 3 else x for x in (outputs[level] for level in self.levels))]
@@ -43,7 +44,8 @@ def build(
     network = bare_network(name)
     statistics = load_weights(network, name, weights, node)
     if node is None:
-        node = _find_node(network, torch.zeros(1, 3, size, size), output)
+        # A copy: tracing may add buffers, whose names would differ from those of a network that is traced once.
+        node = _find_node(copy.deepcopy(network), torch.zeros(1, 3, size, size), output)
     asked = {node: FEATURES} | {level: level for level in levels}
     try:
         graph = _extractor(network, asked)
@@ -118,6 +120,11 @@ def _is_map(x: Tensor) -> bool:
     Images are square, so maps are; this also distinguishes (channel, row, column) from (row, column, channel).
     """
     return (x.dim() == 4 and x.shape[2] == x.shape[3] > 1) or (x.dim() == 3 and x.shape[1] > 1)
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    """A map (image, channel, row, column); inside torchvision's Swin it is (image, row, column, channel)."""
+    return x.permute(0, 3, 1, 2) if x.dim() == 4 and x.shape[1] == x.shape[2] != x.shape[3] else x
 
 
 def _as_grid(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,10 @@ def bare_network(name: str) -> nn.Module:
     """A classification network of torchvision with random initial weights."""
     from torchvision import models  # imported late: slow, and not needed to check params.yaml
 
-    if name not in models.list_models(module=models):
-        raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models")
+    if name not in (known := models.list_models(module=models)):
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`showtell encoders` lists them"
+        raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models; {hint}")
     return models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
 
 

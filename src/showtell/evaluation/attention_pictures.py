@@ -25,6 +25,8 @@ GAP = 14
 WORD_SIZE, CAPTION_SIZE = 19, 30  # pixels, of the letters
 ROWS = 2  # of tiles, until there are more words than WIDEST x ROWS
 WIDEST = 8  # tiles in a row
+LEAST_TILE = 84  # pixels, width and height of the place of a tile, so that words below narrow pictures can be read
+LEAST_WIDTH = 560  # pixels, of the whole, for the caption
 
 # Uniform attention must look dull: full brightness requires an attention of at least this multiple of the uniform one.
 PEAK = 4.0
@@ -76,10 +78,13 @@ def draw_attention(picture: Image.Image, caption: Caption) -> Image.Image:
     rows = max(ROWS, ceil(len(words) / WIDEST))
     columns = ceil(len(words) / rows)
     tile = _fit(picture, TILE)
+    place = max(tile.width, LEAST_TILE), max(tile.height, LEAST_TILE)  # of a tile: width, height
     label = WORD_SIZE + 14  # below each tile
-    row_height = tile.height + label
+    row_height = place[1] + label
     large = _fit_height(picture, ROWS * row_height - label + (ROWS - 1) * GAP)
-    width = GAP + large.width + GAP + columns * (tile.width + GAP)
+    if large.width > WIDEST * TILE:  # a panorama
+        large = _resized(picture, WIDEST * TILE / picture.width)
+    width = max(LEAST_WIDTH, GAP + large.width + GAP + columns * (place[0] + GAP))
     title = _wrapped(caption.text, font(CAPTION_SIZE, caption.text), width - 2 * GAP)
     top = GAP + len(title) * (CAPTION_SIZE + 10) + GAP // 2
     bottom = top + max(large.height + label, rows * (row_height + GAP) - GAP)
@@ -89,12 +94,12 @@ def draw_attention(picture: Image.Image, caption: Caption) -> Image.Image:
         draw.text((GAP, GAP + line * (CAPTION_SIZE + 10)), text, INK, font(CAPTION_SIZE, text))
     sheet.paste(large, (GAP, top))
     for index, word in enumerate(words):
-        left = GAP + large.width + GAP + (index % columns) * (tile.width + GAP)
-        upper = top + (index // columns) * (row_height + GAP)
-        sheet.paste(glow(tile, attention[index], caption.shift), (left, upper))
-        middle = left + tile.width // 2
-        text = _shortened(word, font(WORD_SIZE, word), tile.width + GAP - 4)
-        draw.text((middle, upper + tile.height + 6), text, INK, font(WORD_SIZE, word), anchor="ma")
+        middle = GAP + large.width + GAP + (index % columns) * (place[0] + GAP) + place[0] // 2
+        lower = top + (index // columns) * (row_height + GAP) + place[1]
+        shone = glow(tile, attention[index], caption.shift)
+        sheet.paste(shone, (middle - tile.width // 2, lower - tile.height))
+        text = _shortened(word, font(WORD_SIZE, word), place[0] + GAP - 4)
+        draw.text((middle, lower + 6), text, INK, font(WORD_SIZE, word), anchor="ma")
     return sheet
 
 

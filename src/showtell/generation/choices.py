@@ -99,9 +99,10 @@ class DiverseBeam:
         return torch.stack(places, dim=1)
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
-        """The best of each group by score, then the second of each, and so on: groups may hold equal hypotheses."""
+        """The best of each group by score, then the second of each, and so on; last, those that repeat another."""
         ranks = ([h for h in rank if h is not None] for rank in zip_longest(*groups))
-        return [h for rank in ranks for h in sorted(rank, key=lambda h: (not h.finished, -h.score))]
+        found = [h for rank in ranks for h in sorted(rank, key=lambda h: (not h.finished, -h.score))]
+        return sorted(found, key=lambda h: next(other for other in found if other.tokens == h.tokens) is not h)
 
     def keep_images(self, images: Tensor) -> "DiverseBeam":
         return self

@@ -21,6 +21,7 @@ def as_picture(image: Picture) -> Any:
     """A tensor (3 or 1, height, width) or array as a uint8 array (height, width[, 3]); anything else unchanged."""
     if isinstance(image, Tensor):
         image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image  # NumPy has no bfloat16
         if image.dim() == 3 and image.shape[0] not in (1, 3):
             raise UserError(f"an image tensor must be (3, height, width), not {tuple(image.shape)}")
         image = (image.permute(1, 2, 0) if image.dim() == 3 else image).numpy()

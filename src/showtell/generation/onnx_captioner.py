@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, extra
 from showtell.core.machine import cores
 from showtell.core.terminal import one_line
 from showtell.data.transform import load_image
@@ -93,7 +93,7 @@ def runtime_package() -> ModuleType:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError("onnxruntime is not installed: pip install 'showtell[onnx]'") from None
+        raise UserError(f"onnxruntime is not installed; {extra('onnx')}") from None
     return onnxruntime
 
 
@@ -103,5 +103,5 @@ def onnx_package() -> ModuleType:
         import onnx
         import onnxscript  # noqa: F401  # PyTorch's exporter needs it
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed, which writes ONNX: pip install 'showtell[onnx]'") from None
+        raise UserError(f"{error.name} is not installed, which writes ONNX; {extra('onnx')}") from None
     return onnx

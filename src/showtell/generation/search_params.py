@@ -178,19 +178,25 @@ class SweepParams(Section):
     @field_validator("others")
     @classmethod
     def _are_settings(cls, others: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-        for changes in others or []:
-            try:
-                PLAIN.override(**changes)
-            except (UserError, TypeError) as error:
-                raise PydanticCustomError("search", "{reason}", {"reason": one_line(error, 200)}) from None
+        unknown = sorted({key for changes in others or [] for key in changes} - SearchParams.model_fields.keys())
+        if unknown:
+            known = ", ".join(SearchParams.model_fields)
+            reason = f"{one_line(unknown[0])} is not a setting of the search; there are {known}"
+            raise PydanticCustomError("search", "{reason}", {"reason": reason})
         return others
 
     def settings(self, search: SearchParams) -> list[SearchParams]:
-        """All settings to compare, with the other fields from `search`; `search` itself is among them."""
+        """All settings to compare, with the other fields from `search`; `search` itself is among them.
+
+        `UserError` for values out of range, and for those that do nothing beside the others.
+        """
         beams = [
             search.override(method="beam", beam=beam, length_penalty=penalty)
             for penalty in self.length_penalties
             for beam in self.beams
         ]
-        found = beams + [search.override(**changes) for changes in self.others or []]
+        try:
+            found = beams + [search.override(**changes) for changes in self.others or []]
+        except UserError as error:
+            raise UserError(f"params.yaml: sweep.others: {error}") from None
         return found if search in found else [*found, search]

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from showtell.core.errors import UserError
+from showtell.core.errors import UserError, extra
 from showtell.core.precision import device
 from showtell.core.terminal import one_line
 from showtell.metrics.bootstrap import Measured, mean
@@ -112,7 +112,7 @@ def _open_clip() -> Any:
     try:
         import open_clip
     except ImportError:
-        raise UserError("CLIPScore needs the package open_clip_torch: pip install 'showtell[clipscore]'") from None
+        raise UserError(f"CLIPScore needs the package open_clip_torch; {extra('clipscore')}") from None
     return open_clip
 
 

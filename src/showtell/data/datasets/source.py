@@ -55,7 +55,7 @@ def check_rewards(dataset: DatasetName, reinforce: Any) -> None:
         if reinforce.epochs and getattr(reinforce, key) and dataset not in OBJECTS_OF_TRAINING:
             raise UserError(
                 f"reinforce.{key} = {getattr(reinforce, key)}: dataset {dataset} does not say what is in its training "
-                f"pictures; set reinforce.{key} to 0"
+                f"pictures; set reinforce.{key} to 0 (`showtell recipe photographs --write` sets this and all else)"
             )
 
 

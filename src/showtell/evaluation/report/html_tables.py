@@ -45,14 +45,16 @@ BEHAVIOUR = {
     "captions": "Captions", "distinct_captions": "Different captions", "distinct": "Unlike all others",
     "copied": "Copied word for word from training", "words_used": "Words used", "vocabulary_used": "Vocabulary used",
     "mean_length": "Mean length, words", "function_word_endings": "End in a function word",
-    "repeated_ngrams": "Repeat themselves", "empty": "Empty", "unknown": "<unk>, per word", "unfinished": "Unfinished",
+    "repeated_ngrams": "A pair of words twice", "empty": "Empty", "unknown": "<unk>, per word",
+    "unfinished": "Unfinished",
     "captions_an_image": "Captions an image", "distinct_words": "Their different words, per word",
     "distinct_pairs": "Their different pairs of words, per word", "self_cider": "Their diversity (self-CIDEr)",
 }  # fmt: skip
 CURVES = {
     "cider": ("CIDEr-D on val, by epoch", 100),
     "bleu4": ("BLEU-4 on val, by epoch", 100),
-    "loss": ("Training loss in nats, by epoch", 1),
+    "loss": ("Training loss in nats a word, by epoch", 1),
+    "reward": ("Reward of sampled captions, by epoch", 1),
     "val_loss": ("Validation loss in nats a word, by epoch", 1),
 }
 
@@ -150,6 +152,7 @@ def curves(data: ReportData) -> str:
         lines = {
             stage: [Point(row["epoch"], scale * row[key]) for row in rows if row.get(key) is not None]
             for stage, rows in data.curves.items()
+            if not (key == "loss" and stage == "reinforce")  # it is of rewards, which are no nats
         }
         lines = {stage: _best_ringed(line) if key == "cider" else line for stage, line in lines.items() if line}
         figures.append(figure(title, line_chart(title, lines, "epoch", key)))
