@@ -76,8 +76,12 @@ def test_the_example_of_the_documentation(graph, bundle, photo, tmp_path):
     lines = [line[4:] for line in example.splitlines() if line.strip()]
     assert len(lines) <= 20
     (tmp_path / "example.py").write_text("\n".join(lines))
-    done = run_without_torch(str(tmp_path / "example.py"), str(graph), str(photo))
-    assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([photo])[0].text)
+    lying, exif = tmp_path / "lying.png", Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.open(photo).save(lying, exif=exif)
+    for picture in (photo, lying):
+        done = run_without_torch(str(tmp_path / "example.py"), str(graph), str(picture))
+        assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([picture])[0].text)
 
 
 def test_a_graph_that_differs_is_not_written(bundle, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def _table(after: Mapping[str, Any], before: Mapping[str, Any], intervals: Mappi
     """Times 100; the metrics that were computed."""
     rows = {**AGREEMENT, **TRUTH}
     width = max(len(rows[key].name) for key in HEADLINES)
-    lines = [f"  {'':{width}}  before  after  95% interval"]
+    lines = [f"  {'':{width}}   train   last  95% interval"]  # the model of stage `train`, and the last one
     for key in HEADLINES:
         if after.get(key) is not None:
             low, high = (hundred(intervals.get(f"{key}_{end}")) for end in ("low", "high"))
