@@ -38,6 +38,13 @@ def test_networks_that_cannot_be_built_are_refused_by_check(tmp_path, overlay, m
     assert not (tmp_path / "data/checked.txt").exists()
 
 
+def test_weights_of_drawings_with_other_pictures_are_told(tmp_path, capsys):
+    rewards = {"truth": 0.0, "chair": 0.0}
+    write_params(tmp_path, dataset="coco", encoder={"weights": "scenes"}, resize={"size": 128}, reinforce=rewards)
+    run_stage("check", tmp_path)
+    assert "scenes have seen drawings only, and dataset coco is another" in capsys.readouterr().err
+
+
 def test_models_that_stages_write_may_be_absent_still(tmp_path):
     write_params(tmp_path, evaluate={"ensemble": ["data/models/train"]})
     run_stage("check", tmp_path)

@@ -13,6 +13,7 @@ import torch
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, write_text
 from showtell.core.paths import given
+from showtell.core.progress import log
 from showtell.core.workplace import ROOT
 from showtell.decoders import build_decoder
 from showtell.decoders.word_layers import WordParams
@@ -29,6 +30,12 @@ WORDS = 10  # size of the vocabulary, which is not known yet; any number will do
 def check_model(params: Mapping[str, Any]) -> None:
     """Raise the `UserError` of building the networks of `params`, all sections of params.yaml. Nothing is
     downloaded."""
+    weights, dataset = params["encoder"].weights, params["dataset"]
+    if weights in pretrained.SHIPPED and weights != dataset:
+        log(
+            f"encoder.weights: {weights} have seen drawings only, and dataset {dataset} is another; `showtell recipe "
+            "photographs --write` sets weights that have seen photographs"
+        )
     asked = [params[name] for name in ("resize", "encoder", "pretrain", "decoder", "finetune")]
     files = [params["encoder"].weights, getattr(params["decoder"], "embeddings", None)]
     name = fingerprint(*asked, [_state(file) for file in files if file])
