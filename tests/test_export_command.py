@@ -79,9 +79,9 @@ def test_the_example_of_the_documentation(graph, bundle, photo, tmp_path):
     lying, exif = tmp_path / "lying.png", Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.open(photo).save(lying, exif=exif)
-    for picture in (photo, lying):
-        done = run_without_torch(str(tmp_path / "example.py"), str(graph), str(picture))
-        assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([picture])[0].text)
+    for shown in (photo, lying):
+        done = run_without_torch(str(tmp_path / "example.py"), str(graph), str(shown))
+        assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([shown])[0].text)
 
 
 def test_a_graph_that_differs_is_not_written(bundle, tmp_path, monkeypatch):
