@@ -47,7 +47,7 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
         return [captioner.model.vocabulary.caption(tokens) for tokens in found]
 
     def ours() -> list[str]:
-        return [best.text for best, *_ in captioner.generate(pictures, attention=False)]
+        return [best.text for best, *_ in captioner.decode(captioner.encode(pictures), attention=False)]
 
     theirs, found = plain(pictures), ours()
     other = sum(a != b for a, b in zip(theirs, found, strict=True))

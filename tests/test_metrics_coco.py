@@ -194,6 +194,11 @@ def test_tokenize_gives_a_line_for_each_line(
     assert capsys.readouterr().out == "a dog 's life\n\nplan b it ca n't\n"
 
 
+def test_ids_that_are_whole_numbers_are_equal_however_they_are_written(files, tmp_path: Path) -> None:
+    floats = [{**entry, "image_id": float(entry["image_id"])} for entry in json.loads(Path(files[0]).read_text())]
+    assert read_hypotheses(save(tmp_path / "floats.json", floats)).keys() == read_hypotheses(files[0]).keys()
+
+
 def test_compare_names_the_images_that_gained_and_lost(files, tmp_path: Path, capsys) -> None:
     other = save(tmp_path / "b.json", results({1: "nothing \x1b[2J", 2: "Two cats sleep", 3: "A red car"}))
     assert run(compare, files[0], other, "--references", files[1], "--json", "--replicates", "50") == 0

@@ -84,7 +84,7 @@ def test_agreement_is_predicted_from_that_with_the_nearest_images_and_by_ridge_r
     features, asked = images_of(len(CAPTIONS)), images_of(4, seed=1)
     said = [([4, 5, 7], True), ([4, 6, 8, 4], True), ([9, 9], True), ([4, 5, 7, 9], False)]
     found = [[hypothesis(words, -1.0, finished) for words, finished in said]] * len(asked)
-    chosen = remembered(features).chosen(torch.from_numpy(asked), found, 2.0)
+    chosen = remembered(features).ranked(torch.from_numpy(asked), found, 2.0)
     for image, hypotheses in zip(asked, chosen, strict=True):
         for h in hypotheses:
             by_hand = agreement_by_hand(features, image, h.tokens, h.finished, min(nearest, len(CAPTIONS)))
@@ -101,13 +101,13 @@ def test_captions_are_ranked_by_score_and_agreement_whatever_images_are_beside(s
          for _ in range(rng.integers(1, 5))]
         for _ in range(images)
     ]  # fmt: skip
-    chosen = memory.chosen(asked, found, 0.5)
+    chosen = memory.ranked(asked, found, 0.5)
     for before, after in zip(found, chosen, strict=True):
         assert sorted(h.tokens for h in before) == sorted(h.tokens for h in after)
         assert after == sorted(after, key=lambda h: (not h.finished, -h.score))
-    alone = [memory.chosen(asked[i : i + 1], found[i : i + 1], 0.5)[0] for i in range(images)]
+    alone = [memory.ranked(asked[i : i + 1], found[i : i + 1], 0.5)[0] for i in range(images)]
     assert alone == chosen
-    unweighted = memory.chosen(asked, found, 0.0)
+    unweighted = memory.ranked(asked, found, 0.0)
     assert [[h.score for h in of_image] for of_image in unweighted] == [
         [h.score for h in sorted(of_image, key=lambda h: (not h.finished, -h.score))] for of_image in found
     ]
@@ -117,7 +117,7 @@ def test_images_are_compared_by_the_mean_of_their_cells():
     cells = torch.arange(12.0).reshape(1, 3, 4)
     assert pooled(cells.half()).tolist() == pooled(cells.mean(dim=1)).tolist() == [[4.0, 5.0, 6.0, 7.0]]
     same = remembered(np.ones((len(CAPTIONS), CHANNELS), np.float32))  # as every other, after all
-    (chosen,) = same.chosen(torch.ones(1, CHANNELS), [[hypothesis([4, 5], -1.0), hypothesis([10], -1.1)]], 1.0)
+    (chosen,) = same.ranked(torch.ones(1, CHANNELS), [[hypothesis([4, 5], -1.0), hypothesis([10], -1.1)]], 1.0)
     assert all(np.isfinite(h.score) for h in chosen) and chosen[0].tokens == [4, 5]
 
 
@@ -127,7 +127,7 @@ def test_what_differs_among_all_images_does_not_outweigh_what_differs_among_few(
     features[:, 0], features[:, 1] = [-1, 10, -10, 11, -11, 1], [3, 0, -1, -1, 0, -1]
     said = hypothesis([4, 5, 7], -1.0), hypothesis([4, 6, 7], -1.0)  # of image 0, and of image 1
     asked = torch.tensor([[3.0, 3.0, 0.0, 0.0, 0.0]])  # nearer to image 1 by the plain cosine
-    (chosen,) = remembered(features).chosen(asked, [list(said)], 1.0)
+    (chosen,) = remembered(features).ranked(asked, [list(said)], 1.0)
     assert chosen[0].tokens == [4, 5, 7]
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from showtell.commands.folder_walk import Unreadable, image_files, images_among, log_passed_over
 from showtell.core.errors import UserError
+from showtell.core.files import without_waiting
 
 LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are about half of that
 TIMEOUT = 30  # seconds without an answer from a server
@@ -90,7 +91,7 @@ def _told(argument: str, paths: Iterable[Path], other: Counter[str], otherwise: 
 def _read(name: str) -> bytes:
     """The bytes of a file; of pipes only those that the shell made (`<(command)`) are read."""
     try:
-        with open(name, "rb", opener=_without_waiting) as file:
+        with open(name, "rb", opener=without_waiting) as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISFIFO(mode) and name.startswith(("/dev/fd/", "/proc/self/fd/")):
                 os.set_blocking(file.fileno(), True)
@@ -101,10 +102,6 @@ def _read(name: str) -> bytes:
             return bytes(_bounded(name, file.read(LARGEST_STREAM + 1)))
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
 
 
 def _is_url(argument: str) -> bool:

@@ -129,6 +129,11 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         temporary.write_bytes(content)
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open` that does not wait: opening a FIFO would wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 

@@ -75,9 +75,3 @@ _TEXTS_AT_ONCE = 4096  # texts decoded at once while iterating
 def encoded(text: str) -> bytes:
     """UTF-8; an unpaired surrogate, which file names may contain, is kept."""
     return text.encode("utf-8", "surrogatepass")
-
-
-def ragged(first: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Concatenated ranges: first[0], first[0] + 1, ... (`number[0]` of them), then those of the next."""
-    start = np.cumsum(number) - number
-    return np.arange(int(number.sum())) - np.repeat(start - first, number)

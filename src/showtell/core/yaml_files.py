@@ -84,10 +84,10 @@ def _place(error: MarkedYAMLError) -> str:
     return f" (line {mark.line + 1})" if mark else ""
 
 
-def set_values(path: Path, changes: Mapping[str, Any], removed: Collection[str] = ()) -> None:
+def set_values(path: Path, changes: Mapping[str, Any]) -> None:
     """Change a YAML file of sections as `edited` does; `UserError` when it is not one."""
     read_sections(path)
-    write_text(path, edited(Path(path).read_text(encoding="utf-8"), changes, removed))
+    write_text(path, edited(Path(path).read_text(encoding="utf-8"), changes))
 
 
 def edited(text: str, changes: Mapping[str, Any], removed: Collection[str] = ()) -> str:

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from showtell.core import paths
+from showtell.core.arrays import ragged
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint
 from showtell.core.precision import accelerated
 from showtell.core.processes import fair, share
-from showtell.core.texts import ragged
 from showtell.data.captions import CaptionFile
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import PAD

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from showtell.core.arrays import ragged
 from showtell.core.damage import remedy
 from showtell.core.errors import UserError, explained
 from showtell.core.on_demand import OnDemand
-from showtell.core.texts import Texts, ragged
+from showtell.core.texts import Texts
 
 Entry = dict[str, Any]  # image_id, file, references (every caption, raw) and words (every caption, uncut) of an image
 

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from showtell.core.arrays import ragged
+
 SIDE, LOWEST = 32, 8  # side of the image that is transformed, pixels; frequencies kept along each side
 # Bits. Every picture has as many bits above the median as below, so distances are even. Among 24.5 million pairs of
 # photographs and 6.3 million pairs of drawn scenes the nearest different pictures differ in 8.
@@ -63,8 +65,7 @@ def nearest(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarra
             for some in _shares(ends - starts):
                 lengths = (ends - starts)[some]
                 rows = np.repeat(some, lengths)
-                within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-                candidates = order[np.repeat(starts[some], lengths) + within]
+                candidates = order[ragged(starts[some], lengths)]
                 bits = _ones(hashes[candidates] ^ asked[rows])
                 np.minimum.at(best, rows, bits * count + firsts[candidates])
     found = best < (MOST + 1) * count

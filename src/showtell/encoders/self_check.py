@@ -9,6 +9,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
+from showtell.core.arrays import evenly_spaced
 from showtell.core.errors import UserError
 from showtell.core.precision import Precision
 from showtell.core.progress import log
@@ -24,7 +25,7 @@ HALF = 0.95  # lowest cosine similarity of half to single precision features
 
 def some_images(store: RowReader) -> Tensor:
     """Images spread evenly over a store, uint8 (image, 3, height, width)."""
-    return torch.from_numpy(store.rows(range(0, len(store), max(1, len(store) // PICTURES)))[:PICTURES])
+    return torch.from_numpy(store.rows(evenly_spaced(len(store), PICTURES).tolist()))
 
 
 def check_features(encoder: Encoder, images: Tensor, precision: Precision) -> None:

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from showtell.core.arrays import evenly_spaced
 from showtell.core.files import atomic_folder
 from showtell.data.transform import Transform
 from showtell.generation.captioner import Caption
@@ -129,7 +130,7 @@ def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Ca
 
     `captions` has one for each image of `data`. The folder is replaced atomically.
     """
-    rows = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int).tolist()
+    rows = evenly_spaced(len(data), count).tolist()
     pictures = [Image.fromarray(row.transpose(1, 2, 0)) for row in data.store.rows(rows)] if rows else []
     with atomic_folder(folder) as unfinished:
         for number, (row, picture) in enumerate(zip(rows, pictures, strict=True)):

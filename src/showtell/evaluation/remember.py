@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from showtell.core.arrays import evenly_spaced, ragged
 from showtell.core.processes import all_gather, share
 from showtell.core.progress import track
-from showtell.core.texts import ragged
 from showtell.data.batches import CaptionedImages
 from showtell.data.store import RowReader
 from showtell.encoders.features import ENCODED_PER_BATCH, feature_attrs, feature_name
 from showtell.generation.bundle import load_model
 from showtell.generation.captioner import Captioner
 from showtell.generation.model import Model
-from showtell.generation.neighbours import Neighbours, evenly_spaced, pooled
+from showtell.generation.neighbours import Neighbours, pooled
 from showtell.generation.search_params import SearchParams
 
 
@@ -35,7 +35,7 @@ class Memory:
         """The model in `folder`, an ensemble with those in `others`; it remembers training images if `search`, or one
         of the settings that are `tried`, compares with them."""
         model, neighbours = load_model(folder), None
-        if any(settings.chooses for settings in (search, *tried)):
+        if any(settings.compares_images for settings in (search, *tried)):
             encoder = model.encoder.hash()
             neighbours = self.made[encoder] = self.made.get(encoder) or self.of(model)
         return Captioner(model, search, [load_model(other) for other in others], neighbours=neighbours)

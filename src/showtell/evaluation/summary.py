@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from showtell.core import paths
+from showtell.core.arrays import evenly_spaced
 from showtell.core.code import code_fingerprint
 from showtell.data.batches import CaptionedImages
 from showtell.evaluation.judge import Evaluation
@@ -32,14 +31,14 @@ def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script
 
 
 def scores(
-    tuned: Evaluation, frozen: Mapping[str, float | None], unseen: Evaluation | None, more: Mapping[str, float | None]
+    last: Evaluation, frozen: Mapping[str, float | None], unseen: Evaluation | None, more: Mapping[str, float | None]
 ) -> dict[str, float | str | None]:
-    """`metrics/evaluate.json`: metrics of test, of its images with unseen pairs, and before fine-tuning; `more` of
-    test."""
+    """`metrics/evaluate.json`: metrics of test by the last model, of its images with unseen pairs, and by the model of
+    stage `train`, whose encoder is frozen; `more` of test."""
     return {
-        "tokenisation": tuned.scores.tokenisation.name,
-        **tuned.metrics,
-        "clip": tuned.scores.notes.get("clipscore"),
+        "tokenisation": last.scores.tokenisation.name,
+        **last.metrics,
+        "clip": last.scores.notes.get("clipscore"),
         **{f"unseen_{key}": unseen.metrics[key] if unseen else None for key in frozen},
         **more,
         **{f"frozen_{key}": value for key, value in frozen.items()},
@@ -47,14 +46,14 @@ def scores(
 
 
 def summary(
-    after: Evaluation, before: Mapping[str, float | None], intervals: Mapping[str, float], captioner: Captioner
+    last: Evaluation, frozen: Mapping[str, float | None], intervals: Mapping[str, float], captioner: Captioner
 ) -> str:
-    """The lines printed by `evaluate`: metrics of test before and after fine-tuning, captions, next commands; and a
-    setting of the search that these models have no use for."""
-    count = len(after.entries)
-    lines = [f"{count:,} captions of test are in {paths.HYPOTHESES}", "", *_table(after.metrics, before, intervals), ""]
-    rows = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
-    lines += [f"  {after.entries[row]['file']}: {after.best[row].text}" for row in rows]
+    """The lines printed by `evaluate`: metrics of test by the model of stage `train` and by the last one, captions, and
+    next commands; and a setting of the search that these models have no use for."""
+    count = len(last.entries)
+    lines = [f"{count:,} captions of test are in {paths.HYPOTHESES}", "", *_table(last.metrics, frozen, intervals), ""]
+    rows = evenly_spaced(count, SHOWN)
+    lines += [f"  {last.entries[row]['file']}: {last.best[row].text}" for row in rows]
     if captioner.search.detection_weight and not any(model.detector for model in captioner.models):
         lines += ["", "search.detection_weight does nothing here: no detector of words was trained"]
     width = max(len(command) for command, _ in NEXT)
@@ -62,15 +61,15 @@ def summary(
     return "\n".join([*lines, "", f"report: {paths.REPORT}/index.html", "next:", *steps])
 
 
-def _table(after: Mapping[str, Any], before: Mapping[str, Any], intervals: Mapping[str, float]) -> list[str]:
+def _table(last: Mapping[str, Any], frozen: Mapping[str, Any], intervals: Mapping[str, float]) -> list[str]:
     """Times 100; the metrics that were computed."""
     rows = {**AGREEMENT, **TRUTH}
     width = max(len(rows[key].name) for key in HEADLINES)
     lines = [f"  {'':{width}}   train   last  95% interval"]  # the model of stage `train`, and the last one
     for key in HEADLINES:
-        if after.get(key) is not None:
+        if last.get(key) is not None:
             low, high = (hundred(intervals.get(f"{key}_{end}")) for end in ("low", "high"))
             within = f"{low:>6} to {high}" if f"{key}_low" in intervals else ""
-            scores = f"{hundred(before.get(key)):>6}  {hundred(after[key]):>5}"
+            scores = f"{hundred(frozen.get(key)):>6}  {hundred(last[key]):>5}"
             lines.append(f"  {rows[key].name:{width}}  {scores}  {within}")
     return [line.rstrip() for line in lines]

@@ -106,7 +106,7 @@ def load_bundle(folder: Path | str) -> Bundle:
     neighbours = None
     if config.neighbours is not None:
         neighbours = Neighbours.load(folder / config.neighbours, model.encoder.channels, len(model.vocabulary))
-    elif search.chooses:
+    elif search.compares_images:
         raise UserError(f"{folder / CONFIG}: search.consensus needs {NEIGHBOURS}, and none is named; run `dvc repro`")
     return Bundle(model, search, others, confidence, neighbours)
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from showtell.core.errors import UserError
+from showtell.core.params import Section
 from showtell.core.precision import Precision
 from showtell.core.terminal import one_line
 from showtell.data.transform import Filter, Fit
@@ -14,21 +15,17 @@ from showtell.generation.search_params import SearchParams
 FORMAT = 2  # format of the folder; raised when old and new code cannot read each other's folders
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class DetectorConfig(_Part):
+class DetectorConfig(Section):
     words: int = Field(ge=1)
 
 
-class TransformConfig(_Part):
+class TransformConfig(Section):
     size: int = Field(ge=16, le=2048)
     fit: Fit
     filter: Filter
 
 
-class BundleConfig(_Part):
+class BundleConfig(Section):
     """All parts of a model by name; then what `evaluate` adds: further models, calibration, training images, search
     settings, scores."""
 
@@ -39,12 +36,13 @@ class BundleConfig(_Part):
     transform: TransformConfig
     precision: Precision
     vocabulary: str  # hash
-    others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = []  # folders of the other models of the ensemble
+    # folders of the other models of the ensemble
+    others: list[Annotated[str, Field(pattern=r"^others/\d+$")]] = Field(default_factory=list)
     confidence: Literal["confidence.json"] | None = None  # file of the calibration, see `confidence.py`
     neighbours: Literal["neighbours.safetensors"] | None = None  # file of the training images, see `neighbours.py`
     search: SearchParams | None = None  # the settings that the model was scored with
     scores: dict[str, float | None] | None = None  # metrics on test with them, fractions; CIDEr-D unscaled
-    notes: dict[str, JsonValue] = {}  # for people
+    notes: dict[str, JsonValue] = Field(default_factory=dict)  # for people
 
 
 def checked_config(content: Any, where: str) -> BundleConfig:

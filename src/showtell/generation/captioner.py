@@ -118,11 +118,6 @@ class Captioner:
             raise UserError(f"attention head {head}: this model has {heads}, counted from 0")
         self.head = head
 
-    def calibrate(self, confidence: Confidence | None) -> None:
-        """Give captions the probabilities of this calibration, fitted on captions of these models with the settings of
-        `search`; None: captions have no confidence."""
-        self.confidence = confidence
-
     def check_confidence(self, least: float | None, **settings: Any) -> None:
         """`UserError` when captions cannot be withheld below a confidence of `least` with these `settings` of the
         search; with None no check is made."""
@@ -186,10 +181,6 @@ class Captioner:
         made = {transform: transform(picture) for transform in {model.transform for model in self.models}}
         return [made[model.transform] for model in self.models]
 
-    def generate(self, pixels: Tensor, n_best: int = 1, attention: bool = True, **settings: Any) -> list[list[Caption]]:
-        """Captions of transformed images uint8 (image, 3, height, width)."""
-        return self.decode(self.encode(pixels), n_best, attention, **settings)
-
     def encode(self, *pixels: Tensor) -> Encoded:
         """Transformed images uint8 (image, 3, height, width), one tensor per model or one for all, encoded for
         `decode`."""
@@ -207,15 +198,15 @@ class Captioner:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
         search = self.search.override(**settings)
         search.check_n_best(n_best)
-        neighbours = self.neighbours if search.chooses else None
-        if search.chooses and neighbours is None:
+        neighbours = self.neighbours if search.compares_images else None
+        if search.compares_images and neighbours is None:
             raise UserError(f"consensus = {search.consensus:g}: this model remembers no training images; set it to 0")
         features, decoders = encoded.features, [model.speaking(search.detection_weight) for model in self.models]
         with autocast(search.precision):
             wanted = n_best if neighbours is None else search.most
             found = search_together(decoders, features, search, wanted, encoded.names)
             if neighbours is not None:
-                chosen = neighbours.chosen(features[0], found, search.consensus)
+                chosen = neighbours.ranked(features[0], found, search.consensus)
                 found = [hypotheses[:n_best] for hypotheses in chosen]
             best = [first for first, *_ in found]
             seen = attention_of(decoders[0], features[0], best, self.head) if attention else None

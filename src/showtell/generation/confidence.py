@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from showtell.core.errors import UserError
 from showtell.core.files import read_json, write_json
+from showtell.core.params import Section
 from showtell.core.terminal import one_line
 
 CONFIDENCE = "confidence.json"  # file name in the bundle
@@ -20,11 +21,7 @@ CONFIDENCE = "confidence.json"  # file name in the bundle
 Chance = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Calibration(_Part):
+class Calibration(Section):
     """A nondecreasing function from logprob / length ** power to a probability: piecewise linear, constant outside."""
 
     power: float = Field(ge=0, le=5)
@@ -50,7 +47,7 @@ def scaled(logprob: float, length: int, power: float) -> float:
     return logprob / max(length, 1) ** power
 
 
-class Confidence(_Part):
+class Confidence(Section):
     """The calibration of one model's captions, generated with the settings in its bundle.
 
     `good`: the probability that a caption's CIDEr-D is at least `median_cider`, the median of the model's captions of

@@ -15,21 +15,20 @@ from showtell.generation.search import Step, generate
 from showtell.generation.search_params import SearchParams
 
 
-def search_captions(
-    decoder: Decoder, features: Tensor, search: SearchParams, n_best: int = 1
-) -> list[list[Hypothesis]]:
-    """The `n_best` best hypotheses of each image of `features`, best first.
+def search_captions(decoder: Decoder, features: Tensor, search: SearchParams) -> list[list[Hypothesis]]:
+    """The best hypothesis of each image of `features`, in a list.
 
     The precision is that of the caller's autocast context: the caller applies `search.precision`.
     """
-    return search_together([decoder], [features], search, n_best)
+    return search_together([decoder], [features], search)
 
 
 def search_together(
     decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
     names: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
-    """As `search_captions`, for several decoders with one vocabulary, each with its own features of the same images.
+    """The `n_best` best hypotheses of each image, best first, by several decoders with one vocabulary, each with its own
+    features of the same images.
 
     The next word's log probability is the mean over the decoders, normalised. `names` as in `generate`.
     """

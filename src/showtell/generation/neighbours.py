@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from showtell.core.arrays import evenly_spaced
 from showtell.core.errors import UserError
 from showtell.core.processes import all_gather, share
 from showtell.core.progress import track
@@ -62,11 +63,6 @@ def pooled(features: Tensor) -> np.ndarray:
     channel)."""
     features = features.float()
     return (features.mean(dim=1) if features.dim() == 3 else features).cpu().numpy()
-
-
-def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """`most` of `count` rows, int64, the first and the last among them; all rows where there are fewer."""
-    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
 class Nearest(NamedTuple):
@@ -124,7 +120,7 @@ class Neighbours:
     def save(self, path: Path) -> None:
         save_tensors(path, self.remembered._asdict())
 
-    def chosen(self, features: Tensor, found: Sequence[list[Hypothesis]], weight: float) -> list[list[Hypothesis]]:
+    def ranked(self, features: Tensor, found: Sequence[list[Hypothesis]], weight: float) -> list[list[Hypothesis]]:
         """`found` [image][hypothesis], best first, with `weight` times their agreement with captions of images like
         `features` (image, ...) added to their scores; finished ones still come first."""
         chosen = []

@@ -120,7 +120,7 @@ class SearchParams(SearchSection):
         return _validated(content)
 
     @property
-    def chooses(self) -> bool:
+    def compares_images(self) -> bool:
         """Whether the captions that it has found are ranked by `consensus`; samples are not ranked."""
         return bool(self.consensus) and self.method in ("beam", "diverse_beam")
 

@@ -46,7 +46,7 @@ def check_model(params: Mapping[str, Any]) -> None:
 
 
 def _state(file: str) -> list[Any]:
-    """Size and time of a file; None for a name that is not a file."""
+    """Size and time of a file; empty for a name that is not a file."""
     path: Path = given(file)
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from showtell.core.arrays import ragged
 from showtell.core.errors import UserError
-from showtell.core.texts import Index, ragged
+from showtell.core.texts import Index
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
 from showtell.generation.neighbours import Nearest

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from showtell.core.arrays import ragged
 from showtell.metrics.ngrams import IMAGES_PER_BLOCK, ORDER, Counts, References, group, lookup, prepared, total
 
 _SMALL, _TINY = 1e-9, 1e-15  # the COCO scorer's guards against division by zero; part of its definition
@@ -47,7 +48,7 @@ class BleuTargets:
         number = self._number[image]
         start, first = np.cumsum(number) - number, (np.cumsum(self._number) - self._number)[image]
         mine = np.repeat(np.arange(len(image)), number)  # (pair) its hypothesis
-        candidates = self._lengths[np.arange(len(mine)) - np.repeat(start - first, number)]
+        candidates = self._lengths[ragged(first, number)]
         order = np.lexsort((candidates, np.abs(candidates - lengths[mine]), mine))
         return candidates[order][start]
 

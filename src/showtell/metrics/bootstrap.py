@@ -89,20 +89,20 @@ def _samples(metrics: Sequence[Measured], replicates: int, seed: int) -> list[np
     return [metric.value(sums[id(metric.statistics)]) for metric in metrics]
 
 
-def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+def interval(samples: np.ndarray) -> tuple[float, float]:
     """The central percentile interval of resampled scores."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def intervals(
-    metrics: Mapping[str, Measured], replicates: int = REPLICATES, seed: int = 0, level: float = LEVEL
+    metrics: Mapping[str, Measured], replicates: int = REPLICATES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """For each metric the bounds of its interval, in the metric's own units; the same seed gives the same bounds."""
     if not metrics:
         return {}
     samples = _samples(list(metrics.values()), replicates, seed)
-    return {name: interval(scores, level) for name, scores in zip(metrics, samples, strict=True)}
+    return {name: interval(scores) for name, scores in zip(metrics, samples, strict=True)}
 
 
 def compare(
@@ -110,7 +110,6 @@ def compare(
     b: Mapping[str, Measured],
     replicates: int = REPLICATES,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> dict[str, Difference]:
     """Paired difference b - a of every metric that both have; rows of both must be the same images in one order.
 
@@ -127,7 +126,7 @@ def compare(
         tail = min(int((change <= 0).sum()), int((change >= 0).sum()))
         p = min(1.0, 2 * (tail + 1) / (replicates + 1))
         score_a, score_b = a[name].score, b[name].score
-        result[name] = Difference(score_a, score_b, score_b - score_a, *interval(change, level), p)
+        result[name] = Difference(score_a, score_b, score_b - score_a, *interval(change), p)
     return result
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from showtell.core.texts import ragged
+from showtell.core.arrays import ragged
 from showtell.metrics.ngrams import ORDER, Counts, References, group, keyed, prepared, total
 
 SIGMA = 6.0  # of the length term, in words; the paper's value

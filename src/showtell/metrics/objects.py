@@ -113,8 +113,8 @@ def pointing(
     """How often the attention's maximum lies inside the box of the mentioned object.
 
     `attention` (step, cell), step = word of the caption, cells row by row over `grid` (rows, columns); `size` is the
-    original picture's (width, height) in pixels, the coordinates of the boxes. Pictures are stretched to a square on
-    input, so cells are mapped back by scaling; the centre of a cell's receptive field is offset from its middle by
+    (width, height) of what the encoder sees, in the pixels of the boxes (`known_objects.in_view`). It is stretched to
+    a square, so cells are mapped back by scaling; the centre of a cell's receptive field is offset from its middle by
     `shift`, right and down, a fraction of the image. A mention hits if the centre of its best cell, at the
     phrase's last word, lies inside any box of that kind; a mention of a kind that is absent is a miss.
     """

@@ -237,13 +237,13 @@ def _from_annotations(path: Path, content: Mapping[str, Any]) -> dict[str, list[
 
 
 def _image_id(where: str, entry: object, key: str) -> str:
-    """The image id of a file's entry as text; ids are text or numbers, NaN is refused."""
+    """The image id of a file's entry as text, 5.0 as 5; ids are text or numbers, NaN is refused."""
     if not isinstance(entry, dict) or key not in entry:
         raise UserError(f"{where} lacks {key}: {str(entry)[:80]}")
     value = entry[key]
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         raise UserError(f"{where}: {key} must be a number or text, not {str(value)[:80]}")
-    return str(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _caption(where: str, entry: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple, NoReturn
 
 from showtell.core.errors import UserError
 from showtell.core.fields import shown
+from showtell.core.files import without_waiting
 
 # No picture that the transform accepts is larger (120 megapixels of 16-bit RGB are 720 MB, and nobody stores them so).
 MAX_ENTRY_BYTES = 512 << 20
@@ -42,7 +43,7 @@ def read(address: Address) -> bytes:
     An error of the disk or the system, which may pass, stays an `OSError`: the picture may well be sound.
     """
     try:
-        with open(address.path, "rb", opener=_without_waiting) as file:
+        with open(address.path, "rb", opener=without_waiting) as file:
             if address.method == FILE:
                 return _whole_file(address, file)
             data = os.pread(file.fileno(), address.stored, _start(file.fileno(), address))
@@ -61,10 +62,6 @@ def read(address: Address) -> bytes:
     if zlib.crc32(data) != address.crc:
         refuse_entry(address.path, address.name, "its checksum (CRC-32) does not match")
     return data
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
 
 
 def _whole_file(address: Address, file: BinaryIO) -> bytes:

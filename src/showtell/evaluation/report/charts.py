@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 96, 14, 40  # margins, pixels; the right one has the names of lines
+APART = 15  # pixels between the names of lines
 
 
 class Point(NamedTuple):
@@ -103,12 +104,12 @@ def _labels(frame: _Frame, key: str, line: Sequence[Point], style: str | None, n
     return f'<g class="{style}">{"".join(parts)}</g>' if style else "".join(parts)
 
 
-def _spread(places: Sequence[tuple[float, float, str]], apart: float = 15) -> dict[str, float]:
+def _spread(places: Sequence[tuple[float, float, str]]) -> dict[str, float]:
     """Heights for the names of lines that end at (y, x): near the ends, and without overlap."""
     found: list[tuple[float, float, str]] = []
     for y, x, key in sorted(places):
         beside = [height for height, other, _ in found if abs(other - x) < RIGHT]
-        found.append((max([y, *(height + apart for height in beside)]), x, key))
+        found.append((max([y, *(height + APART for height in beside)]), x, key))
     return {key: height for height, _, key in found}
 
 

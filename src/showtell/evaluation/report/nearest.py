@@ -18,8 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from showtell.core.arrays import ragged
 from showtell.core.spools import NUMBERS_AT_ONCE, Mapped, Spool
 from showtell.metrics.ngram_table import NGRAMS_AT_ONCE
+
+CAPTIONS_AT_ONCE = 1 << 14  # bounds memory, does not change results
 
 
 class Nearest(NamedTuple):
@@ -78,9 +81,9 @@ class TrainingCaptions:
         return distinct, np.cumsum(lengths[first])
 
     def _parts(self) -> Iterator[np.ndarray]:
-        """The word ids of all captions, in blocks."""
-        for start in range(0, len(self._ends), 1 << 14):
-            yield np.arange(start, min(start + (1 << 14), len(self._ends)))
+        """The numbers of all captions, in blocks."""
+        for start in range(0, len(self._ends), CAPTIONS_AT_ONCE):
+            yield np.arange(start, min(start + CAPTIONS_AT_ONCE, len(self._ends)))
 
     def _neighbours(self, captions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The words of neighbouring captions (word) with their captions, and their pairs (pair) with their captions."""
@@ -176,7 +179,6 @@ class TrainingCaptions:
     def _sums(self, captions: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """For each of `captions` the sum of `weights` (n-gram) over its n-grams."""
         lengths = self._starts[captions + 1] - self._starts[captions]
-        ends = np.cumsum(lengths)
-        inside = np.arange(int(lengths.sum())) - np.repeat(ends - lengths - self._starts[captions], lengths)
+        inside = ragged(self._starts[captions], lengths)
         owner = np.repeat(np.arange(len(captions)), lengths)
         return np.bincount(owner, weights[self._grams.array[inside]], minlength=len(captions))

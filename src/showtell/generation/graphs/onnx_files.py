@@ -67,7 +67,7 @@ def encoder_file(program: ExportedProgram, names: Names, model: Model, metadata:
 
 
 def step_file(program: ExportedProgram, names: Names, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """As `networks.WordStep`."""
+    """As `torch_programs.WordStep`."""
     return _finished(_exported(program, names.step_inputs, names.step_outputs).graph, metadata)
 
 
@@ -195,7 +195,7 @@ def _add_constants(graph: onnx.GraphProto, values: Mapping[str, np.ndarray]) -> 
 
 
 def _finished(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """A file with this graph, without unused constants, checked by ONNX's checker."""
+    """A file with this graph, without unused constants."""
     used = _names_used(graph)
     _replace(graph.initializer, [value for value in graph.initializer if value.name in used])
     del graph.value_info[:]  # the exporter's type annotations, whose names may have changed

@@ -12,6 +12,8 @@ from showtell.core import params, paths
 from showtell.core.files import atomic, write_json
 from showtell.core.machine import cores
 from showtell.core.progress import track
+from showtell.data.datasets import karpathy
+from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.scenes.compose import compose, in_any_colours, is_unseen
 from showtell.data.datasets.scenes.five_people import captions
 from showtell.data.datasets.scenes.phrases import colour_words, names
@@ -53,17 +55,17 @@ def generate(folder: Path, params: ScenesParams) -> None:
     Equal params give equal bytes.
     """
     jobs = [(params.seed, split, i, params.size) for split in paths.SPLITS for i in range(getattr(params, split))]
-    images, objects = [], {}
+    records, objects = [], {}
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with atomic(folder / "images" / "scenes.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for number, (picture, said) in enumerate(track(_pictures(jobs), "drawing scenes", len(jobs))):
             file, split = f"scene-{number:06d}.jpg", jobs[number][1]
             archive.writestr(zipfile.ZipInfo(file, ZIP_TIME), picture.jpeg)
-            images.append(_record(number, file, split, said))
+            records.append(Record(number, file, split, said, [_words(caption) for caption in said]))
             objects[str(number)] = _objects(picture)
-    said = {"names": {k: names(k) for k in KINDS}, "colours": {c: colour_words(c) for c in COLOURS}}
-    write_json(folder / "objects.json", {**said, "images": objects}, indent=None)
-    write_json(folder / "captions.json", {"dataset": "scenes", "images": images}, indent=None)
+    spelt = {"names": {k: names(k) for k in KINDS}, "colours": {c: colour_words(c) for c in COLOURS}}
+    write_json(folder / "objects.json", {**spelt, "images": objects}, indent=None)
+    karpathy.write(folder / "captions.json", "scenes", records)
 
 
 def _one(job: tuple[int, str, int, int]) -> tuple[Picture, list[str]]:
@@ -81,14 +83,8 @@ def _pictures(jobs: list[tuple[int, str, int, int]]) -> Any:
         yield from pool.imap(_one, jobs, chunksize=32)
 
 
-def _record(number: int, file: str, split: str, said: list[str]) -> dict[str, Any]:
-    """One image in Karpathy's format."""
-    sentids = [number * len(said) + i for i in range(len(said))]
-    sentences = []
-    for caption, sentid in zip(said, sentids, strict=True):
-        tokens = caption.lower().replace(",", "").replace(".", "").split()
-        sentences.append({"tokens": tokens, "raw": caption, "imgid": number, "sentid": sentid})
-    return {"imgid": number, "filename": file, "split": split, "sentids": sentids, "sentences": sentences}
+def _words(caption: str) -> list[str]:
+    return caption.lower().replace(",", "").replace(".", "").split()
 
 
 def _objects(picture: Picture) -> dict[str, Any]:
