@@ -27,8 +27,8 @@ def search_together(
     decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
     names: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
-    """The `n_best` best hypotheses of each image, best first, by several decoders with one vocabulary, each with its own
-    features of the same images.
+    """The `n_best` best hypotheses of each image, best first, by several decoders with one vocabulary, each with its
+    own features of the same images.
 
     The next word's log probability is the mean over the decoders, normalised. `names` as in `generate`.
     """

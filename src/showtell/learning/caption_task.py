@@ -11,7 +11,7 @@ from showtell.core.params import fits_choice
 from showtell.core.precision import autocast
 from showtell.data.batches import Batch
 from showtell.data.vocabulary import UNK
-from showtell.decoders import Decoder
+from showtell.decoders import Decoded, Decoder
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.network import Encoder
 from showtell.learning.augmentation import augmented
@@ -78,12 +78,43 @@ def word_dropout(inputs: Tensor, share: float) -> Tensor:
     return inputs.masked_fill(hidden, UNK)
 
 
-class CaptionTask(TrainingTask[Batch]):
+class DecoderTask(TrainingTask[Batch]):
+    """A decoder that learns on features: what learning from given captions and from rewards have in common."""
+
+    def __init__(self, decoder: Decoder, params: SelectingParams):
+        super().__init__()
+        self.decoder, self.params = decoder, params
+
+    def features(self, images: Tensor) -> Tensor:
+        """The decoder's input, float32: stored features."""
+        return images.float()
+
+    def given_loss(
+        self, decoded: Decoded, batch: Batch, whole: Counts, alpha_c: float = 0.0, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """The loss of given captions, a mean over the whole update: cross-entropy, the attention penalty with weight
+        `alpha_c`, and what the decoder adds itself."""
+        weights = alpha_c, label_smoothing
+        loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
+        if decoded.extra_loss is not None:
+            loss = loss + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
+        return loss
+
+    def groups(self) -> list[ParameterGroup]:
+        return ParameterGroup.of(self.decoder, self.params.learning_rate, self.decoder.without_decay())
+
+    def weights(self) -> dict[str, Tensor]:
+        return {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+
+
+class CaptionTask(DecoderTask):
     """A decoder; in fine-tuning with the encoder and, as an auxiliary loss, a word detector on the encoder's map.
 
     Captions alone teach co-occurrence: the encoder learns only what separates likely captions. Detecting words at the
     same time teaches it each object by itself.
     """
+
+    params: CaptionParams
 
     def __init__(
         self,
@@ -92,8 +123,8 @@ class CaptionTask(TrainingTask[Batch]):
         encoder: Encoder | None = None,
         detector: WordDetector | None = None,
     ):
-        super().__init__()
-        self.decoder, self.params, self.encoder, self.detector = decoder, params, encoder, detector
+        super().__init__(decoder, params)
+        self.encoder, self.detector = encoder, detector
         self.own_words = 0.0  # scheduled sampling: share of input words predicted by the decoder, in this epoch
 
     def begin_epoch(self, epoch: int) -> None:
@@ -129,17 +160,14 @@ class CaptionTask(TrainingTask[Batch]):
             inputs = word_dropout(inputs, self.params.word_dropout)
             decoded = self.decoder(features, inputs, batch.mask)
             absent = self.detector(feature_map) if self.detector is not None else None
-        weights = self.params.alpha_c, self.params.label_smoothing
-        loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
-        if decoded.extra_loss is not None:
-            loss = loss + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
+        loss = self.given_loss(decoded, batch, whole, self.params.alpha_c, self.params.label_smoothing)
         if self.detector is not None and absent is not None:
             assert isinstance(self.params, FinetuneParams)
             loss = loss + self.params.word_loss * self.detector.loss(absent, batch.targets, batch.mask) / whole.images
         return loss
 
     def groups(self) -> list[ParameterGroup]:
-        groups = ParameterGroup.of(self.decoder, self.params.learning_rate, self.decoder.without_decay())
+        groups = super().groups()
         if self.encoder is not None:
             assert isinstance(self.params, FinetuneParams)
             groups += encoder_groups(self.encoder, self.params, self.params.learning_rate)
@@ -148,7 +176,7 @@ class CaptionTask(TrainingTask[Batch]):
         return groups
 
     def weights(self) -> dict[str, Tensor]:
-        state = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        state = super().weights()
         if self.encoder is not None:
             state |= {f"encoder.{name}": tensor for name, tensor in self.encoder.trainable_state().items()}
         if self.detector is not None:

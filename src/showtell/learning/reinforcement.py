@@ -28,7 +28,7 @@ from showtell.data.vocabulary import END, PAD, START, Vocabulary
 from showtell.decoders import Decoded, Decoder, DecoderParams
 from showtell.generation.choices import draws_of, words_drawn
 from showtell.generation.decoding import never_generated
-from showtell.learning.caption_task import CaptionTask, SelectingParams
+from showtell.learning.caption_task import DecoderTask, SelectingParams
 from showtell.learning.losses import caption_loss
 from showtell.learning.optimisation import SEEDS
 from showtell.learning.rewards import Rewards, Weights
@@ -70,7 +70,7 @@ class ReinforceParams(SelectingParams):
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.cider, self.bleu4, self.chair, self.truth, self.odd_pairs, self.consensus)
+        return Weights(**{name: getattr(self, name) for name in Weights._fields})
 
 
 def check_attention(decoder: DecoderParams, reinforce: ReinforceParams) -> None:
@@ -166,14 +166,14 @@ def ends_badly(caption: Sequence[int], vocabulary: Vocabulary) -> bool:
     return len(caption) < 2 or caption[-1] != END or vocabulary.words[caption[-2]] in FUNCTION_WORDS
 
 
-class ReinforceTask(CaptionTask):
+class ReinforceTask(DecoderTask):
     """A decoder that learns from rewards, on stored features; with `cross_entropy` from given captions as well."""
 
-    params: ReinforceParams  # type: ignore[assignment]  # has the fields that CaptionTask reads
+    params: ReinforceParams
 
     def __init__(self, decoder: Decoder, params: ReinforceParams, rewards: Rewards, vocabulary: Vocabulary, steps: int):
         """`steps`: maximal length of a sampled caption, in tokens."""
-        super().__init__(decoder, params)  # type: ignore[arg-type]  # has the fields that are read there
+        super().__init__(decoder, params)
         self.rewards, self.vocabulary, self.steps = rewards, vocabulary, steps
         self.epoch, self.tally = 0, Tally()
 
@@ -186,10 +186,7 @@ class ReinforceTask(CaptionTask):
         if self.params.cross_entropy:
             with autocast(self.params.precision):
                 decoded = self.decoder(self.features(batch.images), batch.inputs, batch.mask)
-            given = caption_loss(decoded, batch.targets, batch.mask, 0.0, 0.0, whole.positions, whole.captions)
-            if decoded.extra_loss is not None:
-                given = given + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
-            loss = loss + self.params.cross_entropy * given
+            loss = loss + self.params.cross_entropy * self.given_loss(decoded, batch, whole)
         return loss
 
     def reward_loss(self, batch: Batch, whole: Counts) -> Tensor:

@@ -13,7 +13,7 @@ from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
 from showtell.generation.decoding import search_captions
 from showtell.generation.search_params import LONGEST, PLAIN
-from showtell.learning.caption_task import CaptionTask, SelectingParams
+from showtell.learning.caption_task import DecoderTask, SelectingParams
 from showtell.learning.losses import top_accuracy
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
@@ -41,7 +41,7 @@ class _Scorer:
 
 
 def validation(
-    network: CaptionTask, dataset: CaptionedImages, vocabulary: Vocabulary, params: SelectingParams
+    network: DecoderTask, dataset: CaptionedImages, vocabulary: Vocabulary, params: SelectingParams
 ) -> Callable[[], dict[str, float]]:
     """A function that scores `network` on the val images: CIDEr-D (unscaled) and BLEU-4 (fraction) of generated
     captions, mean loss (nats a word) and top-5 accuracy (fraction) on the given captions.
