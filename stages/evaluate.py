@@ -49,7 +49,7 @@ def main() -> str | None:
     write_json(paths.METRICS / "behaviour.json", habits := describe(last, captioner, train.entries))
     write_attention(paths.ATTENTION, test, last.best, params.pictures)
     tables = {"intervals": intervals, "behaviour": habits, "sweep": swept, "sure": sure, "slices": slices}
-    tables["others"] = {"After `train`": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {})
+    tables["others"] = {"After train, encoder frozen": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {})
     report_evaluation(load(DatasetName), last, test, train.entries, objects, captioner, **tables)
     write_json(paths.METRICS / "provenance.json", made := provenance(load(DatasetName), test, captioner, __file__))
     write_card(paths.MODEL, Facts(load(EncoderParams), train.entries, val.entries, last, intervals, captioner, made))

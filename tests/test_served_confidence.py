@@ -10,7 +10,7 @@ from tiny_model import CONFIDENCE, serve_tiny_model
 from showtell import Captioner
 from showtell.core.errors import UserError
 from showtell.generation.bundle import load_bundle, serve_model
-from showtell.generation.confidence import reason_against
+from showtell.generation.confidence import Calibration, reason_against
 
 
 def config_of(folder: Path) -> dict:
@@ -69,6 +69,15 @@ def test_captions_have_confidence_and_word_probabilities(calibrated, uncalibrate
         assert np.log(caption.probabilities).sum() >= caption.logprob - 1e-4  # the rest is the end token's
     plain = Captioner.load(uncalibrated).caption([photo])[0]
     assert plain.text == best.text and plain.confidence is None and plain.probabilities == best.probabilities
+
+
+def test_of_captions_unlikelier_than_all_of_val_truth_is_not_known(calibrated, photo):
+    captioner = Captioner.load(calibrated)
+    (best,) = captioner.caption([photo])
+    for place, truth in ((best.logprob - 0.1, 0.25), (best.logprob + 0.1, None)):
+        true = Calibration(power=0.0, places=[place], chances=[0.25], captions=6)
+        captioner.confidence = captioner.confidence.model_copy(update={"true": true})
+        assert captioner.caption([photo])[0].truth == truth
 
 
 def test_below_min_confidence_there_is_no_caption_but_a_reason(calibrated, photo):

@@ -35,7 +35,9 @@ STYLE = f"""
 .words {{ display: flex; flex-wrap: wrap; gap: 12px 10px; margin: 0; padding: 0; }}
 .words figure {{ margin: 0; width: 112px; text-align: center; }}
 .words img {{ display: block; width: 100%; border-radius: 8px; transition: transform .15s; }}
-.words figure:hover img, .words figure:focus img {{ transform: scale(1.55); position: relative; z-index: 2; }}
+.words img {{ transform-origin: 50% 100%; }}
+.words figure:hover, .words figure:focus {{ position: relative; z-index: 2; }}
+.words figure:hover img, .words figure:focus img {{ transform: scale(1.55); }}
 .words figcaption {{ padding-top: 4px; }}
 .said span, .words figure {{ opacity: 0; animation: appear .5s forwards; animation-delay: calc(var(--n) * {PACE}s); }}
 .sure {{ margin: 18px 0 0; }}
@@ -109,7 +111,10 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
 
     own = captioner.search
     with gradio.Blocks(title="Showtell", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gradio.Markdown("# Showtell\nDrop a photograph; see what the model says, and where it looked for every word.")
+        gradio.Markdown(
+            "# Showtell\nDrop a picture; see what the model says, and where it looked for every word. "
+            "A model knows such pictures as it has learnt from."
+        )
         with gradio.Row():
             with gradio.Column(scale=2, min_width=280):
                 # image_mode=None: gradio passes the file unchanged
@@ -139,7 +144,7 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                     shortest = gradio.Slider(1, most, value=first["min_length"], step=1, label="At least")
                     longest = gradio.Slider(1, most, value=first["max_length"], step=1, label="At most")
                 least = gradio.Slider(
-                    0, 1, value=0, step=0.05, label="Least confidence (0: always a caption)",
+                    0, _highest(captioner), value=0, step=0.05, label="Least confidence (0: always a caption)",
                     visible=captioner.confidence is not None, elem_id="least",
                 )  # fmt: skip
             with gradio.Column(scale=3, min_width=320):
@@ -151,6 +156,11 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 [photo, least, *knobs], said, api_visibility="private", show_progress="minimal",
             )  # fmt: skip
     return page
+
+
+def _highest(captioner: "Captioner") -> float:
+    """The greatest confidence that a caption of this model can have, in steps of 0.05."""
+    return 1.0 if captioner.confidence is None else max(int(20 * captioner.confidence.good.chances[-1]), 1) / 20
 
 
 # The settings that the page shows, in the order of `asked`.

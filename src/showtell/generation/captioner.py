@@ -34,9 +34,10 @@ class Caption:
 
     The centre of a cell's receptive field is offset from the cell's middle by `shift`, right and down, a fraction of
     the image. `confidence`: the probability that it is at least as good as the model's median caption of val (CIDEr-D);
-    `truth`: the probability that all it states of objects and colours is true. None where the model was not calibrated,
-    or with other search settings than it was calibrated for. `abstained`: why the caption was withheld (then text and
-    words are empty); None when it was not. Of an image's several captions only the first has attention and confidence.
+    `truth`: the probability that all it states of objects and colours is true; None where no caption of val is as
+    unlikely as this one. Both are None where the model was not calibrated, or with other search settings than it was
+    calibrated for. `abstained`: why the caption was withheld (then text and words are empty); None when it was not. Of
+    an image's several captions only the first has attention and confidence.
     """
 
     text: str
@@ -226,9 +227,10 @@ class Captioner:
         caption = Caption(text, words, h.logprob, h.score, h.finished, attention, shift, probabilities)
         if confidence is None:
             return caption
-        good = confidence.good.chance(h.logprob, caption.length)
-        true = confidence.true.chance(h.logprob, caption.length) if confidence.true is not None else None
-        return replace(caption, confidence=good, truth=true)
+        good, true = confidence.good.chance(h.logprob, caption.length), confidence.true
+        if true is not None and true.covers(h.logprob, caption.length):
+            caption = replace(caption, truth=true.chance(h.logprob, caption.length))
+        return replace(caption, confidence=good)
 
 
 def _name(pixels: np.ndarray) -> int:

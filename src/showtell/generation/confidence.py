@@ -41,6 +41,11 @@ class Calibration(Section):
         """The probability for a caption of `length` tokens, the end token counted."""
         return float(np.interp(scaled(logprob, length, self.power), self.places, self.chances))
 
+    def covers(self, logprob: float, length: int) -> bool:
+        """Whether it was fitted on captions as unlikely as this one. Of unlikelier ones, as of pictures unlike all of
+        val, nothing is known."""
+        return scaled(logprob, length, self.power) >= self.places[0]
+
 
 def scaled(logprob: float, length: int, power: float) -> float:
     """The argument of a calibration."""

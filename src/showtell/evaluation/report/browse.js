@@ -165,7 +165,7 @@
     shown = 0;
     const total = index.captions.length;
     byId("count").textContent = list.length === total ? `${total} images` : list.length ? `${list.length} of ${total} images` :
-      `None of ${total} images. Try another word, or search the references too.`;
+      `None of ${total} images. Try another word${byId("everywhere").checked ? "" : ", or search the references too"}.`;
     more();
   }
 
@@ -327,6 +327,10 @@
     box.value = mark;
     box.onchange = update;
     label.append(box, " only " + mark);
+    label.title = {
+      unseen: "images that show a thing in a colour or setting that it has in no training image",
+      untrue: "captions that name a thing or a colour that is not in the image",
+    }[mark] || "";
     byId("marks").append(label);
   });
   update();

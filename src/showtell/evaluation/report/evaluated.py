@@ -38,10 +38,11 @@ def _number(text: str) -> float | None:
         return None
 
 
-def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping[str, Any]) -> Sequence[ReportImage]:
-    """Every image of `evaluation`, stored on disk; `known` is the field `images` of objects.json."""
+def report_images(evaluation: Evaluation, train: Iterable[Entry], objects: Mapping[str, Any]) -> Sequence[ReportImage]:
+    """Every image of `evaluation`, stored on disk; `objects` is objects.json."""
     remembered = TrainingCaptions(words for entry in train for words in entry["words"])
-    ciders = evaluation.scores.images["cider"].tolist()
+    known, judged = objects.get("images", {}), evaluation.judged(objects)
+    true = [True] * len(judged.captions) if judged.true is None else judged.true
     return Pickled(
         ReportImage(
             image_id=str(entry["image_id"]),
@@ -49,9 +50,14 @@ def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Mapping
             references=entry["references"],
             cider=cider,
             nearest=remembered.nearest(captions[0].words),
-            marks=["unseen"] if known.get(str(entry["image_id"]), {}).get("unseen") else [],
+            marks=[
+                *(["unseen"] if known.get(str(entry["image_id"]), {}).get("unseen") else []),
+                *([] if is_true else ["untrue"]),
+            ],
         )
-        for entry, captions, cider in zip(evaluation.entries, evaluation.captions, ciders, strict=True)
+        for entry, captions, cider, is_true in zip(
+            evaluation.entries, evaluation.captions, judged.cider.tolist(), true, strict=True
+        )
     )
 
 
@@ -73,7 +79,7 @@ def report_data(
         ],
         metrics=evaluation.metrics,
         params={"search": search.model_dump(), **model.config()},
-        images=report_images(evaluation, train, objects.get("images", {})),
+        images=report_images(evaluation, train, objects),
         pixels=lambda image: data.store.rows([image])[0],
         notes=evaluation.scores.notes,
         **tables,

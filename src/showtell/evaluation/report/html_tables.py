@@ -81,7 +81,7 @@ def scores(data: ReportData) -> str:
     """The table of all metrics, beside the same metrics of other captions."""
     heads = "".join(f'<th class="number" scope="col">{escape(name)}</th>' for name in data.others)
     rest = dict.fromkeys(key for key in data.metrics if key not in AGREEMENT and key not in TRUTH)
-    groups = (("Agreement with people", AGREEMENT), ("Truth", TRUTH), ("More", {key: Row(key, "") for key in rest}))
+    groups = (("Agreement with references", AGREEMENT), ("Truth", TRUTH), ("More", {key: Row(key, "") for key in rest}))
     body = []
     for title, rows in groups:
         shown = [key for key in rows if key in data.metrics and (data.metrics[key] is not None or key in data.notes)]
