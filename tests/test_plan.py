@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 from types import SimpleNamespace
@@ -13,9 +14,10 @@ from showtell.commands import cli, plan
 from showtell.commands.costs import estimates, sample_run
 from showtell.commands.costs.estimates import Images, estimated
 from showtell.commands.costs.sample import look, make_sample, shorten, sizes
-from showtell.commands.costs.sample_run import IMAGE_WORK, PARTS, Ran, Times
+from showtell.commands.costs.sample_run import FIT, IMAGE_WORK, PARTS, Ran, Times
 from showtell.commands.recipe import flat
 from showtell.core.params import load_all
+from showtell.core.paths import SPLITS
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.karpathy import Record
@@ -25,7 +27,7 @@ IMAGES = Images(
     {"train": 96, "val": 32, "test": 32},
     {"train": 4, "val": 4, "test": 4},
 )
-PARAMS = {"dataset": "scenes", "evaluate": SimpleNamespace(pictures=12)}
+PARAMS = {"dataset": "scenes", "evaluate": SimpleNamespace(pictures=12, remembered=20_000)}
 
 
 def seconds(name: str, times: Times, again: Times | None = None, **params: object) -> float:
@@ -90,6 +92,40 @@ def test_parts_of_evaluation_grow_with_what_they_work_on():
     """0.1 s for an image of val, 0.2 s for one of test, 0.5 s for a drawn one; METEOR's start and 3 s of other work."""
     times = Times(3 + 4 + 3.2 + 6.4 + 1, parts={"val": 3.2, "test": 6.4, "pictures": 1, "meteor": 4})
     assert seconds("evaluate", times) == pytest.approx(3 + 4 + 100 + 200 + 6)
+
+
+def test_what_evaluate_remembers_does_not_grow_without_end():
+    params = load_all(ROOT / "params.yaml")
+    most = params["evaluate"].remembered
+    images = Images(dict.fromkeys(SPLITS, 10 * most), dict.fromkeys(SPLITS, 100), dict.fromkeys(SPLITS, 4))
+    found = estimates.estimated({"evaluate": Times(whole=3.0, parts={"train": 1.0})}, {}, params, images)
+    assert found["evaluate"] == pytest.approx(2 + most / 100)
+
+
+def test_every_function_that_is_timed_is_there():
+    for name in (FIT, *(name for name, _ in IMAGE_WORK.values()), *(name for part in PARTS.values() for name in part)):
+        assert callable(pkgutil.resolve_name(name))
+
+
+def test_a_method_of_a_class_is_timed(monkeypatch):
+    monkeypatch.setattr(Thing, "twice", Thing.twice)  # restored afterwards
+    sample_run._replace(f"{__name__}.Thing.twice", lambda function: lambda thing: 10 * function(thing))
+    assert Thing().twice() == 20
+
+
+class Thing:
+    def twice(self):
+        return 2
+
+
+def test_the_sample_s_limit_of_length_fits_the_sweep():
+    params = load_all(ROOT / "params.yaml")
+    sweep = params["sweep"].model_copy(update={"others": [{"min_length": 12}, {"max_length": 9}, {"consensus": 1.0}]})
+    changed = estimates._no_longer_than(8, params | {"sweep": sweep})
+    assert changed["search.max_length"] == 8
+    assert [other["max_length"] for other in changed["sweep.others"]] == [12, 8, 8]
+    none = params["sweep"].model_copy(update={"others": None})
+    assert estimates._no_longer_than(8, params | {"sweep": none})["sweep.others"] is None
 
 
 class Clock:
@@ -183,6 +219,10 @@ def test_the_size_of_downloads_is_listed(tmp_path):
     with inside(tmp_path):
         assert list(plan.downloads(params)) == []
         assert "train2014.zip, 13.5 GB" in list(plan.downloads(params | {"dataset": "coco"}))
+        for weights in ("DEFAULT", "openai", "none", "scenes", "a.pth"):
+            encoder = params["encoder"].model_copy(update={"weights": weights})
+            told = any(weights in line for line in plan.downloads(params | {"encoder": encoder}))
+            assert told == (weights in ("DEFAULT", "openai"))
 
 
 @pytest.mark.parametrize("dataset", ["scenes", "flickr8k"])

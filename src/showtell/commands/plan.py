@@ -20,6 +20,8 @@ from showtell.core.progress import log
 from showtell.core.stage import spent
 from showtell.core.yaml_files import read_sections
 from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
+from showtell.encoders import pretrained
+from showtell.encoders.weights import WEIGHTS_SUFFIXES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +87,7 @@ def downloads(params: Mapping[str, Any]) -> Iterable[str]:
             if not (DOWNLOADS / file.name).exists() and not paths.CAPTIONS_RAW.exists():
                 yield f"{file.name}, {size(file.size) if file.size else 'size unknown'}"
     encoder = params["encoder"]
-    if encoder.weights == "DEFAULT" or encoder.weights.isupper():
+    if encoder.weights not in ("none", *pretrained.SHIPPED) and not encoder.weights.endswith(WEIGHTS_SUFFIXES):
         yield f"weights {encoder.weights} of {encoder.name}, unless they are in its library's cache"
 
 

@@ -92,11 +92,22 @@ def _run(
             again[name] = runner.run(name, few, one_core=True).times
         if name == "download":
             length = shorten(sample, ["val"])
-            longest = max(params["search"].min_length, min(length + 1, params["search"].max_length))
-            set_values(sample / "params.yaml", {"search.max_length": longest})
+            set_values(sample / "params.yaml", _no_longer_than(length + 1, params))
         elif name == "vocab":
             fill_vocabulary(sample, vocabulary)
     return ran, again
+
+
+def _no_longer_than(tokens: int, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What to set so that a search ends after so many tokens, or after the fewest that it is allowed to generate."""
+    others = params["sweep"].others or []
+    longest = max(params["search"].min_length, min(tokens, params["search"].max_length))
+
+    def limited(other: Mapping[str, Any]) -> dict[str, Any]:
+        least = other.get("min_length", params["search"].min_length)
+        return {**other, "max_length": max(least, min(other.get("max_length", longest), longest))}
+
+    return {"search.max_length": longest, "sweep.others": [limited(other) for other in others] or None}
 
 
 def estimated(
@@ -127,6 +138,8 @@ def _line(times: Times, again: Times, images: Images, workers: int) -> float:
 def _more_of_parts(times: Times, params: Mapping[str, Any], images: Images) -> float:
     """Seconds that the parts of a stage take more than on the sample; parts that are not listed do not grow."""
     grown = {split: images.whole[split] / images.sample[split] for split in paths.SPLITS}
+    most = params["evaluate"].remembered  # the part that grows with train images is what `evaluate` remembers
+    grown["train"] = min(images.whole["train"], most) / min(images.sample["train"], most)
     grown["pictures"] = max(1.0, params["evaluate"].pictures / ATTENTION)
     return sum(seconds * (grown.get(part, 1.0) - 1) for part, seconds in times.parts.items())
 

@@ -85,6 +85,8 @@ def make_sample(folder: Path, whole: Whole, counts: Counts) -> None:
         changes["decoder.embeddings"] = None
     if params["evaluate"].ensemble:
         changes["evaluate.ensemble"] = None
+    if params["evaluate"].clip_model:  # its weights would be downloaded
+        changes |= {"evaluate.clip_model": None, "evaluate.clip_weights": None}
     if params["dataset"] == "scenes":
         changes |= {f"scenes.{split}": count for split, count in counts.items()}
     else:

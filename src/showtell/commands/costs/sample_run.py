@@ -1,7 +1,7 @@
 """Runs stages on a sample, each in a process of its own, and measures them from inside."""
 
-import importlib
 import os
+import pkgutil
 import runpy
 import sys
 import time
@@ -203,9 +203,10 @@ def _run_script(script: Path, folder: Path, log: Path, noted: Path, one_core: bo
 
 
 def _replace(name: str, replacement: Callable[[Callable], Callable]) -> None:
-    """Replace a function by what `replacement` makes of it, for modules that import it from now on."""
-    module, _, function = name.rpartition(".")
-    place = importlib.import_module(module)
+    """Replace a function, or a class's method, by what `replacement` makes of it, for modules that import it from now
+    on."""
+    owner, _, function = name.rpartition(".")
+    place = pkgutil.resolve_name(owner)  # a module, or a class in one
     setattr(place, function, replacement(getattr(place, function)))
 
 
