@@ -74,7 +74,7 @@ def test_evaluate_ends_with_scores_captions_and_next_commands(copy_pipeline):
     assert table["CIDEr-D"][1:3] == [before, after] and len(table["CIDEr-D"]) == 6
     captions = {h["image_id"]: h["caption"] for h in json.loads((folder / "data/hypotheses/test.json").read_text())}
     entries = json.loads((folder / "data/captions/test.json").read_text())
-    shown = [f"  {entries[row]['file']}: {captions[entries[row]['image_id']]}" for row in (0, 3, 7)]
+    shown = [f"  {entries[row]['file']}: {captions[entries[row]['image_id']]}" for row in (0, 4, 7)]
     assert [line for line in lines if line.startswith("  scene-")] == shown
     assert "report: metrics/report/index.html" in lines and lines.index("next:") < len(lines) - 1
 
