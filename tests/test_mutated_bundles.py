@@ -41,7 +41,7 @@ def good(tmp_path_factory) -> Path:
     detector = WordDetector(model.encoder, Words(torch.tensor([4, 5]), torch.zeros(16)))
     save_model(replace(model, detector=detector), folder / "one", {})
     save_model(model, folder / "two", {})
-    calibration = Calibration(power=1.0, places=[-3.0, -1.0], chances=[0.2, 0.8], captions=10)
+    calibration = Calibration(power=1.0, places=[-3.0, -1.0], chances=[0.2, 0.8], captions=10, lowest=-4.0)
     confidence = Confidence(median_cider=1.0, good=calibration, true=calibration)
     search, features = PLAIN.override(max_length=6, consensus=1.0), torch.randn(3, model.encoder.channels).numpy()
     neighbours = Neighbours.of(features, np.array([1, 1, 1]), np.array([2, 1, 2]), np.array([4, 2, 2, 5, 2]))

@@ -44,11 +44,11 @@ def test_a_calibration_that_is_missing_or_not_named_is_one_line(tmp_path):
     "content, told",
     [
         ({}, "median_cider"),
-        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0, 0.0], "chances": [0.1, 0.2], "captions": 2},
-          "true": None}, "must rise"),
-        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0], "chances": [1.5], "captions": 2},
+        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0, 0.0], "chances": [0.1, 0.2], "captions": 2,
+          "lowest": -9.0}, "true": None}, "must rise"),
+        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0], "chances": [1.5], "captions": 2, "lowest": -9.0},
           "true": None}, "good.chances.0"),
-        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0], "chances": [], "captions": 2},
+        ({"median_cider": 1.0, "good": {"power": 1.0, "places": [0.0], "chances": [], "captions": 2, "lowest": -9.0},
           "true": None}, "1 places and 0 chances"),
     ],
 )  # fmt: skip
@@ -74,8 +74,8 @@ def test_captions_have_confidence_and_word_probabilities(calibrated, uncalibrate
 def test_of_captions_unlikelier_than_all_of_val_truth_is_not_known(calibrated, photo):
     captioner = Captioner.load(calibrated)
     (best,) = captioner.caption([photo])
-    for place, truth in ((best.logprob - 0.1, 0.25), (best.logprob + 0.1, None)):
-        true = Calibration(power=0.0, places=[place], chances=[0.25], captions=6)
+    for lowest, truth in ((best.logprob - 0.1, 0.25), (best.logprob + 0.1, None)):
+        true = Calibration(power=0.0, places=[0.0], chances=[0.25], captions=6, lowest=lowest)
         captioner.confidence = captioner.confidence.model_copy(update={"true": true})
         assert captioner.caption([photo])[0].truth == truth
 

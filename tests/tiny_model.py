@@ -19,7 +19,7 @@ from showtell.generation.search_params import PLAIN
 
 WORDS = ["a", "red", "blue", "dog", "ball", "runs", "on", "the", "grass", "boat", "sea", "kite"]
 
-LEVEL = Calibration(power=0.0, places=[-1000.0], chances=[0.625], captions=6)  # every caption has it
+LEVEL = Calibration(power=0.0, places=[0.0], chances=[0.625], captions=6, lowest=-1000.0)  # every caption has it
 CONFIDENCE = Confidence(median_cider=0.5, good=LEVEL, true=LEVEL.model_copy(update={"chances": [0.25]}))
 
 

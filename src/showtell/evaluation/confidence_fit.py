@@ -77,8 +77,9 @@ def _fit(captions: Sequence[Caption], right: np.ndarray, power: float) -> Calibr
     places, chances = isotonic(middle, share, np.array([len(group) for group in groups], float))
     least = 1 / (len(x) + 2)  # the rule of succession
     return Calibration(
-        power=power, places=places.tolist(), chances=chances.clip(least, 1 - least).tolist(), captions=len(x)
-    )
+        power=power, places=places.tolist(), chances=chances.clip(least, 1 - least).tolist(), captions=len(x),
+        lowest=float(x.min()),
+    )  # fmt: skip
 
 
 def sureness(confidence: Confidence, test: Judged) -> dict[str, Sureness]:

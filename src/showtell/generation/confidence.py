@@ -28,6 +28,7 @@ class Calibration(Section):
     places: list[float] = Field(min_length=1)  # knots, increasing
     chances: list[Chance]  # the probability at each knot, nondecreasing
     captions: int = Field(ge=1)  # number of captions that it was fitted on
+    lowest: float  # the argument of the least likely of them; the first knot is a mean over several
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -44,7 +45,7 @@ class Calibration(Section):
     def covers(self, logprob: float, length: int) -> bool:
         """Whether it was fitted on captions as unlikely as this one. Of unlikelier ones, as of pictures unlike all of
         val, nothing is known."""
-        return scaled(logprob, length, self.power) >= self.places[0]
+        return scaled(logprob, length, self.power) >= self.lowest
 
 
 def scaled(logprob: float, length: int, power: float) -> float:
