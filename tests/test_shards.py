@@ -12,9 +12,9 @@ from test_import import PARAMS, call, changed
 
 from showtell.core import paths
 from showtell.core.errors import UserError
+from showtell.core.paths import matches
 from showtell.data.captions import CaptionFile
 from showtell.data.datasets.custom import CustomParams, prepare
-from showtell.data.datasets.outside import matches
 from showtell.data.datasets.picture_files import Pictures
 from showtell.data.datasets.shards import Crawl, shard_paths
 from showtell.data.store import RowReader

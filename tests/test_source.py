@@ -85,11 +85,16 @@ def test_missing_files_count_as_unchanged(home, tmp_path, capsys):
         state(home)
 
 
-def test_relative_paths_are_the_repository_s_in_a_queued_experiment_too(home, tmp_path):
+@pytest.fixture
+def copy(home):
+    """The copy of the repository in which DVC runs a queued experiment."""
+    folder = home / ".dvc" / "tmp" / "exps" / "tmp123"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_relative_paths_are_the_repository_s_in_a_queued_experiment_too(home, copy):
     (home / "photos").mkdir()
-    (home / "photos" / "a.jpg").write_bytes(b"1")
-    copy = home / ".dvc" / "tmp" / "exps" / "tmp123"
-    copy.mkdir(parents=True)
     with inside(copy):
         assert paths.given("photos") == home / "photos"
         (copy / "photos").mkdir()  # a tracked one is in the copy
@@ -99,11 +104,9 @@ def test_relative_paths_are_the_repository_s_in_a_queued_experiment_too(home, tm
 
 
 @pytest.mark.parametrize("pattern", ["crawl/*.tar", "crawl/{00000..00001}.tar", "*/00001.tar"])
-def test_so_do_relative_patterns(home, pattern):
+def test_so_do_relative_patterns(home, copy, pattern):
     (home / "crawl").mkdir()
     (home / "crawl" / "00001.tar").write_bytes(b"1")
-    copy = home / ".dvc" / "tmp" / "exps" / "tmp123"
-    copy.mkdir(parents=True)
     with inside(copy):
         assert paths.given(pattern) == home / pattern
 

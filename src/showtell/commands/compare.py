@@ -5,6 +5,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from showtell.commands.bootstrap_seed import add_seed
 from showtell.commands.refused_files import HYPOTHESES, REFERENCES, check_caption_file
 from showtell.commands.score_table import format_differences
 from showtell.core import paths
@@ -25,14 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="COCO captions or a caption file of the pipeline (default %(default)s)")  # fmt: skip
     parser.add_argument("--images", type=int, default=5, metavar="N", help="how many images to show (default 5)")
     parser.add_argument("--replicates", type=int, default=bootstrap.REPLICATES, metavar="N", help="default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    add_seed(parser)
     parser.add_argument("--json", action="store_true", help="print fractions as JSON instead of a table x100")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.replicates < 1 or args.images < 0:
         raise UserError("--replicates must be 1 or more, and --images 0 or more")
-    bootstrap.check_seed(args.seed)
     check_caption_file(args.references, REFERENCES)
     captions = [captions_of(name) for name in (args.a, args.b)]
     protocol = Protocol(read_references(args.references))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from showtell.commands.bootstrap_seed import add_seed
 from showtell.commands.refused_files import HYPOTHESES, REFERENCES, check_caption_file
 from showtell.commands.score_table import format_scores
 from showtell.core.errors import UserError
@@ -34,14 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--pictures", type=Path, metavar="PATH", help="folder or archive of the pictures: adds CLIPScore")
     clip.add_argument("--clip-model", metavar="NAME", help=f"of open_clip ({CLIP_MODEL})")
     clip.add_argument("--clip-weights", metavar="NAME", help=f"published ones, or a file ({CLIP_WEIGHTS})")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    add_seed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     for flag, given in (("--clip-model", args.clip_model), ("--clip-weights", args.clip_weights)):
         if given is not None and args.pictures is None:
             raise UserError(f"{flag} {given}: it says how --pictures are scored, and needs them")
-    bootstrap.check_seed(args.seed)
     check_caption_file(args.hypotheses, HYPOTHESES)
     check_caption_file(args.references, f"{REFERENCES} (--pictures is for pictures)")
     scores = _scores(args)

@@ -1,6 +1,7 @@
 """Path of every artefact, relative to the repository's root, which is the working directory of every stage."""
 
 import glob
+import os
 import re
 from pathlib import Path
 
@@ -61,9 +62,18 @@ def given(path: str | Path) -> Path:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is such a file or folder, or a file that matches such a pattern (`crawl/{00000..00099}.tar`)."""
-    pattern = re.sub(r"\{\d+\.\.\d+\}", "*", str(path))
-    return path.exists() or next(glob.iglob(pattern, recursive=True), None) is not None
+    return path.exists() or bool(matches(path))
+
+
+def matches(pattern: Path) -> list[Path]:
+    """The regular files that a pattern such as `crawl/*.tar` or `crawl/{00000..00099}.tar` matches, by name."""
+    text = str(pattern)
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", text)
+    if span is None:
+        return sorted(Path(name) for name in glob.glob(text, recursive=True) if os.path.isfile(name))
+    first, last = span[1], span[2]
+    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+    return [path for number in numbers for path in matches(Path(text.replace(span[0], number, 1)))]
 
 
 def split_json(split: str) -> Path:

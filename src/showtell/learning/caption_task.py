@@ -94,8 +94,8 @@ class DecoderTask(TrainingTask[Batch]):
     ) -> Tensor:
         """The loss of given captions, a mean over the whole update: cross-entropy, the attention penalty with weight
         `alpha_c`, and what the decoder adds itself."""
-        weights = alpha_c, label_smoothing
-        loss = caption_loss(decoded, batch.targets, batch.mask, *weights, whole.positions, whole.captions)
+        parts = whole.positions, whole.captions
+        loss = caption_loss(decoded, batch.targets, batch.mask, alpha_c, label_smoothing, *parts)
         if decoded.extra_loss is not None:
             loss = loss + decoded.extra_loss(batch.targets[batch.mask]) / whole.positions
         return loss

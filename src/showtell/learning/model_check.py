@@ -37,7 +37,7 @@ def check_model(params: Mapping[str, Any]) -> None:
             "photographs --write` sets weights that have seen photographs"
         )
     asked = [params[name] for name in ("resize", "encoder", "pretrain", "decoder", "finetune")]
-    files = [params["encoder"].weights, getattr(params["decoder"], "embeddings", None)]
+    files = [weights, getattr(params["decoder"], "embeddings", None)]
     name = fingerprint(*asked, [_state(file) for file in files if file])
     if ACCEPTED.is_file() and ACCEPTED.read_text(encoding="utf-8", errors="replace") == name:
         return

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from showtell.core.errors import UserError
-
 REPLICATES = 1000
 LEVEL = 0.95
 RESAMPLED_AT_ONCE = 2_000_000  # resampled images held at once, to bound memory
@@ -39,12 +37,6 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
-
-
-def check_seed(seed: int) -> None:
-    """`UserError` for a seed that NumPy's generator does not take."""
-    if seed < 0:
-        raise UserError(f"--seed {seed}: must be 0 or more")
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Measured:

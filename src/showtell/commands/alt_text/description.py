@@ -45,6 +45,11 @@ class Kept(NamedTuple):
     state: str
     withheld: float | None = None
 
+    @property
+    def has_caption(self) -> bool:
+        """Whether there is a caption by showtell."""
+        return self.withheld is None and self != BY_OTHERS
+
     def is_done(self, origin: Origin, state: str, least: float | None) -> bool:
         """Whether the same model described the same content, or withheld a caption that `least` would withhold too, or
         others described it."""
@@ -56,6 +61,14 @@ class Kept(NamedTuple):
 
 
 BY_OTHERS = Kept("", "")  # a description that showtell has not written, and does not replace
+
+
+def replaceable(description: str, alt_text: str, ours: bool) -> tuple[bool, bool]:
+    """Whether the description and the alt text that an image has (or "") may be replaced.
+
+    `ours`: showtell wrote the alt text. It writes both alike, so that a description that differs is by others.
+    """
+    return not description or (ours and description == alt_text), not alt_text or ours
 
 
 def picture_state(path: Path) -> str:

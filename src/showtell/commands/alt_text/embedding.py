@@ -1,6 +1,6 @@
 """Writing a caption into an image's own metadata with exiftool, which supports all common formats.
 
-Texts that showtell has not written are kept, by the rules of `xmp.py`.
+Texts that showtell has not written are kept, by the rule of `description.replaceable`.
 """
 
 import json
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from showtell.commands.alt_text.description import OURS, Origin
+from showtell.commands.alt_text.description import OURS, Origin, replaceable
 from showtell.core.errors import UserError
 
 DESCRIPTION, ALT_TEXT = "XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"
@@ -24,12 +24,12 @@ def find_exiftool() -> str:
 
 def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> None:
     """Write `caption` into `picture` as XMP, in place; its pixels stay unchanged. `UserError` when that fails."""
-    description, alt_text = _texts(exiftool, picture)
-    if alt_text and not _holds(picture, OURS):
+    any_description, any_alt_text = replaceable(*_texts(exiftool, picture), ours=_holds(picture, OURS))
+    if not any_alt_text:
         return
     one_line = " ".join(caption.split())
     written = [f"-{ALT_TEXT}={one_line}", f"-XMP-xmp:CreatorTool={origin}"]
-    if description == alt_text:  # neither, or both are ours
+    if any_description:
         written.append(f"-{DESCRIPTION}={one_line}")
     _run(exiftool, picture, "could not write into it", "-overwrite_original", *written)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, picture_state
+from showtell.commands.alt_text.description import Description, Kept, Origin, picture_state
 from showtell.commands.alt_text.description_table import Table
 from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
@@ -48,9 +48,7 @@ class Session:
     def _is_done(self, path: Path, state: str, kept: Kept) -> bool:
         if not kept.is_done(self.origin, state, self.min_confidence):
             return False
-        if self.exiftool is None or kept.withheld is not None or kept == BY_OTHERS:
-            return True
-        return is_embedded(path, self.origin)
+        return self.exiftool is None or not kept.has_caption or is_embedded(path, self.origin)
 
     def images(self, undescribed: Iterable[tuple[Path, str]]) -> Iterator[Image.Image]:
         """Their images, one at a time. `write` takes the captions in the same order."""

@@ -10,7 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin
+from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, replaceable
 from showtell.core.errors import UserError
 from showtell.core.terminal import REPLACEMENT
 
@@ -60,14 +60,11 @@ def sidecar_text(existing: Path, description: Description, origin: Origin) -> st
         raise UserError(f"{existing} {reason}; move it away to have a new one") from None
     node = _description_node(tree)
     says_ours = _text(node, "showtell:Origin") is not None and _text(node, "showtell:Abstained") is None
-    ours = {
-        ALT_TEXT: says_ours,
-        DESCRIPTION: says_ours and _default(node, DESCRIPTION) == _default(node, ALT_TEXT),  # both are written alike
-    }
-    for name, is_ours in ours.items():
-        if description.caption is not None and (is_ours or not _default(node, name)):
+    present = _default(node, DESCRIPTION), _default(node, ALT_TEXT)
+    for name, may_be in zip((DESCRIPTION, ALT_TEXT), replaceable(*present, ours=says_ours), strict=True):
+        if may_be and description.caption is not None:
             _set_alternative(node, _name(name), description.caption)
-        elif is_ours:  # from another image state or model
+        elif may_be and says_ours:  # from another image state or model
             _drop_alternative(node, _name(name))
     confidence = None if description.confidence is None else f"{description.confidence:g}"
     facts = {

@@ -5,16 +5,14 @@ compares as text. The stage `source` therefore runs every time and writes the st
 on its output.
 """
 
-import glob
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json
-from showtell.core.paths import given
+from showtell.core.paths import given, matches
 from showtell.core.progress import log
 
 
@@ -54,17 +52,6 @@ def state_of(path: Path) -> str:
     if path.is_dir():
         return fingerprint([(name, stamp_of(state)) for name, state in regular_files(path)])
     return fingerprint(stamp_of(path.stat()))
-
-
-def matches(pattern: Path) -> list[Path]:
-    """The regular files that a pattern such as `crawl/*.tar` or `crawl/{00000..00099}.tar` matches, by name."""
-    text = str(pattern)
-    span = re.search(r"\{(\d+)\.\.(\d+)\}", text)
-    if span is None:
-        return sorted(Path(name) for name in glob.glob(text, recursive=True) if os.path.isfile(name))
-    first, last = span[1], span[2]
-    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-    return [path for number in numbers for path in matches(Path(text.replace(span[0], number, 1)))]
 
 
 def states(named: dict[str, str | None], before: Path) -> dict[str, str]:

@@ -19,13 +19,13 @@ import numpy as np
 from showtell.core.errors import UserError
 from showtell.core.fields import shown
 from showtell.core.files import atomic, fingerprint, parse_json
-from showtell.core.paths import given
+from showtell.core.paths import given, matches
 from showtell.core.progress import track
 from showtell.core.texts import Texts
 from showtell.data.datasets.archive_entries import TAR, Address
 from showtell.data.datasets.archives import tar_members
 from showtell.data.datasets.karpathy import clean
-from showtell.data.datasets.outside import matches, state_of
+from showtell.data.datasets.outside import state_of
 from showtell.data.formats import PICTURE_SUFFIXES
 
 INDEX_SUFFIX = ".shards.h5"
