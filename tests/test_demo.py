@@ -32,15 +32,22 @@ def test_captions_of_a_picture(tmp_path):
     assert demo.describe(tiny_captioner(), None, 3, {"beam": 3}) == ""
 
 
+def page_values(captioner, **changes):
+    return demo.first_values(captioner.search) | {"beam": 2} | changes
+
+
 def test_the_settings_of_the_page_are_those_of_the_search(tmp_path):
     captioner, path = tiny_captioner(), write_picture(tmp_path / "a.png")
     for method, length, top_k in (("greedy", 3, 0), ("beam", 4, 0), ("diverse_beam", 5, 0), ("sample", 6, 1)):
-        n_best, settings = demo.asked(captioner, 2, method, 0.5, 1.0, top_k, 1.0, 0, length, length)
+        values = page_values(captioner, method=method, top_k=top_k, min_length=length, max_length=length)
+        n_best, settings = demo.asked(captioner.search, values)
         html = demo.describe(captioner, str(path), n_best, settings)
         text = captioner.caption([path], **settings)[0].text
         assert f"<td>{text}</td>" in html and len(text.split()) in (length - 1, length), method
-    assert settings["top_k"] == 1 and demo.asked(captioner, 2, "sample", 0.5, 1.0, 0, 1.0, 0, 1, 9)[1]["top_k"] is None
-    wrong = demo.describe(captioner, str(path), *demo.asked(captioner, 2, "beam", 0.5, 1.0, 0, 1.0, 0, 9, 3))
+    assert settings["top_k"] == 1
+    assert demo.asked(captioner.search, page_values(captioner, method="sample"))[1]["top_k"] is None
+    reversed_lengths = demo.asked(captioner.search, page_values(captioner, method="beam", min_length=9, max_length=3))
+    wrong = demo.describe(captioner, str(path), *reversed_lengths)
     assert 'role="alert"' in wrong and "less than min_length" in wrong
 
 
@@ -51,14 +58,13 @@ def test_the_settings_of_the_page_are_those_of_the_search(tmp_path):
 def test_the_page_begins_with_the_settings_of_the_model(served):
     captioner = tiny_captioner()
     captioner.search = own = captioner.search.override(**served)
-    knobs = demo.first_values(own)
-    _, settings = demo.asked(captioner, *(knobs[name] for name in demo.KNOBS))
+    _, settings = demo.asked(own, demo.first_values(own))
     assert own.override(**settings) == own
 
 
 def test_a_cleared_seed_and_a_deleted_upload_are_no_errors(tmp_path):
     captioner = tiny_captioner()
-    assert demo.asked(captioner, 2, "sample", 0.5, 1.0, 0, 1.0, None, 1, 9)[1]["seed"] == 0
+    assert demo.asked(captioner.search, page_values(captioner, method="sample", seed=None))[1]["seed"] == 0
     assert "drop it again" in demo.describe(captioner, str(tmp_path / "gone.png"), 3, {"beam": 3})
 
 
@@ -123,7 +129,7 @@ def test_a_photo_dropped_on_the_page(served, tmp_path):
         assert all(re.fullmatch(r"\d\d?%", chance) for chance in browser.execute_script(chances))
         wait(browser, "[...document.querySelectorAll('#said figure')].every(f => getComputedStyle(f).opacity === '1')")
         rows = "document.querySelectorAll('#said .beams td:first-child').length"
-        assert wait(browser, rows) == 5
+        assert wait(browser, rows) == tiny_captioner().search.beam
         slider = browser.find_element("css selector", "#beam input[type=range]")
         slider.send_keys(Keys.ARROW_LEFT)
         slider.send_keys(Keys.ARROW_LEFT)

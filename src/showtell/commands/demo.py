@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 20 << 20  # bytes of an upload
 LARGEST_PICTURE = 50_000_000  # pixels: more than phone cameras take; read from the file's header, before it is decoded
-USUAL_CAPTIONS = 5  # number of captions shown where the model's settings have no beam
-# The methods of generation, and the settings on the page that each reads.
-METHODS: dict[str, tuple[str, ...]] = {
-    "greedy": (), "beam": ("beam",), "diverse_beam": ("beam", "diversity"),
-    "sample": ("temperature", "top_k", "top_p", "seed"),
-}  # fmt: skip
 TILE = 176  # pixels, longer side of a word's image
 PACE = 0.32  # seconds from one word to the next
 
@@ -109,7 +103,6 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
     """The page: image and settings on the left, captions on the right."""
     import gradio
 
-    own = captioner.search
     with gradio.Blocks(title="Showtell", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gradio.Markdown(
             "# Showtell\nDrop a picture; see what the model says, and where it looked for every word. "
@@ -127,35 +120,48 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 )
                 # gradio's own opens the file here, and of one that is no picture the page would only say "Error"
                 vars(photo)["preprocess"] = lambda given: None if given is None else given.path
-                first = first_values(own)
-                beam = gradio.Slider(
-                    1, max(10, first["beam"]), value=first["beam"], step=1, label="Beam width, or samples",
-                    elem_id="beam",
-                )  # fmt: skip
-                method = gradio.Dropdown(list(METHODS), value=first["method"], label="Method", elem_id="method")
-                with gradio.Accordion("Settings of some methods", open=False):
-                    diversity = gradio.Slider(0, 3, value=first["diversity"], step=0.1, label="Diversity")
-                    temperature = gradio.Slider(0.1, 2, value=first["temperature"], step=0.1, label="Temperature")
-                    top_k = gradio.Slider(0, 100, value=first["top_k"], step=1, label="Top-k (0: all words)")
-                    top_p = gradio.Slider(0.05, 1, value=first["top_p"], step=0.05, label="Top-p")
-                    seed = gradio.Number(value=first["seed"], precision=0, minimum=0, label="Seed")
-                with gradio.Accordion("Length in tokens, the end counted", open=False):
-                    most = max(50, own.max_length)
-                    shortest = gradio.Slider(1, most, value=first["min_length"], step=1, label="At least")
-                    longest = gradio.Slider(1, most, value=first["max_length"], step=1, label="At most")
+                knobs = _knobs(captioner.search)
                 least = gradio.Slider(
                     0, _highest(captioner), value=0, step=0.05, label="Least confidence (0: always a caption)",
                     visible=captioner.confidence is not None, elem_id="least",
                 )  # fmt: skip
             with gradio.Column(scale=3, min_width=320):
                 said = gradio.HTML(elem_id="said")
-        knobs = (beam, method, diversity, temperature, top_k, top_p, seed, shortest, longest)
-        for event in (photo.change, beam.release, least.release, *(knob.change for knob in knobs[1:])):
-            event(
-                lambda path, sure, *values: describe(captioner, path, *asked(captioner, *values), sure or None),
-                [photo, least, *knobs], said, api_visibility="private", show_progress="minimal",
-            )  # fmt: skip
+
+        def shown(path: str | None, sure: float, *values: Any) -> str:
+            n_best, settings = asked(captioner.search, dict(zip(knobs, values, strict=True)))
+            return describe(captioner, path, n_best, settings, sure or None)
+
+        changed = [knob.change for name, knob in knobs.items() if name != "beam"]
+        for event in (photo.change, knobs["beam"].release, least.release, *changed):
+            event(shown, [photo, least, *knobs.values()], said, api_visibility="private", show_progress="minimal")
     return page
+
+
+def _knobs(own: "SearchParams") -> dict[str, Any]:
+    """The settings of the search on the page, by name, where the page is being built."""
+    import gradio
+
+    from showtell.generation.search_params import NEEDED
+
+    first = first_values(own)
+    knobs: dict[str, Any] = {}
+
+    def slider(name: str, least: float, most: float, step: float, label: str) -> None:
+        knobs[name] = gradio.Slider(least, most, value=first[name], step=step, label=label, elem_id=name)
+
+    slider("beam", 1, max(10, first["beam"]), 1, "Beam width, or samples")
+    knobs["method"] = gradio.Dropdown(list(NEEDED), value=first["method"], label="Method", elem_id="method")
+    with gradio.Accordion("Settings of some methods", open=False):
+        slider("diversity", 0, 3, 0.1, "Diversity")
+        slider("temperature", 0.1, 2, 0.1, "Temperature")
+        slider("top_k", 0, 100, 1, "Top-k (0: all words)")
+        slider("top_p", 0.05, 1, 0.05, "Top-p")
+        knobs["seed"] = gradio.Number(value=first["seed"], precision=0, minimum=0, label="Seed")
+    with gradio.Accordion("Length in tokens, the end counted", open=False):
+        slider("min_length", 1, max(50, own.max_length), 1, "At least")
+        slider("max_length", 1, max(50, own.max_length), 1, "At most")
+    return knobs
 
 
 def _highest(captioner: "Captioner") -> float:
@@ -163,34 +169,34 @@ def _highest(captioner: "Captioner") -> float:
     return 1.0 if captioner.confidence is None else max(int(20 * captioner.confidence.good.chances[-1]), 1) / 20
 
 
-# The settings that the page shows, in the order of `asked`.
-KNOBS = ("beam", "method", "diversity", "temperature", "top_k", "top_p", "seed", "min_length", "max_length")
-
-
 def first_values(own: "SearchParams") -> dict[str, Any]:
     """What the page shows at first: the model's own settings, and usual values where its method reads none."""
-    usual = {
-        "beam": USUAL_CAPTIONS, "diversity": 0.5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 0,
-    }  # fmt: skip
-    found = {name: getattr(own, name) for name in KNOBS}
+    from showtell.generation.search_params import USUAL
+
+    usual = {**USUAL, "top_k": 0, "top_p": 1.0}
+    found = {name: getattr(own, name) for name in (*usual, "method", "min_length", "max_length")}
     return {name: usual[name] if value is None else value for name, value in found.items()}
 
 
-def asked(
-    captioner: "Captioner", width: int, method: str, diversity: float, temperature: float, top_k: int, top_p: float,
-    seed: int | None, shortest: int, longest: int,
-) -> tuple[int, dict[str, Any]]:  # fmt: skip
-    """The number of captions shown, and the settings of the search that `method` reads; the model's own otherwise."""
-    values = {
-        "beam": int(width), "diversity": diversity, "temperature": temperature, "top_k": int(top_k) or None,
-        "top_p": top_p if top_p < 1 or captioner.search.top_p else None, "seed": int(seed or 0),
+def asked(own: "SearchParams", values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The number of captions shown, and the settings of the search that the method reads; the model's `own` otherwise.
+
+    `values` are those of the page, under the names of the settings.
+    """
+    from showtell.generation.search_params import keys_of
+
+    method, width, top_p = values["method"], int(values["beam"]), values["top_p"]
+    given = {
+        "beam": width, "diversity": values["diversity"], "temperature": values["temperature"],
+        "top_k": int(values["top_k"]) or None, "top_p": top_p if top_p < 1 or own.top_p else None,
+        "seed": int(values["seed"] or 0),
     }  # fmt: skip
-    settings: dict[str, Any] = {"method": method, "min_length": int(shortest), "max_length": int(longest)}
-    settings |= {key: values[key] for key in METHODS[method]}
+    settings = {"method": method} | {name: int(values[name]) for name in ("min_length", "max_length")}
+    settings |= {key: given[key] for key in keys_of(method) if key in given}
     if method == "diverse_beam":
-        own = captioner.search.groups if captioner.search.method == method else None
-        settings["groups"] = own if own and int(width) % own == 0 else int(width)
-    return 1 if method == "greedy" else int(width), settings
+        groups = own.groups if own.method == method else None
+        settings["groups"] = groups if groups and width % groups == 0 else width
+    return 1 if method == "greedy" else width, settings
 
 
 def describe(

@@ -33,6 +33,11 @@ OWN = sorted({key for keys in (*NEEDED.values(), *OPTIONAL.values()) for key in 
 USUAL: dict[str, Any] = {"beam": 5, "diversity": 0.5, "temperature": 1.0, "seed": 0}
 
 
+def keys_of(method: str) -> tuple[str, ...]:
+    """The keys of `OWN` that `method` reads."""
+    return *NEEDED[method], *OPTIONAL.get(method, ())
+
+
 class SearchSection(Section):
     """Section `search`: all settings but the beam width, which is a top-level key, so that `-S beam=3` sets it."""
 
@@ -76,7 +81,7 @@ def fitting(value: Any, key: str, method: str | None) -> Any:
         return value
     if value is None and key in NEEDED[method]:
         raise PydanticCustomError("needed", f"search.method {method} needs it")
-    if value is not None and key not in (*NEEDED[method], *OPTIONAL.get(method, ())):
+    if value is not None and key not in keys_of(method):
         nothing = f"it does nothing with search.method {method}"
         raise PydanticCustomError("unused", f"{nothing}; take it out or set it to null")
     return value
@@ -110,7 +115,7 @@ class SearchParams(SearchSection):
         """
         content, method = {**self.model_dump(), **changes}, changes.get("method", self.method)
         if method != self.method and method in NEEDED:
-            read = (*NEEDED[method], *OPTIONAL.get(method, ()))
+            read = keys_of(method)
             for key in OWN:
                 if key not in changes:
                     content[key] = content[key] if key in read else None
