@@ -28,29 +28,29 @@ def main() -> str | None:
     train, val, test = map(captioned_images, paths.SPLITS)
     memory = Memory(train, paths.split_features("train"), params.remembered)
     captioner = memory.captioner(paths.REINFORCE_MODEL, search, params.folders(), tried)
-    objects = in_view(read_json(paths.OBJECTS), captioner.model.transform)
-    swept, on_val = sweep(captioner, val, objects, tried)
+    known = in_view(read_json(paths.OBJECTS), captioner.model.transform)
+    swept, on_val = sweep(captioner, val, known, tried)
     captioner.confidence = confidence = fit_confidence(on_val)
-    last = evaluate(captioner, test, objects, params.captions, meteor=is_main())
-    frozen = evaluate(memory.captioner(paths.TRAIN_MODEL, search), test, objects, n_best=1).metrics
-    unseen, sure = unseen_part(last, objects), sureness(confidence, last.judged(objects))
+    last = evaluate(captioner, test, known, params.captions, meteor=is_main())
+    frozen = evaluate(memory.captioner(paths.TRAIN_MODEL, search), test, known, n_best=1).metrics
+    unseen, sure = unseen_part(last, known), sureness(confidence, last.judged(known))
     if not is_main():
         return None
     last = with_clipscore(last, test, params, captioner)
     kept = params.folders(), confidence, captioner.neighbours if search.compares_images else None
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, last.metrics, *kept)
     write_json(paths.HYPOTHESES, last.hypotheses())
-    more = {**held_out_metrics(last.by_image, objects, train.entries), **calibration_errors(sure)}
+    more = {**held_out_metrics(last.by_image, known, train.entries), **calibration_errors(sure)}
     write_json(paths.METRICS / "evaluate.json", scores(last, frozen, unseen, more))
     write_table("sweep", swept)
     write_table("reliability", reliability_rows(sure))
-    write_table("slices", slices := slice_rows(last, captioner.model.vocabulary, objects))
+    write_table("slices", slices := slice_rows(last, captioner.model.vocabulary, known))
     write_json(paths.METRICS / "intervals.json", intervals := last.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(last, captioner, train.entries))
     write_attention(paths.ATTENTION, test, last.best, params.pictures)
     tables = {"intervals": intervals, "behaviour": habits, "sweep": swept, "sure": sure, "slices": slices}
     tables["others"] = {"After train, encoder frozen": frozen} | ({"Unseen pairs": unseen.metrics} if unseen else {})
-    report_evaluation(load(DatasetName), last, test, train.entries, objects, captioner, **tables)
+    report_evaluation(load(DatasetName), last, test, train.entries, known, captioner, **tables)
     write_json(paths.METRICS / "provenance.json", made := provenance(load(DatasetName), test, captioner, __file__))
     write_card(paths.MODEL, Facts(load(EncoderParams), train.entries, val.entries, last, intervals, captioner, made))
     return summary(last, frozen, intervals, captioner)

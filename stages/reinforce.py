@@ -1,5 +1,4 @@
-"""reinforce: trains the decoder on rewards of captions that it samples; with 0 epochs the model is passed on
-unchanged."""
+"""reinforce: trains the decoder on rewards of captions that it samples; 0 epochs pass the model on unchanged."""
 
 from showtell.core import paths
 from showtell.core.files import read_json
@@ -20,6 +19,7 @@ from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, conc
 from showtell.learning.rewards import Rewards
 from showtell.learning.selection import best_row
 from showtell.learning.validation import validation
+from showtell.metrics.annotations import Annotations
 
 
 def main() -> str | None:
@@ -40,7 +40,7 @@ def main() -> str | None:
         train = CaptionedImages(paths.split_json("train"), features["train"], features.get("mirrored"))
         val = CaptionedImages(paths.split_json("val"), features["val"])
         similar = nearest_others(features["train"]) if params.consensus else None
-        rewards = Rewards(train.entries, model.vocabulary, params.weights, objects, similar)
+        rewards = Rewards(train.entries, model.vocabulary, params.weights, Annotations.of(objects), similar)
         longest = int(train.longest().max()) - 1
         task = ReinforceTask(model.decoder, params, rewards, model.vocabulary, longest).to(device())
         validate = reinforced_validation(task, validation(task, val, model.vocabulary, params))

@@ -11,6 +11,7 @@ from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.generation.neighbours import Nearest
 from showtell.learning.rewards import Rewards, Weights
+from showtell.metrics.annotations import Annotations
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ngrams import References
@@ -73,10 +74,10 @@ def test_absent_objects_lower_the_reward(train):
         "images": {key: {"objects": [{"kind": "dog", "colour": None}]} for key in TRAIN},
     }
     dog, cat, both = (VOCABULARY.encode(text.split()) for text in ("a dog", "a cat", "a dog a cat"))
-    rewards = Rewards(train, VOCABULARY, Weights(0.0, 0.0, 2.0), objects)
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, 0.0, 2.0), Annotations.of(objects))
     assert rewards(["1"], [[dog, cat, both, []]]).tolist() == [[0.0, -2.0, -1.0, 0.0]]
     with pytest.raises(UserError, match=r"reinforce\.chair.*nothing is known of image 1"):
-        Rewards(train, VOCABULARY, Weights(1.0, 0.0, 1.0), {})
+        Rewards(train, VOCABULARY, Weights(1.0, 0.0, 1.0))
 
 
 def test_right_colours_and_numbers_pay_and_wrong_ones_and_naming_twice_cost(train):
@@ -90,7 +91,7 @@ def test_right_colours_and_numbers_pay_and_wrong_ones_and_naming_twice_cost(trai
         "a ball": 0.0, "a red ball": -2.0, "blue balls": -2.0, "a blue ball": 1.0, "a blue ball a cat": 0.0,
         "a ball a ball": -1.0, "a red dog": -2.0, "two red dogs": 1.0, "red dogs a blue ball": 2.0,
     }  # fmt: skip
-    rewards = Rewards(train, VOCABULARY, Weights(0.0, truth=2.0), objects)
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, truth=2.0), Annotations.of(objects))
     said = [VOCABULARY.encode(text.split()) for text in expected]
     assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == expected
 

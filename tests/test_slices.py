@@ -9,6 +9,7 @@ from showtell.data.vocabulary import Vocabulary
 from showtell.evaluation.judge import judge
 from showtell.evaluation.slices import slice_rows
 from showtell.generation.captioner import Caption
+from showtell.metrics.annotations import Annotations
 
 SAID = [  # a caption, its references
     ("a dog runs", ["A dog runs.", "The dog is running"]),
@@ -27,12 +28,12 @@ def evaluation_of(said, objects=None):
         for number, (_, references) in enumerate(said)
     ]
     captions = [[Caption(text, text.split(), -1.0, -1.0, True, None)] for text, _ in said]
-    return judge(entries, captions, objects or {})
+    return judge(entries, captions, Annotations.of(objects or {}))
 
 
 def rows_by(evaluation, objects=None):
     found: dict[str, dict[str, dict]] = {}
-    for row in slice_rows(evaluation, VOCABULARY, objects or {}):
+    for row in slice_rows(evaluation, VOCABULARY, Annotations.of(objects or {})):
         found.setdefault(row["by"], {})[row["part"]] = row
     return found
 

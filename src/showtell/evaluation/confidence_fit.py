@@ -9,6 +9,7 @@ from showtell.evaluation.known_objects import true_captions
 from showtell.evaluation.views import ByImage
 from showtell.generation.captioner import Caption
 from showtell.generation.confidence import Calibration, Confidence, scaled
+from showtell.metrics.annotations import Annotations
 from showtell.metrics.calibration import (
     Bin,
     expected_calibration_error,
@@ -54,11 +55,11 @@ class Sureness(NamedTuple):
 
 
 def judged(
-    entries: Sequence[Mapping[str, Any]], captions: Sequence[Caption], cider: np.ndarray, objects: Mapping[str, Any]
+    entries: Sequence[Mapping[str, Any]], captions: Sequence[Caption], cider: np.ndarray, known: Annotations
 ) -> Judged:
-    """`captions` of the images `entries`, in their order; `objects` is `objects.json`."""
+    """`captions` of the images `entries`, in their order; `known`: what is in these."""
     best = ByImage([entry["image_id"] for entry in entries], captions)
-    return Judged(captions, cider, true_captions(best, objects))
+    return Judged(captions, cider, true_captions(best, known))
 
 
 def fit_confidence(val: Judged) -> Confidence:

@@ -25,6 +25,7 @@ from showtell.evaluation.views import ByImage, View, references_of
 from showtell.generation.bundle import CONFIG
 from showtell.generation.captioner import Caption, Captioner, Encoded
 from showtell.generation.search_params import MOST, SearchParams
+from showtell.metrics.annotations import Annotations
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import nltk_bleu, nltk_statistics, word_statistics
 from showtell.metrics.bootstrap import Measured, intervals
@@ -108,9 +109,9 @@ class Evaluation:
             for e, c in zip(self.entries, self.best, strict=True)
         ]
 
-    def judged(self, objects: Mapping[str, Any]) -> Judged:
+    def judged(self, known: Annotations) -> Judged:
         """CIDEr-D and truth of each caption."""
-        return judged(self.entries, self.best, self.scores.images["cider"], objects)
+        return judged(self.entries, self.best, self.scores.images["cider"], known)
 
 
 def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Encoded]:
@@ -121,15 +122,15 @@ def encoded(captioner: Captioner, data: CaptionedImages) -> Iterator[Encoded]:
 
 
 def evaluate(
-    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], n_best: int, meteor: bool = False
+    captioner: Captioner, data: CaptionedImages, known: Annotations, n_best: int, meteor: bool = False
 ) -> Evaluation:
     """Caption every image of `data` and score the first of its `n_best` captions (fewer, where the search finds no
-    more); `objects` is `objects.json`."""
+    more); `known`: what is in the images."""
     n_best = min(captioner.search.most, n_best)
     batches = (captioner.decode(images, n_best) for images in encoded(captioner, data))
     of_everybody = batches if world() == 1 else all_gather([*batches])
     captions = Pickled(beams for batch in of_everybody for beams in batch)
-    return judge(data.entries, captions, objects, meteor)
+    return judge(data.entries, captions, known, meteor)
 
 
 def _first(beams: list[Caption]) -> Caption:
@@ -137,7 +138,7 @@ def _first(beams: list[Caption]) -> Caption:
 
 
 def judge(
-    entries: Sequence[Entry], captions: Sequence[list[Caption]], objects: Mapping[str, Any], meteor: bool = False
+    entries: Sequence[Entry], captions: Sequence[list[Caption]], known: Annotations, meteor: bool = False
 ) -> Evaluation:
     """Metrics of `captions` (fractions; CIDEr-D unscaled); those on objects are None where none are annotated."""
     references, best = references_of(entries), View(captions, _first)
@@ -147,7 +148,7 @@ def judge(
     words = word_statistics((entry["words"] for entry in entries), (caption.words for caption in best))
     statistics = nltk_statistics(words)
     nltk = {f"nltk_bleu{order + 1}": Measured(statistics, partial(_nltk_of_order, order)) for order in range(ORDER)}
-    measured = {**scores.measured(), **nltk, **on_things(ByImage(scores.image_ids, best), objects, said)}
+    measured = {**scores.measured(), **nltk, **on_things(ByImage(scores.image_ids, best), known, said)}
     metrics = {**dict.fromkeys(KEYS), **{key: metric.score for key, metric in measured.items()}, **scores.corpus}
     return Evaluation(entries, captions, scores, measured, {key: metrics[key] for key in (*COCO, *nltk, *KEYS)})
 
@@ -156,17 +157,12 @@ def _nltk_of_order(order: int, sums: np.ndarray) -> np.ndarray:
     return nltk_bleu(sums)[..., order]
 
 
-def unseen_part(evaluation: Evaluation, objects: Mapping[str, Any]) -> Evaluation | None:
+def unseen_part(evaluation: Evaluation, known: Annotations) -> Evaluation | None:
     """The same captions scored on images with a pair that is in no training image; None where there are none."""
-    known = objects.get("images", {})
-    rows = [
-        row
-        for row, entry in enumerate(evaluation.entries)
-        if known.get(str(entry["image_id"]), {}).get("unseen", False)
-    ]
+    rows = [row for row, entry in enumerate(evaluation.entries) if known.unseen(entry["image_id"])]
     if len(rows) < 2:  # CIDEr-D needs two
         return None
-    return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], objects)
+    return judge([evaluation.entries[row] for row in rows], [evaluation.captions[row] for row in rows], known)
 
 
 def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry]) -> dict[str, float | None]:
@@ -185,7 +181,7 @@ def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry
 
 
 def sweep(
-    captioner: Captioner, data: CaptionedImages, objects: Mapping[str, Any], searches: Sequence[SearchParams]
+    captioner: Captioner, data: CaptionedImages, known: Annotations, searches: Sequence[SearchParams]
 ) -> tuple[list[dict[str, Any]], Judged]:
     """A row for each of `searches`: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
     greatest CIDEr-D); and the evaluation with the captioner's own settings, which are among them. Every image is
@@ -208,7 +204,7 @@ def sweep(
         texts = (caption.text for caption in found)
         scores = protocol.score(dict(zip(protocol.image_ids, texts, strict=True)), meteor=False)
         if search == captioner.search:
-            own = judged(data.entries, found, scores.images["cider"], objects)
+            own = judged(data.entries, found, scores.images["cider"], known)
         milliseconds = round(1000 * (encoding + seconds[number]) / len(data), 2)
         settings = {"method": search.described(), "beam": search.beam, "length_penalty": search.length_penalty}
         told = {key: scores.corpus[key] for key in ("cider", "bleu4")}

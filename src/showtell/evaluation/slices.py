@@ -11,6 +11,7 @@ import numpy as np
 from showtell.data.vocabulary import Vocabulary
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.views import View
+from showtell.metrics.annotations import Annotations
 from showtell.metrics.bootstrap import Measured, intervals
 
 METRICS = ("cider", "bleu4", "chair_i", "captions_true")  # as far as they were computed
@@ -25,14 +26,14 @@ WOMEN, MEN = frozenset(_WOMEN.split()), frozenset(_MEN.split())
 Parts = Mapping[str, np.ndarray]  # bool (image), by the slice's name
 
 
-def slice_rows(evaluation: Evaluation, vocabulary: Vocabulary, objects: Mapping[str, Any]) -> list[dict[str, Any]]:
+def slice_rows(evaluation: Evaluation, vocabulary: Vocabulary, known: Annotations) -> list[dict[str, Any]]:
     """A row for each slice of the test images: `by`, `part`, `images`, and each metric with `_low` and `_high` (95%
     bootstrap interval over its images). Divisions with a single slice are left out."""
     words = View(evaluation.entries, lambda entry: entry["words"])  # read again for each division
-    image_ids = [str(entry["image_id"]) for entry in evaluation.entries]
+    image_ids = [entry["image_id"] for entry in evaluation.entries]
     divisions: dict[str, Parts] = {
         "length of references": _by_length(words),
-        "number of objects": _by_objects(image_ids, objects.get("images", {})),
+        "number of objects": _by_objects(image_ids, known),
         "rare words in references": _by_rarity(words, vocabulary),
         "gendered words in references": _by_gender(words),
     }
@@ -65,10 +66,10 @@ def _by_length(words: Sequence[Sequence[Sequence[str]]]) -> Parts:
     }
 
 
-def _by_objects(image_ids: Sequence[str], known: Mapping[str, Any]) -> Parts:
+def _by_objects(image_ids: Sequence[Any], known: Annotations) -> Parts:
     if not known:
         return {}
-    numbers = np.array([len(known[image_id]["objects"]) for image_id in image_ids])
+    numbers = np.array([len(known.objects(image_id)) for image_id in image_ids])
     few = {str(number): numbers == number for number in range(MANY)}
     return {**few, f"{MANY} or more": numbers >= MANY}
 

@@ -7,8 +7,8 @@ hypotheses and references: without it in the reward, captions learn to break off
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +18,13 @@ from showtell.core.texts import Index
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import Vocabulary
 from showtell.generation.neighbours import Nearest
+from showtell.metrics.annotations import Annotations
 from showtell.metrics.behaviour import FUNCTION_WORDS
 from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
 from showtell.metrics.ngrams import Counts, NgramIds, flat
-from showtell.metrics.objects import Names, chair_counts, kinds
-from showtell.metrics.statements import is_true, right_number, statements
+from showtell.metrics.objects import chair_counts, kinds
+from showtell.metrics.statements import is_true, right_number
 
 
 class Weights(NamedTuple):
@@ -48,9 +49,9 @@ class Rewards:
 
     def __init__(
         self, captions: CaptionFile, vocabulary: Vocabulary, weights: Weights,
-        objects: Mapping[str, Any] | None = None, similar: Nearest | None = None,
+        known: Annotations | None = None, similar: Nearest | None = None,
     ) -> None:  # fmt: skip
-        """`captions` of the training images, two or more; `objects`: `objects.json`, needed by `chair` and `truth`;
+        """`captions` of the training images, two or more; `known`: what is in them, needed by `chair` and `truth`;
         `similar`: the training images most similar to each, needed by `consensus`."""
         if len(captions) < 2:
             raise UserError(f"rewards need two training images or more, here is {len(captions)}: CIDEr-D compares them")
@@ -63,7 +64,7 @@ class Rewards:
         self._frequencies = DocumentFrequencies(self._ids.counts, np.repeat(np.arange(len(captions)), captions.number))
         del self._ids.counts  # n-grams of all training captions; those of a batch are counted again
         self._pairs = _FunctionPairs(vocabulary, tokens) if weights.odd_pairs else None
-        self._known = _Known(objects or {}, captions.image_ids) if weights.needs_objects else None
+        self._known = _Known(known or Annotations(), captions.image_ids) if weights.needs_objects else None
 
     def _references(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens (token) and lengths (reference) of training captions, without the start token."""
@@ -177,20 +178,18 @@ class _Outcome(NamedTuple):
 class _Known:
     """The known objects of the training images."""
 
-    def __init__(self, objects: Mapping[str, Any], wanted: Sequence[str]) -> None:
-        images = objects.get("images") or {}
-        missing = next((image_id for image_id in wanted if image_id not in images), None)
+    def __init__(self, annotations: Annotations, wanted: Sequence[str]) -> None:
+        missing = next((image_id for image_id in wanted if image_id not in annotations.images), None)
         if missing is not None:
             raise UserError(
                 "reinforce.chair and reinforce.truth need to know what is in the pictures, and nothing is known of "
                 f"image {missing}; set them to 0 for this dataset"
             )
-        self._names, self._colours = Names(objects["names"]), objects.get("colours", {})
-        self._things = {image_id: images[image_id]["objects"] for image_id in wanted}
+        self._annotations = annotations
 
     def outcome(self, image_id: str, words: Sequence[str]) -> _Outcome:
-        mentions, objects = self._names.mentions(words), self._things[image_id]
-        counts, said = chair_counts(mentions, kinds(objects)), statements(words, mentions, self._colours)
+        objects, said = self._annotations.objects(image_id), self._annotations.statements(words)
+        absent = chair_counts([statement.mention for statement in said], kinds(objects)).absent
         groups = {(item["kind"], item["colour"]) for item in objects}  # equal ones are told together: "two red balls"
         there = Counter(item["kind"] for item in objects)
         told: set[tuple[str, str | None]] = set()
@@ -204,4 +203,4 @@ class _Known:
                 false += 1
             there[kind] -= 1
         number = max(len(said), 1)
-        return _Outcome(counts.absent / number, false / number, len(told & groups) / max(len(groups), 1))
+        return _Outcome(absent / number, false / number, len(told & groups) / max(len(groups), 1))

@@ -2,9 +2,8 @@
 
 CHAIR: Rohrbach et al. 2018, "Object Hallucination in Image Captioning", section 3: the share of mentioned things that
 are not in the picture, per mention (CHAIR_i) and the share of captions with at least one such mention (CHAIR_s).
-Annotations come from `data/raw/objects.json`: a table of names {kind: [phrases]} and for each image its objects, each
-with `kind`, `colour` (or null) and `box` [left, top, right, bottom] in pixels. Phrases of the kind "" name no object:
-"train track" is no train.
+What is in the images is told by `annotations.Annotations`. Phrases of the kind "" name no object: "train track" is no
+train.
 """
 
 from collections.abc import Mapping, Sequence

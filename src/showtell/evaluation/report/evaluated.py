@@ -1,7 +1,7 @@
 """Builds the report's content from the results of `evaluate`."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from showtell.evaluation.report.content import ReportData, ReportImage
 from showtell.evaluation.report.nearest import TrainingCaptions
 from showtell.evaluation.report.report_writer import write_report
 from showtell.generation.captioner import Captioner
+from showtell.metrics.annotations import Annotations
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:
@@ -38,10 +39,10 @@ def _number(text: str) -> float | None:
         return None
 
 
-def report_images(evaluation: Evaluation, train: Iterable[Entry], objects: Mapping[str, Any]) -> Sequence[ReportImage]:
-    """Every image of `evaluation`, stored on disk; `objects` is objects.json."""
+def report_images(evaluation: Evaluation, train: Iterable[Entry], known: Annotations) -> Sequence[ReportImage]:
+    """Every image of `evaluation`, stored on disk; `known`: what is in them."""
     remembered = TrainingCaptions(words for entry in train for words in entry["words"])
-    known, judged = objects.get("images", {}), evaluation.judged(objects)
+    judged = evaluation.judged(known)
     true = [True] * len(judged.captions) if judged.true is None else judged.true
     return Pickled(
         ReportImage(
@@ -51,7 +52,7 @@ def report_images(evaluation: Evaluation, train: Iterable[Entry], objects: Mappi
             cider=cider,
             nearest=remembered.nearest(captions[0].words),
             marks=[
-                *(["unseen"] if known.get(str(entry["image_id"]), {}).get("unseen") else []),
+                *(["unseen"] if known.unseen(entry["image_id"]) else []),
                 *([] if is_true else ["untrue"]),
             ],
         )
@@ -63,7 +64,7 @@ def report_images(evaluation: Evaluation, train: Iterable[Entry], objects: Mappi
 
 def report_data(
     title: str, evaluation: Evaluation, data: CaptionedImages, train: Iterable[Entry],
-    objects: Mapping[str, Any], captioner: Captioner, **tables: Any,
+    known: Annotations, captioner: Captioner, **tables: Any,
 ) -> ReportData:  # fmt: skip
     """The report's content for `evaluation` of the images of `data` by `captioner`; `tables`: more fields of
     `ReportData`."""
@@ -79,7 +80,7 @@ def report_data(
         ],
         metrics=evaluation.metrics,
         params={"search": search.model_dump(), **model.config()},
-        images=report_images(evaluation, train, objects),
+        images=report_images(evaluation, train, known),
         pixels=lambda image: data.store.rows([image])[0],
         notes=evaluation.scores.notes,
         **tables,
