@@ -39,8 +39,7 @@ def test_evaluate_python_command_line_and_demo_give_the_same_captions(pipeline, 
     expected = list(photographs.values())
     captioner = Captioner.load(pipeline / "data/model")
     assert [caption.text for caption in captioner.caption(photographs)] == expected
-    lengths = captioner.search.min_length, captioner.search.max_length
-    asked = demo.asked(captioner, 2, "beam", 0.5, 1.0, 0, 1.0, 0, *lengths)
+    asked = demo.asked(captioner.search, demo.first_values(captioner.search))
     html = [demo.describe(captioner, path, *asked) for path in photographs]
     assert [unescape(re.search(r"<td>(.*?)</td>", page)[1]) for page in html] == expected
     monkeypatch.chdir(pipeline)
@@ -120,9 +119,8 @@ def test_samples_are_reproducible_and_their_diversity_is_measured(copy_pipeline,
     captioner = Captioner.load(folder / "data/model")
     assert [caption.text for caption in captioner.caption(photographs)] == expected
     last = list(photographs)[-1]  # alone and in a batch
-    lengths = captioner.search.min_length, captioner.search.max_length
-    top_k = captioner.search.top_k or 0
-    html = demo.describe(captioner, last, *demo.asked(captioner, 4, "sample", 0.5, 1.5, top_k, 0.9, 3, *lengths))
+    values = demo.first_values(captioner.search) | {"beam": 4}
+    html = demo.describe(captioner, last, *demo.asked(captioner.search, values))
     assert html.count("<tr>") == 1 + 4 and unescape(re.search(r"<td>(.*?)</td>", html)[1]) == expected[-1]
     cli.dispatch(["caption", last, "--model", str(folder / "data/model"), "--n-best", "2", "--json"])
     assert json.loads(capsys.readouterr().out)["captions"][0]["caption"] == expected[-1]
