@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_model import tiny_captioner
 
-from showtell.commands import cli, inputs
+from showtell.commands import caption_images, cli, inputs
 from showtell.commands.caption_output import lines
 from showtell.core.errors import UserError
 from showtell.core.progress import log
@@ -72,6 +72,33 @@ def test_folders_and_globs(caption, place):
         "x1.png",
         "x2.png",
     ]
+
+
+def test_stars_cross_folders_but_no_links(caption, place):
+    for number, name in enumerate(("in/a.png", "in/[1]/b.png", "in/.cache/c.png", "real/d.png")):
+        write_picture(place / name, number)
+    for link, target in (("in/loop", place), ("in/[1]/loop", place / "in"), ("in/album", place / "real")):
+        (place / link).symlink_to(target)
+    for pattern in ("in/**/*.png", "**/in/**/*.png", f"{place}/in/**"):
+        names = [os.path.relpath(line.split(": ")[0], place) for line in caption(pattern)[1]]
+        assert names == ["in/[1]/b.png", "in/a.png"], pattern
+    assert [line.split(": ")[0] for line in caption("**/*.png")[1]] == ["in/[1]/b.png", "in/a.png", "real/d.png"]
+    status, lines, err = caption("in")
+    assert status == 0 and len(lines) == 2 and "in: 4 passed over" in err
+    assert "3 linked folder" in err and "1 hidden" in err
+    assert len(caption("in/album")[1]) == 1  # named itself
+
+
+def test_an_empty_name_is_not_this_folder(caption, place):
+    write_picture(place / "a.png")
+    status, lines, err = caption("")
+    assert status == 1 and not lines and "an empty name" in err
+
+
+def test_many_images_of_one_name_get_numbers(place):
+    sources = [inputs.Source(f"{number}/image.jpg") for number in range(3)] + [inputs.Source("image-2.jpg")]
+    names = [path.name for path in caption_images._drawings(place / "drawn", sources)]
+    assert names == ["image.png", "image-2.png", "image-3.png", "image-2-2.png"]
 
 
 def test_other_files_in_a_folder_are_counted(caption, place):

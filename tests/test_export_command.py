@@ -79,7 +79,10 @@ def test_the_example_of_the_documentation(graph, bundle, photo, tmp_path):
     lying, exif = tmp_path / "lying.png", Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.open(photo).save(lying, exif=exif)
-    for shown in (photo, lying):
+    transparent = Image.open(photo).convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L").resize(transparent.size))
+    transparent.save(tmp_path / "transparent.png")
+    for shown in (photo, lying, tmp_path / "transparent.png"):
         done = run_without_torch(str(tmp_path / "example.py"), str(graph), str(shown))
         assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([shown])[0].text)
 

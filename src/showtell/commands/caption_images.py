@@ -136,16 +136,17 @@ def _drawings(out: Path, sources: Sequence[Source]) -> list[Path]:
         raise UserError(f"--attention {out}: the picture's name must end in .png, .jpg or .webp")
     if len(sources) == 1 and not folder:
         return [_may_be_drawn(out)]
-    paths: list[Path] = []
+    place, suffix = (out, ".png") if folder else (out.parent, out.suffix)
+    paths: dict[Path, None] = {}
+    last = dict.fromkeys((source.stem for source in sources), 1)  # number of the last image of this name
     for source in sources:
         name = source.stem if folder else f"{out.stem}-{source.stem}"
-        path = (out if folder else out.parent) / f"{name}{'.png' if folder else out.suffix}"
-        number = 2
+        path = place / f"{name}{suffix}"
         while path in paths:
-            path = path.with_stem(f"{name}-{number}")
-            number += 1
-        paths.append(_may_be_drawn(path))
-    return paths
+            last[source.stem] += 1
+            path = place / f"{name}-{last[source.stem]}{suffix}"
+        paths[_may_be_drawn(path)] = None
+    return list(paths)
 
 
 def _may_be_drawn(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """What lies below a folder: its image files, the files that are passed over, and the folders that cannot be read."""
 
 import errno
+import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,12 +33,13 @@ def image_files(
 ) -> Iterator[Path]:
     """Every image file of `root` by name, then those of the folders below it; hidden folders are left out.
 
-    `on_refusal` gets each folder that cannot be read; `other` counts the other files by the reason why they are passed
-    over, sidecars of images left out.
+    Linked folders are left out as well: they may be outside `root`, or lead back to it. `on_refusal` gets each folder
+    that cannot be read; `other` counts what else is there by the reason why it is passed over, sidecars of images left
+    out.
     """
-    for folder, names, hidden in _folders(root, on_refusal, follow_links=False):
-        if other is not None and hidden:
-            other["hidden"] += hidden
+    for folder, names, left_out in _folders(root, on_refusal, follow_links=False):
+        if other is not None:
+            other.update(left_out)
         for name in sorted(names):
             path = Path(folder, name)
             reason = _reason_against(path)
@@ -62,6 +64,21 @@ def log_passed_over(name: str, other: Counter[str]) -> None:
         log(f"{name}: {other.total()} passed over: {why}")
 
 
+def matching(pattern: str) -> set[Path]:
+    """The files and folders whose paths match a glob, `**` for any number of folders; linked ones are not entered by
+    `**`, since they may lead back."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return set(map(Path, glob.glob(pattern)))
+    place = parts.index("**")
+    rest = parts[place + 1 :] or ("*",)
+    found: set[Path] = set()
+    for start in glob.glob(os.path.join(*parts[:place])) if place else ["."]:
+        for folder, *_ in _folders(Path(start), lambda refused: None, follow_links=False):
+            found |= matching(os.path.join(glob.escape(folder), *rest))
+    return found
+
+
 def images_among(paths: Iterable[Path], other: Counter[str]) -> Iterator[Path]:
     """The image files among `paths`; `other` counts the other files by the reason why they are passed over."""
     for path in paths:
@@ -76,9 +93,9 @@ def images_among(paths: Iterable[Path], other: Counter[str]) -> Iterator[Path]:
 
 def _folders(
     root: Path, on_refusal: Callable[[Unreadable], None], follow_links: bool
-) -> Iterator[tuple[str, list[str], int]]:
-    """Every folder from `root` on that can be read, with the names of its files and the number of hidden folders, which
-    are left out."""
+) -> Iterator[tuple[str, list[str], Counter[str]]]:
+    """Every folder from `root` on that can be read, with the names of its files and the numbers of folders that are
+    left out, by reason: hidden ones and, unless `follow_links`, linked ones."""
     visited = set()
     for folder, below, names in os.walk(root, onerror=lambda e: on_refusal(_refusal(e)), followlinks=follow_links):
         if follow_links:
@@ -91,9 +108,15 @@ def _folders(
             on_refusal(_refusal(PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)))
             below.clear()
             continue
-        shown = sorted(name for name in below if not name.startswith("."))
-        hidden, below[:] = len(below) - len(shown), shown
-        yield folder, names, hidden
+        reasons = {name: _reason_against_folder(folder, name, follow_links) for name in below}
+        below[:] = sorted(name for name, reason in reasons.items() if reason is None)
+        yield folder, names, Counter(reason for reason in reasons.values() if reason is not None)
+
+
+def _reason_against_folder(parent: str, name: str, follow_links: bool) -> str | None:
+    if name.startswith("."):
+        return "hidden"
+    return None if follow_links or not os.path.islink(os.path.join(parent, name)) else "linked folder"
 
 
 def _refusal(error: OSError) -> Unreadable:

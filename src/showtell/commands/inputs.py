@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from showtell.commands.folder_walk import Unreadable, image_files, images_among, log_passed_over
+from showtell.commands.folder_walk import Unreadable, image_files, images_among, log_passed_over, matching
 from showtell.core.errors import UserError
 from showtell.core.files import without_waiting
 
@@ -59,13 +59,16 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
     for argument in arguments:
         if argument == "-":
             yield Source(argument)
+        elif not argument:
+            yield Source(argument, "an empty name: it would be all of this folder, which is named by .")
         elif _is_url(argument):
             yield Source(argument, None if allow_urls else f"{argument}: URLs are fetched only with --allow-urls")
         elif Path(argument).is_dir():
             yield from _in_folder(argument)
         elif not Path(argument).exists() and glob.has_magic(argument):
-            found, other = sorted(map(Path, glob.glob(argument, recursive=True))), Counter[str]()
-            yield from _told(argument, images_among(found, other), other, "no picture has such a name")
+            other = Counter[str]()
+            found = images_among(sorted(matching(argument)), other)
+            yield from _told(argument, found, other, "no picture has such a name")
         else:
             yield Source(argument)
 

@@ -71,7 +71,7 @@ def _decoding() -> Iterator[None]:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels", "oversized") from None
     except Image.UnidentifiedImageError:
         known = ", ".join(PICTURE_FORMATS)
-        raise ImageError(f"not a picture of a format that is read ({known})", "broken") from None
+        raise ImageError(f"not a picture of a format that is read ({known}); convert it to one", "broken") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         kind = "truncated" if "truncated" in str(error).lower() else "broken"
         reason = " ".join(str(error).split()) or type(error).__name__
