@@ -171,8 +171,30 @@ def test_wrong_names_and_files_are_a_line(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file(timm.create_model("mobilenetv3_small_075").state_dict(), path)
     assert f"does not hold a state dict of {SMALL}: " in refused(SMALL, weights=str(path))
-    torch.save([1, 2], tmp_path / "list.pth")
-    assert "does not hold a state dict, a tensor for each name" in refused(SMALL, weights=str(tmp_path / "list.pth"))
+    assert refused(f"{SMALL}.") == f"encoder.name = 'timm/{SMALL}.': its weights are lamb_in1k"
+    for content in ([1, 2], {}):  # timm would take its own weights for an empty dict
+        torch.save(content, tmp_path / "other.pth")
+        message = refused(SMALL, weights=str(tmp_path / "other.pth"))
+        assert "does not hold a state dict, a tensor for each name" in message
+
+
+def test_a_block_after_the_map_cannot_learn():
+    encoder = encoder_of("convnext_atto")
+    with pytest.raises(UserError, match="nothing from block 'head' on is part of the map; name an earlier block"):
+        encoder.train_from("head")
+
+
+def test_strided_points_have_the_gradient_of_a_convolution():
+    # with channels-last images torch would write outside its memory
+    encoder = encoder_of("repvgg_a0", node="stem")
+    stem = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
+    images = pictures(2, 64).float().contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(stem(images), nn.functional.conv2d(images.contiguous(), stem.weight, stride=2))
+    stem.weight.requires_grad_()
+    for _ in range(5):
+        (gradient,) = torch.autograd.grad(stem(images).sum(), stem.weight)
+    expected = images[:, :, ::2, ::2].sum((0, 2, 3)).expand(len(gradient), 3)
+    torch.testing.assert_close(gradient[:, :, 0, 0], expected)
 
 
 def test_without_network_one_line_says_which_file_to_bring(monkeypatch):
@@ -180,14 +202,35 @@ def test_without_network_one_line_says_which_file_to_bring(monkeypatch):
         raise OSError("network is unreachable")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
+    monkeypatch.setattr("httpx.head", lambda *_, **__: None)
     for weights in ("DEFAULT", "lamb_in1k"):
         message = refused(SMALL, weights=weights)
         assert "(network is unreachable); bring model.safetensors from https://huggingface.co/timm/" in message
-        assert message.endswith("and set encoder.weights to its path")
+        assert "set encoder.weights to its path" in message and f"encoder.name to timm/{SMALL}.lamb_in1k" in message
+
+
+def test_a_hub_out_of_reach_is_not_asked_again_and_again(monkeypatch):
+    import httpx
+    from huggingface_hub import constants
+
+    def out_of_reach(*args, **kwargs):
+        raise httpx.ConnectError("no route")
+
+    def load(*args, **kwargs):
+        offline.append(constants.HF_HUB_OFFLINE)
+        return timm.create_model(SMALL).state_dict()
+
+    offline: list[bool] = []
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", load)
+    for answer in (out_of_reach, lambda *_, **__: None):
+        monkeypatch.setattr("httpx.head", answer)
+        encoder_of(SMALL, weights="DEFAULT")
+    assert offline == [True, False] and constants.HF_HUB_OFFLINE is False
 
 
 def test_published_weights_are_copied_whole(monkeypatch):
     source = timm.create_model(SMALL)
+    monkeypatch.setattr("httpx.head", lambda *_, **__: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: source.state_dict())
     found = encoder_of(SMALL, weights="DEFAULT").backbone.network.state_dict()
     assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in found.items())

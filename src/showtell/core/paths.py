@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -67,13 +68,26 @@ def _is_there(path: Path) -> bool:
 
 def matches(pattern: Path) -> list[Path]:
     """The regular files that a pattern such as `crawl/*.tar` or `crawl/{00000..00099}.tar` matches, by name."""
-    text = str(pattern)
+    return [path for text in _numbered(str(pattern)) for path in _files(text)]
+
+
+def unmatched(pattern: Path) -> list[str]:
+    """The numbers of a pattern such as `crawl/{00000..00099}.tar`, written out, of which there is no file."""
+    return [text for text in _numbered(str(pattern)) if not _files(text)]
+
+
+def _numbered(text: str) -> Iterator[str]:
+    """`text` with every number of its spans {first..last}; leading zeros as in the first."""
     span = re.search(r"\{(\d+)\.\.(\d+)\}", text)
     if span is None:
-        return sorted(Path(name) for name in glob.glob(text, recursive=True) if os.path.isfile(name))
-    first, last = span[1], span[2]
-    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-    return [path for number in numbers for path in matches(Path(text.replace(span[0], number, 1)))]
+        yield text
+        return
+    for number in range(int(span[1]), int(span[2]) + 1):
+        yield from _numbered(text.replace(span[0], f"{number:0{len(span[1])}d}", 1))
+
+
+def _files(pattern: str) -> list[Path]:
+    return sorted(Path(name) for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
 
 
 def split_json(split: str) -> Path:

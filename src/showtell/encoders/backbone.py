@@ -74,6 +74,30 @@ class Backbone(nn.Module, ABC):
         return self
 
 
+class _EveryOtherPixel(nn.Conv2d):
+    """A convolution of 1 x 1 with a stride, computed without one on the pixels that it looks at: the same sums."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        seen = input[..., :: self.stride[0], :: self.stride[1]]
+        return functional.conv2d(seen, weight, bias, groups=self.groups)
+
+
+def _is_strided_point(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.padding == (0, 0)
+
+
+def without_strided_points(backbone: Backbone) -> Backbone:
+    """`backbone`, whose convolutions of 1 x 1 with a stride on few channels are computed without it.
+
+    On a processor, torch 2.15 writes outside its memory in the gradient of their weights, for channels-last images of
+    fewer than 16 channels: the stems of FastViT, MobileOne and RepVGG would end the process.
+    """
+    for module in backbone.modules():
+        if type(module) is nn.Conv2d and module.in_channels < 16 and _is_strided_point(module):
+            module.__class__ = _EveryOtherPixel
+    return backbone
+
+
 def with_levels(cells: Tensor, maps: Sequence[Tensor], levels: Sequence[str]) -> Tensor:
     """A map (image, cell, channel) with the channels of earlier maps after its own: multi-level features.
 

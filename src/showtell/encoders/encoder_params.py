@@ -43,13 +43,13 @@ class EncoderParams(Section):
 
 def say_differences(params: EncoderParams, transform: Transform) -> None:
     """Log a line where images are not resized as they were for the training of the weights."""
-    wanted = image_statistics(params)
-    if params.weights == "none" or (wanted.filter, wanted.size or transform.size) == (transform.filter, transform.size):
+    wanted, seen = image_statistics(params), params.crop or transform.size
+    if params.weights == "none" or (wanted.filter, wanted.size or seen) == (transform.filter, seen):
         return
     size = f"{wanted.size} pixels" if wanted.size else "any size"
     log(
         f"{params.name}: its weights were made for pictures of {size}, {wanted.filter}; those here have "
-        f"{transform.size}, {transform.filter} (resize.size, resize.filter)"
+        f"{seen}, {transform.filter} ({'encoder.crop' if params.crop else 'resize.size'}, resize.filter)"
     )
 
 

@@ -18,7 +18,7 @@ from showtell.core.errors import UserError, lacks_memory
 from showtell.core.files import fingerprint
 from showtell.core.progress import log
 from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
-from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels
+from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels, without_strided_points
 from showtell.encoders.encoder_params import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
             backbone, _ = _build(config, "none")
         if backbone.node in backbone.levels:
             raise UserError(f"encoder.levels: {backbone.node} is the grid itself (encoder.node); leave it out")
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = without_strided_points(backbone).to(memory_format=torch.channels_last)
         self.config = {**config, "node": backbone.node, **{key: list(config[key]) for key in ("mean", "std")}}
         self.name: str = config["name"]
         self.size: int = config["size"]
@@ -112,6 +112,8 @@ class Encoder(nn.Module):
         unused = self.backbone.unused()
         for name, parameter in self.backbone.network.named_parameters():
             parameter.requires_grad_(order.get(_owner(name), 0) >= first and name not in unused)
+        if not any(parameter.requires_grad for parameter in self.backbone.network.parameters()):
+            raise UserError(f"{self.name}: nothing from block {block!r} on is part of the map; name an earlier block")
         # A block that contains the cut has frozen parts before it and learning parts after it, and counts as learning.
         self._frozen = [
             modules[name] for name in order if order[name] < first and not f"{block}.".startswith(f"{name}.")

@@ -4,7 +4,8 @@ timm brings the maps of all networks into one form (`forward_intermediates`): ch
 and register tokens left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.weights import WEIGHTS_SUFFIXES, is_state_dict, read_state
 
+REACHED = 10.0  # seconds in which the Hub answers, or counts as out of reach
 # Exceptions of networks that cannot do what is asked: remove the head, normalise a map, take another image size.
 _REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError)
 
@@ -55,19 +57,33 @@ class TimmBackbone(Backbone):
         return [cells, *(found[indices.index(index)] for index in self._level_indices)]
 
     def unused(self) -> set[str]:
-        """Found by a backward pass: networks keep parts of their heads that no option of timm removes."""
+        """Found in the graph of gradients: networks keep parts of their heads that no option of timm removes."""
         if self._unused is None:
             parameters = dict(self.network.named_parameters())
             learning = {name: p.requires_grad for name, p in parameters.items()}
             where = next(iter(parameters.values())).device
             self.eval().requires_grad_(True)
             with torch.enable_grad():
-                total = self(torch.zeros(1, 3, self.size, self.size, device=where)).sum()
-            found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-            self._unused = {name for name, grad in zip(parameters, found, strict=True) if grad is None}
+                cells = self(torch.zeros(1, 3, self.size, self.size, device=where))
+            used = _leaves(cells)
+            self._unused = {name for name, parameter in parameters.items() if parameter not in used}
             for name, parameter in parameters.items():
                 parameter.requires_grad_(learning[name])
         return self._unused
+
+
+def _leaves(result: Tensor) -> set[Tensor]:
+    """The tensors with gradients that `result` was computed from."""
+    found, seen, waiting = set(), set(), [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # the end of the graph, where the gradient is added
+            found.add(node.variable)
+        waiting.extend(following for following, _ in node.next_functions)
+    return found
 
 
 def build(
@@ -110,13 +126,34 @@ def _from_hub(full: str, size: int) -> nn.Module:
     for note in config.notes or ():
         log(f"timm on {full}: {note}")
     try:
-        return _network(full, size, config.num_classes, pretrained=True)
+        with _asking_hub():
+            return _network(full, size, config.num_classes, pretrained=True)
     except Exception as error:  # the Hub's client raises exceptions of its own
         where = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
         file = f"{config.hf_hub_filename or 'model.safetensors'} from {where}" if config.hf_hub_id else where
+        tagged = full if "." in full or not config.tag else f"{full}.{config.tag}"
         raise UserError(
-            f"cannot get the weights {full} ({_one_line(error)}); bring {file} and set encoder.weights to its path"
+            f"cannot get the weights {full} ({_one_line(error)}); bring {file} and set encoder.weights to its path, "
+            f"and encoder.name to {PREFIX}{tagged}, which tells the image statistics"
         ) from None
+
+
+@contextmanager
+def _asking_hub() -> Iterator[None]:
+    """While the Hub cannot be reached, its client looks in its cache alone; it would try for a minute, with a warning
+    each time."""
+    import httpx  # imported late, with timm
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        httpx.head(constants.ENDPOINT, timeout=REACHED)
+    except httpx.HTTPError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _from_file(full: str, size: int, weights: str) -> nn.Module:
@@ -124,7 +161,7 @@ def _from_file(full: str, size: int, weights: str) -> nn.Module:
     them."""
     state = read_state(given(weights))
     asked = f"encoder.weights = {weights!r}"
-    if not is_state_dict(state):
+    if not is_state_dict(state) or not state:
         raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
     reasons = []
     for classes in _classes(full, state):

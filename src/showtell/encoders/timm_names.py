@@ -31,13 +31,13 @@ def licence(name: str) -> str:
 def full_name(name: str, weights: str) -> str:
     """timm's name of network and weights, NAME or NAME.TAG; `UserError` for unknown ones."""
     timm, asked = timm_package(), name.removeprefix(PREFIX)
-    network, _, tag = asked.partition(".")
+    network, dot, tag = asked.partition(".")
     if not timm.is_model(network):
         near = difflib.get_close_matches(network, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "`showtell encoders` lists what there is"
         raise UserError(f"encoder.name = {name!r}: timm has no network {network!r}; {hint}")
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{network}.*")]
-    if tag and tag not in tags:
+    if dot and tag not in tags:
         raise UserError(f"encoder.name = {name!r}: its weights are {', '.join(tags) or 'none'}")
     if weights in ("none", "DEFAULT") or weights.endswith(WEIGHTS_SUFFIXES):
         if weights == "DEFAULT" and not tags:

@@ -17,10 +17,10 @@ import h5py
 import numpy as np
 
 from showtell.core.errors import UserError
-from showtell.core.fields import shown
+from showtell.core.fields import is_id, shown
 from showtell.core.files import atomic, fingerprint, parse_json
-from showtell.core.paths import given, matches
-from showtell.core.progress import track
+from showtell.core.paths import given, matches, unmatched
+from showtell.core.progress import log, track
 from showtell.core.texts import Texts
 from showtell.data.datasets.archive_entries import TAR, Address
 from showtell.data.datasets.archives import tar_members
@@ -28,6 +28,7 @@ from showtell.data.datasets.karpathy import clean
 from showtell.data.datasets.outside import state_of
 from showtell.data.formats import PICTURE_SUFFIXES
 
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 INDEX_SUFFIX = ".shards.h5"
 MAX_TEXT_BYTES = 1 << 20  # greatest size of a sample's caption or metadata; captions are far smaller
 
@@ -35,12 +36,15 @@ MAX_TEXT_BYTES = 1 << 20  # greatest size of a sample's caption or metadata; cap
 def shard_paths(images: str | Path) -> list[Path]:
     """The tars of a folder, or those that a pattern such as `crawl/*.tar` matches; `UserError` when there are none."""
     path = given(images)
-    if path.is_dir():
-        found = sorted(path.glob("*.tar"))
-    elif path.is_file():
-        found = [path] if path.suffix.lower() == ".tar" else []
-    else:
-        found = [match for match in matches(path) if match.suffix.lower() == ".tar"]
+    named = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else matches(path)
+    named = [one for one in named if not one.name.startswith(".")]
+    found = [one for one in named if one.suffix.lower() == ".tar" and one.is_file()]
+    packed = [one for one in named if one.name.lower().endswith(PACKED)]
+    if packed:
+        log(f"custom.images: {len(packed)} compressed tars are not read, such as {packed[0]}; unpack them to .tar")
+    absent = unmatched(path) if found and not path.exists() else []
+    if absent:
+        log(f"custom.images: {len(absent)} of the numbered shards are not there, the first is {absent[0]}")
     if not found:
         raise UserError(
             f"custom.images = {str(images)!r} holds no tars (shards such as 00000.tar); for other pictures name a "
@@ -143,6 +147,7 @@ class Crawl:
         """The usable samples of a shard, and the locations of their pictures."""
         with open(path, "rb") as file:
             for members in _grouped(tar_members(path)):
+                _check_names(path, members)
                 picture = next((m for m in members if m.name.lower().endswith(PICTURE_SUFFIXES)), None)
                 texts = _texts(path, members)
                 caption = ""
@@ -183,6 +188,13 @@ def _grouped(members: Iterable[Address]) -> Iterator[list[Address]]:
         group.append(member)
     if group:
         yield group
+
+
+def _check_names(path: Path, members: Sequence[Address]) -> None:
+    """`UserError` for a name that would not be found again, where it is part of an id or of a path."""
+    for member in members:
+        if not is_id(member.name) or "\\" in member.name:
+            raise UserError(f"{path}: the name {shown(member.name)} has a backslash or control characters; rename it")
 
 
 def _texts(path: Path, members: Sequence[Address]) -> dict[str, Address]:
