@@ -157,7 +157,8 @@ def test_an_ensemble_adds_the_detected_words_of_each_model():
     images = [picture(seed) for seed in range(4)]
     missing = tiny_captioner().caption(images, beam=3)[0].words[0]
     captioner = with_detector(missing)
-    alone, without = (c.caption(images, beam=3, detection_weight=10.0) for c in (captioner, tiny_captioner()))
+    alone = captioner.caption(images, beam=3, detection_weight=10.0)
+    without = tiny_captioner().caption(images, beam=3)
     twice, once = (
         Captioner(captioner.model, others=[other]).caption(images, beam=3, detection_weight=10.0)
         for other in (captioner.model, tiny_captioner().model)
@@ -165,6 +166,22 @@ def test_an_ensemble_adds_the_detected_words_of_each_model():
     assert [c.words for c in twice] == [c.words for c in alone] != [c.words for c in without]
     assert [c.logprob for c in twice] == pytest.approx([c.logprob for c in alone], abs=1e-4)
     assert not any(missing in c.words for c in once)  # half of the weight is enough
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"detection_weight": 2.0}, "detection_weight = 2: no detector of words was trained with this model"),
+        ({"method": "greedy", "consensus": 1.0}, "consensus = 1: it ranks the captions of a beam, and"),
+        ({"method": "sample", "consensus": 1.0}, "consensus = 1: it ranks the captions of a beam, and"),
+    ],
+)
+def test_weights_that_would_change_nothing_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        tiny_captioner().caption([picture(0)], **settings)
+    # stored settings stand: they may be of another method, or of a model with a detector
+    stored = tiny_captioner().search.override(**settings)
+    assert tiny_captioner().searching(stored).caption([picture(0)])
 
 
 def test_saving_a_model_twice_gives_the_same_bytes(saved, tmp_path):

@@ -56,8 +56,7 @@ def test_the_settings_of_the_page_are_those_of_the_search(tmp_path):
     {"method": "diverse_beam", "beam": 4, "groups": 2, "diversity": 0.0},
 ])  # fmt: skip
 def test_the_page_begins_with_the_settings_of_the_model(served):
-    captioner = tiny_captioner()
-    captioner.search = own = captioner.search.override(**served)
+    own = tiny_captioner().search.override(**served)
     _, settings = demo.asked(own, demo.first_values(own))
     assert own.override(**settings) == own
 

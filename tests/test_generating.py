@@ -99,6 +99,24 @@ def test_sampling_from_one_word_is_greedy(seed, samples):
         assert [image[0].logprob for image in drawn] == pytest.approx(logprobs, abs=1e-5)  # those of the model
 
 
+@given(SEEDS, st.sampled_from([0.0, 0.2, 2.0]), st.integers(1, 6))
+@settings(max_examples=25)
+def test_fewer_captions_of_a_diverse_beam_are_the_first_of_all(seed, diversity, n_best):
+    options = {"method": "diverse_beam", "groups": 2, "diversity": diversity}
+    logits = random_logits(seed, images=5)
+    first, everything = (tokens_of(search(logits, 6, 8, n_best=most, **options)) for most in (n_best, 6))
+    assert first == [image[:n_best] for image in everything]
+
+
+@given(SEEDS)
+@settings(max_examples=15)
+def test_samples_that_have_ended_do_not_depend_on_max_length(seed):
+    logits = random_logits(seed, images=5, sharpness=0.5)
+    short, long = (search(logits, None, most, n_best=4, names=range(5), **SAMPLE, seed=seed) for most in (5, 9))
+    pairs = [(a, b) for one, two in zip(short, long, strict=True) for a, b in zip(one, two, strict=True) if a.finished]
+    assert pairs and all(a.tokens == b.tokens for a, b in pairs)
+
+
 @given(SEEDS)
 @settings(max_examples=15)
 def test_samples_depend_on_the_seed_and_not_on_the_batch_or_their_number(seed):

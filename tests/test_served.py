@@ -155,6 +155,8 @@ def test_an_ensemble_is_scored_and_served(copy_pipeline, photographs, capsys):
     )
     assert [c.text for c in together] == expected
     assert [c.logprob for c in together] != pytest.approx([c.logprob for c in alone], abs=1e-4)
+    for others in ((tuned, folder / "data/model"), (folder / "data/model", tuned)):  # of all their models
+        assert len(Captioner.load(*others).models) == 3
     path = next(iter(photographs))
     cli.dispatch(["caption", path, "--model", str(folder / "data/model"), "--json"])
     assert json.loads(capsys.readouterr().out)["caption"] == expected[0]

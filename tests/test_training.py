@@ -7,9 +7,11 @@ from training_runs import Line, epoch_batches, loop_params, run
 from showtell.core.errors import UserError
 from showtell.core.workplace import Workplace
 from showtell.data.batches import Batch
+from showtell.data.caption_writer import write_captions
+from showtell.learning import checkpoints, loop
 from showtell.learning.checkpoints import Checkpoints
 from showtell.learning.loop import fit
-from showtell.learning.validation import validation
+from showtell.learning.validation import _Scorer, validation
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -44,6 +46,43 @@ def test_the_best_epoch_is_kept_and_survives_a_resume(tmp_path):
     history = run(tmp_path, again, params, scores=[0.5, 0.6])
     assert [row["score"] for row in history] == [0.2, 0.9, 0.5, 0.6]
     assert torch.equal(again.linear.weight, best)
+
+
+def test_weights_of_an_epoch_that_was_not_saved_do_not_count(tmp_path, monkeypatch):
+    """Killed after its weights were written, an epoch whose repetition scores less is not the best."""
+    first = Line()
+    run(tmp_path, first, loop_params(epochs=1), scores=[0.2])
+    save = checkpoints._save
+
+    def killed_at_latest(path, *rest):
+        if path.name == "latest.pt":
+            raise KeyboardInterrupt
+        save(path, *rest)
+
+    monkeypatch.setattr(checkpoints, "_save", killed_at_latest)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Line(), loop_params(epochs=2), scores=[0.9])
+    monkeypatch.undo()
+    again = Line()
+    assert [row["score"] for row in run(tmp_path, again, loop_params(epochs=2), scores=[0.1])] == [0.2, 0.1]
+    assert torch.equal(again.linear.weight, first.linear.weight)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.pt", "latest.pt"]
+
+
+def test_another_number_of_processes_and_a_warm_up_without_end_are_told(tmp_path, monkeypatch, capsys):
+    run(tmp_path, Line(), loop_params(epochs=1, warmup_updates=3))
+    assert "the learning rate rises for 3 updates, and there are 3" in capsys.readouterr().err
+    run(tmp_path / "usual", Line(), loop_params(epochs=1, warmup_updates=2))
+    assert "rises" not in capsys.readouterr().err
+    monkeypatch.setattr(loop, "world", lambda: 2)
+    run(tmp_path, Line(), loop_params(epochs=1))
+    assert "1 processes began and 2 go on: the result will be of neither number" in capsys.readouterr().err
+
+
+def test_a_bleu_without_a_matched_4_gram_is_nothing(tmp_path):
+    entries = [{"image_id": text[0], "references": [text], "tokens": []} for text in ("a dog runs", "two cats sleep")]
+    scorer = _Scorer(write_captions(tmp_path / "val.json", entries))
+    assert scorer.score(["a dog", "a cat"])["bleu4"] == scorer.score(["a", "a"])["bleu4"] == 0.0
 
 
 def test_where_the_metric_never_changes_the_lowest_loss_is_kept(tmp_path, capsys):

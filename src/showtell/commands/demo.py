@@ -45,7 +45,10 @@ STYLE = f"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Serve a page on this machine, 127.0.0.1, that describes the photographs dropped on it."
-    parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
+    parser.add_argument(
+        "--model", type=Path, action="append", metavar="DIR",
+        help=f"default {MODEL}; several with one vocabulary form an ensemble, with the first one's settings",
+    )  # fmt: skip
     parser.add_argument("--port", type=int, default=7860, help="default %(default)s; 0: any free one")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"the demo needs gradio; {extra('demo')}") from None
     from showtell.generation.captioner import Captioner
 
-    page = build_page(Captioner.load(args.model))
+    page = build_page(Captioner.load(*(args.model or [MODEL])))
     launch(page, args.port, browser=not args.no_browser)
     page.block_thread()
     return 0

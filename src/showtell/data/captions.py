@@ -69,6 +69,11 @@ class CaptionFile(OnDemand[Entry]):
         self.number: np.ndarray = number  # (image) of captions with tokens
         self.first: np.ndarray = first  # (image) index of its first caption in the file, an argument of `lengths`
 
+    @property
+    def sums(self) -> np.ndarray:
+        """A checksum (image) of the text of each entry."""
+        return self._line_sums if self._rows is None else self._line_sums[self._rows]
+
     def __len__(self) -> int:
         return len(self.number)
 

@@ -75,11 +75,12 @@ class Beams:
         self.vacant = self.vacant - ended.sum(2)
 
     def done(self, penalty: float, n_best: int) -> Tensor:
-        """Where no live beam can still enter the image's `n_best`, each group giving its share: bool (image,).
+        """Where no live beam can still enter the image's `n_best`: bool (image,).
 
         A beam's log probability only decreases, so its best possible score divides it by the greatest length.
         """
-        share = -(-n_best // self.choice.groups)
+        # Groups say the same, and repeats come last: how much of a group is among the best is known at its end.
+        share = n_best if self.choice.groups == 1 or n_best == 1 else self.choice.width
         best_possible_score = self.logprob.max(dim=2).values / self.max_length**penalty
         dead = (self.vacant == 0) | (best_possible_score == -torch.inf)
         scores = self.finished_logprob / self.finished_length**penalty

@@ -111,6 +111,12 @@ def load_bundle(folder: Path | str) -> Bundle:
     return Bundle(model, search, others, confidence, neighbours)
 
 
+def load_models(folder: Path | str) -> list[Model]:
+    """The model in `folder` and, of an ensemble's bundle, the others."""
+    others = _config(Path(folder)).others
+    return [load_model(folder), *(load_model(Path(folder, name)) for name in others)]
+
+
 def load_model(folder: Path | str) -> Model:
     """The model in `folder` alone, without search settings and scores."""
     return _model(_config(Path(folder)), Path(folder))

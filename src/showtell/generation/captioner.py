@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from showtell.core.errors import UserError
 from showtell.core.precision import autocast
 from showtell.data.transform import load_image
-from showtell.generation.bundle import load_bundle, load_model
+from showtell.generation.bundle import load_bundle, load_models
 from showtell.generation.choices import Hypothesis
 from showtell.generation.confidence import Confidence, reason_against
 from showtell.generation.decoding import attention_of, search_together
@@ -98,11 +98,11 @@ class Captioner:
 
     @classmethod
     def load(cls, folder: Path | str, *others: Path | str) -> "Captioner":
-        """The bundle in `folder`, with its settings, and the models of further bundles; `UserError` when one is not a
+        """The bundle in `folder`, with its settings, and all models of further bundles; `UserError` when one is not a
         bundle, or parts do not fit each other."""
         bundle = load_bundle(folder)
         confidence = None if others else bundle.confidence  # it was calibrated without them
-        together = [*bundle.others, *(load_model(other) for other in others)]
+        together = [*bundle.others, *(model for other in others for model in load_models(other))]
         return cls(bundle.model, bundle.search, together, confidence, bundle.neighbours)
 
     def searching(self, search: SearchParams) -> "Captioner":
@@ -170,12 +170,25 @@ class Captioner:
         if is_single(images):
             raise UserError("caption takes several images: put a single one in a list, caption([image])")
         self.check_confidence(min_confidence, **settings)
+        self._check_used(settings)
         squares = (self._squares(load_image(as_picture(image))) for image in images)
         while batch := list(islice(squares, IMAGES_PER_BATCH)):
             pixels = [torch.from_numpy(np.stack(column)) for column in zip(*batch, strict=True)]
             for first, *more in self.decode(self.encode(*pixels), n_best, attention, **settings):
                 first = first.unless_unsure(min_confidence)
                 yield [first, *more] if first.abstained is None else [first]
+
+    def _check_used(self, settings: Mapping[str, Any]) -> None:
+        """`UserError` for weights among `settings` that would change nothing, with these models or this method."""
+        search = self.search.override(**settings)
+        if settings.get("detection_weight") and not any(model.detector for model in self.models):
+            raise UserError(
+                f"detection_weight = {search.detection_weight:g}: no detector of words was trained with this model; "
+                "leave it out"
+            )
+        if settings.get("consensus") and not search.compares_images:
+            ranked = "it ranks the captions of a beam"
+            raise UserError(f"consensus = {search.consensus:g}: {ranked}, and search.method is {search.method}")
 
     def _squares(self, picture: Image.Image) -> list[np.ndarray]:
         """The image transformed for each model."""

@@ -1,4 +1,7 @@
-"""Training state that survives a kill: one file for the latest epoch, one for the best weights so far.
+"""Training state that survives a kill: one file for the latest epoch, and the best weights so far in another.
+
+The first names the second: weights of an epoch whose end was not saved any more do not count, since its repetition may
+give others.
 
 Each file ends with a SHA-256 of its content and of the workplace's name. A file damaged by a power cut or a full disk
 is detected, which PyTorch's own format does not do, and so is one copied from another run; both count as missing.
@@ -26,26 +29,32 @@ class Checkpoints:
     def __init__(self, place: Workplace):
         self.stage = place.stage
         self._run = place.folder.name
-        self._latest, self._best = place / "latest.pt", place / "best.pt"
+        self._place, self._latest, self._best = place.folder, place / "latest.pt", place / "best.pt"
 
     def save(self, state: State, weights: State, best: bool) -> None:
-        """Save the end of an epoch. After a kill in between, the epoch is repeated and writes the same files again."""
+        """Save the end of an epoch, of the number `state["progress"]["epoch"]`."""
         if best:
+            self._best = self._place / f"best-{state['progress']['epoch']}.pt"
             _save(self._best, weights, self._run)
-        _save(self._latest, state, self._run)
+        _save(self._latest, state | {"best": self._best.name}, self._run)
+        for old in self._place.glob("best-*.pt"):
+            if old != self._best:
+                old.unlink()
 
     def latest(self) -> State | None:
         """The state after the last saved epoch; None, with a log line, when it or the best weights are damaged or
         missing."""
         if not self._latest.exists():
             return None
-        for path in (self._best, self._latest):
-            content = _intact(path, self._run)
-            if content is None:
-                log(f"{path} is damaged, missing or of another run: training starts from the beginning")
-                return None
-        assert content is not None  # the content of the latest, which was read last
-        return _loaded(content)
+        content = _intact(self._latest, self._run)
+        state = None if content is None else _loaded(content)
+        if state is not None:
+            self._best = self._place / state["best"]
+        if state is None or _intact(self._best, self._run) is None:
+            damaged = self._latest if state is None else self._best
+            log(f"{damaged} is damaged, missing or of another run: training starts from the beginning")
+            return None
+        return state
 
     def best(self) -> State:
         """The weights of the best epoch."""

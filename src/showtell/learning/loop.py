@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from showtell.core.precision import device
-from showtell.core.processes import broadcast, is_main, rank
+from showtell.core.processes import broadcast, is_main, rank, world
 from showtell.core.progress import log, track
 from showtell.learning.averaging import MovingAverage
 from showtell.learning.checkpoints import Checkpoints
@@ -53,6 +53,8 @@ def fit(
         training.load_state_dict(state)
         history = state["history"]
         log(f"going on after epoch {training.progress.epoch}")
+        if state["processes"] != world():
+            log(f"{state['processes']} processes began and {world()} go on: the result will be of neither number")
     progress = training.progress
     if judge_first and not history:
         history.append(training.judged_first(validate, select, checkpoints))
@@ -110,6 +112,7 @@ class _Training:
             "average": self.average.mean,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "processes": world(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -129,6 +132,8 @@ class _Training:
         parallel = Parallel(task)  # built anew: other parameters may be trainable than before
         task.train()
         where, total, updates = device(), torch.zeros((), device=device()), len(batches)
+        if not progress.update and updates * params.epochs <= params.warmup_updates:
+            log(f"the learning rate rises for {params.warmup_updates} updates, and there are {updates * params.epochs}")
         for number, batch in enumerate(track(batches, f"epoch {progress.epoch + 1}", total=updates), start=1):
             scale = rate_scale(progress, params, updates * params.epochs)
             for group in self.optimizer.param_groups:

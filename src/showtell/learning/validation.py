@@ -15,7 +15,7 @@ from showtell.generation.decoding import search_captions
 from showtell.generation.search_params import LONGEST, PLAIN
 from showtell.learning.caption_task import DecoderTask, SelectingParams
 from showtell.learning.losses import top_accuracy
-from showtell.metrics.bleu import Bleu
+from showtell.metrics.bleu import Bleu, bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.tokenisation import PTB, tokenisation_for
 
@@ -34,10 +34,9 @@ class _Scorer:
     def score(self, captions: Sequence[str]) -> dict[str, float]:
         """CIDEr-D (unscaled) and BLEU-4 (fraction) of one caption for each image, in order."""
         hypotheses = dict(zip(self.references, self.tokenisation.tokenize_all(captions), strict=True))
-        return {
-            "cider": float(self.cider.score(hypotheses)[0]),
-            "bleu4": float(self.bleu.score(hypotheses)[0][3]),
-        }
+        summed = self.bleu.statistics(hypotheses).sum(axis=0)
+        matched = summed[-1] > 0  # without a 4-gram the scorer's BLEU-4 is a tiny number that depends on the lengths
+        return {"cider": float(self.cider.score(hypotheses)[0]), "bleu4": float(bleu(summed)[3]) if matched else 0.0}
 
 
 def validation(
