@@ -1,7 +1,7 @@
 """evaluate: captions of test and their scores; the only stage that reads the test references."""
 
 from showtell.core import paths
-from showtell.core.files import read_json, write_json
+from showtell.core.files import read_json, write_json, write_json_list
 from showtell.core.params import load
 from showtell.core.processes import is_main, launch
 from showtell.data.batches import captioned_images
@@ -39,7 +39,7 @@ def main() -> str | None:
     last = with_clipscore(last, test, params, captioner)
     kept = params.folders(), confidence, captioner.neighbours if search.compares_images else None
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, last.metrics, *kept)
-    write_json(paths.HYPOTHESES, last.hypotheses())
+    write_json_list(paths.HYPOTHESES, last.hypotheses())
     more = {**held_out_metrics(last.by_image, known, train.entries), **calibration_errors(sure)}
     write_json(paths.METRICS / "evaluate.json", scores(last, frozen, unseen, more))
     write_table("sweep", swept)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from showtell.core import errors
 from showtell.core.errors import UserError, explained
-from showtell.core.files import atomic, naming, write_json
+from showtell.core.files import atomic, naming, write_json, write_json_list
 from showtell.core.progress import log
 from showtell.core.spools import Mapped
 
@@ -175,6 +175,13 @@ def test_characters_that_a_terminal_cannot_show_are_replaced(tmp_path):
 def test_control_characters_are_not_sent_to_a_terminal(capsys):
     log("a\x1b[31m\x07 b\nc\u202e \xe9")
     assert capsys.readouterr().err == "a\ufffd[31m\ufffd b\nc\ufffd \xe9\n"
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"a": "two\nlines\u2028and \x85 é"}, {"b": [1, {"c": None}], "d": {}}, "x", []]])
+def test_a_list_written_item_by_item_has_the_same_bytes(tmp_path, items):
+    write_json(tmp_path / "whole.json", items)
+    write_json_list(tmp_path / "items.json", iter(items))
+    assert (tmp_path / "items.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
 def test_output_that_cannot_be_written_is_one_line(tmp_path):

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON; the same content always gives the same bytes (keys stay in the caller's order)."""
     write_text(path, json.dumps(content, ensure_ascii=False, indent=indent) + "\n")
+
+
+def write_json_list(path: Path, items: Iterable[Any]) -> None:
+    """The same bytes as `write_json` of a list, written item by item."""
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        before = "[\n "
+        for item in items:
+            file.write(before + json.dumps(item, ensure_ascii=False, indent=1).replace("\n", "\n "))
+            before = ",\n "
+        file.write("[]\n" if before.startswith("[") else "\n]\n")
 
 
 def read_json(path: Path) -> Any:

@@ -102,12 +102,10 @@ class Evaluation:
             found |= {f"{key}_low": low, f"{key}_high": high}
         return found
 
-    def hypotheses(self) -> list[dict[str, Any]]:
+    def hypotheses(self) -> Iterator[dict[str, Any]]:
         """The COCO results format, with log probability (natural) and confidence."""
-        return [
-            {"image_id": e["image_id"], "caption": c.text, "logprob": c.logprob, "confidence": c.confidence}
-            for e, c in zip(self.entries, self.best, strict=True)
-        ]
+        for e, c in zip(self.entries, self.best, strict=True):
+            yield {"image_id": e["image_id"], "caption": c.text, "logprob": c.logprob, "confidence": c.confidence}
 
     def judged(self, known: Annotations) -> Judged:
         """CIDEr-D and truth of each caption."""

@@ -26,11 +26,12 @@ def diversity(captions: Sequence[Sequence[Words]], references: Iterable[Sequence
     if not captions or max(map(len, captions)) < 2:
         return dict.fromkeys(keys)
     table = NgramTable([" ".join(words) for words in of_image] for of_image in references)
-    rows = []
+    parts = []
     for block in in_blocks(captions, IMAGES_PER_BLOCK):
         weights = _idf(block, table)
-        rows += [(len(c), _distinct(c, 1), _distinct(c, 2), _self_cider(c, weights, table.images)) for c in block]
-    return dict(zip(keys, np.mean(rows, axis=0).tolist(), strict=True))
+        rows = [(len(c), _distinct(c, 1), _distinct(c, 2), _self_cider(c, weights, table.images)) for c in block]
+        parts.append(np.array(rows))
+    return dict(zip(keys, np.concatenate(parts).mean(axis=0).tolist(), strict=True))
 
 
 def _ngrams(words: Words, order: int) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from showtell.core.files import atomic_folder
+from showtell.core.texts import Texts
 from showtell.evaluation.attention_pictures import PEAK
 from showtell.evaluation.report import html_confidence, html_slices, html_tables
 from showtell.evaluation.report.content import ReportData, ReportImage
@@ -36,21 +37,24 @@ def write_report(folder: Path, data: ReportData) -> None:
 
     The folder is replaced atomically.
     """
-    ciders = [image.cider for image in data.images]
-    order = sorted(range(len(ciders)), key=lambda image: (-ciders[image], image))
+    ciders = np.fromiter((image.cider for image in data.images), np.float64, len(data.images))
+    order = np.argsort(-ciders, kind="stable")  # best first
     with atomic_folder(folder) as unfinished:
         (unfinished / "parts").mkdir()
         size = sum(_write_part(unfinished / "parts" / f"{name}.json", content) for name, content in _parts(data, order))
         parts = sorted((unfinished / "parts").iterdir())
         inside = _embedded(parts) if size <= ALL_IN_ONE else _beside(parts)
-        (unfinished / "index.html").write_bytes(_page(data, order, inside).encode("utf-8"))
+        with open(unfinished / "index.html", "wb") as page:
+            for piece in _page(data, ciders, order, inside):
+                page.write(piece.encode("utf-8", "replace"))  # unpaired surrogates of captions cannot be encoded
 
 
-def _parts(data: ReportData, order: list[int]) -> Iterator[tuple[str, Any]]:
+def _parts(data: ReportData, order: np.ndarray) -> Iterator[tuple[str, Any]]:
     """Names and contents of the parts."""
     yield "references", (list(image.references) for image in data.images)
     for number, start in enumerate(range(0, len(order), PER_PART)):
-        yield str(number), {i: _details(data.images[i], data.pixels(i)) for i in order[start : start + PER_PART]}
+        images = order[start : start + PER_PART].tolist()
+        yield str(number), {image: _details(data.images[image], data.pixels(image)) for image in images}
 
 
 def _details(image: ReportImage, pixels: np.ndarray) -> dict[str, Any]:
@@ -132,18 +136,9 @@ def _beside(parts: list[Path]) -> str:
     return ""
 
 
-def _page(data: ReportData, order: list[int], parts: str) -> str:
+def _page(data: ReportData, ciders: np.ndarray, order: np.ndarray, parts: str) -> Iterator[str]:
+    """The page in pieces, since the list of images, `$index`, grows with them."""
     asset = files("showtell.evaluation.report").joinpath
-    listed = [(i.image_id, i.captions[0].text, round(i.cider, 4), list(i.marks)) for i in data.images]
-    ids, captions, ciders, marks = (list(column) for column in zip(*listed, strict=True)) if listed else ([],) * 4
-    index = {
-        "ids": ids,
-        "captions": captions,
-        "cider": ciders,
-        "marks": marks,
-        "order": order,
-        "chunk": PER_PART,
-    }
     sections = {
         "behaviour": html_tables.behaviour(data),
         "confidence": html_confidence.confidence(data),
@@ -152,17 +147,42 @@ def _page(data: ReportData, order: list[int], parts: str) -> str:
         "sweep": html_tables.sweep(data),
     }
     params = yaml.safe_dump(dict(data.params), sort_keys=False, allow_unicode=True)
-    page = Template(asset("page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(data.title),
-        facts=escape(" · ".join([data.title, *data.facts])),
-        links=html_tables.links(sections),
-        tiles=html_tables.tiles(data),
-        scores=html_tables.scores(data),
+    content = {
+        "title": escape(data.title),
+        "facts": escape(" · ".join([data.title, *data.facts])),
+        "links": html_tables.links(sections),
+        "tiles": html_tables.tiles(data),
+        "scores": html_tables.scores(data),
         **sections,
-        params=escape(params),
-        index=dumped(index),
-        parts=parts,
-        style=asset("style.css").read_text(encoding="utf-8"),
-        script=asset("browse.js").read_text(encoding="utf-8"),
-    )
-    return page.encode("utf-8", "replace").decode("utf-8")  # an unpaired surrogate of a caption cannot be encoded
+        "params": escape(params),
+        "parts": parts,
+        "style": asset("style.css").read_text(encoding="utf-8"),
+        "script": asset("browse.js").read_text(encoding="utf-8"),
+    }
+    before, _, after = asset("page.html").read_text(encoding="utf-8").partition("$index")
+    yield Template(before).substitute(content)
+    yield from _index(data, ciders, order)
+    yield Template(after).substitute(content)
+
+
+def _index(data: ReportData, ciders: np.ndarray, order: np.ndarray) -> Iterator[str]:
+    """JSON of the list of images."""
+    marks: list[Sequence[str]] = []
+
+    def texts() -> Iterator[str]:
+        for image in data.images:
+            marks.append(image.marks or ())
+            yield from (image.image_id, image.captions[0].text)
+
+    both = Texts.of(texts())  # read once: each image is stored on disk
+    columns: dict[str, Iterator[Any]] = {
+        "ids": (both[place] for place in range(0, len(both), 2)),
+        "captions": (both[place] for place in range(1, len(both), 2)),
+        "cider": (round(float(cider), 4) for cider in ciders),
+        "marks": iter(marks),
+        "order": map(int, order),
+    }
+    for number, (name, items) in enumerate(columns.items()):
+        yield f"{',' if number else '{'}{dumped(name)}:"
+        yield from _listed(items)
+    yield f',"chunk":{PER_PART}}}'
