@@ -301,3 +301,30 @@ def test_a_picture_that_is_no_file_is_one_line(album, model, capsys):
         assert describe(model, album / "pipe.jpg", album / "a.jpg", *flags) == 1
         assert f"error: cannot read {album / 'pipe.jpg'}: it is not a file\n" in capsys.readouterr().err
     assert (album / "a.jpg.xmp").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_table_with_a_byte_order_mark_is_continued(album, model, capsys, form):
+    describe(model, album / "a.jpg", "--format", form)
+    table = Path(f"alt-text.{form}")
+    content = table.read_bytes()
+    table.write_bytes(b"\xef\xbb\xbf" + (content.replace(b"\n", b"\r\n") if form == "csv" else content))
+    capsys.readouterr()
+    assert describe(model, album / "a.jpg", album / "b.png", "--format", form) == 0
+    assert "1 described, 1 already described" in capsys.readouterr().err
+    write_picture(album / "a.jpg", seed=9)
+    assert describe(model, album / "a.jpg", "--format", form) == 0  # two rows, of which the last stays
+    content = table.read_text(encoding="utf-8")
+    assert content[0] == "\ufeff" and content.count("\ufeff") == 1
+    table.write_text(content[1:], encoding="utf-8")
+    assert [row["file"] for row in rows(form)] == [str(album / "b.png"), str(album / "a.jpg")]
+
+
+def test_rows_that_people_left_short_stay(album, model):
+    describe(model, album / "a.jpg", "--format", "csv")
+    with open("alt-text.csv", "a", encoding="utf-8") as table:
+        table.write("mine.jpg,by hand\ncut,sh")
+    write_picture(album / "a.jpg", seed=9)
+    assert describe(model, album / "a.jpg", "--format", "csv") == 0
+    assert len(rows("csv")) == 2
+    assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]

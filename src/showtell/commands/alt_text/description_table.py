@@ -1,9 +1,11 @@
 """The output formats of one file with a row for each image: CSV and JSON lines."""
 
+import codecs
 import csv
 import io
 import json
 from collections.abc import Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -25,6 +27,7 @@ class Table:
 
     def __init__(self, path: Path, origin: Origin, as_json: bool):
         self.path, self.origin, self.as_json = path, origin, as_json
+        self._encoding = "utf-8-sig" if self._has_mark() else "utf-8"
         self._index = self._indexed()
         if self._is_cut_short():
             self._compact()
@@ -76,6 +79,7 @@ class Table:
         """The rows in the file, without a last one that a kill cut short."""
         if not self.path.exists():
             return
+        cut_short = self._is_cut_short()
         with self._open(self.path, "r") as file:
             if self.as_json:
                 yield from self._json_rows(file)
@@ -84,7 +88,9 @@ class Table:
             if tuple(table.fieldnames or COLUMNS) != COLUMNS:
                 raise UserError(f"{self.path} {_OTHER_COLUMNS}")
             try:
-                yield from (row for row in table if row["origin"] is not None)
+                for row, following in pairwise(chain(table, [{}])):
+                    if row["origin"] is not None or following or not cut_short:
+                        yield row
             except csv.Error as error:
                 raise UserError(f"{self.path}, line {table.line_num}: {error}; name another --output") from None
 
@@ -102,7 +108,14 @@ class Table:
     def _open(self, path: Path, mode: Literal["r", "w", "a"]) -> TextIO:
         """Opened with surrogateescape: file names are bytes that may not be valid text."""
         newline = "\n" if self.as_json else ""
-        return open(path, mode, encoding="utf-8", errors="surrogateescape", newline=newline)
+        return open(path, mode, encoding=self._encoding, errors="surrogateescape", newline=newline)
+
+    def _has_mark(self) -> bool:
+        """Whether the file begins with a byte order mark, as spreadsheets write it; it is kept."""
+        if not self.path.exists():
+            return False
+        with open(self.path, "rb") as file:
+            return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
     def _is_cut_short(self) -> bool:
         """Whether the file ends in an incomplete row."""
@@ -124,4 +137,4 @@ def _kept(row: dict[str, Any]) -> Kept:
         withheld = float(row["confidence"]) if row["abstained"] else None
     except (TypeError, ValueError):
         withheld = 1.0  # unknown: the image is described again whatever the threshold
-    return Kept(str(row["origin"]), str(row["picture"]), withheld)
+    return Kept(str(row["origin"] or ""), str(row["picture"] or ""), withheld)
