@@ -14,7 +14,7 @@ from test_caption_command import write_picture
 from tiny_model import tiny_captioner
 
 from showtell.commands import cli
-from showtell.commands.alt_text import xmp
+from showtell.commands.alt_text import embedding, xmp
 from showtell.commands.alt_text.description import Description, Kept, Origin
 from showtell.commands.alt_text.description_table import COLUMNS, Table
 from showtell.commands.alt_text.row_index import RowIndex
@@ -138,7 +138,7 @@ def described_in(folder: Path, form: str) -> int:
 def test_rows_that_people_added_stay(album, model):
     describe(model, album / "a.jpg", "--format", "csv")
     with open("alt-text.csv", "a", encoding="utf-8") as table:
-        table.write("mine.jpg,by hand,,,,,\n")
+        table.write("mine.jpg,by hand,,,,,,\n")
     write_picture(album / "a.jpg", seed=9)
     assert describe(model, album / "a.jpg", "--format", "csv") == 0
     assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]
@@ -271,7 +271,6 @@ def test_exiftool_reads_the_sidecars_and_embeds(album, model):
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
-@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 @pytest.mark.parametrize(("tag", "other"), [("XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"),
                                             ("XMP-iptcCore:AltTextAccessibility", "XMP-dc:Description")])  # fmt: skip
 def test_texts_by_people_in_a_picture_stay(album, model, tag, other):
@@ -284,6 +283,7 @@ def test_texts_by_people_in_a_picture_stay(album, model, tag, other):
     assert describe(model, album / "a.jpg", "--embed") == 0 and (album / "a.jpg").read_bytes() == before
 
 
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
 def test_pictures_that_have_a_sidecar_are_embedded_once(album, model, capsys):
     (album / "broken.jpg").unlink()
     describe(model, album)
@@ -301,6 +301,69 @@ def test_a_picture_that_is_no_file_is_one_line(album, model, capsys):
         assert describe(model, album / "pipe.jpg", album / "a.jpg", *flags) == 1
         assert f"error: cannot read {album / 'pipe.jpg'}: it is not a file\n" in capsys.readouterr().err
     assert (album / "a.jpg.xmp").exists()
+
+
+def caption_of(model, picture) -> str:
+    return Captioner.load(model).caption([picture])[0].text
+
+
+def corrected(album, form, caption) -> Path:
+    """The file that has the picture's caption, which a person has replaced there by "a heron"."""
+    path = album.parent / f"alt-text.{form}" if form in ("csv", "jsonl") else album / f"a.jpg.{form}"
+    content = path.read_text(encoding="utf-8")
+    if form == "xmp":  # the alt text only, as an editor for it does
+        head, mark, tail = content.partition("<Iptc4xmpCore:AltTextAccessibility>")
+        path.write_text(head + mark + tail.replace(caption, "a heron", 1), encoding="utf-8")
+    else:
+        path.write_text(content.replace(caption, "a heron", 1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
+def test_corrected_captions_stay(album, model, capsys, tmp_path, form):
+    describe(model, album / "a.jpg", "--format", form)
+    path = corrected(album, form, caption_of(model, album / "a.jpg"))
+    before = path.read_bytes()
+    assert b"a heron" in before
+    other = tmp_path / "other"
+    save_model(tiny_captioner(fit="crop").model, other, notes={})
+    for seed, now in ((0, model), (9, model), (9, other)):
+        write_picture(album / "a.jpg", seed=seed)
+        capsys.readouterr()
+        assert describe(now, album / "a.jpg", "--format", form) == 0
+        assert "0 described, 1 already described" in capsys.readouterr().err and path.read_bytes() == before
+
+
+def test_a_corrected_description_stays_and_the_alt_text_is_replaced(album, model):
+    describe(model, album / "a.jpg")
+    sidecar = album / "a.jpg.xmp"
+    before, mark, after = sidecar.read_text().partition("<dc:description>")
+    sidecar.write_text(before + mark + after.replace(caption_of(model, album / "a.jpg"), "a heron", 1))
+    write_picture(album / "a.jpg", seed=9)
+    assert describe(model, album / "a.jpg") == 0
+    assert list(alternatives(sidecar).values()) == ["a heron", caption_of(model, album / "a.jpg")]
+
+
+@pytest.mark.parametrize("added", [b"My note: keep.\n", b"Caf\xe9\n"])
+def test_notes_in_a_text_file_stay(album, model, added):
+    describe(model, album / "a.jpg", "--format", "txt")
+    path = album / "a.jpg.txt"
+    ours = path.read_bytes()
+    for content in (ours + added, added + ours, ours.replace(b"\n\n", b"\n" + added, 1)):
+        path.write_bytes(content)
+        for seed in (9, 0):
+            write_picture(album / "a.jpg", seed=seed)
+            assert describe(model, album / "a.jpg", "--format", "txt") == 0 and path.read_bytes() == content
+
+
+def test_a_text_file_that_an_editor_saved_unchanged_is_ours(album, model, capsys):
+    describe(model, album / "a.jpg", "--format", "txt")
+    path = album / "a.jpg.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))  # as Notepad does
+    write_picture(album / "a.jpg", seed=9)
+    assert describe(model, album / "a.jpg", "--format", "txt") == 0
+    assert "1 described" in capsys.readouterr().err
+    assert path.read_text().splitlines()[0] == caption_of(model, album / "a.jpg")
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -328,3 +391,128 @@ def test_rows_that_people_left_short_stay(album, model):
     assert describe(model, album / "a.jpg", "--format", "csv") == 0
     assert len(rows("csv")) == 2
     assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]
+
+
+def packet(*nodes: str) -> str:
+    """A sidecar with these nodes, each the attributes of an `rdf:Description` and after a > its content."""
+    names = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in xmp.NAMESPACES.items())
+    inside = "".join(f'<rdf:Description rdf:about="" {node}</rdf:Description>' for node in nodes)
+    return f"<x:xmpmeta{names}><rdf:RDF>{inside}</rdf:RDF></x:xmpmeta>"
+
+
+def alternative(name: str, text: str, language: str = "x-default") -> str:
+    return f'<{name}><rdf:Alt><rdf:li xml:lang="{language}">{text}</rdf:li></rdf:Alt></{name}>'
+
+
+@pytest.mark.parametrize("nodes", [
+    [">" + alternative("dc:description", "other"), ">" + alternative(xmp.ALT_TEXT, "mine")],
+    ["dc:format='x'>", ">" + alternative(xmp.ALT_TEXT, "mine", "de-DE")],
+    [">" + alternative(xmp.ALT_TEXT, "mine", "en-US")],
+    [f"{xmp.ALT_TEXT}='mine'>"],
+    [f"><{xmp.ALT_TEXT}>mine</{xmp.ALT_TEXT}>"],
+])  # fmt: skip
+def test_alt_text_by_people_in_any_form_is_not_replaced(album, model, capsys, nodes):
+    sidecar = album / "a.jpg.xmp"
+    sidecar.write_text(packet(*nodes))
+    before = sidecar.read_bytes()
+    assert describe(model, album / "a.jpg") == 0
+    assert "0 described, 1 already described" in capsys.readouterr().err and sidecar.read_bytes() == before
+
+
+@pytest.mark.parametrize("nodes", [
+    ["dc:format='x'>", ">" + alternative("dc:description", "mine")],
+    ["dc:format='x'>", ">" + alternative("dc:description", "mine", "de-DE")],
+    ["dc:description='mine'>"],
+    ["><dc:description>mine</dc:description>"],
+])  # fmt: skip
+def test_descriptions_by_people_in_any_form_stay(album, model, nodes):
+    sidecar = album / "a.jpg.xmp"
+    sidecar.write_text(packet(*nodes))
+    for seed in (0, 9):
+        write_picture(album / "a.jpg", seed=seed)
+        assert describe(model, album / "a.jpg") == 0
+        text, caption = sidecar.read_text(), caption_of(model, album / "a.jpg")
+        assert text.count("mine") == 1 and text.count(caption) == 1 and text.count("<showtell:Origin>") == 1
+
+
+needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
+
+
+def exiftool(*arguments) -> str:
+    command = ["exiftool", "-q", "-overwrite_original", *map(os.fsencode, arguments)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert not done.stderr
+    return done.stdout.decode()
+
+
+@needs_exiftool
+@pytest.mark.parametrize("tag", ["XMP-dc:Title", "XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"])
+def test_sidecars_by_exiftool_stay_valid(album, model, tag):
+    """exiftool writes a node for each namespace, and refuses a file in which a property is there twice."""
+    sidecar = album / "a.jpg.xmp"
+    exiftool("-XMP-xmp:CreatorTool=a", "-XMP-photoshop:City=b", f"-{tag}=mine", "-o", sidecar, album / "a.jpg")
+    for seed in (0, 9):
+        write_picture(album / "a.jpg", seed=seed)
+        assert describe(model, album / "a.jpg") == 0
+        assert exiftool("-validate", "-s3", sidecar).strip() == "OK"
+        exiftool(f"-XMP-photoshop:City={seed}", sidecar)
+        assert exiftool("-s3", f"-{tag}", sidecar).strip() == "mine"
+    described = caption_of(model, album / "a.jpg") if "AltText" not in tag else "mine"
+    assert exiftool("-s3", "-XMP-iptcCore:AltTextAccessibility", sidecar).strip() == described
+
+
+@needs_exiftool
+@pytest.mark.parametrize(("name", "flag"), [
+    ("a.jpg", "-q"), ("b.png", "-q"), ("b.png", "-z"), ("c.webp", "-q"), ("d.tif", "-q"),
+])  # fmt: skip
+@pytest.mark.parametrize("tag", ["AltTextAccessibility", "AltTextAccessibility-de"])
+def test_alt_text_in_a_picture_stays_in_every_format(album, model, name, flag, tag):
+    """In a PNG, -z makes exiftool compress it."""
+    picture = album / name
+    write_picture(picture, seed=1)
+    exiftool(flag, f"-XMP-iptcCore:{tag}=mine", picture)
+    before = picture.read_bytes()
+    for _ in range(2):
+        assert describe(model, picture, "--embed") == 0 and picture.read_bytes() == before
+
+
+@needs_exiftool
+@pytest.mark.parametrize(("name", "flag"), [("a.jpg", "-q"), ("b.png", "-q"), ("b.png", "-z")])
+def test_embedded_captions_are_replaced_until_they_are_corrected(album, model, capsys, tmp_path, name, flag):
+    picture = album / name
+    other = tmp_path / "other"
+    save_model(tiny_captioner(fit="crop").model, other, notes={})
+    exiftool("-XMP-xmp:CreatorTool=Lightroom 6", picture)
+    for now in (model, other):
+        assert describe(now, picture, "--embed") == 0
+        texts = exiftool("-s3", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", picture).splitlines()
+        assert texts == [caption_of(now, picture)] * 2
+        exiftool(flag, "-XMP-dc:Title=a title", picture)  # the picture's bytes change
+        capsys.readouterr()
+    exiftool(flag, "-XMP-iptcCore:AltTextAccessibility=a heron", picture)
+    for now in (model, other):
+        assert describe(now, picture, "--embed") == 0
+        assert exiftool("-s3", "-XMP-iptcCore:AltTextAccessibility", picture).strip() == "a heron"
+    assert exiftool("-s3", "-XMP-xmp:CreatorTool", picture).strip() == "Lightroom 6"
+
+
+@needs_exiftool
+def test_exiftool_is_not_started_where_all_is_certain(album, model, monkeypatch):
+    """Pictures that have the caption, and JPEGs without XMP."""
+    describe(model, album / "a.jpg", album / "b.png", "--embed")
+    monkeypatch.setattr(embedding, "_run", lambda *_, **__: pytest.fail("exiftool was started"))
+    assert describe(model, album / "a.jpg", album / "b.png", "--embed") == 0
+    assert embedding._embedded("", album / "deeper/c.jpg").alt_text == ""
+
+
+@needs_exiftool
+def test_names_of_any_bytes_are_embedded_and_line_breaks_refused(album, model, capsys):
+    odd = Path(os.fsdecode(os.fsencode(album) + b"/\xff.jpg"))
+    for path in (album / "-new\nline.jpg", odd):
+        shutil.copy(album / "a.jpg", path)
+    (album / "broken.jpg").unlink()
+    assert describe(model, album, "--embed") == 1
+    said = capsys.readouterr().err
+    assert "new\ufffdline.jpg: exiftool takes no file name with a line break; rename it\n" in said
+    assert "4 described, 0 already described, 1 failed" in said
+    assert b"generated by showtell" in odd.read_bytes() and b"generated by showtell" in (album / "b.png").read_bytes()

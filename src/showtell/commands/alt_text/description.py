@@ -66,12 +66,22 @@ class Kept(NamedTuple):
 BY_OTHERS = Kept("", "")  # a description that showtell has not written, and does not replace
 
 
-def replaceable(description: str, alt_text: str, ours: bool) -> tuple[bool, bool]:
-    """Whether the description and the alt text that an image has (or "") may be replaced.
+def replaceable(text: str, written: str | None) -> bool:
+    """Whether a text that an image has (or "") may be replaced: only while it is as showtell wrote it.
 
-    `ours`: showtell wrote the alt text. It writes both alike, so that a description that differs is by others.
+    `written` is the hash that showtell stored beside it. A text that a person has corrected has another one, and a text
+    without a hash is by others, whatever its origin says: nothing would tell whether it was corrected.
     """
-    return not description or (ours and description == alt_text), not alt_text or ours
+    return not text.strip() or written == text_hash(text)
+
+
+def text_hash(text: str) -> str:
+    """A short hash of a caption, without its white space, which programs change.
+
+    A spreadsheet would take some hashes for numbers, and round them; the prefix keeps it from that.
+    """
+    words = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    return f"sha256:{hashlib.sha256(words).hexdigest()[:16]}"
 
 
 def picture_state(path: Path) -> str:

@@ -9,20 +9,20 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from showtell.commands.alt_text.description import Description, Kept, Origin
+from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, replaceable, text_hash
 from showtell.commands.alt_text.row_index import RowIndex
 from showtell.core.errors import UserError
 from showtell.core.files import atomic
 
-COLUMNS = ("file", "caption", "logprob", "confidence", "abstained", "picture", "origin")
+COLUMNS = ("file", "caption", "logprob", "confidence", "abstained", "picture", "written", "origin")
 _OTHER_COLUMNS = "has other columns than showtell describe writes; name another --output"
 
 
 class Table:
     """One file with a row for each image: CSV or JSON lines. Rows are appended as they are made.
 
-    The caption of a withheld one is empty, and `abstained` gives the reason. Of an image that was described again the
-    last row counts; `finish` removes the earlier ones.
+    The caption of a withheld one is empty, and `abstained` gives the reason. `written` is the caption's hash. Of an
+    image that was described again the last row counts; `finish` removes the earlier ones.
     """
 
     def __init__(self, path: Path, origin: Origin, as_json: bool):
@@ -46,6 +46,7 @@ class Table:
         row = {
             "file": str(description.path), "caption": description.caption, "logprob": round(description.logprob, 4),
             "confidence": description.confidence, "abstained": description.abstained, "picture": description.state,
+            "written": None if description.caption is None else text_hash(description.caption),
             "origin": str(self.origin),
         }  # fmt: skip
         new = not self.path.exists()
@@ -137,4 +138,5 @@ def _kept(row: dict[str, Any]) -> Kept:
         withheld = float(row["confidence"]) if row["abstained"] else None
     except (TypeError, ValueError):
         withheld = 1.0  # unknown: the image is described again whatever the threshold
-    return Kept(str(row["origin"] or ""), str(row["picture"] or ""), withheld)
+    origin, state, caption = (str(row[column] or "") for column in ("origin", "picture", "caption"))
+    return Kept(origin, state, withheld) if replaceable(caption, row["written"]) else BY_OTHERS

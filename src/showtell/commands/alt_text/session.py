@@ -48,7 +48,7 @@ class Session:
     def _is_done(self, path: Path, state: str, kept: Kept) -> bool:
         if not kept.is_done(self.origin, state, self.min_confidence):
             return False
-        return self.exiftool is None or not kept.has_caption or is_embedded(path, self.origin)
+        return self.exiftool is None or not kept.has_caption or is_embedded(self.exiftool, path, self.origin)
 
     def images(self, undescribed: Iterable[tuple[Path, str]]) -> Iterator[Image.Image]:
         """Their images, one at a time. `write` takes the captions in the same order."""

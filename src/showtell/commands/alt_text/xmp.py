@@ -2,15 +2,18 @@
 
 Adobe, "XMP Specification Part 1" (2012), section 7; IPTC Photo Metadata Standard 2023.1, "Alt Text (Accessibility)".
 Both properties are language alternatives, of which `x-default` is written. Everything else in a sidecar of another
-program is kept, and so are texts that showtell has not written: a picture with such an alt text is not described, and
-of one with such a description only the alt text is written.
+program is kept, and so are texts that showtell has not written, in any form and language: a picture with such an alt
+text is not described, and of one with such a description only the alt text is written.
+
+Programs divide the properties among several `rdf:Description` nodes. Each is looked up in all of them, since a property
+that is there twice makes the file invalid.
 """
 
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, replaceable
+from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, replaceable, text_hash
 from showtell.core.errors import UserError
 from showtell.core.terminal import REPLACEMENT
 
@@ -20,7 +23,7 @@ NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
     "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
     "xmp": "http://ns.adobe.com/xap/1.0/",
-    "showtell": "https://showtell.invalid/ns/1.0/",
+    "showtell": "https://showtell.invalid/ns/1.0/",  # also in exiftool.config
 }
 DESCRIPTION, ALT_TEXT = "dc:description", "Iptc4xmpCore:AltTextAccessibility"
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -41,11 +44,11 @@ def sidecar_of(picture: Path) -> Path:
 def kept(sidecar: Path) -> Kept | None:
     """The description in a sidecar by showtell, or an alt text by others; None where there is neither."""
     try:
-        node = _description_node(_parsed(sidecar))
-        origin, state, abstained = (_text(node, f"showtell:{name}") for name in ("Origin", "PictureState", "Abstained"))
-        withheld = float(_text(node, "showtell:Confidence") or 0) if abstained else None
-        if (not origin or abstained) and _default(node, ALT_TEXT):
+        nodes = _nodes(_parsed(sidecar))
+        if not replaceable(_text(nodes, ALT_TEXT), _fact(nodes, "Written")):
             return BY_OTHERS
+        origin, state = _fact(nodes, "Origin"), _fact(nodes, "PictureState")
+        withheld = float(_fact(nodes, "Confidence") or 0) if _fact(nodes, "Abstained") else None
     except (OSError, ET.ParseError, ValueError, UserError):
         return None
     return Kept(origin, state, withheld) if origin and state else None
@@ -58,21 +61,23 @@ def sidecar_text(existing: Path, description: Description, origin: Origin) -> st
     except ET.ParseError as error:
         reason = f"is not XMP that can be added to ({error})"
         raise UserError(f"{existing} {reason}; move it away to have a new one") from None
-    node = _description_node(tree)
-    says_ours = _text(node, "showtell:Origin") is not None and _text(node, "showtell:Abstained") is None
-    present = _default(node, DESCRIPTION), _default(node, ALT_TEXT)
-    for name, may_be in zip((DESCRIPTION, ALT_TEXT), replaceable(*present, ours=says_ours), strict=True):
-        if may_be and description.caption is not None:
-            _set_alternative(node, _name(name), description.caption)
-        elif may_be and says_ours:  # from another image state or model
-            _drop_alternative(node, _name(name))
-    confidence = None if description.confidence is None else f"{description.confidence:g}"
+    nodes, caption = _nodes(tree), description.caption
+    written = _fact(nodes, "Written")
+    for name in (DESCRIPTION, ALT_TEXT):
+        if not replaceable(_text(nodes, name), written):
+            continue
+        if caption is not None:
+            _set_alternative(nodes, _name(name), legal(caption))
+        elif written is not None:  # from another image state or model
+            _drop_alternative(nodes, _name(name))
     facts = {
-        "Origin": str(origin), "PictureState": description.state, "Confidence": confidence,
+        "Origin": str(origin), "PictureState": description.state,
+        "Written": None if caption is None else text_hash(legal(caption)),
+        "Confidence": None if description.confidence is None else f"{description.confidence:g}",
         "Abstained": description.abstained,
     }  # fmt: skip
     for name, text in facts.items():
-        _set_text(node, _name(f"showtell:{name}"), text)
+        _set_fact(nodes, _name(f"showtell:{name}"), text)
     ET.indent(tree)
     return f"{_START}\n{ET.tostring(tree, encoding='unicode')}\n{_END}\n"
 
@@ -93,66 +98,97 @@ def _empty() -> ET.Element:
     return tree
 
 
-def _description_node(tree: ET.Element) -> ET.Element:
+def _nodes(tree: ET.Element) -> list[ET.Element]:
+    """The nodes that hold the properties, at least one; new properties are added to the first."""
     for prefix, uri in NAMESPACES.items():
         ET.register_namespace(prefix, uri)
     rdf = tree if tree.tag == _name("rdf:RDF") else tree.find(_name("rdf:RDF"))
     if rdf is None:
         raise UserError("a sidecar without rdf:RDF is not XMP; move it away to have a new one")
-    nodes = rdf.findall(_name("rdf:Description"))
-    own = next((node for node in nodes if node.find(_name("dc:description")) is not None), None)
-    return own if own is not None else nodes[0] if nodes else ET.SubElement(rdf, _name("rdf:Description"))
+    node = _name("rdf:Description")
+    return rdf.findall(node) or [ET.SubElement(rdf, node, {_name("rdf:about"): ""})]
 
 
-def _set_alternative(node: ET.Element, name: str, text: str) -> None:
-    """Set `text` as the default of a language alternative; other languages are kept."""
-    found = node.find(name)
-    found = found if found is not None else ET.SubElement(node, name)
-    choices = found.find(_name("rdf:Alt"))
-    choices = choices if choices is not None else ET.SubElement(found, _name("rdf:Alt"))
-    item = next((li for li in choices if li.get(_LANGUAGE) == "x-default"), None)
-    if item is None:
-        item = ET.Element(_name("rdf:li"), {_LANGUAGE: "x-default"})
-        choices.insert(0, item)
-    item.text = _legal(text)
-
-
-def _default(node: ET.Element, short: str) -> str:
-    """The default of a language alternative; empty when there is none."""
-    choices = node.find(f"{_name(short)}/{_name('rdf:Alt')}")
-    found = () if choices is None else (li for li in choices if li.get(_LANGUAGE) == "x-default")
-    return next((item.text or "" for item in found), "").strip()
-
-
-def _legal(text: str) -> str:
+def legal(text: str) -> str:
     """`text` without characters that XML cannot hold (XML 1.0, production 2), which a vocabulary may contain."""
     return _ILLEGAL.sub(REPLACEMENT, text)
 
 
-def _drop_alternative(node: ET.Element, name: str) -> None:
-    """Remove the default of a language alternative, and the alternative when no language is left."""
-    found, choices = node.find(name), node.find(f"{name}/{_name('rdf:Alt')}")
-    if found is None or choices is None:
-        return
-    for item in choices.findall(_name("rdf:li")):
-        if item.get(_LANGUAGE) == "x-default":
-            choices.remove(item)
-    if not len(choices):
-        node.remove(found)
+def _text(nodes: list[ET.Element], short: str) -> str:
+    """The text of a property: of a language alternative the item that counts, else what is in the element or attribute;
+    "" when there is none. The texts of a property that is there several times are joined: they are not showtell's."""
+    name, texts = _name(short), []
+    for node in nodes:
+        texts.append(node.get(name, "").strip())
+        for found in node.findall(name):
+            item = _item(found)
+            texts.append(_content(found if item is None else item))
+    return "\n".join(filter(None, texts))
 
 
-def _text(node: ET.Element, short: str) -> str | None:
-    """A simple property, as an element or as an attribute."""
-    return node.findtext(_name(short)) or node.get(_name(short))
+def _item(found: ET.Element) -> ET.Element | None:
+    """The item of a language alternative that counts: the default, or another language where that has no text."""
+    items = found.findall(f"{_name('rdf:Alt')}/{_name('rdf:li')}")
+    return min(items, key=lambda item: (not _content(item), not _is_default(item)), default=None)
 
 
-def _set_text(node: ET.Element, name: str, text: str | None) -> None:
+def _content(element: ET.Element) -> str:
+    return "".join(element.itertext()).strip()
+
+
+def _is_default(item: ET.Element) -> bool:
+    return item.get(_LANGUAGE) == "x-default"
+
+
+def _set_alternative(nodes: list[ET.Element], name: str, text: str) -> None:
+    """Set the text of a language alternative that has none, or showtell's; other languages are kept."""
+    found = _element(nodes, name)
+    choices = found.find(_name("rdf:Alt"))
+    if choices is None:
+        found.text, choices = None, ET.SubElement(found, _name("rdf:Alt"))
+    item = _item(found)
+    if item is None or not (_is_default(item) or _content(item)):
+        item = ET.Element(_name("rdf:li"), {_LANGUAGE: "x-default"})
+        choices.insert(0, item)
+    item.text = text
+
+
+def _drop_alternative(nodes: list[ET.Element], name: str) -> None:
+    """Remove showtell's text from a language alternative, and the alternative when no language is left."""
+    found = _element(nodes, name)
+    choices, item = found.find(_name("rdf:Alt")), _item(found)
+    if choices is not None and item is not None:
+        choices.remove(item)
+    if choices is None or not len(choices):
+        _remove(nodes, name)
+
+
+def _fact(nodes: list[ET.Element], name: str) -> str | None:
+    """A simple property of showtell's, as an element or as an attribute."""
+    name = _name(f"showtell:{name}")
+    return next((text for node in nodes if (text := node.findtext(name) or node.get(name))), None)
+
+
+def _set_fact(nodes: list[ET.Element], name: str, text: str | None) -> None:
     """Set a simple property; None removes it."""
-    node.attrib.pop(name, None)
-    found = node.find(name)
     if text is None:
-        if found is not None:
+        _remove(nodes, name)
+    else:
+        _element(nodes, name).text = legal(text)
+
+
+def _element(nodes: list[ET.Element], name: str) -> ET.Element:
+    """The element of a property, where it is found or new in the first node; its other occurrences are removed."""
+    places = [(node, found) for node in nodes for found in node.findall(name)]
+    for node, found in places[1:]:
+        node.remove(found)
+    for node in nodes:
+        node.attrib.pop(name, None)
+    return places[0][1] if places else ET.SubElement(nodes[0], name)
+
+
+def _remove(nodes: list[ET.Element], name: str) -> None:
+    for node in nodes:
+        node.attrib.pop(name, None)
+        for found in node.findall(name):
             node.remove(found)
-        return
-    found = found if found is not None else ET.SubElement(node, name)
-    found.text = _legal(text)
