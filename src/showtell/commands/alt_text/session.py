@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -62,17 +63,21 @@ class Session:
             yield image
 
     def write(self, caption: Caption) -> None:
-        """Store the caption of the first waiting image; if it was withheld, log why."""
+        """Store the caption of the first waiting image, then embed it; if it was withheld, log why.
+
+        What cannot be embedded has been stored. After a kill in between, the next run describes the image again.
+        """
         path, state = self._waiting.popleft()
         text = caption.text if caption.abstained is None else None
         if text is None:
             log(f"{path}: no caption: {caption.abstained}")
+        confidence = None if caption.confidence is None else floored(caption.confidence)
+        description = Description(path, text, caption.logprob, state, confidence, caption.abstained)
         try:
-            if self.exiftool is not None and text is not None:
-                embed(self.exiftool, path, text, self.origin)
-                state = picture_state(path)  # the state after embedding, which the next run compares
-            confidence = None if caption.confidence is None else floored(caption.confidence)
-            self.writer.write(Description(path, text, caption.logprob, state, confidence, caption.abstained))
+            self.writer.write(description)
+            if self.exiftool is not None and text is not None and embed(self.exiftool, path, text, self.origin):
+                # The state after embedding, which the next run compares
+                self.writer.write(replace(description, state=picture_state(path)))
             self.counts["not sure enough" if text is None else "described"] += 1
         except UserError as error:
             self.failed(str(error))
