@@ -383,6 +383,12 @@ def test_a_table_with_a_byte_order_mark_is_continued(album, model, capsys, form)
     assert [row["file"] for row in rows(form)] == [str(album / "b.png"), str(album / "a.jpg")]
 
 
+def test_an_empty_table_gets_its_head(album, model):
+    Path("alt-text.csv").touch()  # a kill before the first row leaves it
+    assert describe(model, album / "a.jpg", "--format", "csv") == 0
+    assert [row["file"] for row in rows("csv")] == [str(album / "a.jpg")]
+
+
 def test_rows_that_people_left_short_stay(album, model):
     describe(model, album / "a.jpg", "--format", "csv")
     with open("alt-text.csv", "a", encoding="utf-8") as table:

@@ -49,7 +49,7 @@ class Table:
             "written": None if description.caption is None else text_hash(description.caption),
             "origin": str(self.origin),
         }  # fmt: skip
-        new = not self.path.exists()
+        new = not self.path.exists() or not self.path.stat().st_size
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open(self.path, "a") as out:
             out.write((self._head() if new else "") + self._line(row))
