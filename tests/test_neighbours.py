@@ -198,7 +198,8 @@ def test_a_caption_that_agrees_with_those_of_similar_images_is_chosen(tmp_path):
         assert after[0].score > before[0].score and after[0].logprob == before[1].logprob
     assert [c.words for c in captioner.caption(pictures, **settings, consensus=100.0)] == second
     drawn = {"method": "sample", "seed": 3, "max_length": 6}  # samples are not ranked
-    texts = [[c.text for c in captioner.caption(pictures, **drawn, consensus=w)] for w in (0.0, 100.0)]
+    stored = (captioner.searching(captioner.search.override(consensus=weight)) for weight in (0.0, 100.0))
+    texts = [[c.text for c in one.caption(pictures, **drawn)] for one in stored]
     assert texts[0] == texts[1]
 
     save_model(captioner.model, tmp_path / "source", notes={})

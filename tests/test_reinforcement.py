@@ -17,7 +17,7 @@ from showtell.data.captions import Block
 from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
 from showtell.decoders.interface import Decoded, Decoder, State
-from showtell.generation.choices import draws_of
+from showtell.generation.choices import sample_draws
 from showtell.generation.decoding import search_together
 from showtell.generation.search_params import PLAIN
 from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, draw, draws_for, ends_badly
@@ -174,7 +174,7 @@ def test_samples_depend_on_seed_and_image_only():
 
 def test_samples_are_those_that_generation_draws():
     features, decoder = torch.zeros(3, 1), Table().eval()
-    drawn = draw(decoder, features, 6, draws_of(5, range(3), 4, 6))
+    drawn = draw(decoder, features, 6, sample_draws(5, range(3), 4, 6))
     search = PLAIN.override(method="sample", temperature=1.0, seed=5, max_length=6)
     generated = search_together([decoder], [features], search, n_best=4, names=range(3))
     ended = [[[*h.tokens, END] if h.finished else h.tokens for h in of_image] for of_image in generated]

@@ -154,13 +154,17 @@ def draws_of(seed: int, names: Sequence[int], samples: int, steps: int) -> Tenso
     return torch.from_numpy(np.stack(drawn))
 
 
+def sample_draws(seed: int, names: Sequence[int], samples: int, steps: int) -> Tensor:
+    """As `draws_of`, but each sample has numbers of its own: more steps change none of those that it had."""
+    of_sample = [[name + (number << 64) for name in names] for number in range(samples)]
+    return torch.cat([draws_of(seed, own, 1, steps) for own in of_sample], dim=1)
+
+
 def choice_of(search: SearchParams, n_best: int, names: Sequence[int], device: torch.device) -> Choice:
     """The method that `search` asks for; `names`: a number for each image, 0 or more, that seeds its samples."""
     if search.method == "sample":
-        # Each sample has numbers of its own, so that a greater max_length changes none that had come to its end.
-        of_sample = [[name + (number << 64) for name in names] for number in range(n_best)]
-        draws = [draws_of(search.seed or 0, own, 1, search.max_length) for own in of_sample]
-        return Sample(torch.cat(draws, dim=1).to(device), sampling_rules(search))
+        draws = sample_draws(search.seed or 0, names, n_best, search.max_length)
+        return Sample(draws.to(device), sampling_rules(search))
     if search.method == "diverse_beam":
         return DiverseBeam(search.beam or 1, search.groups or 1, search.diversity or 0.0)
     return Beam(search.beam or 1)
