@@ -29,6 +29,20 @@ def tokens_of(dataset: CaptionedImages) -> list:
     return [[tokens.tolist() for tokens in dataset.captions(image)] for image in range(len(dataset))]
 
 
+def test_texts_of_captions_are_part_of_the_fingerprint(tmp_path):
+    """Scores of val are computed from the texts, which other tokens need not have."""
+    path = extracted(tmp_path, encoder())
+    found = set()
+    for text in ("a dog", "A dog.", "a dog"):
+        write_captions(
+            tmp_path / "captions.json",
+            ({"image_id": f"id{n}", "references": [text], "tokens": [[1, 4, 2]]} for n in range(COUNT)),
+        )
+        data = CaptionedImages(tmp_path / "captions.json", open_features(path, encoder(), TRANSFORM))
+        found.add(data.fingerprint)
+    assert len(found) == 2
+
+
 def test_captions_are_drawn_anew_for_every_epoch(tmp_path):
     path = extracted(tmp_path, encoder())
     images = [[[1, word, 2] for word in range(4, 7 + 3 * (number % 3))] for number in range(COUNT)]  # 3, 6, 9 captions

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,18 +135,21 @@ def test_a_sample_may_have_a_second_picture(tmp_path):
 def test_shards_that_are_named_and_not_read_are_told(tmp_path, capsys):
     crawl_of(tmp_path, tars=2)
     assert len(shard_paths(tmp_path / "{00000..00004}.tar")) == 2
-    assert f"3 of the numbered shards are not there, the first is {tmp_path}/00002.tar" in capsys.readouterr().err
+    assert f"numbered shards are not there (3, the first is {tmp_path}/00002.tar)" in capsys.readouterr().err
     (tmp_path / "00002.tar.gz").write_bytes(b"")
     (tmp_path / "._00000.tar").write_bytes(b"")  # left by a file system of Apple's
     assert len(shard_paths(tmp_path)) == 2
-    assert f"1 compressed tars are not read, such as {tmp_path}/00002.tar.gz" in capsys.readouterr().err
+    assert f"compressed tars are not read (1, the first is {tmp_path}/00002.tar.gz)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["a\\b", "0\n1"])
 def test_names_that_would_not_be_found_again_are_refused_with_their_shard(tmp_path, name):
     tar = tar_of(tmp_path / "0.tar", {f"{name}.jpg": b"picture", f"{name}.txt": b"a dog"})
-    with pytest.raises(UserError, match=r"0\.tar: the name .* has a backslash or control characters; rename it"):
+    with pytest.raises(UserError, match=r"0\.tar: the name .* has a backslash or control characters"):
         Crawl([tar])
+    files = sample(1) | {f"{name}.md": b"a note", f"x{name}.jpg": b"without a caption"}
+    with closing(Crawl([tar_of(tmp_path / "1.tar", files)])) as crawl:
+        assert len(crawl) == 1
 
 
 def test_patterns_and_folders_name_the_same_shards(tmp_path):

@@ -76,7 +76,7 @@ def test_another_number_of_processes_and_a_warm_up_without_end_are_told(tmp_path
     assert "rises" not in capsys.readouterr().err
     monkeypatch.setattr(loop, "world", lambda: 2)
     run(tmp_path, Line(), loop_params(epochs=1))
-    assert "1 processes began and 2 go on: the result will be of neither number" in capsys.readouterr().err
+    assert "1 processes began and 2 go on: the result is that of neither number" in capsys.readouterr().err
 
 
 def test_a_bleu_without_a_matched_4_gram_is_nothing(tmp_path):

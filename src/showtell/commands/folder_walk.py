@@ -64,9 +64,11 @@ def log_passed_over(name: str, other: Counter[str]) -> None:
         log(f"{name}: {other.total()} passed over: {why}")
 
 
-def matching(pattern: str) -> set[Path]:
-    """The files and folders whose paths match a glob, `**` for any number of folders; linked ones are not entered by
-    `**`, since they may lead back."""
+def matching(pattern: str, other: Counter[str]) -> set[Path]:
+    """The files and folders whose paths match a glob, `**` for any number of folders.
+
+    Hidden folders are not entered by `**`, nor linked ones, since they may lead back; `other` counts them.
+    """
     parts = Path(pattern).parts
     if "**" not in parts:
         return set(map(Path, glob.glob(pattern)))
@@ -74,8 +76,9 @@ def matching(pattern: str) -> set[Path]:
     rest = parts[place + 1 :] or ("*",)
     found: set[Path] = set()
     for start in glob.glob(os.path.join(*parts[:place])) if place else ["."]:
-        for folder, *_ in _folders(Path(start), lambda refused: None, follow_links=False):
-            found |= matching(os.path.join(glob.escape(folder), *rest))
+        for folder, _, left_out in _folders(Path(start), lambda refused: None, follow_links=False):
+            other.update(left_out)
+            found |= matching(os.path.join(glob.escape(folder), *rest), other)
     return found
 
 
@@ -116,7 +119,7 @@ def _folders(
 def _reason_against_folder(parent: str, name: str, follow_links: bool) -> str | None:
     if name.startswith("."):
         return "hidden"
-    return None if follow_links or not os.path.islink(os.path.join(parent, name)) else "linked folder"
+    return None if follow_links or not os.path.islink(os.path.join(parent, name)) else "a linked folder"
 
 
 def _refusal(error: OSError) -> Unreadable:

@@ -67,7 +67,7 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
             yield from _in_folder(argument)
         elif not Path(argument).exists() and glob.has_magic(argument):
             other = Counter[str]()
-            found = images_among(sorted(matching(argument)), other)
+            found = images_among(sorted(matching(argument, other)), other)
             yield from _told(argument, found, other, "no picture has such a name")
         else:
             yield Source(argument)

@@ -75,7 +75,7 @@ class CaptionedImages(Images):
     def fingerprint(self) -> str:
         """A hash of the images, their features or pixels, and their captions, tokens and texts."""
         content = hashlib.sha256(self.entries.image_ids.content.data)
-        content.update(self.entries.sums.astype(np.uint32).data)
+        content.update(self.entries.text_sums.astype(np.uint32).data)
         for block in self.entries.blocks():
             for part, kind in zip(block, (np.uint32, np.int64, np.int64), strict=True):
                 content.update(part.astype(kind).data)

@@ -70,7 +70,7 @@ class CaptionFile(OnDemand[Entry]):
         self.first: np.ndarray = first  # (image) index of its first caption in the file, an argument of `lengths`
 
     @property
-    def sums(self) -> np.ndarray:
+    def text_sums(self) -> np.ndarray:
         """A checksum (image) of the text of each entry."""
         return self._line_sums if self._rows is None else self._line_sums[self._rows]
 

@@ -74,7 +74,10 @@ def _has_places(encoder: Encoder) -> None:
     same."""
     for name, parameter in encoder.named_parameters():
         if name.endswith("pos_embed") and not parameter.any():
-            raise UserError(f"self-check: the position embeddings of {encoder.name} are zero (after a change of size?)")
+            raise UserError(
+                f"self-check: the position embeddings of {encoder.name} are zero (without trained weights, or after a "
+                "change of size?)"
+            )
 
 
 def _cells_differ(features: Tensor, name: str) -> str:

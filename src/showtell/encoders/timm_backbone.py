@@ -147,7 +147,8 @@ def _asking_hub() -> Iterator[None]:
 
     before = constants.HF_HUB_OFFLINE
     try:
-        httpx.head(constants.ENDPOINT, timeout=REACHED)
+        if not before:
+            httpx.head(constants.ENDPOINT, timeout=REACHED)
     except httpx.HTTPError:
         constants.HF_HUB_OFFLINE = True
     try:

@@ -54,7 +54,7 @@ def fit(
         history = state["history"]
         log(f"going on after epoch {training.progress.epoch}")
         if state["processes"] != world():
-            log(f"{state['processes']} processes began and {world()} go on: the result will be of neither number")
+            log(f"{state['processes']} processes began and {world()} go on: the result is that of neither number")
     progress = training.progress
     if judge_first and not history:
         history.append(training.judged_first(validate, select, checkpoints))

@@ -22,7 +22,7 @@ class Annotations:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Annotations":
         """From the content of `objects.json`; `UserError` for names with an empty phrase, or one of two meanings."""
-        known = {key: content[key] for key in ("colours", "images", "references_tell") if key in content}
+        known = {key: content[key] for key in ("colours", "images", "references_tell") if content.get(key)}
         return cls(Names(content.get("names", {})), **known)
 
     def __bool__(self) -> bool:

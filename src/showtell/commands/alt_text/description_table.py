@@ -15,7 +15,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import atomic
 
 COLUMNS = ("file", "caption", "logprob", "confidence", "abstained", "picture", "written", "origin")
-_OTHER_COLUMNS = "has other columns than showtell describe writes; name another --output"
+_OTHER_COLUMNS = "has other columns than this version of showtell describe writes; name another --output"
 
 
 class Table:

@@ -48,9 +48,10 @@ def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> bool:
     if not replaceable(present.alt_text, present.written):
         return False
     text = " ".join(legal(caption).split())  # one line of the argument file
-    arguments = [f"-{ALT_TEXT}={text}", f"-{ORIGIN}={origin}", f"-{WRITTEN}={text_hash(text)}"]
+    # The default alone: without a language exiftool would delete the texts in all others
+    arguments = [f"-{ALT_TEXT}-x-default={text}", f"-{ORIGIN}={origin}", f"-{WRITTEN}={text_hash(text)}"]
     if replaceable(present.description, present.written):
-        arguments.append(f"-{DESCRIPTION}={text}")
+        arguments.append(f"-{DESCRIPTION}-x-default={text}")
     # Of a format that it only reads, exiftool says that the file is unchanged, and exits with 0
     updated = "1 image files updated"
     _run(exiftool, picture, "could not write into it", "-overwrite_original", *arguments, expected=updated)

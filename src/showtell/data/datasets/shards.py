@@ -36,15 +36,15 @@ MAX_TEXT_BYTES = 1 << 20  # greatest size of a sample's caption or metadata; cap
 def shard_paths(images: str | Path) -> list[Path]:
     """The tars of a folder, or those that a pattern such as `crawl/*.tar` matches; `UserError` when there are none."""
     path = given(images)
-    named = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else matches(path)
-    named = [one for one in named if not one.name.startswith(".")]
+    named = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else matches(path)
+    named = [one for one in named if one == path or not one.name.startswith(".")]
     found = [one for one in named if one.suffix.lower() == ".tar" and one.is_file()]
     packed = [one for one in named if one.name.lower().endswith(PACKED)]
     if packed:
-        log(f"custom.images: {len(packed)} compressed tars are not read, such as {packed[0]}; unpack them to .tar")
+        log(f"{images}: compressed tars are not read ({len(packed)}, the first is {packed[0]}); unpack them to .tar")
     absent = unmatched(path) if found and not path.exists() else []
     if absent:
-        log(f"custom.images: {len(absent)} of the numbered shards are not there, the first is {absent[0]}")
+        log(f"{images}: numbered shards are not there ({len(absent)}, the first is {absent[0]})")
     if not found:
         raise UserError(
             f"custom.images = {str(images)!r} holds no tars (shards such as 00000.tar); for other pictures name a "
@@ -147,7 +147,6 @@ class Crawl:
         """The usable samples of a shard, and the locations of their pictures."""
         with open(path, "rb") as file:
             for members in _grouped(tar_members(path)):
-                _check_names(path, members)
                 picture = next((m for m in members if m.name.lower().endswith(PICTURE_SUFFIXES)), None)
                 texts = _texts(path, members)
                 caption = ""
@@ -160,6 +159,7 @@ class Crawl:
                 self.without_picture += picture is None
                 self.without_caption += picture is not None and not caption
                 if picture is not None and caption:
+                    _check_name(path, picture.name)
                     yield Sample(f"{label}/{picture.name}", caption), picture
 
 
@@ -190,11 +190,12 @@ def _grouped(members: Iterable[Address]) -> Iterator[list[Address]]:
         yield group
 
 
-def _check_names(path: Path, members: Sequence[Address]) -> None:
-    """`UserError` for a name that would not be found again, where it is part of an id or of a path."""
-    for member in members:
-        if not is_id(member.name) or "\\" in member.name:
-            raise UserError(f"{path}: the name {shown(member.name)} has a backslash or control characters; rename it")
+def _check_name(path: Path, name: str) -> None:
+    """`UserError` for a picture's name that would not be found again, where it is part of an id or of a path."""
+    if not is_id(name) or "\\" in name:
+        raise UserError(
+            f"{path}: the name {shown(name)} has a backslash or control characters, or is not UTF-8; rename it"
+        )
 
 
 def _texts(path: Path, members: Sequence[Address]) -> dict[str, Address]:
