@@ -136,10 +136,11 @@ def described_in(folder: Path, form: str) -> int:
         tracemalloc.stop()
 
 
-def test_rows_that_people_added_stay(album, model):
+@pytest.mark.parametrize("added", ["mine.jpg,by hand,,,,,,\n", "mine.jpg,by hand\ncut,sh"])
+def test_rows_that_people_added_stay_even_short_ones(album, model, added):
     describe(model, album / "a.jpg", "--format", "csv")
     with open("alt-text.csv", "a", encoding="utf-8") as table:
-        table.write("mine.jpg,by hand,,,,,,\n")
+        table.write(added)
     write_picture(album / "a.jpg", seed=9)
     assert describe(model, album / "a.jpg", "--format", "csv") == 0
     assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]
@@ -390,16 +391,6 @@ def test_an_empty_table_gets_its_head(album, model):
     assert [row["file"] for row in rows("csv")] == [str(album / "a.jpg")]
 
 
-def test_rows_that_people_left_short_stay(album, model):
-    describe(model, album / "a.jpg", "--format", "csv")
-    with open("alt-text.csv", "a", encoding="utf-8") as table:
-        table.write("mine.jpg,by hand\ncut,sh")
-    write_picture(album / "a.jpg", seed=9)
-    assert describe(model, album / "a.jpg", "--format", "csv") == 0
-    assert len(rows("csv")) == 2
-    assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]
-
-
 def packet(*nodes: str) -> str:
     """A sidecar with these nodes, each the attributes of an `rdf:Description` and after a > its content."""
     names = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in xmp.NAMESPACES.items())
@@ -482,7 +473,7 @@ def test_alt_text_in_a_picture_stays_in_every_format(album, model, name, flag, t
 
 @needs_exiftool
 @pytest.mark.parametrize(("name", "flag"), [("a.jpg", "-q"), ("b.png", "-q"), ("b.png", "-z")])
-def test_embedded_captions_are_replaced_until_they_are_corrected(album, model, capsys, tmp_path, name, flag):
+def test_embedded_captions_are_replaced_until_they_are_corrected(album, model, tmp_path, name, flag):
     picture = album / name
     other = tmp_path / "other"
     save_model(tiny_captioner(fit="crop").model, other, notes={})
@@ -491,9 +482,8 @@ def test_embedded_captions_are_replaced_until_they_are_corrected(album, model, c
         assert describe(now, picture, "--embed") == 0
         texts = exiftool("-s3", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", picture).splitlines()
         assert texts == [caption_of(now, picture)] * 2
-        # the picture's bytes change; texts in another language stay
-        exiftool(flag, "-XMP-dc:Description-de=ein Bild", "-XMP-iptcCore:AltTextAccessibility-de=ein Hund", picture)
-        capsys.readouterr()
+        if now == model:  # the picture's bytes change, and texts in another language stay
+            exiftool(flag, "-XMP-dc:Description-de=ein Bild", "-XMP-iptcCore:AltTextAccessibility-de=ein Hund", picture)
     translated = exiftool("-s3", "-XMP-dc:Description-de", "-XMP-iptcCore:AltTextAccessibility-de", picture)
     assert translated.splitlines() == ["ein Bild", "ein Hund"]
     exiftool(flag, "-XMP-iptcCore:AltTextAccessibility=a heron", picture)

@@ -59,16 +59,15 @@ def on_things(
     """
     if not known:
         return {}
-    names = known.names
-    mentions = [names.mentions(caption.words) for caption in best.values()]
+    said = [known.statements(caption.words) for caption in best.values()]
+    mentions = [[statement.mention for statement in stated] for stated in said]
     things = [known.objects(image_id) for image_id in best]
     counts = [chair_counts(found, kinds(there)) for found, there in zip(mentions, things, strict=True)]
     hallucinated = counts
     if known.references_tell:
-        named = [{mention.kind for words in references[i] for mention in names.mentions(words)} for i in best]
+        named = [{mention.kind for words in references[i] for mention in known.names.mentions(words)} for i in best]
         both = [kinds(there) | more for there, more in zip(things, named, strict=True)]
         hallucinated = [chair_counts(found, there) for found, there in zip(mentions, both, strict=True)]
-    said = [known.statements(caption.words) for caption in best.values()]
     colours = [colour_counts(stated, there) for stated, there in zip(said, things, strict=True)]
     return {
         "chair_i": ratio([c.absent for c in hallucinated], [c.mentions for c in counts]),
