@@ -27,7 +27,7 @@ from metrics import drawn
 from showtell.data.caption_writer import write_captions
 from showtell.data.captions import CaptionFile
 from showtell.data.vocabulary import END, SPECIALS, START, Vocabulary
-from showtell.learning.reinforcement import NEVER, SEED, ReinforceTask, draws_for
+from showtell.learning.reinforcement import NEVER, ReinforceTask
 from showtell.learning.rewards import Rewards, Weights
 
 TARGETS = {"update": 4.0, "rewards": 20.0}
@@ -120,7 +120,7 @@ def update(args: argparse.Namespace) -> Result:
     steps = sizes.longest + 8
     rewards = Rewards(captions_of(batch.image_ids, references), vocabulary_of(sizes.words), Weights(1.0))
     task = ReinforceTask(decoder, params, rewards, vocabulary_of(sizes.words), steps)
-    draws = draws_for(params.seed * SEED, batch.image_ids, params.samples, steps)
+    draws = task.draws(batch.image_ids)
     grid = setting.pooled(features, setting.published("decoder").grid)
     words = [texts(of_image) for of_image in references]
     theirs = PlainUpdate(PlainDecoder(decoder), grid, words, draws, params.learning_rate)

@@ -101,9 +101,16 @@ def test_a_quick_run_rewrites_nothing(bench):
     assert (bench / "page.md").read_text() == before
 
 
-@pytest.mark.parametrize(("name", "lines"), [("storage", 1), ("metrics", 1), ("startup", 2), ("extraction", 2)])
+@pytest.mark.parametrize("name", sorted(path.stem for path in run.HERE.glob("*.py")))
+def test_script_can_be_started(name):
+    assert importlib.import_module(name).__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"), [("storage", 1), ("metrics", 1), ("rewards", 2), ("startup", 2), ("extraction", 2)]
+)
 def test_script_compares_both_sides_and_prints_the_result(name, lines, capsys):
-    if name == "metrics":
+    if name in ("metrics", "rewards"):
         pytest.importorskip("pycocoevalcap")
     args = measure.arguments(None).parse_args(["--quick", "--rounds", "1", "--json"])
     measure.report(importlib.import_module(name).results(args), args)

@@ -180,6 +180,10 @@ class ReinforceTask(DecoderTask):
     def begin_epoch(self, epoch: int) -> None:
         self.epoch, self.tally = epoch, Tally()
 
+    def draws(self, image_ids: Sequence[str]) -> Tensor:
+        """The random numbers of this epoch that determine the samples, (image, sample, step), from 0 to below 1."""
+        return draws_for(self.params.seed * SEEDS + self.epoch, image_ids, self.params.samples, self.steps)
+
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         whole = whole or Counts.of(batch)
         loss = self.reward_loss(batch, whole)
@@ -196,8 +200,7 @@ class ReinforceTask(DecoderTask):
         self.decoder.eval()
         with autocast(p.precision):
             features = self.features(batch.images)
-            draws = draws_for(p.seed * SEEDS + self.epoch, batch.image_ids, p.samples, self.steps)
-            drawn = draw(self.decoder, features, self.steps, draws.to(features.device))
+            drawn = draw(self.decoder, features, self.steps, self.draws(batch.image_ids).to(features.device))
             rewards = self.rewards(batch.image_ids, drawn.captions)  # (image, sample)
             advantage = rewards - self._baseline(rewards, features, batch.image_ids)
             real = batch.mask.flatten(1).any(dim=1).numpy()  # a process without images has one that is fully masked
