@@ -44,7 +44,7 @@ def main() -> str | None:
     write_json(paths.METRICS / "evaluate.json", scores(last, frozen, unseen, more))
     write_table("sweep", swept)
     write_table("reliability", reliability_rows(sure))
-    write_table("slices", slices := slice_rows(last, captioner.model.vocabulary, known))
+    write_table("slices", slices := slice_rows(last, captioner.model.vocabulary, known), first="by")
     write_json(paths.METRICS / "intervals.json", intervals := last.intervals())
     write_json(paths.METRICS / "behaviour.json", habits := describe(last, captioner, train.entries))
     write_attention(paths.ATTENTION, test, last.best, params.pictures)

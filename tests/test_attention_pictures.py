@@ -5,11 +5,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from showtell.data.transform import Transform
+from showtell.evaluation import attention_pictures
 from showtell.evaluation.attention_pictures import (
+    DEJAVU,
     LEAST_WIDTH,
     PEAK,
+    _characters,
+    _wrapped,
     contact_sheet,
     draw_attention,
+    font,
     glow,
     heat,
     seen,
@@ -89,6 +94,32 @@ def test_words_below_narrow_pictures_have_room():
 def test_any_letters_can_be_drawn():
     words = ["пёс", "größe", "狗", "a" * 60]
     assert draw_attention(Image.new("RGB", (60, 60), GREY), caption_of(words)).width < 1200
+
+
+def test_letters_come_from_a_font_that_has_them(tmp_path, monkeypatch, capsys):
+    """Of this machine, where Pillow's and matplotlib's lack them; where none has them, a line is logged."""
+    monkeypatch.setattr(attention_pictures, "_installed", list)
+    attention_pictures._font_file.cache_clear()
+    attention_pictures._tell_of_boxes.cache_clear()
+    for _ in range(2):
+        assert font(20, "пёс").path == DEJAVU == font(20, "\U00013080").path
+    assert capsys.readouterr().err.splitlines() == [
+        "no font on this machine has Egyptian letters: they are drawn as boxes; install a font that has them"
+    ]
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    other = DEJAVU.with_name("STIXGeneral.ttf")
+    letter = chr(min(_characters(other) - _characters(DEJAVU)))
+    monkeypatch.setattr(attention_pictures, "_installed", lambda: [tmp_path / "broken.ttf", other])
+    assert font(20, f"a {letter}").path == other
+
+
+def test_text_without_spaces_is_broken_into_lines():
+    letters = font(20, "пёс")
+    lines = _wrapped("пёс" * 40, letters, 100)
+    assert "".join(lines) == "пёс" * 40 and all(letters.getlength(line) <= 100 for line in lines)
+    marked = _wrapped("e\u0301" * 60, letters, 100)
+    assert len(marked) > 2 and not any(line.startswith("\u0301") for line in marked)
+    assert _wrapped("a dog", letters, 300) == ["a dog"] and _wrapped("", letters, 300) == [""]
 
 
 def test_without_attention_there_is_the_picture_and_its_caption():

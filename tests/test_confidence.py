@@ -44,6 +44,15 @@ def test_without_known_objects_there_is_one_kind_of_confidence():
     assert calibration_errors(sureness(confidence, val))["ece_true"] is None
 
 
+def test_captions_that_score_all_there_is_are_good():
+    """Rounding takes the CIDEr-D of some perfect captions above 10, and of others below."""
+    val = drawn(60, 0)._replace(cider=np.array([10.000000000000002, 10.0, 9.999999999999998] * 20))
+    confidence = fit_confidence(val)
+    assert confidence.median_cider == 10 and sureness(confidence, val)["good"].right.all()
+    above = fit_confidence(val._replace(cider=np.full(60, 10.000000000000002)))
+    assert above.median_cider == 10 and sureness(above, val)["good"].right.all()
+
+
 @given(st.lists(st.tuples(st.floats(-50, 0), st.booleans()), min_size=2, max_size=100))
 def test_confidence_is_monotonic_in_logprob_and_below_one(rows):
     captions = [said(logprob) for logprob, _ in rows]

@@ -140,6 +140,7 @@ def test_broken_results_files_are_refused(content: object, message: str, tmp_pat
         ({"images": [{"id": 1}], "annotations": [{"image_id": 1}]}, "entry 1 lacks caption"),
         ({"images": [{}], "annotations": []}, "images: entry 1 lacks id"),
         ([{"image_id": 1, "references": ["a", 2]}], "references must be a list of texts"),
+        ([{"image_id": 1, "references": ["a"]}, {"image_id": "1", "references": ["b"]}], "lists image 1 twice"),
     ],
 )
 def test_broken_captions_files_are_refused(content: object, message: str, tmp_path: Path) -> None:

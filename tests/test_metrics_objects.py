@@ -133,6 +133,10 @@ def test_objects_in_references_count_as_present() -> None:
     assert scores["recall"] == 1 / 2  # of the annotated objects
 
 
+def test_objects_without_colours_have_no_share_of_right_colours() -> None:
+    assert "colours_right" not in chair_of(["a red dog"], [[thing("dog")]], references=["a dog"])
+
+
 def test_captions_without_mentions_have_no_chair() -> None:
     scores = chair_of([""], [[thing("dog")]])
     assert scores["chair_i"] == scores["chair_s"] == scores["recall"] == 0

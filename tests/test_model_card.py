@@ -45,7 +45,7 @@ def test_the_card_has_data_intervals_decoding_and_hashes(pipeline):
     config = read_json(folder / "config.json")
     assert f"\n    max_length: {config['search']['max_length']}\n" in card and "\nbeam 2;" in card
     assert sha256(folder / "model.safetensors") in card and sha256(folder / "vocab.json") in card
-    for name in ("model", "test", "code"):
+    for name in ("model", "search", "test", "code"):
         assert f"| {name} | `{read_json(pipeline / 'metrics/provenance.json')[name]}` |" in card
     assert "METEOR: not computed" in card
 

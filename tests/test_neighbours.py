@@ -167,7 +167,7 @@ def test_each_training_image_finds_the_others_most_like_it(tmp_path, monkeypatch
         assert rows[counting].tolist() == expected.tolist()
         own = np.exp(cosines[image][expected] / neighbours.TEMPERATURE)
         np.testing.assert_allclose(weights[counting], own / own.sum(), rtol=1e-3)
-    with pytest.raises(UserError, match="an image is compared with others, and there are 1"):
+    with pytest.raises(UserError, match=r"reinforce\.consensus compares .* with others, and here is 1"):
         nearest_others(stored(tmp_path / "one.h5", features[:1]))
 
 

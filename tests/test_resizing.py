@@ -97,6 +97,7 @@ def test_an_error_of_the_machine_does_not_count_as_a_broken_picture(tmp_path, mo
 
 def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):
     facts = {"train": [Facts(f"{i}.jpg", "", "broken", "no picture", [], 0) for i in range(5)] + [good("x.jpg")]}
+    facts |= {split: [good("y.jpg"), good("z.jpg")] for split in ("val", "test")}
     with pytest.raises(UserError, match=r"5 pictures cannot be used .*resize\.broken: skip"):
         refuse_broken(facts, ResizeParams(size=16, fit="stretch", filter="auto", broken="error"))
     assert capsys.readouterr().err.splitlines() == [f"{i}.jpg: broken: no picture" for i in range(5)]
@@ -105,6 +106,14 @@ def test_broken_pictures_stop_the_run_and_are_all_listed(tmp_path, capsys):
 
 def good(file: str) -> Facts:
     return Facts(file, "c", "", "", [], 0)
+
+
+def test_splits_that_become_too_small_are_refused_before_training():
+    facts = {split: [good("a.jpg"), good("b.jpg")] for split in ("train", "val", "test")}
+    facts["test"][1] = Facts("b.jpg", "", "broken", "no picture", [], 0)
+    message = r"without the 1 pictures .*b\.jpg: no picture.*too few images to split: .*test 1; at least test 2"
+    with pytest.raises(UserError, match=message):
+        refuse_broken(facts, ResizeParams(size=16, fit="crop", filter="auto", broken="skip"))
 
 
 def test_a_split_without_any_picture_is_refused():

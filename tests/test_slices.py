@@ -31,9 +31,9 @@ def evaluation_of(said, objects=None):
     return judge(entries, captions, Annotations.of(objects or {}))
 
 
-def rows_by(evaluation, objects=None):
+def rows_by(evaluation, objects=None, vocabulary=VOCABULARY):
     found: dict[str, dict[str, dict]] = {}
-    for row in slice_rows(evaluation, VOCABULARY, Annotations.of(objects or {})):
+    for row in slice_rows(evaluation, vocabulary, Annotations.of(objects or {})):
         found.setdefault(row["by"], {})[row["part"]] = row
     return found
 
@@ -51,7 +51,15 @@ def test_slices_by_rare_words():
     plain = [("a dog", ["a dog", "the dog"]), ("a cat", ["the cat", "a cat"])]
     found = rows_by(evaluation_of([*plain, *SAID[3:5]]))["rare words in references"]
     assert [row["images"] for row in found.values()] == [2, 2]
+    assert "a word seen under 30 times in training" in found
     assert "rare words in references" not in rows_by(evaluation_of(plain))  # no slice differs from the whole
+
+
+def test_a_small_vocabulary_leaves_out_words_that_are_not_rare():
+    small = Vocabulary(["a", "the", "dog"], [90, 80, 70])
+    common = [("a dog", ["a dog", "the dog"])] * 2
+    found = rows_by(evaluation_of([*common, *SAID]), vocabulary=small)["rare words in references"]
+    assert "a word seen under 30 times in training or out of the vocabulary" in found
 
 
 def test_slices_by_number_of_objects():

@@ -12,11 +12,15 @@ import pytest
 import yaml
 from conftest import ROOT, STAGES, run_stage, stage_module, write_params
 from PIL import Image
+from tiny_model import tiny_captioner
 
 from showtell.core import processes
+from showtell.data.batches import captioned_images
 from showtell.data.store import RowReader, RowWriter
 from showtell.encoders.features import load_encoder
+from showtell.evaluation.summary import provenance
 from showtell.generation.bundle import load_model, save_model
+from showtell.generation.captioner import Captioner
 from showtell.learning import checkpoints
 from showtell.metrics.protocol import read_hypotheses
 
@@ -61,8 +65,21 @@ def test_evaluate_reports_test_unseen_and_frozen(pipeline):
 def test_the_metrics_say_what_they_are_of(pipeline):
     """Metrics of an earlier run remain when a later run fails, so they name their data and model."""
     said = json.loads((pipeline / "metrics/provenance.json").read_text())
-    assert said["dataset"] == "scenes" and set(said) == {"dataset", "test", "model", "code"}
+    assert said["dataset"] == "scenes" and set(said) == {"dataset", "test", "model", "search", "code"}
     assert json.loads((pipeline / "metrics/train.json").read_text())["processes"] == 1
+
+
+def test_the_metrics_tell_models_and_searches_apart(pipeline, monkeypatch):
+    monkeypatch.chdir(pipeline)
+    captioner, test = tiny_captioner(), captioned_images("test")
+    others = (
+        captioner,
+        captioner.searching(captioner.search.override(max_length=7)),
+        Captioner(captioner.model, captioner.search, [captioner.model]),
+    )
+    said = [provenance("scenes", test, one, ROOT / "stages/evaluate.py") for one in others]
+    assert said[0]["model"] == said[1]["model"] != said[2]["model"]
+    assert said[0]["search"] != said[1]["search"]
 
 
 def test_evaluate_ends_with_scores_captions_and_next_commands(copy_pipeline):

@@ -82,12 +82,12 @@ class _Pictures:
     def __init__(self) -> None:
         self.problems: Counter[str] = Counter()
         self.traits: Counter[str] = Counter()
-        self.contents = array.array("Q")  # hashes of all readable pictures
+        self.contents = array.array("Q")  # hashes of all usable pictures
 
     def add(self, facts: Facts) -> None:
         self.problems[facts.problem] += 1
         self.traits.update(facts.traits)
-        if facts.content:
+        if not facts.problem:
             self.contents.append(int(facts.content, 16))
 
     def distinct(self) -> np.ndarray:

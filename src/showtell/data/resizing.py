@@ -31,6 +31,7 @@ from showtell.core.texts import Texts
 from showtell.data import audit
 from showtell.data.audit import Facts
 from showtell.data.datasets.archive_entries import Address, read
+from showtell.data.datasets.karpathy import check_sizes
 from showtell.data.datasets.picture_files import Pictures
 from showtell.data.near_duplicates import picture_hash
 from showtell.data.store import RowWriter
@@ -223,7 +224,7 @@ def finish_split(split: str, path: Path, images: Listed, journal: Journal, trans
 
 
 def refuse_broken(journals: dict[str, Journal], params: ResizeParams) -> None:
-    """`UserError` that lists the unusable pictures, unless they are to be skipped; or when a split has none left."""
+    """`UserError` that lists the unusable pictures, unless they are to be skipped; or when a split has too few left."""
     bad = [facts for journal in journals.values() for facts in journal if facts.problem]
     if bad and params.broken == "error":
         for facts in bad:
@@ -234,3 +235,7 @@ def refuse_broken(journals: dict[str, Journal], params: ResizeParams) -> None:
         if all(facts.problem for facts in journal):
             first = next(iter(journal))
             raise UserError(f"no picture of split {split} can be used; the first: {first.file}: {first.reason}")
+    if bad:
+        left = {split: sum(not facts.problem for facts in journal) for split, journal in journals.items()}
+        where = f"without the {len(bad)} pictures that cannot be used (the first: {bad[0].file}: {bad[0].reason})"
+        check_sizes(left, where, "mend them")

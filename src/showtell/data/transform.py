@@ -51,6 +51,8 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are handled here
         with _decoding():
+            if isinstance(source, io.BytesIO) and not source.getbuffer().nbytes:
+                raise ImageError("the file is empty", "broken")
             image = Image.open(source, formats=_known_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", "oversized")

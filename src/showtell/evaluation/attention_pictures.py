@@ -1,5 +1,6 @@
 """Images of captions with the attention for each word. Needs no display."""
 
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from math import ceil, isqrt
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from showtell.core.arrays import evenly_spaced
 from showtell.core.files import atomic_folder
+from showtell.core.progress import log
 from showtell.data.transform import Transform
 from showtell.generation.captioner import Caption
 
@@ -139,31 +142,85 @@ def write_attention(folder: Path, data: "CaptionedImages", captions: Sequence[Ca
             contact_sheet(pictures, [captions[row].text for row in rows]).save(unfinished / "sheet.png")
 
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+DEJAVU = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # alphabets of Europe, the Near East and others
+
+
+def font(size: int, text: str) -> Font:
+    """A font of letters `size` pixels high with the characters of `text`.
+
+    Pillow's own font has Latin letters only, matplotlib's DejaVu many alphabets; for others (Chinese, Hindi, Thai) it
+    is a font of this machine. Where none has them, a line is logged, and they are drawn as boxes.
+    """
+    return _font(size, None if text.isascii() else _font_file(_visible(text)))
+
+
 @cache
-def _font(size: int, plain: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    if plain:
-        return ImageFont.load_default(size)
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+def _font(size: int, file: Path | None) -> Font:
+    return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
 
 
-def font(size: int, text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font of letters `size` pixels high with the characters of `text`: Pillow's own font has Latin letters only."""
-    return _font(size, text.isascii())
+def _visible(text: str) -> frozenset[int]:
+    return frozenset(ord(letter) for letter in text if not letter.isspace() and unicodedata.category(letter) != "Cf")
 
 
-def _wrapped(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """`text` in lines that are at most `width` pixels wide (a longer word is shortened); at least one line."""
+@cache
+def _font_file(wanted: frozenset[int]) -> Path:
+    """A font file with all these characters, DejaVu where there is none."""
+    if not wanted <= _characters(DEJAVU):
+        for file in _installed():
+            if wanted <= _characters(file):
+                return file
+        absent = chr(min(wanted - _characters(DEJAVU)))
+        _tell_of_boxes(unicodedata.name(absent, "such").split()[0].title())
+    return DEJAVU
+
+
+@cache
+def _characters(file: Path) -> frozenset[int]:
+    """Those of a font; none if Pillow cannot draw them at any size."""
+    try:
+        ImageFont.truetype(file, WORD_SIZE)
+        return frozenset(FT2Font(str(file)).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@cache
+def _installed() -> list[Path]:
+    from matplotlib.font_manager import findSystemFonts  # looks at all fonts when it is imported
+
+    def upright(file: Path) -> bool:
+        return not any(style in file.stem.lower() for style in ("bold", "italic", "oblique"))
+
+    return sorted(map(Path, findSystemFonts()), key=lambda file: (not upright(file), file))
+
+
+@cache
+def _tell_of_boxes(script: str) -> None:
+    log(f"no font on this machine has {script} letters: they are drawn as boxes; install a font that has them")
+
+
+def _wrapped(text: str, letters: Font, width: int) -> list[str]:
+    """`text` in lines that are at most `width` pixels wide, at least one; a wider word is broken (some languages are
+    written without spaces)."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()
-        if letters.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = _shortened(longer, letters, width)
-        else:
-            lines.append(_shortened(word, letters, width))
+        if letters.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            marks = unicodedata.category(letter).startswith("M")  # the letter before it, and stays with it
+            if lines[-1] and not marks and letters.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
     return lines
 
 
-def _shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shortened(text: str, letters: Font, width: int) -> str:
     if letters.getlength(text) <= width:
         return text
     while text and letters.getlength(f"{text}...") > width:

@@ -24,6 +24,8 @@ POWERS = {"good": 1.0, "true": 0.0}
 # Captions of similar log probability are averaged before the fit. Fitted one by one, the best few on val, all right by
 # chance, would get probability 1; the mean of 30 has a standard error of at most 0.1.
 GROUP = 30
+BEST = 10.0  # CIDEr-D of a perfect caption, which rounding may exceed
+ROUNDING = 1e-9  # of CIDEr-D: captions with equal n-grams differ by less
 
 
 class Judged(NamedTuple):
@@ -64,9 +66,14 @@ def judged(
 
 def fit_confidence(val: Judged) -> Confidence:
     """The calibration from captions of val, generated with the settings that are served."""
-    median = float(np.median(val.cider))
+    median = min(float(np.median(val.cider)), BEST)
     true = _fit(val.captions, np.asarray(val.true), POWERS["true"]) if val.true is not None else None
-    return Confidence(median_cider=median, good=_fit(val.captions, val.cider >= median, POWERS["good"]), true=true)
+    return Confidence(median_cider=median, good=_fit(val.captions, _good(val.cider, median), POWERS["good"]), true=true)
+
+
+def _good(cider: np.ndarray, median: float) -> np.ndarray:
+    """Whether captions (caption) score as high as the median caption of val."""
+    return cider >= median - ROUNDING
 
 
 def _fit(captions: Sequence[Caption], right: np.ndarray, power: float) -> Calibration:
@@ -86,7 +93,7 @@ def _fit(captions: Sequence[Caption], right: np.ndarray, power: float) -> Calibr
 def sureness(confidence: Confidence, test: Judged) -> dict[str, Sureness]:
     """`good` and, where objects are annotated, `true`: the probabilities that `confidence` predicts for test's
     captions, and the outcomes."""
-    found = {"good": _sureness(confidence.good, test.captions, test.cider >= confidence.median_cider)}
+    found = {"good": _sureness(confidence.good, test.captions, _good(test.cider, confidence.median_cider))}
     if confidence.true is not None and test.true is not None:
         found["true"] = _sureness(confidence.true, test.captions, np.asarray(test.true))
     return found

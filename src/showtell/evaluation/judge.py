@@ -19,6 +19,7 @@ from showtell.core.progress import track
 from showtell.core.spools import Pickled
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.captions import Entry
+from showtell.data.vocabulary import SPECIALS
 from showtell.evaluation.confidence_fit import Judged, judged
 from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.evaluation.views import ByImage, View, references_of
@@ -170,7 +171,7 @@ def describe(evaluation: Evaluation, captioner: Captioner, train: Iterable[Entry
     habits |= behaviour(
         View(evaluation.best, lambda caption: caption.words),
         (words for entry in train for words in entry["words"]),
-        captioner.model.vocabulary.words,
+        captioner.model.vocabulary.words[len(SPECIALS) :],
         [not caption.finished for caption in evaluation.best],
     )
     several = View(evaluation.captions, lambda beams: [caption.words for caption in beams])

@@ -54,8 +54,8 @@ def on_things(
     """CHAIR (per mention and per caption), recall of objects, pointing and its chance level, the share of stated
     colours that are right, and of captions all of whose objects and colours are.
 
-    Empty where a dataset has no objects. With `known.references_tell`, CHAIR also counts objects named in the
-    `references` (words) of an image as present, as in its definition for COCO.
+    Empty where a dataset has no objects, without `colours_right` where it has no colours. With `known.references_tell`,
+    CHAIR also counts objects named in the `references` (words) of an image as present, as in its definition for COCO.
     """
     if not known:
         return {}
@@ -73,7 +73,7 @@ def on_things(
         "chair_i": ratio([c.absent for c in hallucinated], [c.mentions for c in counts]),
         "chair_s": mean([c.absent > 0 for c in hallucinated]),
         "recall": ratio([c.recalled for c in counts], [c.present for c in counts]),
-        "colours_right": ratio([right for right, _ in colours], [made for _, made in colours]),
+        **({"colours_right": ratio(*zip(*colours, strict=True))} if known.colours else {}),
         "captions_true": mean([all_true(stated, there) for stated, there in zip(said, things, strict=True)]),
         **_pointing(best, mentions, known),
     }

@@ -209,8 +209,11 @@ def _identity(folder: Path, config: Mapping[str, Any], identity: Mapping[str, st
         f"SHA-256 of `{VOCAB}`": sha256(folder / VOCAB),
         **({f"SHA-256 of `{NEIGHBOURS}`": sha256(folder / NEIGHBOURS)} if (folder / NEIGHBOURS).exists() else {}),
         "vocabulary": config["vocabulary"],
-        **{key: identity[key] for key in ("model", "test", "code") if key in identity},
+        **{key: identity[key] for key in ("model", "search", "test", "code") if key in identity},
     }
     lines = "\n".join(f"| {key} | `{value}` |" for key, value in names.items())
-    told = "`model`, `test` and `code` name the model, the test captions and the code of the stage `evaluate`, as in "
+    told = (
+        "`model`, `search`, `test` and `code` name the model, the settings of the search, the test captions and the "
+        "code of the stage `evaluate`, as in "
+    )
     return f"| | |\n| --- | --- |\n{lines}\n\n{told}`metrics/provenance.json`."

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from showtell.data.vocabulary import Vocabulary
+from showtell.data.vocabulary import SPECIALS, Vocabulary
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.views import View
 from showtell.metrics.annotations import Annotations
@@ -75,11 +75,13 @@ def _by_objects(image_ids: Sequence[Any], known: Annotations) -> Parts:
 
 
 def _by_rarity(words: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary) -> Parts:
-    """A word that is not in the vocabulary is rare."""
+    """Words out of the vocabulary count as rare; where it leaves out common ones too, the name of the part says so."""
     counts = dict(zip(vocabulary.words, vocabulary.counts, strict=True))
     common = {word for word, count in counts.items() if count >= RARE}
     rare = np.array([any(word not in common for caption in captions for word in caption) for captions in words])
-    return {f"a word seen under {RARE} times in training": rare, "common words alone": ~rare}
+    least = min(vocabulary.counts[len(SPECIALS) :], default=0)  # of words in it: others are no commoner
+    name = f"a word seen under {RARE} times in training"
+    return {name if least <= RARE else f"{name} or out of the vocabulary": rare, "common words alone": ~rare}
 
 
 def _by_gender(words: Sequence[Sequence[Sequence[str]]]) -> Parts:

@@ -7,6 +7,7 @@ from typing import Any
 from showtell.core import paths
 from showtell.core.arrays import evenly_spaced
 from showtell.core.code import code_fingerprint
+from showtell.core.files import fingerprint
 from showtell.data.batches import CaptionedImages
 from showtell.evaluation.judge import Evaluation
 from showtell.evaluation.report.html_tables import AGREEMENT, HEADLINES, TRUTH, hundred
@@ -21,13 +22,20 @@ NEXT = (
 
 
 def provenance(dataset: str, test: CaptionedImages, captioner: Captioner, script: Path | str) -> dict[str, str]:
-    """What the scores were measured with: dataset, model and code, each by a hash of its content.
+    """What the scores were measured with: dataset, model (each of an ensemble), settings of the search and code, each
+    by a hash of its content.
 
     The hashes are equal for equal parameters, data and code. A commit would be less precise: the code that ran may
     differ from it.
     """
-    code = code_fingerprint(Path(script))
-    return {"dataset": dataset, "test": test.fingerprint, "model": captioner.model.hash(), "code": code}
+    models = [model.hash() for model in captioner.models]
+    return {
+        "dataset": dataset,
+        "test": test.fingerprint,
+        "model": models[0] if len(models) == 1 else fingerprint(models),
+        "search": fingerprint(captioner.search),
+        "code": code_fingerprint(Path(script)),
+    }
 
 
 def scores(

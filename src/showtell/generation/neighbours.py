@@ -171,7 +171,10 @@ def nearest_others(features: RowReader) -> Nearest:
     The processes share the images. `UserError` for fewer than two.
     """
     if len(features) < 2:
-        raise UserError(f"an image is compared with others, and there are {len(features)}")
+        raise UserError(
+            f"reinforce.consensus compares a training image with others, and here is {len(features)}; add images, or "
+            "set it to 0"
+        )
     compared = evenly_spaced(len(features), COMPARED)
     centre, whitening, whitened = _whiten(_read(features, compared))
     units = whitened / _norms(whitened)[:, None]

@@ -10,10 +10,10 @@ from showtell.core.processes import world
 from showtell.learning.selection import best_row, selected_by
 
 
-def write_table(name: str, rows: Sequence[dict[str, float]]) -> None:
-    """Write `metrics/<name>.tsv`, a line for each row."""
+def write_table(name: str, rows: Sequence[dict[str, float]], first: str = "epoch") -> None:
+    """Write `metrics/<name>.tsv`, a line for each row; without rows, the name of its `first` column alone."""
     text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["epoch"]  # rows may lack some columns
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or [first]  # rows may lack some columns
     table = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)

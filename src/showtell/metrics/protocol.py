@@ -213,7 +213,10 @@ def _from_entries(path: Path, content: Sequence[Mapping[str, Any]]) -> dict[str,
         references = entry["references"]
         if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
             raise UserError(f"{path}: entry {number}: references must be a list of texts")
-        result[_image_id(f"{path}: entry {number}", entry, "image_id")] = references
+        image_id = _image_id(f"{path}: entry {number}", entry, "image_id")
+        if image_id in result:
+            raise UserError(f"{path} lists image {image_id} twice")
+        result[image_id] = references
     return result
 
 
