@@ -111,11 +111,31 @@ def test_the_schedule_follows_the_number_of_images(monkeypatch):
     assert few["learning"]["warmup_updates"] < many["learning"]["warmup_updates"]
     assert few["train"]["epochs"] * 300 > many["train"]["epochs"] * 8_000 / 5  # few images do not mean few updates
     assert few["reinforce"]["epochs"] < few["train"]["epochs"]
+    for stage in ("pretrain", "train"):  # the learning rate reaches its peak early
+        warmup = few["learning" if stage == "train" else stage]["warmup_updates"]
+        assert warmup <= few[stage]["epochs"] * (300 // few[stage]["images_per_update"] + 1) / 10
+    assert few["detection"]["min_images"] == 15 and many["detection"]["min_images"] == 20
     with inside(ROOT):
         assert settings_for(0).overlay["train"]["epochs"] == few["train"]["epochs"]
         named, other = (settings_for(300, name).overlay for name in ("photographs-efficientnet", "show-attend-tell"))
     assert named["train"]["epochs"] == few["train"]["epochs"] and other["train"]["epochs"] == 120  # as it is
     assert (few["vocab"]["min_count"], many["vocab"]["min_count"]) == (2, 5)
+
+
+@pytest.mark.parametrize("images", [8, 24, 60, 399])
+def test_there_can_be_words_to_detect_however_few_images(monkeypatch, images):
+    monkeypatch.setattr("showtell.core.precision.accelerated", lambda: False)
+    with inside(ROOT):
+        words = settings_for(images).overlay["detection"]
+    assert 2 <= words["min_images"] <= words["max_share"] * images
+
+
+def test_a_share_for_a_split_that_the_file_names_is_told(home, capsys):
+    rows = (f"{i}.jpg,a dog,{'val' if i < 3 else 'train'}\n" for i in range(19))
+    (home / "c.csv").write_text("image,caption,split\n" + "".join(rows))
+    call("my photos", "c.csv", "--val", "0.2", "--test", "0.2", "--dry-run")
+    told = capsys.readouterr().err
+    assert "--val is not used: c.csv names the images of val" in told and "--test" not in told
 
 
 def test_importing_twice_gives_the_same_params(home):

@@ -45,6 +45,13 @@ def test_weights_of_drawings_with_other_pictures_are_told(tmp_path, capsys):
     assert "scenes have seen drawings only, and dataset coco is another" in capsys.readouterr().err
 
 
+def test_a_weight_for_words_that_nothing_detects_is_told(tmp_path, capsys):
+    for told, finetune in ((False, {"epochs": 1, "word_loss": 0.1}), (True, {"epochs": 1, "word_loss": 0.0})):
+        write_params(tmp_path, pretrain={"enabled": False}, finetune=finetune, search={"detection_weight": 0.5})
+        run_stage("check", tmp_path)
+        assert ("search.detection_weight does nothing" in capsys.readouterr().err) == told
+
+
 def test_models_that_stages_write_may_be_absent_still(tmp_path):
     write_params(tmp_path, evaluate={"ensemble": ["data/models/train"]})
     run_stage("check", tmp_path)

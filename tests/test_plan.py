@@ -292,7 +292,8 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     table = {line[0]: line for line in lines[2:]}
     assert list(table) == [*(name for name in stages if name != "check"), "to"]
-    assert table["train"][-3:] == ["up", "to", "date"] and table["finetune"][-1] == "MB"
+    assert table["train"][-3:] == ["up", "to", "date"] and table["source"][-2:] == ["every", "time"]
+    assert table["finetune"][-1] == "MB"
     assert not (tmp_path / "work/plan").exists()
 
 

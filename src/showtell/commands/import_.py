@@ -29,6 +29,7 @@ from showtell.data.datasets.shards import Crawl, shard_paths
 from showtell.data.formats import PICTURE_SUFFIXES
 
 FORMATS = "Karpathy's JSON, COCO's captions JSON, a CSV or TSV, or a Flickr token file"
+SHARE = 0.1  # of the images for val, and for test
 BAR = 40  # characters of the longest bar of the histogram
 
 
@@ -38,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("captions", type=Path, nargs="?",
                         help="Karpathy JSON, COCO captions JSON, CSV/TSV or Flickr token file")  # fmt: skip
     parser.add_argument("--format", choices=get_args(CaptionsFormat), default="auto", help="of the captions file")
-    parser.add_argument("--val", type=float, default=0.1, help="fraction for val where the file names none (0.1)")
-    parser.add_argument("--test", type=float, default=0.1, help="fraction for test where the file names none (0.1)")
+    parser.add_argument("--val", type=float, help="fraction for val where the file names none (0.1)")
+    parser.add_argument("--test", type=float, help="fraction for test where the file names none (0.1)")
     parser.add_argument("--split-seed", type=int, default=0, help="another seed, another split (0)")
     settings = parser.add_mutually_exclusive_group()
     settings.add_argument("--recipe", metavar="NAME", help="settings for these pictures (chosen by size and machine)")
@@ -120,6 +121,9 @@ def _look(
     """Print a summary and return the usable images; `UserError` when there are none."""
     inside = in_folder(images, args.images, str(args.captions))
     captioned = [image for image in inside if image.captions]
+    for name in ("val", "test"):
+        if getattr(args, name) is not None and any(image.split == name for image in captioned):
+            log(f"--{name} is not used: {args.captions} names the images of {name}")
     missing = missing_pictures(pictures, [image.file for image in captioned], str(args.captions))
     gone = set(missing)
     usable = assign_splits([image for image in captioned if image.file not in gone], params)
@@ -144,7 +148,7 @@ def _look(
 
 def _params(args: argparse.Namespace) -> CustomParams:
     for name in ("val", "test"):
-        if not 0 < getattr(args, name) < 0.5:
+        if getattr(args, name) is not None and not 0 < getattr(args, name) < 0.5:
             raise UserError(f"--{name} {getattr(args, name)}: must be between 0 and 0.5")
     if args.split_seed < 0:
         raise UserError(f"--split-seed {args.split_seed}: must be 0 or more")
@@ -152,8 +156,8 @@ def _params(args: argparse.Namespace) -> CustomParams:
         images=str(args.images.resolve()),
         captions=None if args.captions is None else str(args.captions.resolve()),
         format=args.format,
-        val=args.val,
-        test=args.test,
+        val=SHARE if args.val is None else args.val,
+        test=SHARE if args.test is None else args.test,
         split_seed=args.split_seed,
     )
 

@@ -9,6 +9,10 @@ from showtell.commands import recipe
 FOR_PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-gpu")
 
 
+IMAGES_A_WORD = 20  # a word to detect occurs with one of so many train images, or with as many as the recipe wants
+REWARDS = 5  # epochs of `reinforce`, which the recipe leaves out, if it is asked for
+
+
 class Settings(NamedTuple):
     """The changes of params.yaml, and the reason for the choice."""
 
@@ -40,21 +44,26 @@ def recipe_for_machine() -> tuple[str, str]:
 
 
 def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
-    """Epochs, warm-up and vocabulary for so many train images.
+    """Epochs, warm-up, vocabulary and words to detect for so many train images.
 
     The recipes' epochs are meant for some 6,000 images. With fewer an epoch has fewer updates, so that more are needed:
     the best one on val is kept. Rewards learn few images by heart, so that their epochs grow less. Many images need
-    fewer epochs. With few captions, the minimum count of a vocabulary word is lower.
+    fewer epochs. With few captions, the minimum count of a vocabulary word is lower, and a word to detect occurs with
+    fewer images. The learning rate rises over a tenth of a stage's updates at most.
     """
     passes = 0.5 if images >= 50_000 else min(8.0, max(1.0, 4_000 / max(images, 1)))
-    updates = -(-images // overlay["train"]["images_per_update"]) * overlay["train"]["epochs"] * passes
-    schedule: dict[str, dict[str, Any]] = {
-        "vocab": {"min_count": 2 if images < 1_000 else 5},
-        "learning": {"warmup_updates": int(min(overlay["learning"]["warmup_updates"], updates // 10))},
-    }
+    schedule: dict[str, dict[str, Any]] = {"vocab": {"min_count": 2 if images < 1_000 else 5}}
+    if images // IMAGES_A_WORD < overlay["detection"]["min_images"]:
+        schedule["detection"] = {"min_images": max(2, images // IMAGES_A_WORD)}
     disabled = {"pretrain"} if overlay["pretrain"]["enabled"] is not True else set()
     for stage in ("pretrain", "train", "finetune", "reinforce"):
         if overlay[stage]["epochs"] and stage not in disabled:  # what the recipe disables stays disabled
             times = min(passes, 2.0) if stage == "reinforce" else passes
             schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * times))}
+    for section, stage in (("learning", "train"), ("pretrain", "pretrain"), ("reinforce", "reinforce")):
+        if stage not in disabled:
+            epochs = schedule.get(stage, {}).get("epochs", REWARDS)
+            updates = -(-images // overlay[stage]["images_per_update"]) * epochs
+            most = overlay[section]["warmup_updates"]
+            schedule.setdefault(section, {})["warmup_updates"] = min(most, updates // 10)
     return schedule

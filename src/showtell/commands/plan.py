@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Runs the stages on a small sample, which takes about half a minute."
 
 
+ALWAYS = ("check", "source")  # stages that run every time, without effect on the others
+
+
 def run(args: argparse.Namespace) -> int:
     stages = read_sections(Path("dvc.yaml"))["stages"]
     print_plan(stages, load_all(paths.PARAMS))
@@ -51,9 +54,9 @@ def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     costs = estimate(stages, params, whole, runner)
     print(f"{'stage':10} {'time':>14} {'memory':>9} {'disk':>9}")
     for name, cost in costs.items():
-        left = "" if name in waiting else "  up to date"
+        left = "" if name in waiting else "  every time" if name in ALWAYS else "  up to date"
         print(f"{name:10} {spent(rounded(cost.seconds)):>14} {size(cost.memory):>9} {size(cost.disk):>9}{left}")
-    todo = [cost for name, cost in costs.items() if name in waiting]
+    todo = [cost for name, cost in costs.items() if name in waiting or name in ALWAYS]
     seconds, memory = sum(cost.seconds for cost in todo), max(cost.memory for cost in todo)
     print(f"{'to run':10} {spent(rounded(seconds)):>14} {size(memory):>9} {size(sum(cost.disk for cost in todo)):>9}")
     free = shutil.disk_usage(".").free
@@ -66,7 +69,7 @@ def to_run(stages: Mapping[str, Any]) -> set[str]:
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"dvc status: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    changed = set(json.loads(done.stdout)) - {"check", "source"}  # these run every time, without effect on the others
+    changed = set(json.loads(done.stdout)) - set(ALWAYS)
     while True:
         outs = [out for name in changed for out in paths_of(stages[name], "outs", "metrics", "plots")]
         after = {name for name, stage in stages.items() if _touches(paths_of(stage, "deps"), outs)}

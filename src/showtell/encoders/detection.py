@@ -53,7 +53,7 @@ def words_to_detect(captions: Iterable[Block], vocabulary: int, params: Detectio
     words = tokens[tokens > UNK].tolist()
     if not words:
         raise UserError(
-            f"no word occurs with {params.min_images} to {most:.0f} of {seen} training images: lower "
+            f"no word occurs with {params.min_images} or more and {most:.0f} or fewer of {seen} training images: lower "
             "detection.min_images or raise detection.max_share (or detect none: pretrain.enabled false, "
             "finetune.word_loss 0)"
         )

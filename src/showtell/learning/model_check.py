@@ -36,6 +36,13 @@ def check_model(params: Mapping[str, Any]) -> None:
             f"encoder.weights: {weights} have seen drawings only, and dataset {dataset} is another; `showtell recipe "
             "photographs --write` sets weights that have seen photographs"
         )
+    pretrain, finetune = params["pretrain"], params["finetune"]
+    detects = (pretrain.applies_to(weights) and pretrain.epochs) or (finetune.epochs and finetune.word_loss)
+    if params["search"].detection_weight and not detects:
+        log(
+            "search.detection_weight does nothing: no detector of words is trained (pretrain does not run, and "
+            "finetune.word_loss or its epochs are 0)"
+        )
     asked = [params[name] for name in ("resize", "encoder", "pretrain", "decoder", "finetune")]
     files = [weights, getattr(params["decoder"], "embeddings", None)]
     name = fingerprint(*asked, [_state(file) for file in files if file])
