@@ -21,7 +21,7 @@ from measure import Result, alternate, arguments, report, require, seconds, thre
 from showtell.metrics.bleu import Bleu
 from showtell.metrics.cider import CiderD
 from showtell.metrics.ngrams import References
-from showtell.metrics.ptb import tokenize_all
+from showtell.metrics.ptb import tokenised
 from showtell.metrics.rouge import rouge_l
 
 TARGET = 3.0
@@ -84,7 +84,7 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     require(off < CLOSE, f"scores by {off:.1e}")
     timing = alternate(lambda: theirs(*captions), lambda: ours(*captions), args.rounds)
     raw = [f"{one.capitalize()}." for side in captions for of_image in side.values() for one in of_image]
-    tokenising = median(timed(lambda: tokenize_all(raw)) for _ in range(args.rounds))
+    tokenising = median(timed(lambda: list(tokenised(raw))) for _ in range(args.rounds))
     bleu, _, rouge, _, cider, _ = ours(*captions)
     detail = (
         f"{seconds(timing.plain)} and {seconds(timing.ours)}; tokenising all {len(raw):,} raw captions "

@@ -161,6 +161,13 @@ def test_standard_input(caption, place, monkeypatch):
     assert status == 0 and lines[0].startswith("-: ")
 
 
+def test_closed_standard_input_is_one_line(caption, place, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+    assert caption("-")[0] == 1
+    with pytest.raises(UserError, match="standard input is closed"):
+        cli.dispatch(["tokenize"])
+
+
 def test_a_broken_image_is_an_error_and_the_others_are_captioned(caption, place):
     write_picture(place / "good.png")
     (place / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")

@@ -83,6 +83,9 @@ def test_vocabularies_of_another_size_are_refused(tmp_path):
     wordmap.write_text('{"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "a": 4}')
     with pytest.raises(UserError, match="is of 14 words, the map of words has 5"):
         convert(checkpoint, wordmap, tmp_path / "model")
+    wordmap.write_text(wordmap.read_text().replace('"a"', r'"\ud800"'))
+    with pytest.raises(UserError, match="a word is not valid Unicode"):
+        convert(checkpoint, wordmap, tmp_path / "model")
     wordmap.write_text('{"<pad>": 0, "a": 4}')
     with pytest.raises(UserError, match="do not have the numbers 0 to 1, one each"):
         convert(checkpoint, wordmap, tmp_path / "model")
@@ -95,6 +98,21 @@ def test_the_help_names_what_is_read(capsys):
     read = ["BEST_checkpoint_*.pth.tar", "WORDMAP_*.json", "vocab.pkl", "show-attend-tell", "resnet152-lstm"]
     classes = [tutorials.DecoderWithAttention, tutorials.EncoderCNN, tutorials.DecoderRNN, tutorials.Vocabulary]
     assert all(name in said for name in [*read, *(kind.__name__ for kind in classes)])
+
+
+def test_a_failed_conversion_leaves_nothing(tmp_path, monkeypatch):
+    checkpoint, wordmap = tutorials.save_attend(tmp_path)
+    before = sorted(tmp_path.iterdir())
+
+    def fails(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("showtell.generation.bundle.serve_model", fails)
+        with pytest.raises(OSError, match="No space left"):
+            convert(checkpoint, wordmap, tmp_path / "model")
+    assert sorted(tmp_path.iterdir()) == before
+    convert(checkpoint, wordmap, tmp_path / "model")
 
 
 def test_existing_files_are_not_overwritten(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from PIL import Image
 
 from showtell.commands import cli
 from showtell.core.errors import UserError
-from showtell.generation.bundle import save_model, serve_model
+from showtell.generation.bundle import load_bundle, save_model, serve_model
 from showtell.generation.captioner import Captioner
+from showtell.generation.graphs.graph_writer import exportable
 from showtell.generation.neighbours import Neighbours
 from showtell.generation.onnx_captioner import SETTINGS, OnnxCaptioner
 from showtell.generation.search_params import PLAIN, SearchParams
@@ -103,6 +105,9 @@ def test_a_graph_that_differs_is_not_written(bundle, tmp_path, monkeypatch):
         (["out.pt"], "the name of an ONNX file must end in .onnx"),
         (["OUT", "--parts"], "encoder and step are two files; name a folder for them"),
         (["full", "--parts"], "exists already"),
+        ([".", "--parts"], r"\.: name a folder that does not exist yet"),
+        (["link", "--format", "torch"], "link exists already"),
+        (["full.onnx"], "full.onnx is a folder"),
         (["OUT", "--beam", "0"], "beam = 0"),
         (["OUT", "--precision", "bf16"], "precision = bf16: exported graphs compute in fp32"),
     ],
@@ -111,10 +116,20 @@ def test_unsupported_exports_are_refused(bundle, tmp_path, monkeypatch, argument
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine").write_text("mine")
+    (tmp_path / "full.onnx").mkdir()
+    (tmp_path / "link").symlink_to("full.onnx")
     given = ["out.onnx" if argument == "OUT" else argument for argument in arguments]
     with pytest.raises(UserError, match=message):
         cli.dispatch(["export", str(bundle), *given])
-    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    assert {path.name for path in tmp_path.iterdir()} == {"full", "full.onnx", "link"}
+
+
+def test_a_weight_for_words_that_nothing_detects_is_refused(bundle):
+    own = load_bundle(bundle)
+    assert exportable(own, detection_weight=0.5).detection_weight == 0.5
+    without = own._replace(model=replace(own.model, detector=None))
+    with pytest.raises(UserError, match=r"detection_weight = 0\.5: no detector of words was trained with this model"):
+        exportable(without, detection_weight=0.5)
 
 
 def test_ensembles_cannot_be_exported(bundle, tmp_path):
@@ -162,6 +177,10 @@ def test_other_files_than_graphs_are_refused(bundle, photo, tmp_path):
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             cli.dispatch(["caption", str(photo), "--model", str(tmp_path / name)])
+    assert cli.dispatch(["export", str(bundle), str(tmp_path / "parts"), "--parts"]) == 0
+    for part in ("encoder", "step"):
+        with pytest.raises(UserError, match=rf"{part}\.onnx is not a complete model of `showtell export"):
+            cli.dispatch(["caption", str(photo), "--model", str(tmp_path / f"parts/{part}.onnx")])
     with pytest.raises(UserError, match=r"--runtime onnx takes --model MODEL.onnx; write it with `showtell export"):
         cli.dispatch(["caption", str(photo), "--model", str(bundle), "--runtime", "onnx"])
 

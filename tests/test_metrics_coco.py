@@ -212,6 +212,13 @@ def test_compare_names_the_images_that_gained_and_lost(files, tmp_path: Path, ca
     assert "Images that gained most" in out and "  B: nothing \ufffd[2J\n" in out
 
 
+def test_compare_names_the_captions_that_are_incomplete(files, tmp_path: Path) -> None:
+    part = save(tmp_path / "part.json", results({1: "a dog"}))
+    for pair in ((part, files[0]), (files[0], part)):
+        with pytest.raises(UserError, match=r"part\.json: no hypothesis for image"):
+            run(compare, *pair, "--references", files[1])
+
+
 def test_compare_reads_the_captions_of_revisions(files, tmp_path: Path, monkeypatch, capsys) -> None:
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=x", "-c", "user.email=x@example.com")

@@ -48,6 +48,19 @@ def test_scores_of_a_few_images_at_a_time_are_those_of_all_at_once(images, data)
     assert np.array_equal(words, Bleu(references).statistics(hypotheses))
 
 
+def test_captions_at_the_end_of_a_block_are_tokenised_like_all_others():
+    """What follows decides how "they're" and "plan B." are split; only the last of a corpus ends it."""
+    captions = ["a dog and they're", "plan B.", "The plan", "say no.", "2 dogs", "here they're"]
+    references = {number: [caption, f"{caption} here"] for number, caption in enumerate(captions)}
+    hypotheses = dict(enumerate(captions))
+    whole = Protocol(references).score(hypotheses, meteor=False)
+    for size in (1, 2, 3):
+        with patch.object(protocol, "IMAGES_PER_BLOCK", size):
+            few = Protocol(references)
+            assert few.tokens == Protocol(references).tokens and few.tokens[0][0] == "a dog and they 're"
+            assert np.array_equal(few.score(hypotheses, meteor=False).bleu_statistics, whole.bleu_statistics)
+
+
 @given(IMAGES)
 def test_document_frequencies_of_n_grams(images):
     table = NgramTable(images)

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from showtell.metrics.ptb import PUNCTUATION, tokenize, tokenize_all
+from showtell.metrics.ptb import PUNCTUATION, tokenised, tokenize
+
+
+def all_tokens(captions: list[str]) -> list[str]:
+    return list(tokenised(captions))
+
 
 CASES = {
     "plain words lose their punctuation": ("A man, a plan; a canal: Panama!", "a man a plan a canal panama"),
@@ -70,7 +75,7 @@ CASES = {
 
 @pytest.mark.parametrize(("caption", "tokens"), CASES.values(), ids=CASES)
 def test_tokens_are_those_of_the_official_tool(caption: str, tokens: str) -> None:
-    assert tokenize_all([caption]) == [tokens]
+    assert all_tokens([caption]) == [tokens]
 
 
 @pytest.mark.parametrize(
@@ -85,20 +90,35 @@ def test_tokens_are_those_of_the_official_tool(caption: str, tokens: str) -> Non
     ],
 )
 def test_the_next_caption_decides_on_the_period_after_a_single_letter(following: str, tokens: str) -> None:
-    assert tokenize_all(["plan B.", following])[0] == tokens
+    assert all_tokens(["plan B.", following])[0] == tokens
 
 
 def test_the_next_caption_decides_on_number_abbreviations() -> None:
-    assert tokenize_all(["say no.", "2 dogs"])[0] == "say no."
-    assert tokenize_all(["say no.", "Two dogs"])[0] == "say no"
+    assert all_tokens(["say no.", "2 dogs"])[0] == "say no."
+    assert all_tokens(["say no.", "Two dogs"])[0] == "say no"
 
 
 def test_the_end_of_the_last_caption_is_the_end_of_the_file() -> None:
-    assert tokenize_all(["here they're", "here they're"]) == ["here they 're", "here they re"]
+    assert all_tokens(["here they're", "here they're"]) == ["here they 're", "here they re"]
+
+
+@given(st.lists(st.text(alphabet="abTB2. ,'", max_size=30), max_size=60))
+def test_captions_are_read_one_by_one_and_few_ahead(captions: list[str]) -> None:
+    read = 0
+
+    def counted():
+        nonlocal read
+        for caption in captions:
+            read += 1
+            yield caption
+
+    for number, tokens in enumerate(tokenised(counted())):
+        assert read <= number + 42  # empty captions; a rule looks at 40 characters
+        assert tokens == all_tokens(captions[number : number + 42])[0]
 
 
 def test_a_caption_gives_as_many_lines_as_went_in() -> None:
-    assert tokenize_all(["a\nb", "", "c\u2028d"]) == ["a b", "", "c d"]
+    assert all_tokens(["a\nb", "", "c\u2028d"]) == ["a b", "", "c d"]
 
 
 def test_tokenize_gives_words() -> None:
@@ -108,7 +128,7 @@ def test_tokenize_gives_words() -> None:
 
 @given(st.text(alphabet="aAbt nsO.,'-\"/&#$%01()!?:;`_*@+=~<>’“–é½\u00a0", max_size=40))
 def test_any_text_gives_lower_case_tokens_without_scorer_punctuation(caption: str) -> None:
-    tokens = tokenize_all([caption])[0].split(" ")
+    tokens = all_tokens([caption])[0].split(" ")
     assert all(token == token.lower() and token not in PUNCTUATION for token in tokens)
 
 
@@ -120,9 +140,9 @@ def test_plain_words_are_their_own_tokens(words: list[str]) -> None:
 @given(st.lists(st.text(alphabet="abT. ,'", max_size=12), max_size=6))
 def test_the_fast_path_for_plain_captions_equals_the_rules(captions: list[str]) -> None:
     # a snowman is an unknown character: it is removed, by the rules and not by the fast path
-    assert tokenize_all(captions) == tokenize_all(["\ue000 " + caption for caption in captions])
+    assert all_tokens(captions) == all_tokens(["\ue000 " + caption for caption in captions])
 
 
 def test_long_odd_captions_take_no_exponential_time() -> None:
     for caption in ("ȷ" * 2000 + "!", "a-" * 2000, "a." * 2000, "<a " + "b=c " * 500, "a'" * 1000, "(" * 2000):
-        assert len(tokenize_all([caption])) == 1
+        assert len(all_tokens([caption])) == 1

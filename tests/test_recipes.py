@@ -298,6 +298,16 @@ def test_invalid_recipe_files_are_one_line(tmp_path, content, said):
         recipe.read_recipe(str(path))
 
 
+def test_recipes_with_odd_keys_or_in_a_circle_are_one_line(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("1: 3\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: 1 is not the name of a section or parameter"):
+        recipe.read_recipe(str(path))
+    path.write_text(f"based_on: ../{tmp_path.name}/mine.yaml\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: it is based on itself"):
+        recipe.read_recipe(str(path))
+
+
 def test_the_command_needs_no_torch():
     code = "import sys; from showtell.commands import recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,6 +22,8 @@ def place(tmp_path, monkeypatch):
         (tmp_path / name).write_text(json.dumps(content))
     for name in ("lines.jsonl", "lines.json", "lines.txt"):
         (tmp_path / name).write_text(LINES)
+    (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "single.json").write_text('[{"image_id": 1, "caption": "a dog"}]')
     (tmp_path / "one.jsonl").write_text(LINES.partition("\n")[0])
     return tmp_path
 
@@ -42,6 +44,8 @@ def refusal(capsys, *arguments) -> str:
     (["caps.json", "lines.json"], "lines.json holds JSON lines, which are not read; expected is a COCO captions file"),
     (["few.json", "refs.json"], "few.json has no hypothesis for 1 of the 3 images of refs.json, the first is 2; "
                                 "--subset scores the other 2 alone"),
+    (["none.json", "refs.json"], "none.json holds no captions"),
+    (["single.json", "refs.json"], "no hypothesis for images"),
     (["caps.json", "refs.json", "--clip-model", "X"], "--clip-model X: it says how --pictures are scored"),
     (["caps.json", "refs.json", "--clip-weights", "Y"], "--clip-weights Y: it says how --pictures are scored"),
 ])  # fmt: skip

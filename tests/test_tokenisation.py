@@ -76,7 +76,7 @@ def test_where_words_have_spaces_the_protocol_stays(captions):
 def test_one_language_without_spaces_is_enough():
     captions = ["a dog runs", "一只狗在跑"]
     assert tokenisation_for(captions) is CHARACTERS
-    assert CHARACTERS.tokenize_all(captions) == ["a dog runs", "一 只 狗 在 跑"]
+    assert list(CHARACTERS.tokenised(captions)) == ["a dog runs", "一 只 狗 在 跑"]
 
 
 def test_hypotheses_do_not_choose_the_tokenisation():

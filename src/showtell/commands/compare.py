@@ -3,6 +3,7 @@
 import argparse
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from showtell.commands.bootstrap_seed import add_seed
@@ -13,7 +14,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import read_json
 from showtell.core.terminal import printable
 from showtell.metrics import bootstrap
-from showtell.metrics.protocol import Protocol, parse_hypotheses, read_references
+from showtell.metrics.protocol import Protocol, Scores, parse_hypotheses, read_references
 
 HELP = "compare two sets of captions by paired bootstrap: two hypotheses files or two git revisions"
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     check_caption_file(args.references, REFERENCES)
     captions = [captions_of(name) for name in (args.a, args.b)]
     protocol = Protocol(read_references(args.references))
-    a, b = (protocol.score(hypotheses, meteor=False) for hypotheses in captions)
+    a, b = (_scored(protocol, name, said) for name, said in zip((args.a, args.b), captions, strict=True))
     differences = bootstrap.compare(a.measured(), b.measured(), args.replicates, args.seed)
     gained, lost = bootstrap.extremes(a.image_ids, a.images["cider"], b.images["cider"], args.images)
     if args.json:
@@ -57,6 +58,14 @@ def run(args: argparse.Namespace) -> int:
             for label, hypotheses in zip("AB", captions, strict=True):
                 print(f"  {label}: {printable(hypotheses[str(image_id)])}")
     return 0
+
+
+def _scored(protocol: Protocol, name: str, captions: Mapping[str, str]) -> Scores:
+    """Scores of `captions`; `UserError` with their `name` when they are not of the references' images."""
+    try:
+        return protocol.score(captions, meteor=False)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def captions_of(name: str) -> dict[str, str]:

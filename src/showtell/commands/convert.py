@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from showtell.core.errors import UserError
+from showtell.core.files import atomic_folder, check_new
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +25,14 @@ def run(args: argparse.Namespace) -> int:
     if len(args.files) not in (3, 4):
         raise UserError("convert takes CHECKPOINT WORDMAP OUT, or ENCODER DECODER VOCABULARY OUT")
     *sources, out = args.files
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} exists already; name a folder that does not")
+    check_new(out)
     from showtell.commands.conversion.tutorials import convert_attend, convert_inject
     from showtell.generation.bundle import save_model, serve_model  # imports torch
 
     model, search = convert_attend(*sources) if len(sources) == 2 else convert_inject(*sources)
-    save_model(model, out, {"converted_from": sources[0].name})
-    serve_model(out, out, search, scores={})
+    with atomic_folder(out) as unfinished:
+        save_model(model, unfinished, {"converted_from": sources[0].name})
+        serve_model(unfinished, unfinished, search, scores={})
     print(f"{out}: {model.encoder.name}, {model.params.kind} decoder, {len(model.vocabulary):,} words")
     print(f"next: showtell caption --model {out} PHOTO")
     return 0

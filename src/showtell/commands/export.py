@@ -8,6 +8,7 @@ from pathlib import Path
 
 from showtell.commands.caption_images import add_search_arguments, search_settings
 from showtell.core.errors import UserError
+from showtell.core.files import check_new
 
 GRAPH_FORMATS = ("onnx", "torch")
 
@@ -33,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out}: the name of an ONNX file must end in .onnx (with --parts it is a folder)")
     if folder and args.out.suffix in (".onnx", ".pt2"):
         raise UserError(f"{args.out}: encoder and step are two files; name a folder for them")
-    if args.out.exists() and (folder or args.out.is_dir()) and not (args.out.is_dir() and not any(args.out.iterdir())):
-        raise UserError(f"{args.out} exists already; name one that does not")
+    if folder:
+        check_new(args.out)
+    elif args.out.is_dir():
+        raise UserError(f"{args.out} is a folder; name a file that does not exist")
     with _processor():
         return _export(args, folder)
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from showtell.commands.folder_walk import Unreadable, image_files, images_among, log_passed_over, matching
 from showtell.core.errors import UserError
@@ -44,10 +44,17 @@ class Source(NamedTuple):
         if self.problem is not None:
             raise UserError(self.problem)
         if self.name == "-":
-            return bytes(_bounded("standard input", sys.stdin.buffer.read(LARGEST_STREAM + 1)))
+            return bytes(_bounded("standard input", standard_input().read(LARGEST_STREAM + 1)))
         if _is_url(self.name):
             return _fetch(self.name)
         return _read(self.name)
+
+
+def standard_input() -> BinaryIO:
+    """Standard input, for bytes; `UserError` where a service or `<&-` has closed it."""
+    if sys.stdin is None:
+        raise UserError("standard input is closed")
+    return sys.stdin.buffer
 
 
 def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Source]:

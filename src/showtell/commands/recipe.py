@@ -80,9 +80,11 @@ def read_recipe(name: str) -> list[Params]:
     recipes that it is based on first, its own last."""
     layers: list[Params] = []
     path, seen = _path(name, RECIPES), set()
-    while path not in seen:
-        seen.add(path)
+    while path.resolve() not in seen:
+        seen.add(path.resolve())
         layer = read_sections(path)
+        if odd := [key for key in layer if not isinstance(key, str)]:
+            raise UserError(f"{path}: {odd[0]} is not the name of a section or parameter")
         base = layer.pop("based_on", None)
         layers.insert(0, layer)
         if base is None:

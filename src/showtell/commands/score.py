@@ -15,7 +15,7 @@ from showtell.core.errors import UserError
 from showtell.core.files import read_json
 from showtell.metrics import bootstrap
 from showtell.metrics.bootstrap import mean
-from showtell.metrics.protocol import Protocol, Scores, read_hypotheses, read_references, score_files
+from showtell.metrics.protocol import Protocol, Scores, id_text, read_hypotheses, read_references, score_files
 from showtell.metrics.spice import spice
 
 CLIP_MODEL, CLIP_WEIGHTS = "ViT-B-32", "openai"
@@ -75,7 +75,9 @@ def _suggest_subset(hypotheses: Path, references: Path) -> None:
     """`UserError` when the hypotheses are of some of the images alone: an oversight, or what --subset is for."""
     found, wanted = read_hypotheses(hypotheses), read_references(references)
     missing = [image_id for image_id in wanted if image_id not in found]
-    if missing and found.keys() < wanted.keys():
+    if missing and not found:
+        raise UserError(f"{hypotheses} holds no captions")
+    if missing and len(found) > 1 and found.keys() < wanted.keys():
         raise UserError(
             f"{hypotheses} has no hypothesis for {len(missing)} of the {len(wanted)} images of {references}, the first "
             f"is {missing[0]}; --subset scores the other {len(found)} alone"
@@ -87,7 +89,7 @@ def _with_spice(scores: Scores, args: argparse.Namespace) -> Scores:
     captions, references = read_hypotheses(args.hypotheses), read_references(args.references)
     ids = [str(image_id) for image_id in scores.image_ids]
     protocol = Protocol({image_id: references[image_id] for image_id in ids})
-    tokens = protocol.tokenisation.tokenize_all(captions[image_id] for image_id in ids)
+    tokens = protocol.tokenisation.tokenised(captions[image_id] for image_id in ids)
     found = spice(protocol.tokens, dict(zip(ids, tokens, strict=True)))
     if isinstance(found, str):
         corpus: dict[str, float | None] = {**scores.corpus, "spice": None}
@@ -130,4 +132,4 @@ def _files(references: Path) -> dict[str, str]:
     content = read_json(references)
     entries = content.get("images", []) if isinstance(content, dict) else content
     named = ((entry.get("id", entry.get("image_id")), entry.get("file_name", entry.get("file"))) for entry in entries)
-    return {str(image_id): file for image_id, file in named if isinstance(file, str)}
+    return {id_text(image_id): file for image_id, file in named if isinstance(file, str)}

@@ -72,6 +72,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         move(temporary, path)
 
 
+def check_new(folder: Path) -> None:
+    """`UserError` unless a folder can be written as a whole: it does not exist, or is empty and not the current one."""
+    if folder.absolute() == Path.cwd():
+        raise UserError(f"{folder}: name a folder that does not exist yet; this one is in use")
+    empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    if (folder.exists() or folder.is_symlink()) and not empty:
+        raise UserError(f"{folder} exists already; name one that does not")
+
+
 @contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Make errors of writing `path` name it: a full disk gives no name, and `temporary` means nothing to users."""

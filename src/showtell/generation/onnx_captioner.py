@@ -50,7 +50,9 @@ class OnnxCaptioner:
             raise UserError(f"{path} is not a graph that onnxruntime can run: {one_line(error)}") from None
         about = self._session.get_modelmeta().custom_metadata_map
         inputs = [value.name for value in self._session.get_inputs()]
-        if not {"words", "search"} <= about.keys() or inputs != ["pixels"]:
+        outputs = [value.name for value in self._session.get_outputs()]
+        whole = inputs == ["pixels"] and outputs == ["tokens", "logprob", "finished"]
+        if not {"words", "search"} <= about.keys() or not whole:
             raise UserError(f"{path} is not a complete model of `showtell export MODEL OUT.onnx`")
         self.words: list[str] = json.loads(about["words"])
         self.search: dict[str, Any] = json.loads(about["search"])

@@ -1,6 +1,7 @@
 """Validation: metrics of captions generated for val, and the loss on its given captions."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 
@@ -27,13 +28,13 @@ class _Scorer:
         self.tokenisation = tokenisation_for(entries.texts())
         if self.tokenisation is not PTB:
             log(f"val is scored on {self.tokenisation.text}")
-        tokenize = self.tokenisation.tokenize_all
-        self.references = {entry["image_id"]: tokenize(entry["references"]) for entry in entries}
+        tokens = self.tokenisation.tokenised(entries.texts())
+        self.references = {entry["image_id"]: list(islice(tokens, len(entry["references"]))) for entry in entries}
         self.cider, self.bleu = CiderD(self.references), Bleu(self.references)
 
     def score(self, captions: Sequence[str]) -> dict[str, float]:
         """CIDEr-D (unscaled) and BLEU-4 (fraction) of one caption for each image, in order."""
-        hypotheses = dict(zip(self.references, self.tokenisation.tokenize_all(captions), strict=True))
+        hypotheses = dict(zip(self.references, self.tokenisation.tokenised(captions), strict=True))
         summed = self.bleu.statistics(hypotheses).sum(axis=0)
         matched = summed[-1] > 0  # without a 4-gram the scorer's BLEU-4 is a tiny number that depends on the lengths
         return {"cider": float(self.cider.score(hypotheses)[0]), "bleu4": float(bleu(summed)[3]) if matched else 0.0}

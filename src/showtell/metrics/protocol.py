@@ -10,6 +10,7 @@ scaled to percent (it ranges from 0 to 10).
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice, tee
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -92,20 +93,23 @@ class Protocol:
 
     def _blocks(self) -> Iterator[list[list[str]]]:
         """Tokenised references of some images at a time, in order."""
-        for block in in_blocks(self._references.values(), IMAGES_PER_BLOCK):
-            tokens = iter(self.tokenisation.tokenize_all(caption for captions in block for caption in captions))
-            yield [[next(tokens) for _ in captions] for captions in block]
+        texts, counted = tee(self._references.values())
+        tokens = self.tokenisation.tokenised(caption for captions in texts for caption in captions)
+        for numbers in in_blocks(map(len, counted), IMAGES_PER_BLOCK):
+            yield [list(islice(tokens, number)) for number in numbers]
+
+    def _hypotheses(self, hypotheses: Mapping[Any, str]) -> Iterator[str]:
+        """Tokenised hypotheses of all images, in order."""
+        return self.tokenisation.tokenised(hypotheses[image_id] for image_id in self.image_ids)
 
     def score(self, hypotheses: Mapping[Any, str], meteor: bool = True) -> Scores:
         """Scores of one raw caption for each image; `UserError` names missing and extra images."""
         check_images(self.image_ids, hypotheses)
-        image_ids, done, parts = self.image_ids, 0, []
+        image_ids, parts = self.image_ids, []
+        said = self._hypotheses(hypotheses)
         words = dict(self._table.words)  # numbered, and those of the hypotheses after them
         for references in self._blocks():
-            of_block = image_ids[done : done + len(references)]
-            captions = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in of_block)
-            parts.append(self._of_block(references, captions, words))
-            done += len(references)
+            parts.append(self._of_block(references, list(islice(said, len(references))), words))
         statistics, rouge, cider = (np.concatenate(part) for part in zip(*parts, strict=True))
         images = {f"bleu{order + 1}": scores for order, scores in enumerate(bleu(statistics).T)}
         images |= {"rouge_l": rouge, "cider": cider}
@@ -138,8 +142,7 @@ class Protocol:
         return statistics, np.array([rouge_l_of(c, r) for c, r in zip(captions, references, strict=True)]), cider
 
     def _meteor(self, hypotheses: Mapping[Any, str]) -> MeteorScores | str:
-        said = self.tokenisation.tokenize_all(hypotheses[image_id] for image_id in self.image_ids)
-        return run_meteor((tokens for block in self._blocks() for tokens in block), said)
+        return run_meteor((tokens for block in self._blocks() for tokens in block), self._hypotheses(hypotheses))
 
     @property
     def tokens(self) -> dict[Any, list[str]]:
@@ -240,12 +243,17 @@ def _from_annotations(path: Path, content: Mapping[str, Any]) -> dict[str, list[
 
 
 def _image_id(where: str, entry: object, key: str) -> str:
-    """The image id of a file's entry as text, 5.0 as 5; ids are text or numbers, NaN is refused."""
+    """The image id of a file's entry as text; ids are text or numbers, NaN is refused."""
     if not isinstance(entry, dict) or key not in entry:
         raise UserError(f"{where} lacks {key}: {str(entry)[:80]}")
     value = entry[key]
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         raise UserError(f"{where}: {key} must be a number or text, not {str(value)[:80]}")
+    return id_text(value)
+
+
+def id_text(value: object) -> str:
+    """An image id as text, 5.0 as 5."""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 

@@ -7,11 +7,12 @@ become "-lrb-" and "-rrb-" (which, being lower case by then, escape the scorer's
 
 One property of that tool is kept on purpose: its rules read the beginning of the next line. In "plan B." the period is
 dropped or kept depending on how the next caption begins, and the end of the file is special (a last "they're" becomes
-"they re"); so `tokenize_all` gives the official tokens of captions in the order given.
+"they re"); so `tokenised` gives the official tokens of captions in the order given.
 """
 
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from showtell.metrics import ptb_patterns, ptb_rules
@@ -31,20 +32,22 @@ _AHEAD = 40  # characters after a caption that can affect its tokens
 
 def tokenize(caption: str) -> list[str]:
     """The caption's words: lower case, punctuation dropped."""
-    return tokenize_all([caption])[0].split()
+    return next(tokenised([caption])).split()
 
 
-def tokenize_all(captions: Iterable[str]) -> list[str]:
-    """Each caption's words joined by single spaces, equal to what the Java tool gives for these captions in order."""
-    lines = [_LINE_ENDS.sub(" ", caption) for caption in captions]
-    result = []
-    for number, line in enumerate(lines):
+def tokenised(captions: Iterable[str]) -> Iterator[str]:
+    """Each caption's words joined by single spaces, equal to what the Java tool gives for these captions in order.
+
+    Captions are read one by one, and at most `_AHEAD` further ones where a rule may look at them.
+    """
+    lines = (_LINE_ENDS.sub(" ", caption) for caption in captions)
+    known: deque[str] = deque()  # lines that were looked at and come next
+    while (line := known.popleft() if known else next(lines, None)) is not None:
         words = _plain(line)
         if words is None:
-            tokens = " ".join(_scan(line + _following(lines, number), len(line))).rstrip().split(" ")
+            tokens = " ".join(_scan(line + _following(known, lines), len(line))).rstrip().split(" ")
             words = [token for token in tokens if token and token not in PUNCTUATION]
-        result.append(" ".join(words))
-    return result
+        yield " ".join(words)
 
 
 def _plain(line: str) -> list[str] | None:
@@ -59,13 +62,12 @@ def _plain(line: str) -> list[str] | None:
     return words
 
 
-def _following(lines: list[str], number: int) -> str:
-    """The line end and the part of the following lines that a rule may read."""
-    ahead = ""
-    for line in lines[number + 1 :]:
+def _following(known: deque[str], lines: Iterator[str]) -> str:
+    """The line end and the part of the following lines that a rule may read; lines that it takes become `known`."""
+    ahead = "".join("\n" + line[:_AHEAD] for line in known)
+    while len(ahead) <= _AHEAD and (line := next(lines, None)) is not None:
+        known.append(line)
         ahead += "\n" + line[:_AHEAD]
-        if len(ahead) > _AHEAD:
-            break
     return ahead
 
 

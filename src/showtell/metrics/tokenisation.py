@@ -6,7 +6,7 @@ as sacreBLEU does for Chinese (Post 2018, "A Call for Clarity in Reporting BLEU 
 of other scripts in it stay words. Hypotheses do not affect the choice, so that all are scored alike.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from showtell.data.words import lacks_spaces, unicode_words
@@ -18,18 +18,21 @@ SHARE = 0.1
 
 
 class Tokenisation(NamedTuple):
-    """`tokenize_all` gives each caption's words joined by single spaces; `text` describes the words for people."""
+    """`tokenised` yields each caption's words joined by single spaces; `text` describes the words for people.
+
+    How a caption is split can depend on those after it (`ptb.py`): all captions of a corpus are one sequence.
+    """
 
     name: str
     text: str
-    tokenize_all: Callable[[Iterable[str]], list[str]]
+    tokenised: Callable[[Iterable[str]], Iterator[str]]
 
 
-def _by_characters(captions: Iterable[str]) -> list[str]:
-    return [" ".join(unicode_words(caption)) for caption in captions]
+def _by_characters(captions: Iterable[str]) -> Iterator[str]:
+    return (" ".join(unicode_words(caption)) for caption in captions)
 
 
-PTB = Tokenisation("ptb", "PTB tokens, the COCO protocol", ptb.tokenize_all)
+PTB = Tokenisation("ptb", "PTB tokens, the COCO protocol", ptb.tokenised)
 CHARACTERS = Tokenisation("characters", "characters where a script has no spaces, else words", _by_characters)
 
 

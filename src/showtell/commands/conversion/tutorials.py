@@ -99,6 +99,8 @@ def _vocabulary(numbers: Any, source: Path) -> tuple[Vocabulary, Tensor]:
         raise UserError(f"{source} is not a map of words to numbers")
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise UserError(f"{source}: its {len(numbers)} words do not have the numbers 0 to {len(numbers) - 1}, one each")
+    if any("\ud800" <= letter <= "\udfff" for word in numbers for letter in word):
+        raise UserError(f"{source}: a word is not valid Unicode (a surrogate without its other half)")
     missing = [special for special in SPECIALS if special not in numbers]
     if missing:
         raise UserError(f"{source} has no {', '.join(missing)}")

@@ -45,6 +45,11 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
         log("the graph holds no training images: its captions are those of `showtell caption --consensus 0`")
     if bundle.others:
         raise UserError(f"{len(bundle.others) + 1} models of an ensemble cannot be exported: export one of them")
+    if settings.get("detection_weight") and bundle.model.detector is None:
+        raise UserError(
+            f"detection_weight = {search.detection_weight:g}: no detector of words was trained with this model; leave "
+            "it out"
+        )
     if search.method not in ("beam", "greedy"):
         raise UserError(f"search.method {search.method} cannot be exported: choose --method beam or greedy")
     return search
