@@ -111,9 +111,10 @@ def test_the_schedule_follows_the_number_of_images(monkeypatch):
     assert few["learning"]["warmup_updates"] < many["learning"]["warmup_updates"]
     assert few["train"]["epochs"] * 300 > many["train"]["epochs"] * 8_000 / 5  # few images do not mean few updates
     assert few["reinforce"]["epochs"] < few["train"]["epochs"]
-    for stage in ("pretrain", "train"):  # the learning rate reaches its peak early
-        warmup = few["learning" if stage == "train" else stage]["warmup_updates"]
-        assert warmup <= few[stage]["epochs"] * (300 // few[stage]["images_per_update"] + 1) / 10
+    for section, stage, part in (("learning", "train", 10), ("pretrain", "pretrain", 5)):
+        warmup = few[section]["warmup_updates"]  # the learning rate reaches its peak early
+        assert 0 < warmup <= few[stage]["epochs"] * (300 // few[stage]["images_per_update"] + 1) / part
+    assert many["pretrain"]["warmup_updates"] == 100  # as the recipe has it
     assert few["detection"]["min_images"] == 15 and many["detection"]["min_images"] == 20
     with inside(ROOT):
         assert settings_for(0).overlay["train"]["epochs"] == few["train"]["epochs"]

@@ -7,10 +7,10 @@ from showtell.commands import recipe
 
 # Recipes whose epochs are for some 6,000 images, and which get a schedule
 FOR_PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-gpu")
-
-
 IMAGES_A_WORD = 20  # a word to detect occurs with one of so many train images, or with as many as the recipe wants
 REWARDS = 5  # epochs of `reinforce`, which the recipe leaves out, if it is asked for
+# Sections with warm-up, the stage whose updates it is counted in, and how often it fits into these at least
+WARMING = (("learning", "train", 10), ("pretrain", "pretrain", 5), ("reinforce", "reinforce", 10))
 
 
 class Settings(NamedTuple):
@@ -49,7 +49,7 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
     The recipes' epochs are meant for some 6,000 images. With fewer an epoch has fewer updates, so that more are needed:
     the best one on val is kept. Rewards learn few images by heart, so that their epochs grow less. Many images need
     fewer epochs. With few captions, the minimum count of a vocabulary word is lower, and a word to detect occurs with
-    fewer images. The learning rate rises over a tenth of a stage's updates at most.
+    fewer images. The learning rate rises over a tenth of a stage's updates at most, a fifth of pretraining's few.
     """
     passes = 0.5 if images >= 50_000 else min(8.0, max(1.0, 4_000 / max(images, 1)))
     schedule: dict[str, dict[str, Any]] = {"vocab": {"min_count": 2 if images < 1_000 else 5}}
@@ -60,10 +60,10 @@ def schedule_for(images: int, overlay: recipe.Params) -> recipe.Params:
         if overlay[stage]["epochs"] and stage not in disabled:  # what the recipe disables stays disabled
             times = min(passes, 2.0) if stage == "reinforce" else passes
             schedule[stage] = {"epochs": max(1, round(overlay[stage]["epochs"] * times))}
-    for section, stage in (("learning", "train"), ("pretrain", "pretrain"), ("reinforce", "reinforce")):
+    for section, stage, part in WARMING:
         if stage not in disabled:
             epochs = schedule.get(stage, {}).get("epochs", REWARDS)
             updates = -(-images // overlay[stage]["images_per_update"]) * epochs
             most = overlay[section]["warmup_updates"]
-            schedule.setdefault(section, {})["warmup_updates"] = min(most, updates // 10)
+            schedule.setdefault(section, {})["warmup_updates"] = min(most, updates // part)
     return schedule
