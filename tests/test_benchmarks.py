@@ -147,6 +147,8 @@ def test_a_stale_pipeline_is_not_timed(monkeypatch):
     monkeypatch.setattr(startup, "run", lambda command: '{"train": ["changed"]}')
     with pytest.raises(SystemExit, match="run `make repro` first"):
         list(startup.results(SimpleNamespace(quick=False, rounds=1)))
+    monkeypatch.setattr(startup, "run", lambda command: '{"source": ["always changed"]}')
+    assert startup.finished(["dvc"])
 
 
 RUNS = [
