@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil, isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,7 +164,7 @@ def _visible(text: str) -> frozenset[int]:
     return frozenset(ord(letter) for letter in text if not letter.isspace() and unicodedata.category(letter) != "Cf")
 
 
-@cache
+@lru_cache(1024)  # distinct captions
 def _font_file(wanted: frozenset[int]) -> Path:
     """A font file with all these characters, DejaVu where there is none."""
     if not wanted <= _characters(DEJAVU):

@@ -21,7 +21,7 @@ from showtell.generation.choices import Hypothesis
 from showtell.generation.confidence import Confidence, reason_against
 from showtell.generation.decoding import attention_of, search_together
 from showtell.generation.image_inputs import Picture, as_picture, is_single
-from showtell.generation.model import Model
+from showtell.generation.model import Model, check_detector
 from showtell.generation.neighbours import Neighbours
 from showtell.generation.search_params import PLAIN, SearchParams
 
@@ -181,11 +181,8 @@ class Captioner:
     def _check_used(self, settings: Mapping[str, Any]) -> None:
         """`UserError` for weights among `settings` that would change nothing, with these models or this method."""
         search = self.search.override(**settings)
-        if settings.get("detection_weight") and not any(model.detector for model in self.models):
-            raise UserError(
-                f"detection_weight = {search.detection_weight:g}: no detector of words was trained with this model; "
-                "leave it out"
-            )
+        if settings.get("detection_weight"):
+            check_detector(self.models, search.detection_weight)
         if settings.get("consensus") and not search.compares_images:
             ranked = "it ranks the captions of a beam"
             raise UserError(f"consensus = {search.consensus:g}: {ranked}, and search.method is {search.method}")

@@ -3,6 +3,7 @@
 Only its parts: `bundle.py` writes and reads it, `captioner.py` generates captions with it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from showtell.core.errors import UserError
 from showtell.core.files import fingerprint
 from showtell.core.precision import Precision, device
 from showtell.data.transform import Transform
@@ -72,3 +74,11 @@ class Model:
         if self.detector is None or not weight:
             return self.decoder
         return HintedDecoder(self.decoder, self.detector, weight).eval()
+
+
+def check_detector(models: Iterable[Model], weight: float) -> None:
+    """`UserError` where none of the models detects words, so that `weight` as their detection_weight does nothing."""
+    if not any(model.detector for model in models):
+        raise UserError(
+            f"detection_weight = {weight:g}: no detector of words was trained with this model; leave it out"
+        )

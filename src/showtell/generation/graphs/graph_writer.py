@@ -24,7 +24,7 @@ from showtell.generation.graphs.torch_programs import (
     picture_programs,
     square_programs,
 )
-from showtell.generation.model import Model
+from showtell.generation.model import Model, check_detector
 from showtell.generation.onnx_captioner import OnnxCaptioner, onnx_package, runtime_package
 from showtell.generation.search_params import SearchParams
 
@@ -45,11 +45,8 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
         log("the graph holds no training images: its captions are those of `showtell caption --consensus 0`")
     if bundle.others:
         raise UserError(f"{len(bundle.others) + 1} models of an ensemble cannot be exported: export one of them")
-    if settings.get("detection_weight") and bundle.model.detector is None:
-        raise UserError(
-            f"detection_weight = {search.detection_weight:g}: no detector of words was trained with this model; leave "
-            "it out"
-        )
+    if settings.get("detection_weight"):
+        check_detector([bundle.model], search.detection_weight)
     if search.method not in ("beam", "greedy"):
         raise UserError(f"search.method {search.method} cannot be exported: choose --method beam or greedy")
     return search
