@@ -147,18 +147,18 @@ def _look(
 
 
 def _params(args: argparse.Namespace) -> CustomParams:
-    for name in ("val", "test"):
-        if getattr(args, name) is not None and not 0 < getattr(args, name) < 0.5:
-            raise UserError(f"--{name} {getattr(args, name)}: must be between 0 and 0.5")
+    shares = {name: SHARE if getattr(args, name) is None else getattr(args, name) for name in ("val", "test")}
+    for name, share in shares.items():
+        if not 0 < share < 0.5:
+            raise UserError(f"--{name} {share}: must be between 0 and 0.5")
     if args.split_seed < 0:
         raise UserError(f"--split-seed {args.split_seed}: must be 0 or more")
     return CustomParams(
         images=str(args.images.resolve()),
         captions=None if args.captions is None else str(args.captions.resolve()),
         format=args.format,
-        val=SHARE if args.val is None else args.val,
-        test=SHARE if args.test is None else args.test,
         split_seed=args.split_seed,
+        **shares,
     )
 
 

@@ -23,12 +23,11 @@ from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
 from showtell.encoders import pretrained
 from showtell.encoders.weights import WEIGHTS_SUFFIXES
 
+ALWAYS = ("check", "source")  # stages that run every time, without effect on the others
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Runs the stages on a small sample, which takes about half a minute."
-
-
-ALWAYS = ("check", "source")  # stages that run every time, without effect on the others
 
 
 def run(args: argparse.Namespace) -> int:
