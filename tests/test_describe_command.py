@@ -20,8 +20,9 @@ from showtell.commands.alt_text.description_table import COLUMNS, Table
 from showtell.commands.alt_text.row_index import RowIndex
 from showtell.commands.alt_text.session import Session, pictures
 from showtell.core.errors import UserError
-from showtell.generation.bundle import save_model
+from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.captioner import Caption, Captioner
+from showtell.generation.search_params import PLAIN
 
 DC, RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 IPTC = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}"
@@ -74,8 +75,10 @@ def test_described_pictures_are_repeated_only_for_another_picture_or_model(album
     assert "1 described, 2 already described" in capsys.readouterr().err
     other = tmp_path / "other"
     save_model(tiny_captioner(fit="crop").model, other, notes={})
-    describe(other, album, "--format", form)
-    assert "3 described, 0 already described" in capsys.readouterr().err
+    serve_model(other, tmp_path / "ensemble", PLAIN, {}, others=[model])
+    for another in (other, tmp_path / "ensemble"):
+        describe(another, album, "--format", form)
+        assert "3 described, 0 already described" in capsys.readouterr().err
 
 
 def rows(form):

@@ -221,7 +221,7 @@ def test_a_beam_that_does_not_fit_the_method_is_refused(beam, changes, message):
     [
         ({"temperature": 0.5}, "it does nothing with search.method beam; take it out or set it to null"),
         ({"method": "sample", "temperature": 0.5}, "search.method sample needs it"),
-        ({"method": "sample", "seed": 0, "temperature": 0.0}, "greater than 0"),
+        ({"method": "sample", "seed": 0, "temperature": 0.0}, "greater than or equal to 0.000001"),
         ({"method": "diverse_beam", "groups": 2}, "search.method diverse_beam needs it"),
         ({"min_length": 9}, "less than min_length, 9"),
     ],

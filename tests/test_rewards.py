@@ -105,6 +105,14 @@ def test_function_words_before_words_that_they_never_precede_cost(train):
     assert rewards(["1"], [unended]).tolist() == [[0.0, 0.0]]
 
 
+def test_words_above_and_below_the_mean_of_the_references_cost(train):
+    rewards = Rewards(train, VOCABULARY, Weights(0.0, length=0.5))
+    said = [[*[4] * words, END] for words in (3, 1, 7)]
+    # the references have 4 and 5 tokens, 4, and 4, 3 and 8
+    expected = [[-0.25, -1.25, -1.75], [0.0, -1.0, -2.0], [-0.5, -1.5, -1.5]]
+    assert rewards(list(TRAIN), [said] * 3).tolist() == expected
+
+
 def test_agreement_with_similar_images_is_cider_with_their_captions_by_weight(train):
     similar = Nearest(np.array([[1, 2], [2, 0], [0, 1]]), np.array([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]]))
     said = [[*VOCABULARY.encode(text.split()), END] for text in ("a cat sleeps", "a dog sleeps on a red ball")]

@@ -53,7 +53,7 @@ class SearchSection(Section):
         default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
     )
     diversity: float | None = Field(default=None, ge=0, le=100, description="diverse_beam: nats a word costs again")
-    temperature: float | None = Field(default=None, gt=0, le=100, description="sample: scores are divided by it")
+    temperature: float | None = Field(default=None, ge=1e-6, le=100, description="sample: scores are divided by it")
     top_k: int | None = Field(default=None, ge=1, description="sample: only the so many likeliest words; null: all")
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="sample: only the nucleus of this mass; null: all"

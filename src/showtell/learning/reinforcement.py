@@ -50,6 +50,7 @@ class ReinforceParams(SelectingParams):
     chair: float = Field(ge=0, le=100, description="weight of absent things (share of mentions) taken off the reward")
     truth: float = Field(ge=0, le=100, description="weight of objects named rightly less false mentions (shares)")
     odd_pairs: float = Field(ge=0, le=100, description="taken off for a function word before one it never precedes")
+    length: float = Field(ge=0, le=100, description="taken off for each word above or below the references' mean")
     cross_entropy: float = Field(ge=0, le=100, description="weight of the loss on given captions beside the rewards")
 
     flip: bool = Field(description="mirror half of the training images")
@@ -250,7 +251,7 @@ def concerns(kept: dict[str, float], captions: Iterable[Block]) -> list[str]:
     if kept["bad_endings"] > MOST_BAD:
         found.append(f"{kept['bad_endings']:.1%} of the captions drawn break off or end in a word such as 'a'")
     if abs(length - words) > 1:
-        found.append(f"captions drawn have {length:.1f} words on average, given ones {words:.1f}")
+        found.append(f"captions drawn have {length:.1f} words on average, given ones {words:.1f} (reinforce.length)")
     if kept["reward_spread"] == 0:
         found.append("all captions drawn of an image are the same: nothing more can be learnt from them")
     return found

@@ -37,6 +37,7 @@ class Weights(NamedTuple):
 
     odd_pairs: float = 0.0  # taken off for each function word before a word that no training caption has after it
     consensus: float = 0.0  # of CIDEr-D with the captions of the most similar other training images, 0 to 10
+    length: float = 0.0  # taken off for each word above or below the mean of the image's references
 
     @property
     def needs_objects(self) -> bool:
@@ -92,7 +93,7 @@ class Rewards:
         return total.reshape(len(rows), -1)
 
     def _by_references(self, rows: np.ndarray, image: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The weighted sum of CIDEr-D and BLEU-4 of samples (sample) of the training images `rows`."""
+        """The terms of samples (sample) of the training images `rows` that their references decide, weighted."""
         known, theirs, layout, said = self._counted(rows[:, None], words, lengths)
         result = np.zeros(len(lengths))
         if self.weights.cider:
@@ -100,6 +101,9 @@ class Rewards:
             result += self.weights.cider * targets.scores(Vectors.of(said, lengths, self._frequencies), image)
         if self.weights.bleu4:
             result += self.weights.bleu4 * _bleu4(BleuTargets(known, theirs, *layout), said, lengths, image)
+        if self.weights.length:
+            of_reference, number = layout
+            result -= self.weights.length * np.abs(lengths - (np.bincount(of_reference, theirs) / number)[image])
         return result
 
     def _agreement(
