@@ -48,7 +48,7 @@ def main() -> str | None:
         history = fit(task, batches, validate, params, params.select, Checkpoints(place), judge_first=True)
         if not is_main():
             return None
-        for concern in concerns(best_row(history, params.select), train.entries.blocks()):
+        for concern in concerns(best_row(history, params.select), train.entries.blocks(), params.samples):
             log(f"reinforce: {concern}")
         save_model(model, paths.REINFORCE_MODEL, notes=best_row(history, params.select))
         write_curves("reinforce", history, params.select)

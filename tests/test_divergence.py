@@ -83,6 +83,17 @@ def test_the_gradient_scaler_handles_fp16_overflow(tmp_path):
     assert len(history) == 1
 
 
+def test_gradients_that_overflow_at_any_scale_are_named(tmp_path):
+    class Worse(Bad):
+        def loss(self, batch: Batch, whole: Counts | None = None):
+            self.left = 1
+            return super().loss(batch, whole)
+
+    params = loop_params(epochs=30).model_copy(update={"precision": "fp16"})
+    with pytest.raises(UserError, match="the gradient norm in epoch 6, update 2 of 3, is not finite"):
+        run(tmp_path, Worse("gradient norm", at=1), params)
+
+
 def damage(path, how: str) -> None:
     content = path.read_bytes()
     middle = len(content) // 2

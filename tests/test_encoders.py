@@ -60,6 +60,15 @@ def test_layers_with_channels_last_are_maps_too(node, cells, channels):
     assert levels.channels == 768 + channels
 
 
+def test_a_map_as_wide_as_it_has_channels_keeps_its_order():
+    """At 384 pixels Swin's first map is 96 x 96 cells of 96 channels: its shape does not tell their order."""
+    encoder = encoder_of("swin_t", size=384, node="features.1")
+    pixels = pictures(1, 384)
+    with torch.inference_mode():
+        found, (expected,) = encoder(pixels), encoder.backbone.network(encoder._normalised(pixels)).values()
+    assert torch.equal(found, expected.flatten(1, 2))
+
+
 def test_networks_that_share_tensors_are_saved_and_loaded(tmp_path):
     encoder = encoder_of("maxvit_t", size=224)
     save_tensors(tmp_path / "a.safetensors", encoder.state_dict())

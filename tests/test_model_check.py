@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import inside, run_stage, write_params
+from decoder_systems import unread
 
 from showtell.core.errors import UserError
 from showtell.encoders.weights import bare_network
@@ -50,6 +51,20 @@ def test_a_weight_for_words_that_nothing_detects_is_told(tmp_path, capsys):
         write_params(tmp_path, pretrain={"enabled": False}, finetune=finetune, search={"detection_weight": 0.5})
         run_stage("check", tmp_path)
         assert ("search.detection_weight does nothing" in capsys.readouterr().err) == told
+
+
+def test_settings_of_learning_that_do_nothing_are_told(tmp_path, capsys):
+    words = {"epochs": 1, "word_loss": 0.1}
+    sampling = {"sampling": 0.5, "sampling_start": 9, "sampling_schedule": "constant"}
+    decoder = unread("pre_inject") | {"kind": "pre_inject", "image_projection": "linear"}
+    write_params(
+        tmp_path, encoder={"output": "pooled"}, decoder=decoder, finetune=words, train={"epochs": 2},
+        learning={"alpha_c": 1.0, **sampling}, search={"detection_weight": 0.5},
+    )  # fmt: skip
+    run_stage("check", tmp_path)
+    told = capsys.readouterr().err
+    for setting in ("search.detection_weight", "learning.alpha_c", "learning.sampling"):
+        assert f"{setting} does nothing: " in told
 
 
 def test_models_that_stages_write_may_be_absent_still(tmp_path):

@@ -104,13 +104,21 @@ def test_captions_are_ranked_by_score_and_agreement_whatever_images_are_beside(s
     chosen = memory.ranked(asked, found, 0.5)
     for before, after in zip(found, chosen, strict=True):
         assert sorted(h.tokens for h in before) == sorted(h.tokens for h in after)
-        assert after == sorted(after, key=lambda h: (not h.finished, -h.score))
+        first = [h for number, h in enumerate(after) if h.tokens not in [other.tokens for other in after[:number]]]
+        assert first == sorted(first, key=lambda h: (not h.finished, -h.score)) == after[: len(first)]
     alone = [memory.ranked(asked[i : i + 1], found[i : i + 1], 0.5)[0] for i in range(images)]
     assert alone == chosen
     unweighted = memory.ranked(asked, found, 0.0)
-    assert [[h.score for h in of_image] for of_image in unweighted] == [
-        [h.score for h in sorted(of_image, key=lambda h: (not h.finished, -h.score))] for of_image in found
+    assert [sorted(h.score for h in of_image) for of_image in unweighted] == [
+        sorted(h.score for h in of_image) for of_image in found
     ]
+
+
+def test_repeats_of_a_diverse_beam_come_last():
+    found = [hypothesis(words, score) for words, score in (([4, 5], -1.0), ([6], -3.0), ([4, 5], -1.0), ([4, 7], -2.0))]
+    index, vector = remembered(images_of(6)), torch.from_numpy(images_of(1, seed=1))
+    ranked = index.ranked(vector, [found], 0.0)[0]
+    assert [h.tokens for h in ranked] == [[4, 5], [4, 7], [6], [4, 5]]
 
 
 def test_images_are_compared_by_the_mean_of_their_cells():

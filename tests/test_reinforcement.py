@@ -206,10 +206,11 @@ def test_known_failures_are_reported():
     tokens = np.array([START, 4, 5, 4, END])
     captions = [Block(tokens, np.array([5]), np.array([1]))]
     fine = {"reward": 1.0, "reward_spread": 0.5, "mean_length": 3.5, "bad_endings": 0.0}
-    assert concerns(fine, captions) == []
-    told = concerns({**fine, "reward_spread": 0.0, "mean_length": 9.0, "bad_endings": 0.3}, captions)
+    assert concerns(fine, captions, 5) == concerns({**fine, "reward_spread": 0.0}, captions, 1) == []
+    alike = float(np.full((7000, 5), 0.1).std(axis=1).mean())  # a tiny number
+    told = concerns({**fine, "reward_spread": alike, "mean_length": 9.0, "bad_endings": 0.3}, captions, 5)
     assert [any(part in line for line in told) for part in ("30.0%", "9.0 words", "the same")] == [True] * 3
-    assert "kept as it was" in concerns({"epoch": 0, "cider": 1.0}, captions)[0]
+    assert "kept as it was" in concerns({"epoch": 0, "cider": 1.0}, captions, 5)[0]
 
 
 @pytest.mark.parametrize(

@@ -85,15 +85,20 @@ def test_right_colours_and_numbers_pay_and_wrong_ones_and_naming_twice_cost(trai
     objects = {
         "names": {"dog": ["dog", "dogs"], "ball": ["ball", "balls"], "cat": ["cat"]},
         "colours": {"red": ["red"], "blue": ["blue"]},
-        "images": {key: {"objects": things} for key in TRAIN},
+        "images": {key: {"objects": things} for key in TRAIN}
+        | {"2": {"objects": [{"kind": "dog", "colour": colour} for colour in ("red", "blue")]}},
     }
     expected = {
         "a ball": 0.0, "a red ball": -2.0, "blue balls": -2.0, "a blue ball": 1.0, "a blue ball a cat": 0.0,
         "a ball a ball": -1.0, "a red dog": -2.0, "two red dogs": 1.0, "red dogs a blue ball": 2.0,
+        "two red dogs two red dogs": 0.0, "red dogs red dogs red dogs": 1 - 4 / 3,
     }  # fmt: skip
     rewards = Rewards(train, VOCABULARY, Weights(0.0, truth=2.0), Annotations.of(objects))
     said = [VOCABULARY.encode(text.split()) for text in expected]
-    assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == expected
+    assert dict(zip(expected, rewards(["1"], [said])[0].tolist(), strict=True)) == pytest.approx(expected)
+    expected = {"a red dog a red dog": 0.0, "two dogs a red dog": -1.0, "a red dog a blue dog": 2.0}
+    said = [VOCABULARY.encode(text.split()) for text in expected]
+    assert dict(zip(expected, rewards(["2"], [said])[0].tolist(), strict=True)) == expected
 
 
 def test_function_words_before_words_that_they_never_precede_cost(train):

@@ -202,6 +202,14 @@ def test_no_word_directly_after_itself_where_ngrams_are_blocked():
     assert found_by(*chain(*rows), beam=1, max_length=4, block_ngrams=3)[0][0].tokens[:2] == [2, 3]
 
 
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.7, 1.0, 2.0]))
+def test_the_best_caption_is_the_first_of_several(seed, penalty):
+    """A search for one caption may end before a search for several, with the same best one."""
+    logits = random_logits(seed, sharpness=1.0)
+    options = {"width": 4, "max_length": 8, "length_penalty": penalty}
+    assert search(logits, **options, n_best=1)[0] == search(logits, **options, n_best=4)[0][:1]
+
+
 def test_n_best_are_different_and_in_order():
     for penalty in (0.0, 0.7):
         for image in search(random_logits(5, images=6), 5, 8, n_best=5, length_penalty=penalty):

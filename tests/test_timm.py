@@ -102,6 +102,22 @@ def test_blocks_from_one_on_learn_and_nothing_before(name):
     assert not {key for key in encoder.trainable_state() if "running" in key}
 
 
+def test_blocks_are_in_the_order_in_which_images_pass_them():
+    """Twins declares all patch embeddings first, and uses each before its blocks."""
+    encoder = encoder_of("twins_svt_small", 64)
+    names = [name for name in encoder.backbone.blocks() if name.count(".") == 1]
+    order = [f"{part}.{stage}" for stage in range(4) for part in ("patch_embeds", "blocks", "pos_block")]
+    assert [name for name in names if name in order] == order
+    encoder.train_from("blocks.2")
+    network = encoder.train().backbone.network
+    assert [any(p.requires_grad for p in m.parameters()) for m in network.patch_embeds] == [False, False, False, True]
+    assert [module.training for module in network.blocks] == [False, False, True, True]
+
+
+def test_networks_with_convolutions_of_three_dimensions_are_built():
+    assert encoder_of("lambda_resnet26t", 64).cells == 4
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_parameter_is_of_one_layer_the_first_ones_before_the_blocks(name):
     size, _, _, block = FAMILIES[name]

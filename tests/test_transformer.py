@@ -188,6 +188,12 @@ def test_the_message_names_the_params_to_change(tmp_path):
     assert build_decoder(params, 8, WORDS).without_decay()
 
 
+def test_one_hot_words_have_vectors_whatever_their_number():
+    params = DecoderParams.model_validate({**TRANSFORMER, "embedding": None, "tied": False, "hidden": 16, "heads": 2})
+    for words in (15, 16, 17):
+        assert build_decoder(params, channels=3, words=words).word_input.weight.shape == (16, words)
+
+
 def test_pooled_features_are_refused():
     _, decoder = decoder_of(KINDS[0])
     with pytest.raises(UserError, match=r"transformer needs a grid; set encoder\.output to grid"):

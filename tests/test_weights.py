@@ -210,10 +210,33 @@ def test_a_state_dict_of_another_network(tmp_path):
     torch.save(state(), tmp_path / "a.pth")
     message = refused(str(tmp_path / "a.pth"), "resnet18")
     assert "does not hold a state dict of resnet18: 102 of its 122 tensors are missing, such as conv1.weight" in message
+    torch.save({f"module.{key}": tensor for key, tensor in state().items()}, tmp_path / "parallel.pth")
+    assert "others are there, such as module." in refused(str(tmp_path / "parallel.pth"))
+    torch.save({"epoch": 3, "model": state()}, tmp_path / "within.pth")
+    assert "there is one in its part model: save that alone" in refused(str(tmp_path / "within.pth"))
     torch.save({**state(), "head.bias": torch.zeros(3)}, tmp_path / "b.pth")
     assert "1 tensors are not of this network, such as head.bias" in refused(str(tmp_path / "b.pth"))
     torch.save({**state(), "classifier.1.bias": torch.zeros(7)}, tmp_path / "c.pth")
     assert "classifier.1.bias has shape 7, not 1000" in refused(str(tmp_path / "c.pth"))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_networks_whose_state_dicts_have_versions(tmp_path, suffix):
+    """MNASNet refuses a state dict without one, and files of tensors alone have none."""
+    path, state = tmp_path / f"own{suffix}", bare_network("mnasnet0_5").state_dict()
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    network = bare_network("mnasnet0_5")
+    load_weights(network, "mnasnet0_5", str(path))
+    assert all(torch.equal(tensor, state[key]) for key, tensor in network.state_dict().items())
+
+
+def test_position_embeddings_of_torchvision_are_interpolated(tmp_path):
+    torch.save(bare_network("vit_b_32", 64).state_dict(), tmp_path / "own.pth")
+    network = bare_network("vit_b_32", 96)
+    load_weights(network, "vit_b_32", str(tmp_path / "own.pth"))
+    assert network.encoder.pos_embedding.shape == (1, 1 + 3 * 3, 768)
+    with pytest.raises(UserError, match=r"vit_b_32 cuts pictures into patches of 32 x 32 pixels: set resize\.size"):
+        bare_network("vit_b_32", 100)
 
 
 def test_missing_paths_and_unknown_names(tmp_path):
@@ -223,7 +246,7 @@ def test_missing_paths_and_unknown_names(tmp_path):
     message = refused("IMAGENET21K")
     assert message == (
         "encoder.weights = 'IMAGENET21K': squeezenet1_1 knows DEFAULT, IMAGENET1K_V1, none, scenes, "
-        "or a .pth or .safetensors file"
+        "or a file whose name ends in .pth, .pt or .safetensors"
     )
     with pytest.raises(UserError, match=r"encoder\.name = 'squeeze' is not a classification model"):
         encoder_of("none", "squeeze")

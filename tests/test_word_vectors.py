@@ -92,6 +92,14 @@ def test_files_that_do_not_fit_are_refused(tmp_path, text, message):
         use_word_vectors(nn.Embedding(len(VOCABULARY), 3), path, VOCABULARY)
 
 
+def test_damaged_compressed_files_are_refused(tmp_path):
+    packed = bytearray(gzip.compress(GLOVE.encode()))
+    packed[10] = 0b111  # a kind of block that there is not
+    (tmp_path / "v.txt.gz").write_bytes(packed)
+    with pytest.raises(UserError, match=r"v\.txt\.gz cannot be read as text: .*invalid block type"):
+        read_vectors(tmp_path / "v.txt.gz", VOCABULARY, 3)
+
+
 def test_missing_and_binary_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"decoder\.embeddings = '.*none\.txt': no such file"):
         read_vectors(tmp_path / "none.txt", VOCABULARY, 3)

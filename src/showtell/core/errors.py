@@ -71,7 +71,7 @@ def explained(error: BaseException) -> str | None:
     if number not in ADVICE:
         return None
     names = [os.fsdecode(name) for name in _names(error) if name is not None] or _NAME.findall(str(error))[:1]
-    named = " -> ".join(one_line(name, LONGEST_NAME) for name in names) or os.getcwd()
+    named = " -> ".join(one_line(name, LONGEST_NAME) for name in names) or "the output"
     return f"{named}: {os.strerror(number).lower()}; {ADVICE[number]}"
 
 

@@ -76,7 +76,7 @@ def _usable(path: str) -> str:
     except UnicodeEncodeError:
         usable = False
     if not usable:
-        raise PydanticCustomError("path", "no file can have this name; set it to null for none")
+        raise PydanticCustomError("path", "no file can have this name")
     return path
 
 

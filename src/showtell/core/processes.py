@@ -57,7 +57,7 @@ def wanted(usually: int) -> int:
     asked = os.environ.get("SHOWTELL_PROCESSES")
     if asked is None:
         return 1 if accelerated() or cores() < usually else usually
-    if not asked.isdigit() or int(asked) < 1:
+    if not asked.isdecimal() or int(asked) < 1:
         raise UserError(f"SHOWTELL_PROCESSES = {asked!r}: it must be a number of processes, 1 or more")
     return int(asked)
 

@@ -57,6 +57,8 @@ def _sort_metadata(path: Path) -> None:
 
 def read_header(path: Path) -> Header:
     """The header of a file; no tensor is loaded."""
+    if path.is_file():
+        path.open("rb").close()  # the system's reason why it cannot be read: safetensors says that there is no file
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

@@ -61,7 +61,8 @@ class TransformerDecoder(Decoder):
         sizes = params.hidden, params.heads, params.feed_forward, params.dropout
         self.embedding = build_embedding(params, words)
         size = self.embedding.embedding_dim
-        self.word_input = nn.Linear(size, params.hidden) if size != params.hidden else nn.Identity()
+        fits = size == params.hidden and params.embedding is not None  # one-hot words always get vectors
+        self.word_input = nn.Identity() if fits else nn.Linear(size, params.hidden)
         self.positions = POSITIONS[params.positions](params.hidden)
         self.dropout = nn.Dropout(params.dropout)
         self.grid_norm = nn.LayerNorm(channels) if params.normalise_grid else nn.Identity()

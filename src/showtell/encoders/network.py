@@ -43,7 +43,7 @@ class Encoder(nn.Module):
             backbone, _ = _build(config, "none")
         if backbone.node in backbone.levels:
             raise UserError(f"encoder.levels: {backbone.node} is the grid itself (encoder.node); leave it out")
-        self.backbone = without_strided_points(backbone).to(memory_format=torch.channels_last)
+        self.backbone = _channels_last(without_strided_points(backbone))
         self.config = {**config, "node": backbone.node, **{key: list(config[key]) for key in ("mean", "std")}}
         self.name: str = config["name"]
         self.size: int = config["size"]
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
 
     def freeze(self) -> None:
         """Freeze all modules: no gradients, and batch-norm statistics stay fixed."""
-        self._frozen, self._resting = list(self.backbone.blocks().values()), []
+        self._frozen, self._resting = list(self.backbone.network.modules()), []
         for parameter in self.backbone.parameters():
             parameter.requires_grad_(False)
         self.train(self.training)
@@ -115,9 +115,8 @@ class Encoder(nn.Module):
         if not any(parameter.requires_grad for parameter in self.backbone.network.parameters()):
             raise UserError(f"{self.name}: nothing from block {block!r} on is part of the map; name an earlier block")
         # A block that contains the cut has frozen parts before it and learning parts after it, and counts as learning.
-        self._frozen = [
-            modules[name] for name in order if order[name] < first and not f"{block}.".startswith(f"{name}.")
-        ]
+        containing = {before for name in order if order[name] >= first for before in _containing(name)}
+        self._frozen = [modules[name] for name in order if order[name] < first and name not in containing]
         learning = [module for name, module in modules.items() if order[name] >= first]
         self._resting = [m for m in learning if isinstance(m, BatchNorm)] if batch_norm == "frozen" else []
         self.train(self.training)
@@ -139,8 +138,8 @@ class Encoder(nn.Module):
             module.eval()
         self._simplified.clear()
         if mode and self._frozen and any(p.requires_grad for p in self.backbone.parameters()):
-            modules = self.backbone.blocks().values()
-            learning = {m for m in modules if not list(m.children())}.difference(self._frozen)
+            leaves = {module for module in self.backbone.network.modules() if not list(module.children())}
+            learning = leaves.difference(self._frozen)
             self._simplified.append(self.backbone.simplified(learning))
         return self
 
@@ -173,6 +172,12 @@ class Encoder(nn.Module):
 def _owner(parameter: str) -> str:
     """The name of the module that has the parameter of this name."""
     return parameter.rpartition(".")[0]
+
+
+def _containing(module: str) -> list[str]:
+    """The names of the modules that contain the module of this name."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def state_hash(module: nn.Module) -> str:
@@ -224,6 +229,14 @@ def _pixels_seen(config: Mapping[str, Any]) -> int:
     if crop is not None and crop > config["size"]:
         raise UserError(f"encoder.crop = {crop} is more than the images have (resize.size = {config['size']})")
     return crop or config["size"]
+
+
+def _channels_last(backbone: Backbone) -> Backbone:
+    """`backbone` with the weights of its convolutions in that order; those of three dimensions stay as they are."""
+    for tensor in (*backbone.parameters(), *backbone.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return backbone
 
 
 @contextmanager

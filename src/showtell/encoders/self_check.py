@@ -22,6 +22,7 @@ PICTURES = 16  # images that are tested: enough for means over them
 SAME = 1e-4  # relative: fp32 rounding, sums in another order
 MOVED = 0.01  # the two correlations of trained networks differ by 0.4, of random ones by 0.02 and more; else by chance
 LEAST_SIDE = 3  # of smaller maps every cell is at a border, where padding changes it
+UNTRAINED = " (networks without trained weights can do that: encoder.weights, or pretrain.enabled: true)"
 HALF = 0.95  # lowest cosine similarity of half to single precision features
 
 
@@ -64,8 +65,7 @@ def _fit_store(features: Tensor, name: str) -> None:
         raise UserError(f"self-check: {name} gives values of up to {largest:.3g}, too large for float16 (65504)")
     if not stored.any():
         raise UserError(
-            f"self-check: the largest value that {name} gives is {largest:.3g}, 0 in float16: networks without trained "
-            "weights can do that (encoder.weights, or pretrain.enabled: true)"
+            f"self-check: the largest value that {name} gives is {largest:.3g}, 0 in float16{UNTRAINED}"
         )
 
 
@@ -84,7 +84,9 @@ def _cells_differ(features: Tensor, name: str) -> str:
     """Standard deviation over the cells of an image, as a fraction of the features' magnitude."""
     spread = (features.std(dim=1).square().mean().sqrt() / features.square().mean().sqrt()).item()
     if not spread > SAME:
-        raise UserError(f"self-check: all cells of a picture have the same features; {name} cannot give a grid")
+        raise UserError(
+            f"self-check: all cells of a picture have the same features, so that {name} cannot give a grid{UNTRAINED}"
+        )
     return f"cells of a picture differ, by {spread:.0%} of the values' size"
 
 
@@ -112,6 +114,7 @@ def _cells_move(frozen: FrozenEncoder, encoder: Encoder, images: Tensor) -> str:
         raise UserError(
             f"self-check: cells do not move with a picture that is shifted sideways (correlation {sideways:.2f} with "
             f"those beside them, {upwards:.2f} with those above): the map of {encoder.name} is read in a wrong order"
+            + UNTRAINED
         )
     return f"cells move with a shifted picture (correlation {sideways:.2f} sideways, {upwards:.2f} upwards)"
 

@@ -18,7 +18,7 @@ from showtell.core.progress import log
 from showtell.core.terminal import cut
 from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
-from showtell.encoders.weights import WEIGHTS_SUFFIXES, is_state_dict, read_state
+from showtell.encoders.weights import WEIGHTS_SUFFIXES, check_state_dict, read_state
 
 REACHED = 10.0  # seconds in which the Hub answers, or counts as out of reach
 # Exceptions of networks that cannot do what is asked: remove the head, normalise a map, take another image size.
@@ -39,6 +39,7 @@ class TimmBackbone(Backbone):
         self.size, self.index, self.norm, self.channels_last, self.hidden = size, index, norm, channels_last, hidden
         self._level_indices = list(levels.values())
         self._unused: set[str] | None = None
+        self._order: list[str] | None = None
 
     def maps(self, images: Tensor) -> list[Tensor]:
         if self.hidden:
@@ -70,6 +71,34 @@ class TimmBackbone(Backbone):
             for name, parameter in parameters.items():
                 parameter.requires_grad_(learning[name])
         return self._unused
+
+
+    def blocks(self) -> dict[str, nn.Module]:
+        """timm declares some networks' modules in another order (Twins, CoaT): they are run once to see theirs."""
+        modules = super().blocks()
+        if self._order is None:
+            self._order = self._order_of(modules)
+        return {name: modules[name] for name in self._order}
+
+    def _order_of(self, modules: Mapping[str, nn.Module]) -> list[str]:
+        called: list[str] = []
+        modes = {module: module.training for module in self.modules()}
+        hooks = [m.register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name, m in modules.items()]
+        with torch.no_grad():
+            self.eval()(torch.zeros(1, 3, self.size, self.size, device=next(self.parameters()).device))
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+        first: dict[str, int] = {}  # of each module and of what it is in, the first call
+        for place, name in enumerate(called):
+            while name:
+                first.setdefault(name, place)
+                name = name.rpartition(".")[0]
+        latest = 0
+        for name in modules:  # what is not called itself goes with what it is in, or comes after all declared before it
+            latest = max(latest, first.setdefault(name, first.get(name.rpartition(".")[0], latest)))
+        return sorted(modules, key=first.__getitem__)
 
 
 def _leaves(result: Tensor) -> set[Tensor]:
@@ -162,8 +191,7 @@ def _from_file(full: str, size: int, weights: str) -> nn.Module:
     them."""
     state = read_state(given(weights))
     asked = f"encoder.weights = {weights!r}"
-    if not is_state_dict(state) or not state:
-        raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
+    check_state_dict(state, asked)
     reasons = []
     for classes in _classes(full, state):
         # Built with the file's number of classes, the network must get every weight, and the file may hold no others.

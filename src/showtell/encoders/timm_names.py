@@ -6,7 +6,7 @@ from types import ModuleType
 from showtell.core.errors import UserError, extra
 from showtell.data.transform import Filter
 from showtell.encoders.backbone import ImageStatistics
-from showtell.encoders.weights import WEIGHTS_SUFFIXES
+from showtell.encoders.weights import WEIGHTS_FILE, WEIGHTS_SUFFIXES
 
 PREFIX = "timm/"
 
@@ -46,7 +46,7 @@ def full_name(name: str, weights: str) -> str:
     if weights not in tags or tag not in ("", weights):
         known = ", ".join([tag] if tag else tags)
         raise UserError(
-            f"encoder.weights = {weights!r}: {network} knows DEFAULT, {known}, none, or a .pth or .safetensors file"
+            f"encoder.weights = {weights!r}: {network} knows DEFAULT, {known}, none, or {WEIGHTS_FILE}"
         )
     return f"{network}.{weights}"
 

@@ -17,12 +17,20 @@ FEATURES = "features"  # name of the map among the outputs of a graph
 
 
 class TorchvisionBackbone(Backbone):
-    """A network as an fx graph that ends at the map, with the maps of `levels` as further outputs."""
+    """A network as an fx graph that ends at the map, with the maps of `levels` as further outputs. Those named in
+    `channels_last` are (image, row, column, channel)."""
 
     network: GraphModule
 
+    def __init__(
+        self, network: GraphModule, node: str | None, levels: Sequence[str] = (), channels_last: Set[str] = frozenset()
+    ):
+        super().__init__(network, node, levels)
+        self.channels_last = channels_last
+
     def maps(self, images: Tensor) -> list[Tensor]:
-        outputs = {name: _channels_first(x) for name, x in self.network(images).items()}
+        found = self.network(images)
+        outputs = {name: x.permute(0, 3, 1, 2) if name in self.channels_last else x for name, x in found.items()}
         x = outputs[FEATURES]
         cells = x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
         return [cells, *(_as_grid(x) if x.dim() == 3 else x for x in (outputs[level] for level in self.levels))]
@@ -31,7 +39,7 @@ class TorchvisionBackbone(Backbone):
         return _view_shift(self.network, size, side)
 
     def simplified(self, learning: Set[nn.Module] = frozenset()) -> Backbone:
-        return TorchvisionBackbone(simplified(self.network, learning), self.node, self.levels)
+        return TorchvisionBackbone(simplified(self.network, learning), self.node, self.levels, self.channels_last)
 
 
 def build(
@@ -41,7 +49,7 @@ def build(
 
     `node` None: the last map of more than one cell, or for `output` hidden the input of the last linear layer.
     """
-    network = bare_network(name)
+    network = bare_network(name, size)
     statistics = load_weights(network, name, weights, node)
     if node is None:
         # A copy: tracing may add buffers, whose names would differ from those of a network that is traced once.
@@ -53,7 +61,8 @@ def build(
         unknown = next((layer for layer in asked if f"'{layer}'" in str(error)), node)
         key = "encoder.node" if unknown == node else "encoder.levels"
         raise UserError(f"{name} has no layer {unknown!r} ({key})") from None
-    return TorchvisionBackbone(graph, node, levels), statistics
+    transposed = _channels_last(graph, size) if name.startswith("swin") else frozenset[str]()
+    return TorchvisionBackbone(graph, node, levels, transposed), statistics
 
 
 def _view_shift(network: GraphModule, size: int, side: int) -> float:
@@ -122,9 +131,13 @@ def _is_map(x: Tensor) -> bool:
     return (x.dim() == 4 and x.shape[2] == x.shape[3] > 1) or (x.dim() == 3 and x.shape[1] > 1)
 
 
-def _channels_first(x: Tensor) -> Tensor:
-    """A map (image, channel, row, column); inside torchvision's Swin it is (image, row, column, channel)."""
-    return x.permute(0, 3, 1, 2) if x.dim() == 4 and x.shape[1] == x.shape[2] != x.shape[3] else x
+def _channels_last(graph: GraphModule, size: int) -> frozenset[str]:
+    """The outputs that are (image, row, column, channel), as inside torchvision's Swin: their last dimension stays the
+    same for pictures of another size."""
+    with torch.no_grad():
+        small, large = (graph.eval()(torch.zeros(1, 3, pixels, pixels)) for pixels in (size, 2 * size))
+    shapes = {name: (x.shape, large[name].shape) for name, x in small.items()}
+    return frozenset(name for name, (a, b) in shapes.items() if len(a) == 4 and a[1] != b[1] and a[3] == b[3])
 
 
 def _as_grid(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from difflib import get_close_matches
 from http.client import HTTPException
@@ -29,6 +30,7 @@ from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
+WEIGHTS_FILE = f"a file whose name ends in {', '.join(WEIGHTS_SUFFIXES[:-1])} or {WEIGHTS_SUFFIXES[-1]}"
 
 # Two networks have auxiliary heads for training, take minutes to initialise, and expect inputs normalised in another
 # way, which torchvision switches on only together with its weights. A network rebuilt without these options would
@@ -46,15 +48,24 @@ def networks() -> list[str]:
     return sorted(models.list_models(module=models))
 
 
-def bare_network(name: str) -> nn.Module:
-    """A classification network of torchvision with random initial weights."""
+def bare_network(name: str, size: int = 224) -> nn.Module:
+    """A classification network of torchvision with random initial weights, for pictures of `size` pixels where its
+    weights depend on that: those of vision transformers do."""
     from torchvision import models  # imported late: slow, and not needed to check params.yaml
 
     if name not in (known := models.list_models(module=models)):
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`showtell encoders` lists them"
         raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models; {hint}")
-    return models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
+    options = {"image_size": size} if name.startswith("vit_") else _OPTIONS.get(name, {})
+    try:
+        return models.get_model(name, weights=None, **options)
+    except AssertionError:
+        patch = name.rpartition("_")[2]
+        raise UserError(
+            f"{name} cuts pictures into patches of {patch} x {patch} pixels: set resize.size (or encoder.crop) to a "
+            f"multiple of {patch}, not {size}"
+        ) from None
 
 
 def load_weights(network: nn.Module, name: str, weights: str, node: str | None = None) -> ImageStatistics:
@@ -93,7 +104,7 @@ def _known(name: str, weights: str) -> Any:
         names = ", ".join(entry.name for entry in known)
         raise UserError(
             f"encoder.weights = {weights!r}: {name} knows DEFAULT, {names}, none, {', '.join(pretrained.SHIPPED)}, "
-            "or a .pth or .safetensors file"
+            f"or {WEIGHTS_FILE}"
         )
     return known[weights]
 
@@ -170,6 +181,7 @@ def read_state(path: Path) -> Any:
     asked = f"encoder.weights = {str(path)!r}"
     if not path.is_file():
         raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")
+    path.open("rb").close()  # the system's reason why it cannot be read, which the libraries call damage
     try:
         with warnings.catch_warnings(action="ignore"):  # about damaged files; the error below is enough
             state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -188,14 +200,38 @@ def is_state_dict(state: Any) -> bool:
     return isinstance(state, Mapping) and all(isinstance(tensor, Tensor) for tensor in state.values())
 
 
+def check_state_dict(state: Any, asked: str) -> None:
+    """`UserError` for anything but names with tensors; `asked` is the setting that names the file."""
+    if is_state_dict(state) and state:
+        return
+    parts = state.items() if isinstance(state, Mapping) else ()
+    key = next((key for key, part in parts if part and is_state_dict(part)), None)
+    within = "" if key is None else f"; there is one in its part {cut(key)}: save that alone"
+    raise UserError(f"{asked} does not hold a state dict, a tensor for each name{within}")
+
+
 def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
-    if not is_state_dict(state):
-        raise UserError(f"{asked} does not hold a state dict, a tensor for each name")
-    state = {_OLD_DENSE_LAYER.sub(r"\1\2.", key): tensor for key, tensor in state.items() if not _AUXILIARY.match(key)}
-    reason = _difference(network.state_dict(), state)
+    check_state_dict(state, asked)
+    names = {key: _OLD_DENSE_LAYER.sub(r"\1\2.", key) for key in state if not _AUXILIARY.match(key)}
+    kept = OrderedDict((new, state[key]) for key, new in names.items())
+    if name.startswith("vit_"):
+        kept = _at_size(network, kept)
+    reason = _difference(network.state_dict(), kept)
     if reason:
         raise UserError(f"{asked} does not hold a state dict of {name}: {reason}")
-    network.load_state_dict(state, strict=False)
+    # MNASNet asks for the version of its state dict, which .safetensors files do not have.
+    kept._metadata = getattr(state, "_metadata", None) or {"": {"version": 2}}  # type: ignore[attr-defined]
+    network.load_state_dict(kept, strict=False)
+
+
+def _at_size(network: Any, state: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+    """`state` of a vision transformer with its position embeddings interpolated to the network's number of patches."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    try:
+        return interpolate_embeddings(network.image_size, network.patch_size, state)
+    except (KeyError, ValueError):  # not a vision transformer's: told by what is missing
+        return state
 
 
 def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -203,7 +239,8 @@ def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> st
     # Batch counters, which old files lack, do not affect the output.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        return f"{len(missing)} of its {len(wanted)} tensors are missing, such as {missing[0]}"
+        others = next((f"; others are there, such as {cut(key)}" for key in state if key not in wanted), "")
+        return f"{len(missing)} of its {len(wanted)} tensors are missing, such as {missing[0]}{others}"
     other = [key for key in state if key not in wanted]
     if other:
         return f"{len(other)} tensors are not of this network, such as {other[0]}"

@@ -102,7 +102,7 @@ class DiverseBeam:
         """The best of each group by score, then the second of each, and so on; last, those that repeat another."""
         ranks = ([h for h in rank if h is not None] for rank in zip_longest(*groups))
         found = [h for rank in ranks for h in sorted(rank, key=lambda h: (not h.finished, -h.score))]
-        return sorted(found, key=lambda h: next(other for other in found if other.tokens == h.tokens) is not h)
+        return repeats_last(found)
 
     def keep_images(self, images: Tensor) -> "DiverseBeam":
         return self
@@ -137,6 +137,11 @@ class Sample:
         kept = Sample(self.draws[images], self.rules)
         kept.step = self.step
         return kept
+
+
+def repeats_last(found: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """In the same order, and after all others those that repeat another."""
+    return sorted(found, key=lambda h: next(other for other in found if other.tokens == h.tokens) is not h)
 
 
 def words_drawn(probabilities: Tensor, draws: Tensor) -> Tensor:

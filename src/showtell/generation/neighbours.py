@@ -34,7 +34,7 @@ from showtell.core.progress import track
 from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import END
-from showtell.generation.choices import Hypothesis
+from showtell.generation.choices import Hypothesis, repeats_last
 from showtell.metrics.cider import DocumentFrequencies, Vectors, WeightedReferences
 from showtell.metrics.ngrams import NgramIds, flat
 
@@ -122,12 +122,12 @@ class Neighbours:
 
     def ranked(self, features: Tensor, found: Sequence[list[Hypothesis]], weight: float) -> list[list[Hypothesis]]:
         """`found` [image][hypothesis], best first, with `weight` times their agreement with captions of images like
-        `features` (image, ...) added to their scores; finished ones still come first."""
+        `features` (image, ...) added to their scores; finished ones still come first, and repeats last."""
         chosen = []
         for vector, hypotheses in zip(pooled(features), found, strict=True):
             agreement = (weight * self.agreement(vector, hypotheses)).tolist()
             raised = [replace(h, score=h.score + more) for h, more in zip(hypotheses, agreement, strict=True)]
-            chosen.append(sorted(raised, key=lambda h: (not h.finished, -h.score)))
+            chosen.append(repeats_last(sorted(raised, key=lambda h: (not h.finished, -h.score))))
         return chosen
 
     def agreement(self, vector: np.ndarray, hypotheses: Sequence[Hypothesis]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Captions with an exported graph and onnxruntime, without PyTorch, whose import takes longer than a caption."""
 
 import json
+from numbers import Integral, Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from showtell.data.words import join
 
 # Inputs of a graph beside the image, with their minimum and maximum, as in `search_params.py`.
 SETTINGS: dict[str, tuple[float, float]] = {"beam": (1, 100), "max_length": (1, 1000), "length_penalty": (0, 5)}
+FRACTIONS = {"length_penalty"}  # those that are not whole numbers
 QUIET = 3  # onnxruntime's log level for errors: it warns of inputs with a default
 
 
@@ -62,11 +64,15 @@ class OnnxCaptioner:
         """`UserError` for settings of the search that the graph does not take, or values out of range."""
         for name, value in settings.items():
             if name not in SETTINGS:
-                if value == self.search.get(name):
+                if name not in self.search:
+                    raise UserError(f"{name} is not a setting of the search; there are {', '.join(self.search)}")
+                if value == self.search[name]:
                     continue
                 raise UserError(f"{name} is fixed in {self.path}; set it when you export the model")
             least, most = SETTINGS[name]
-            if not least <= value <= most:
+            if not isinstance(value, Real if name in FRACTIONS else Integral) or isinstance(value, bool):
+                raise UserError(f"{name} = {value!r}: must be a {'number' if name in FRACTIONS else 'whole number'}")
+            if not least <= float(value) <= most:
                 raise UserError(f"{name} = {value}: must be {least} to {most}")
         longest, shortest = settings.get("max_length", self.search["max_length"]), self.search["min_length"]
         if longest < shortest:
@@ -79,7 +85,7 @@ class OnnxCaptioner:
         """
         self.check(**settings)
         given = {name: value for name, value in settings.items() if name in SETTINGS}
-        feed = {name: np.array(value, float if name == "length_penalty" else np.int64) for name, value in given.items()}
+        feed = {name: np.array(value, float if name in FRACTIONS else np.int64) for name, value in given.items()}
         pixels = np.asarray(load_image(image))
         tokens, logprob, finished = self._session.run(None, {"pixels": pixels, **feed})
         if not np.isfinite(logprob):

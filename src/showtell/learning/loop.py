@@ -144,8 +144,9 @@ class _Training:
             total += (loss := parallel.backward(mine, whole, self.scaler.scale))
             self.scaler.unscale_(self.optimizer)
             norm = clip_gradients(task, params)
-            # The scaler skips updates whose fp16 gradients overflow, and lowers its scale.
-            self.watch.note(number, [p.images for p in mine], loss, None if self.scaler.is_enabled() else norm)
+            # The scaler skips updates whose fp16 gradients overflow, and halves its scale: at 1 it is not the cause.
+            scaled = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+            self.watch.note(number, [p.images for p in mine], loss, None if scaled else norm)
             if number % EVERY == 0 or number == updates:
                 self.watch.look(progress.epoch + 1, updates)
             self.scaler.step(self.optimizer)

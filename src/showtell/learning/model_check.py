@@ -38,11 +38,16 @@ def check_model(params: Mapping[str, Any]) -> None:
         )
     pretrain, finetune = params["pretrain"], params["finetune"]
     detects = (pretrain.applies_to(weights) and pretrain.epochs) or (finetune.epochs and finetune.word_loss)
-    if params["search"].detection_weight and not detects:
+    if params["search"].detection_weight and not (detects and params["encoder"].output == "grid"):
         log(
             "search.detection_weight does nothing: no detector of words is trained (pretrain does not run, and "
-            "finetune.word_loss or its epochs are 0)"
+            "finetune.word_loss or its epochs are 0, or encoder.output is not grid)"
         )
+    learning, passes = params["train"], max(params["train"].epochs, finetune.epochs)
+    if learning.alpha_c and params["decoder"].kind in ("pre_inject", "init_inject"):
+        log(f"learning.alpha_c does nothing: decoder.kind {params['decoder'].kind} does not attend to cells")
+    if learning.sampling and (learning.sampling_start or 1) > passes:
+        log(f"learning.sampling does nothing: it starts in epoch {learning.sampling_start}, training has {passes}")
     asked = [params[name] for name in ("resize", "encoder", "pretrain", "decoder", "finetune")]
     files = [weights, getattr(params["decoder"], "embeddings", None)]
     name = fingerprint(*asked, [_state(file) for file in files if file])

@@ -238,10 +238,10 @@ def _batch(drawn: Drawn, advantage: np.ndarray) -> tuple[Tensor, Tensor, Tensor,
     return torch.from_numpy(order), inputs, targets, mask, weights.unsqueeze(2).expand(mask.shape)
 
 
-def concerns(kept: dict[str, float], captions: Iterable[Block]) -> list[str]:
+def concerns(kept: dict[str, float], captions: Iterable[Block], samples: int) -> list[str]:
     """Known side effects of learning from rewards that the selected epoch's samples show, as lines for the log.
 
-    `captions`: those of the training images.
+    `captions`: those of the training images. `samples`: number of captions drawn of each.
     """
     if "reward" not in kept:
         return ["no epoch was better than the model before: it is kept as it was"]
@@ -252,7 +252,7 @@ def concerns(kept: dict[str, float], captions: Iterable[Block]) -> list[str]:
         found.append(f"{kept['bad_endings']:.1%} of the captions drawn break off or end in a word such as 'a'")
     if abs(length - words) > 1:
         found.append(f"captions drawn have {length:.1f} words on average, given ones {words:.1f} (reinforce.length)")
-    if kept["reward_spread"] == 0:
+    if samples > 1 and kept["reward_spread"] < 1e-9:  # a mean of equal numbers is rounded
         found.append("all captions drawn of an image are the same: nothing more can be learnt from them")
     return found
 

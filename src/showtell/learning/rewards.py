@@ -24,7 +24,7 @@ from showtell.metrics.bleu import BleuTargets, bleu
 from showtell.metrics.cider import DocumentFrequencies, Targets, Vectors
 from showtell.metrics.ngrams import Counts, NgramIds, flat
 from showtell.metrics.objects import chair_counts, kinds
-from showtell.metrics.statements import is_true, right_number
+from showtell.metrics.statements import number_there, right_number
 
 
 class Weights(NamedTuple):
@@ -175,7 +175,7 @@ class _Outcome(NamedTuple):
     """Of one caption, each from 0 to 1."""
 
     absent: float  # CHAIR: the share of its mentions of objects that are not in the image
-    untrue: float  # the share of its mentions that are absent, of another colour or number, or mentioned before
+    untrue: float  # the share of its mentions that are absent, of another colour or number, or of more than are left
     told: float  # the share of the image's objects, equal ones as one, that it names with their colour and in number
 
 
@@ -195,16 +195,18 @@ class _Known:
         objects, said = self._annotations.objects(image_id), self._annotations.statements(words)
         absent = chair_counts([statement.mention for statement in said], kinds(objects)).absent
         groups = {(item["kind"], item["colour"]) for item in objects}  # equal ones are told together: "two red balls"
-        there = Counter(item["kind"] for item in objects)
+        left = Counter((item["kind"], colour) for item in objects for colour in {None, item["colour"]})  # None: any
         told: set[tuple[str, str | None]] = set()
         false = 0
         for statement in said:
-            kind = statement.mention.kind
-            # "a dog and a white dog" of one dog: a kind is named more often than it is there
-            if there[kind] > 0 and is_true(statement, objects) and right_number(statement, objects):
-                told.add((kind, statement.colour))
+            kind, colour = statement.mention.kind, statement.colour
+            number = statement.number or (number_there(statement, objects) if statement.mention.plural else 1)
+            named = {(kind, None), (kind, colour)}
+            # "a dog and a white dog" of one dog: more are named than are there
+            if min(left[things] for things in named) >= number and right_number(statement, objects):
+                told.add((kind, colour))
             else:
                 false += 1
-            there[kind] -= 1
+            left.subtract(dict.fromkeys(named, number))
         number = max(len(said), 1)
         return _Outcome(absent / number, false / number, len(told & groups) / max(len(groups), 1))

@@ -56,8 +56,9 @@ def validation(
             "two; give val more images (scenes.val, custom.val, or the split in the captions file)"
         )
     scorer = _Scorer(dataset.entries)
-    longest = int(dataset.longest().max()) - 1  # without the start; nothing longer is learned
+    longest = int(dataset.longest().max()) - 1  # without the start; val's own captions need no more
     search = PLAIN.override(beam=params.validation_beam, max_length=min(longest, LONGEST))
+    at_once = min(128, max(params.images_per_update // params.accumulate, 1))  # no more memory than an update
 
     def of_batch(batch: Batch) -> tuple[float, int, int, list[str]]:
         with autocast(params.precision):
@@ -74,7 +75,7 @@ def validation(
         return {"val_loss": loss / max(positions, 1), "val_top5": right / max(positions, 1), **scores}
 
     def validate() -> dict[str, float]:
-        parts = network.measure(dataset, of_batch, at_once=128)
+        parts = network.measure(dataset, of_batch, at_once)
         return broadcast(lambda: summary(parts))
 
     return validate

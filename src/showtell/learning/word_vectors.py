@@ -1,6 +1,7 @@
 """Pretrained word vectors from text files: GloVe (`word v1 v2 ...`), word2vec (with a header `count size`)."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def coverage_report(path: Path, vocabulary: Vocabulary, found: set[int]) -> str:
 def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Tensor]:
     """Token -> vector (size,) for the vocabulary's words in the file; for a word given twice the first vector.
 
-    `UserError` when there is no such file, its vectors have another size, or a line is not a word with its numbers.
+    `UserError` when there is no such file, its vectors have another size, or what follows such a word is not numbers.
     """
     tokens = {word: token for token, word in enumerate(vocabulary.words) if token >= len(SPECIALS)}
     found: dict[int, Tensor] = {}
@@ -113,7 +114,7 @@ def _lines(path: Path) -> Iterator[str]:
         with unpack(path, "rt", encoding="utf-8") as file:
             for line in file:
                 yield line.rstrip("\r\n ")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read as text: {error}; vectors must be in GloVe or word2vec text format"
         ) from None

@@ -60,16 +60,16 @@ def _number(before: Sequence[str]) -> int | None:
 
 def is_true(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> bool:
     """Whether some object has the kind and, if one is stated, the colour."""
-    return _there(statement, objects) > 0
+    return number_there(statement, objects) > 0
 
 
 def right_number(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> bool:
     """Whether as many objects have the kind and the stated colour as the statement says: exactly, or one or several."""
-    there = _there(statement, objects)
+    there = number_there(statement, objects)
     return there == statement.number if statement.number else statement.mention.plural == (there > 1)
 
 
-def _there(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> int:
+def number_there(statement: Statement, objects: Sequence[Mapping[str, Any]]) -> int:
     """How many objects have the kind and, if one is stated, the colour."""
     kind, colour = statement.mention.kind, statement.colour
     return sum(item["kind"] == kind and colour in (None, item["colour"]) for item in objects)
