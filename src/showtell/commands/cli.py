@@ -18,7 +18,7 @@ COMMANDS = {
     "import": ("showtell.commands.import_", "inspect your own pictures and captions, and set params.yaml to them"),
     "encoders": ("showtell.commands.list_encoders", "list the networks that can be the encoder, and what they need"),
     "plan": ("showtell.commands.plan", "estimate what the present params.yaml will cost on this machine"),
-    "recipe": ("showtell.commands.recipe", "set params.yaml to a published system"),
+    "recipe": ("showtell.commands.recipe", "print, or write into params.yaml, the settings of a published system"),
     "score": ("showtell.commands.score", "score captions by the COCO protocol"),
     "tokenize": ("showtell.commands.tokenize", "turn captions into the tokens that scores are computed on"),
     "compare": ("showtell.commands.compare", "test whether one of two sets of captions scores better"),

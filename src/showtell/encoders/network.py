@@ -235,7 +235,7 @@ def _channels_last(backbone: Backbone) -> Backbone:
     """`backbone` with the weights of its convolutions in that order; those of three dimensions stay as they are."""
     for tensor in (*backbone.parameters(), *backbone.buffers()):
         if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return backbone
 
 
