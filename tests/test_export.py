@@ -9,6 +9,7 @@ import torch
 from export_models import MODELS, captioner, picture
 from PIL import Image
 
+from showtell.core.errors import UserError
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import END, START
 from showtell.generation.graphs import graph_writer
@@ -16,6 +17,23 @@ from showtell.generation.onnx_captioner import OnnxCaptioner
 
 for _package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(_package, reason="the extra `onnx` is not installed")
+
+
+def test_settings_that_the_graph_cannot_take_are_one_line(tmp_path):
+    own = captioner("attention")
+    graph_writer.export_whole(own.model, own.search, tmp_path / "model.onnx")
+    exported = OnnxCaptioner(tmp_path / "model.onnx")
+    wrong = {
+        "beam = 2.5: must be a whole number": {"beam": 2.5}, "beam = None: must be a whole number": {"beam": None},
+        "beam = '3': must be a whole number": {"beam": "3"},
+        "length_penalty = '1': must be a number": {"length_penalty": "1"},
+        "beam = 0: must be 1 to 100": {"beam": 0}, "min_length is fixed in": {"min_length": 2},
+        "bogus is not a setting of the search; there are": {"bogus": 1},
+    }  # fmt: skip
+    for message, settings in wrong.items():
+        with pytest.raises(UserError, match=message):
+            exported.check(**settings)
+    exported.check(beam=np.int64(2), length_penalty=1, method=own.search.method)
 
 
 @pytest.mark.parametrize("name", MODELS)

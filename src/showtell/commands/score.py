@@ -25,7 +25,8 @@ HELP = "score captions by the COCO protocol: BLEU-1..4, ROUGE-L, CIDEr-D, METEOR
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = HELP + "."
     parser.add_argument("hypotheses", type=Path, metavar="HYPOTHESES", help="a list of {image_id, caption}")
-    parser.add_argument("references", type=Path, metavar="REFERENCES", help="COCO captions, or a caption file of the pipeline")
+    told = "COCO captions, or a caption file of the pipeline"
+    parser.add_argument("references", type=Path, metavar="REFERENCES", help=told)
     parser.add_argument("--json", action="store_true", help="print fractions as JSON instead of a table x100")
     parser.add_argument("--subset", action="store_true", help="score only the images that have a hypothesis")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which starts Java")
