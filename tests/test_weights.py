@@ -212,6 +212,8 @@ def test_a_state_dict_of_another_network(tmp_path):
     assert "does not hold a state dict of resnet18: 102 of its 122 tensors are missing, such as conv1.weight" in message
     torch.save({f"module.{key}": tensor for key, tensor in state().items()}, tmp_path / "parallel.pth")
     assert "others are there, such as module." in refused(str(tmp_path / "parallel.pth"))
+    torch.save({**state(), "epoch": 3}, tmp_path / "more.pth")
+    assert refused(str(tmp_path / "more.pth")).endswith("does not hold a state dict, a tensor for each name")
     torch.save({"epoch": 3, "model": state()}, tmp_path / "within.pth")
     assert "there is one in its part model: save that alone" in refused(str(tmp_path / "within.pth"))
     torch.save({**state(), "head.bias": torch.zeros(3)}, tmp_path / "b.pth")

@@ -143,6 +143,11 @@ def without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
+def check_readable(path: Path) -> None:
+    """Raise the system's error for a file that cannot be read: libraries call such a file damaged, or absent."""
+    path.open("rb").close()
+
+
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from showtell.core.damage import remedy
 from showtell.core.errors import UserError
-from showtell.core.files import atomic
+from showtell.core.files import atomic, check_readable
 from showtell.core.terminal import one_line
 
 SUM = "crc32"  # key of the metadata
@@ -58,7 +58,7 @@ def _sort_metadata(path: Path) -> None:
 def read_header(path: Path) -> Header:
     """The header of a file; no tensor is loaded."""
     if path.is_file():
-        path.open("rb").close()  # the system's reason why it cannot be read: safetensors says that there is no file
+        check_readable(path)
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

@@ -60,7 +60,8 @@ class Decoder(nn.Module):
     """
 
     Params: type[DecoderParams] = DecoderParams  # the keys that it reads in the section `decoder` of params.yaml
-    heads: int = 1  # of the attention that `attend` gives
+    attends: bool = True  # whether `forward` gives an attention
+    heads: int = 1  # of that attention
 
     def start(self, features: Tensor) -> State:
         """The state before the first word, with one beam for each image."""

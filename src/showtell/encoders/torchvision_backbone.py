@@ -61,7 +61,7 @@ def build(
         unknown = next((layer for layer in asked if f"'{layer}'" in str(error)), node)
         key = "encoder.node" if unknown == node else "encoder.levels"
         raise UserError(f"{name} has no layer {unknown!r} ({key})") from None
-    transposed = _channels_last(graph, size) if name.startswith("swin") else frozenset[str]()
+    transposed = _with_channels_last(graph, size) if name.startswith("swin") else frozenset[str]()
     return TorchvisionBackbone(graph, node, levels, transposed), statistics
 
 
@@ -131,7 +131,7 @@ def _is_map(x: Tensor) -> bool:
     return (x.dim() == 4 and x.shape[2] == x.shape[3] > 1) or (x.dim() == 3 and x.shape[1] > 1)
 
 
-def _channels_last(graph: GraphModule, size: int) -> frozenset[str]:
+def _with_channels_last(graph: GraphModule, size: int) -> frozenset[str]:
     """The outputs that are (image, row, column, channel), as inside torchvision's Swin: their last dimension stays the
     same for pictures of another size."""
     with torch.no_grad():

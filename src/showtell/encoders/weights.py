@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
-from showtell.core.files import atomic
+from showtell.core.files import atomic, check_readable
 from showtell.core.paths import given
 from showtell.core.tensor_files import unusable
 from showtell.core.terminal import cut
@@ -57,15 +57,15 @@ def bare_network(name: str, size: int = 224) -> nn.Module:
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`showtell encoders` lists them"
         raise UserError(f"encoder.name = {name!r} is not a classification model of torchvision.models; {hint}")
-    options = {"image_size": size} if name.startswith("vit_") else _OPTIONS.get(name, {})
-    try:
-        return models.get_model(name, weights=None, **options)
-    except AssertionError:
-        patch = name.rpartition("_")[2]
-        raise UserError(
-            f"{name} cuts pictures into patches of {patch} x {patch} pixels: set resize.size (or encoder.crop) to a "
-            f"multiple of {patch}, not {size}"
-        ) from None
+    options = _OPTIONS.get(name, {})
+    if name.startswith("vit_"):
+        patch, options = int(name.rpartition("_")[2]), {"image_size": size}
+        if size % patch:
+            raise UserError(
+                f"{name} cuts pictures into patches of {patch} x {patch} pixels: set resize.size (or encoder.crop) to "
+                f"a multiple of {patch}, not {size}"
+            )
+    return models.get_model(name, weights=None, **options)
 
 
 def load_weights(network: nn.Module, name: str, weights: str, node: str | None = None) -> ImageStatistics:
@@ -181,7 +181,7 @@ def read_state(path: Path) -> Any:
     asked = f"encoder.weights = {str(path)!r}"
     if not path.is_file():
         raise UserError(f"{asked}: {'it is a folder, not a file' if path.is_dir() else 'no such file'}")
-    path.open("rb").close()  # the system's reason why it cannot be read, which the libraries call damage
+    check_readable(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # about damaged files; the error below is enough
             state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -205,7 +205,7 @@ def check_state_dict(state: Any, asked: str) -> None:
     if is_state_dict(state) and state:
         return
     parts = state.items() if isinstance(state, Mapping) else ()
-    key = next((key for key, part in parts if part and is_state_dict(part)), None)
+    key = next((key for key, part in parts if is_state_dict(part) and part), None)
     within = "" if key is None else f"; there is one in its part {cut(key)}: save that alone"
     raise UserError(f"{asked} does not hold a state dict, a tensor for each name{within}")
 
@@ -213,9 +213,7 @@ def check_state_dict(state: Any, asked: str) -> None:
 def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
     check_state_dict(state, asked)
     names = {key: _OLD_DENSE_LAYER.sub(r"\1\2.", key) for key in state if not _AUXILIARY.match(key)}
-    kept = OrderedDict((new, state[key]) for key, new in names.items())
-    if name.startswith("vit_"):
-        kept = _at_size(network, kept)
+    kept = _at_size(network, OrderedDict((new, state[key]) for key, new in names.items()))
     reason = _difference(network.state_dict(), kept)
     if reason:
         raise UserError(f"{asked} does not hold a state dict of {name}: {reason}")
@@ -224,10 +222,13 @@ def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
     network.load_state_dict(kept, strict=False)
 
 
-def _at_size(network: Any, state: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
-    """`state` of a vision transformer with its position embeddings interpolated to the network's number of patches."""
-    from torchvision.models.vision_transformer import interpolate_embeddings
+def _at_size(network: nn.Module, state: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+    """`state`; of a vision transformer, with its position embeddings interpolated to the network's number of
+    patches."""
+    from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+    if not isinstance(network, VisionTransformer):
+        return state
     try:
         return interpolate_embeddings(network.image_size, network.patch_size, state)
     except (KeyError, ValueError):  # not a vision transformer's: told by what is missing

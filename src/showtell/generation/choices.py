@@ -101,8 +101,7 @@ class DiverseBeam:
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
         """The best of each group by score, then the second of each, and so on; last, those that repeat another."""
         ranks = ([h for h in rank if h is not None] for rank in zip_longest(*groups))
-        found = [h for rank in ranks for h in sorted(rank, key=lambda h: (not h.finished, -h.score))]
-        return repeats_last(found)
+        return repeats_last([h for rank in ranks for h in best_first(rank)])
 
     def keep_images(self, images: Tensor) -> "DiverseBeam":
         return self
@@ -137,6 +136,11 @@ class Sample:
         kept = Sample(self.draws[images], self.rules)
         kept.step = self.step
         return kept
+
+
+def best_first(found: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """By score, finished ones before all others."""
+    return sorted(found, key=lambda h: (not h.finished, -h.score))
 
 
 def repeats_last(found: Sequence[Hypothesis]) -> list[Hypothesis]:

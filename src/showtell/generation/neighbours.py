@@ -34,7 +34,7 @@ from showtell.core.progress import track
 from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import END
-from showtell.generation.choices import Hypothesis, repeats_last
+from showtell.generation.choices import Hypothesis, best_first, repeats_last
 from showtell.metrics.cider import DocumentFrequencies, Vectors, WeightedReferences
 from showtell.metrics.ngrams import NgramIds, flat
 
@@ -127,7 +127,7 @@ class Neighbours:
         for vector, hypotheses in zip(pooled(features), found, strict=True):
             agreement = (weight * self.agreement(vector, hypotheses)).tolist()
             raised = [replace(h, score=h.score + more) for h, more in zip(hypotheses, agreement, strict=True)]
-            chosen.append(repeats_last(sorted(raised, key=lambda h: (not h.finished, -h.score))))
+            chosen.append(repeats_last(best_first(raised)))
         return chosen
 
     def agreement(self, vector: np.ndarray, hypotheses: Sequence[Hypothesis]) -> np.ndarray:

@@ -15,7 +15,7 @@ from showtell.core.files import fingerprint, write_text
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.workplace import ROOT
-from showtell.decoders import build_decoder
+from showtell.decoders import DECODERS, build_decoder
 from showtell.decoders.word_layers import WordParams
 from showtell.encoders import pretrained
 from showtell.encoders.encoder_params import image_statistics
@@ -44,7 +44,7 @@ def check_model(params: Mapping[str, Any]) -> None:
             "finetune.word_loss or its epochs are 0, or encoder.output is not grid)"
         )
     learning, passes = params["train"], max(params["train"].epochs, finetune.epochs)
-    if learning.alpha_c and params["decoder"].kind in ("pre_inject", "init_inject"):
+    if learning.alpha_c and not DECODERS[params["decoder"].kind].attends:
         log(f"learning.alpha_c does nothing: decoder.kind {params['decoder'].kind} does not attend to cells")
     if learning.sampling and (learning.sampling_start or 1) > passes:
         log(f"learning.sampling does nothing: it starts in epoch {learning.sampling_start}, training has {passes}")
