@@ -75,6 +75,42 @@ def test_groups_avoid_the_words_of_earlier_groups():
     assert [h.tokens for h in slight] == [[1, 1]] * 3
 
 
+def plain_diverse_beam(
+    logits: torch.Tensor, width: int, groups: int, diversity: float, max_length: int, once: bool
+) -> list[list[int]]:
+    """One image, as Vijayakumar et al. (2016) write it: the sequences that finish. `once`: no word twice in one."""
+    living, finished = [[(0.0, [START])] for _ in range(groups)], [[] for _ in range(groups)]
+    for _ in range(max_length):
+        said = [0] * logits.shape[2]  # beams of earlier groups that say a word at this step
+        for group in range(groups):
+            candidates = []
+            for total, sequence in living[group]:
+                table = Table.of(logits)
+                for token in sequence:
+                    row, table = step(table, torch.tensor([[token]]))
+                logprobs = torch.log_softmax(row[0, 0], dim=0).tolist()
+                allowed = [word for word in range(len(logprobs)) if not (once and word in sequence[1:])]
+                candidates += [(total + logprobs[word], [*sequence, word]) for word in allowed]
+            candidates.sort(key=lambda found: diversity * said[found[1][-1]] - found[0])
+            best = candidates[: width - len(finished[group])]
+            for _, sequence in best:
+                said[sequence[-1]] += 1
+            finished[group] += [found for found in best if found[1][-1] == END]
+            living[group] = [found for found in best if found[1][-1] != END]
+    return [sequence[1:-1] for group in finished for _, sequence in group]
+
+
+@given(SEEDS, st.sampled_from([4, 6]), st.integers(2, 3), st.integers(1, 4), st.sampled_from([0.3, 1.0, 3.0]))
+@settings(max_examples=30)
+def test_a_diverse_beam_equals_the_papers_loop(seed, words, groups, width, diversity):
+    """Of four words, each said once, there are soon fewer continuations than places."""
+    logits, once = random_logits(seed, words=words, sharpness=1.0), words == 4
+    beam = {"method": "diverse_beam", "groups": groups, "diversity": diversity, "n_best": groups * width}
+    found = search(logits, groups * width, 5, block_ngrams=int(once), **beam)[0]
+    expected = plain_diverse_beam(logits, width, groups, diversity, 5, once)
+    assert sorted(h.tokens for h in found if h.finished) == sorted(expected)
+
+
 @given(SEEDS, st.integers(2, 3), st.integers(2, 3), st.sampled_from([0.0, 0.2, 1.0]))
 @settings(max_examples=25)
 def test_groups_repeat_one_another_only_after_all_that_differ(seed, groups, width, diversity):
