@@ -134,6 +134,20 @@ def copy_pipeline(pipeline, tmp_path) -> Callable[..., Path]:
     return copy
 
 
+@pytest.fixture
+def album(tmp_path, monkeypatch) -> Path:
+    """Three pictures in two folders, a broken one, and other files."""
+    from test_caption_command import write_picture  # it imports this module
+
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.jpg", "b.png", "deeper/c.jpg")):
+        write_picture(tmp_path / "album" / name, seed=number)
+    (tmp_path / "album/broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "album/notes.md").write_text("# notes")
+    (tmp_path / "album/.hidden.jpg").write_bytes(b"")
+    return tmp_path / "album"
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """The folder of a tiny model with random weights."""

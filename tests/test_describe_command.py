@@ -1,54 +1,20 @@
-"""`showtell describe`: alt text in sidecars, tables, text files and metadata; described pictures are skipped."""
+"""`showtell describe`: alt text in sidecars, tables and text files; described pictures are skipped."""
 
-import csv
-import json
 import os
-import shutil
-import subprocess
-import tracemalloc
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from described_albums import DC, alternatives, caption_of, describe
 from test_caption_command import write_picture
 from tiny_model import tiny_captioner
 
 from showtell.commands import cli
-from showtell.commands.alt_text import embedding, session, xmp
-from showtell.commands.alt_text.description import Description, Kept, Origin
-from showtell.commands.alt_text.description_table import COLUMNS, Table
-from showtell.commands.alt_text.row_index import RowIndex
-from showtell.commands.alt_text.session import Session, pictures
-from showtell.core.errors import UserError
+from showtell.commands.alt_text import xmp
+from showtell.commands.alt_text.description import Description, Origin
 from showtell.generation.bundle import save_model, serve_model
-from showtell.generation.captioner import Caption, Captioner
+from showtell.generation.captioner import Captioner
 from showtell.generation.search_params import PLAIN
-
-DC, RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-IPTC = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}"
-needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs exiftool")
-
-
-@pytest.fixture
-def album(tmp_path, monkeypatch):
-    """Three pictures in two folders, a broken one, and other files."""
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate(("a.jpg", "b.png", "deeper/c.jpg")):
-        write_picture(tmp_path / "album" / name, seed=number)
-    (tmp_path / "album/broken.jpg").write_bytes(b"no picture")
-    (tmp_path / "album/notes.md").write_text("# notes")
-    (tmp_path / "album/.hidden.jpg").write_bytes(b"")
-    return tmp_path / "album"
-
-
-def describe(model, *arguments) -> int:
-    return cli.dispatch(["describe", "--model", str(model), *map(str, arguments)])
-
-
-def alternatives(sidecar) -> dict[str, str]:
-    tree = ET.fromstring(sidecar.read_bytes())
-    names = f"{DC}description", f"{IPTC}AltTextAccessibility"
-    return {name: tree.find(f".//{name}/{RDF}Alt/{RDF}li").text for name in names}
 
 
 def test_sidecars_hold_the_captions(album, model, capsys):
@@ -79,103 +45,6 @@ def test_described_pictures_are_repeated_only_for_another_picture_or_model(album
     for another in (other, tmp_path / "ensemble"):
         describe(another, album, "--format", form)
         assert "3 described, 0 already described" in capsys.readouterr().err
-
-
-def rows(form):
-    if form == "jsonl":
-        return [json.loads(line) for line in Path("alt-text.jsonl").read_text(encoding="utf-8").splitlines()]
-    with open("alt-text.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_truncated_table_is_continued(album, model, form, monkeypatch):
-    (album / "broken.jpg").unlink()
-    describe(model, album, "--format", form)
-    whole = rows(form)
-    assert [row["file"] for row in whole] == [str(album / name) for name in ("a.jpg", "b.png", "deeper/c.jpg")]
-    table = album.parent / f"alt-text.{form}"
-    complete = table.read_bytes()
-    loaded = Captioner.load(model)
-    monkeypatch.setattr(Captioner, "load", lambda *_: loaded)  # the same model each time
-    for cut in range(len(complete) - 1, len(complete) - 60, -4):
-        table.write_bytes(complete[:cut])
-        assert describe(model, album, "--format", form) == 0
-        assert table.read_bytes() == complete
-    write_picture(album / "b.png", seed=8)
-    describe(model, album, "--format", form)
-    assert [row["file"] for row in rows(form)] == [str(album / name) for name in ("a.jpg", "deeper/c.jpg", "b.png")]
-
-
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch, form):
-    """Peak of a run that describes all pictures and of one that finds them described, for 200 and for 2,000."""
-    monkeypatch.chdir(tmp_path)
-    write_picture(tmp_path / "one.png", seed=1)
-    peaks = []
-    for count in (200, 200, 2000):  # the first fills caches
-        folder = tmp_path / f"album-{len(peaks)}"
-        for number in range(count):
-            picture = folder / f"{number // 100}" / f"{number}.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.hardlink_to(tmp_path / "one.png")
-        peaks.append(max(described_in(folder, form) for _ in range(2)))
-        assert len(rows(form)) == count
-        Path(f"alt-text.{form}").unlink()
-    assert peaks[2] - peaks[1] < 100_000, f"{peaks[2] - peaks[1]:,} bytes more for 1,800 more pictures"
-
-
-def described_in(folder: Path, form: str) -> int:
-    """Bytes of Python's objects at the peak of describing `folder`, by a captioner that costs nothing."""
-    origin = Origin("1", "m")
-    tracemalloc.start()
-    try:
-        session = Session(Table(Path(f"alt-text.{form}"), origin, as_json=form == "jsonl"), origin, None, None)
-        for _ in session.images(session.undescribed(pictures([folder]))):
-            session.write(Caption("a dog", ["a", "dog"], -1.0, -1.0, True, None))
-        session.writer.finish()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize("added", ["mine.jpg,by hand,,,,,,\n", "mine.jpg,by hand\ncut,sh"])
-def test_rows_that_people_added_stay_even_short_ones(album, model, added):
-    describe(model, album / "a.jpg", "--format", "csv")
-    with open("alt-text.csv", "a", encoding="utf-8") as table:
-        table.write(added)
-    write_picture(album / "a.jpg", seed=9)
-    assert describe(model, album / "a.jpg", "--format", "csv") == 0
-    assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]
-    assert len(rows("csv")) == 2
-
-
-def test_an_index_without_room_is_one_line(tmp_path):
-    index = RowIndex(tmp_path / "alt-text.csv")
-    index._database.execute("PRAGMA max_page_count = 8")
-    with pytest.raises(UserError, match=r"alt-text.csv cannot be indexed in .+ full\); make room there, or set TMPDIR"):
-        for number in range(1000):
-            index.add(f"{number}.jpg", Kept("generated by showtell 1, model m", "0" * 16))
-
-
-OTHER_COLUMNS = "has other columns than this version of showtell describe writes; name another --output"
-UNREADABLE = "name another --output"
-
-
-@pytest.mark.parametrize(("form", "content", "message"), [
-    ("csv", "file,caption\na.jpg,mine\n", OTHER_COLUMNS),
-    ("jsonl", '{"file": "a.jpg", "caption": "mine"}\n', OTHER_COLUMNS),
-    ("jsonl", "mine\n", OTHER_COLUMNS),
-    ("csv", f"{','.join(COLUMNS)}\n{'x' * 200_000}\n", UNREADABLE),
-    ("jsonl", "[" * 20_000 + "\n", UNREADABLE),
-    ("jsonl", "9" * 5_000 + "\n", UNREADABLE),
-])  # fmt: skip
-def test_other_and_unreadable_tables_are_one_line_and_not_changed(album, model, form, content, message):
-    table = album.parent / f"alt-text.{form}"
-    table.write_text(content)
-    with pytest.raises(UserError, match=message):
-        describe(model, album, "--format", form)
-    assert table.read_text() == content
 
 
 def by_hand(element: str) -> str:
@@ -265,51 +134,12 @@ def test_captions_are_legal_xml(tmp_path, caption, text):
     assert xmp.kept(tmp_path / "a.jpg.xmp") == ("generated by showtell 1, model m", "0" * 16, None)
 
 
-@needs_exiftool
-def test_exiftool_reads_the_sidecars_and_embeds(album, model):
-    describe(model, album / "a.jpg", "--embed")
-    for file in ("a.jpg", "a.jpg.xmp"):
-        command = ["exiftool", "-j", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", album / file]
-        (found,) = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        assert found["Description"] == found["AltTextAccessibility"] != ""
-    assert describe(model, album / "a.jpg") == 0
-
-
-@needs_exiftool
-@pytest.mark.parametrize(("tag", "other"), [("XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"),
-                                            ("XMP-iptcCore:AltTextAccessibility", "XMP-dc:Description")])  # fmt: skip
-def test_texts_by_people_in_a_picture_stay(album, model, tag, other):
-    subprocess.run(["exiftool", "-q", "-overwrite_original", f"-{tag}=mine", album / "a.jpg"], check=True)
-    assert describe(model, album / "a.jpg", "--embed") == 0
-    found = subprocess.run(["exiftool", "-j", "-G1", f"-{tag}", f"-{other}", album / "a.jpg"], capture_output=True)
-    tags = json.loads(found.stdout)[0]
-    assert tags[tag] == "mine" and (other in tags) == (tag == "XMP-dc:Description")
-    before = (album / "a.jpg").read_bytes()
-    assert describe(model, album / "a.jpg", "--embed") == 0 and (album / "a.jpg").read_bytes() == before
-
-
-@needs_exiftool
-def test_pictures_that_have_a_sidecar_are_embedded_once(album, model, capsys):
-    (album / "broken.jpg").unlink()
-    describe(model, album)
-    capsys.readouterr()
-    for said in ("3 described, 0 already described", "0 described, 3 already described"):
-        assert describe(model, album, "--embed") == 0
-        assert said in capsys.readouterr().err
-    for path in (album / "a.jpg", album / "b.png"):
-        assert b"generated by showtell" in path.read_bytes()
-
-
 def test_a_picture_that_is_no_file_is_one_line(album, model, capsys):
     os.mkfifo(album / "pipe.jpg")
     for flags in ([], ["--dry-run"]):
         assert describe(model, album / "pipe.jpg", album / "a.jpg", *flags) == 1
         assert f"error: cannot read {album / 'pipe.jpg'}: it is not a file\n" in capsys.readouterr().err
     assert (album / "a.jpg.xmp").exists()
-
-
-def caption_of(model, picture) -> str:
-    return Captioner.load(model).caption([picture])[0].text
 
 
 def corrected(album, form, caption) -> Path:
@@ -371,29 +201,6 @@ def test_a_text_file_that_an_editor_saved_unchanged_is_ours(album, model, capsys
     assert path.read_text().splitlines()[0] == caption_of(model, album / "a.jpg")
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_table_with_a_byte_order_mark_is_continued(album, model, capsys, form):
-    describe(model, album / "a.jpg", "--format", form)
-    table = Path(f"alt-text.{form}")
-    content = table.read_bytes()
-    table.write_bytes(b"\xef\xbb\xbf" + (content.replace(b"\n", b"\r\n") if form == "csv" else content))
-    capsys.readouterr()
-    assert describe(model, album / "a.jpg", album / "b.png", "--format", form) == 0
-    assert "1 described, 1 already described" in capsys.readouterr().err
-    write_picture(album / "a.jpg", seed=9)
-    assert describe(model, album / "a.jpg", "--format", form) == 0  # two rows, of which the last stays
-    content = table.read_text(encoding="utf-8")
-    assert content[0] == "\ufeff" and content.count("\ufeff") == 1
-    table.write_text(content[1:], encoding="utf-8")
-    assert [row["file"] for row in rows(form)] == [str(album / "b.png"), str(album / "a.jpg")]
-
-
-def test_an_empty_table_gets_its_head(album, model):
-    Path("alt-text.csv").touch()  # a kill before the first row leaves it
-    assert describe(model, album / "a.jpg", "--format", "csv") == 0
-    assert [row["file"] for row in rows("csv")] == [str(album / "a.jpg")]
-
-
 def packet(*nodes: str) -> str:
     """A sidecar with these nodes, each the attributes of an `rdf:Description` and after a > its content."""
     names = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in xmp.NAMESPACES.items())
@@ -434,128 +241,3 @@ def test_descriptions_by_people_in_any_form_stay(album, model, nodes):
         assert describe(model, album / "a.jpg") == 0
         text, caption = sidecar.read_text(), caption_of(model, album / "a.jpg")
         assert text.count("mine") == 1 and text.count(caption) == 1 and text.count("<showtell:Origin>") == 1
-
-
-def exiftool(*arguments) -> str:
-    command = ["exiftool", "-q", "-overwrite_original", *map(os.fsencode, arguments)]
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert not done.stderr
-    return done.stdout.decode()
-
-
-@needs_exiftool
-@pytest.mark.parametrize("tag", ["XMP-dc:Title", "XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"])
-def test_sidecars_by_exiftool_stay_valid(album, model, tag):
-    """exiftool writes a node for each namespace, and refuses a file in which a property is there twice."""
-    sidecar = album / "a.jpg.xmp"
-    exiftool("-XMP-xmp:CreatorTool=a", "-XMP-photoshop:City=b", f"-{tag}=mine", "-o", sidecar, album / "a.jpg")
-    for seed in (0, 9):
-        write_picture(album / "a.jpg", seed=seed)
-        assert describe(model, album / "a.jpg") == 0
-        assert exiftool("-validate", "-s3", sidecar).strip() == "OK"
-        exiftool(f"-XMP-photoshop:City={seed}", sidecar)
-        assert exiftool("-s3", f"-{tag}", sidecar).strip() == "mine"
-    described = caption_of(model, album / "a.jpg") if "AltText" not in tag else "mine"
-    assert exiftool("-s3", "-XMP-iptcCore:AltTextAccessibility", sidecar).strip() == described
-
-
-@needs_exiftool
-@pytest.mark.parametrize(("name", "flag"), [
-    ("a.jpg", "-q"), ("b.png", "-q"), ("b.png", "-z"), ("c.webp", "-q"), ("d.tif", "-q"),
-])  # fmt: skip
-@pytest.mark.parametrize("tag", ["AltTextAccessibility", "AltTextAccessibility-de"])
-def test_alt_text_in_a_picture_stays_in_every_format(album, model, name, flag, tag):
-    """In a PNG, -z makes exiftool compress it."""
-    picture = album / name
-    write_picture(picture, seed=1)
-    exiftool(flag, f"-XMP-iptcCore:{tag}=mine", picture)
-    before = picture.read_bytes()
-    for _ in range(2):
-        assert describe(model, picture, "--embed") == 0 and picture.read_bytes() == before
-
-
-@needs_exiftool
-@pytest.mark.parametrize(("name", "flag"), [("a.jpg", "-q"), ("b.png", "-q"), ("b.png", "-z")])
-def test_embedded_captions_are_replaced_until_they_are_corrected(album, model, tmp_path, name, flag):
-    picture = album / name
-    other = tmp_path / "other"
-    save_model(tiny_captioner(fit="crop").model, other, notes={})
-    exiftool("-XMP-xmp:CreatorTool=Lightroom 6", picture)
-    for now in (model, other):
-        assert describe(now, picture, "--embed") == 0
-        texts = exiftool("-s3", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", picture).splitlines()
-        assert texts == [caption_of(now, picture)] * 2
-        if now == model:  # the picture's bytes change, and texts in another language stay
-            exiftool(flag, "-XMP-dc:Description-de=ein Bild", "-XMP-iptcCore:AltTextAccessibility-de=ein Hund", picture)
-    translated = exiftool("-s3", "-XMP-dc:Description-de", "-XMP-iptcCore:AltTextAccessibility-de", picture)
-    assert translated.splitlines() == ["ein Bild", "ein Hund"]
-    exiftool(flag, "-XMP-iptcCore:AltTextAccessibility=a heron", picture)
-    for now in (model, other):
-        assert describe(now, picture, "--embed") == 0
-        assert exiftool("-s3", "-XMP-iptcCore:AltTextAccessibility", picture).strip() == "a heron"
-    assert exiftool("-s3", "-XMP-xmp:CreatorTool", picture).strip() == "Lightroom 6"
-
-
-@needs_exiftool
-def test_exiftool_is_not_started_where_all_is_certain(album, model, monkeypatch):
-    """Pictures that have the caption, and JPEGs without XMP."""
-    describe(model, album / "a.jpg", album / "b.png", "--embed")
-    monkeypatch.setattr(embedding, "_run", lambda *_, **__: pytest.fail("exiftool was started"))
-    assert describe(model, album / "a.jpg", album / "b.png", "--embed") == 0
-    assert embedding._embedded("", album / "deeper/c.jpg").alt_text == ""
-
-
-@needs_exiftool
-def test_names_of_any_bytes_are_embedded_and_line_breaks_refused(album, model, capsys):
-    odd = Path(os.fsdecode(os.fsencode(album) + b"/\xff.jpg"))
-    for path in (album / "-new\nline.jpg", odd):
-        shutil.copy(album / "a.jpg", path)
-    (album / "broken.jpg").unlink()
-    assert describe(model, album, "--embed") == 1
-    said = capsys.readouterr().err
-    assert "new\ufffdline.jpg: exiftool takes no file name with a line break; rename it\n" in said
-    assert "4 described, 0 already described, 1 failed" in said
-    assert b"generated by showtell" in odd.read_bytes() and b"generated by showtell" in (album / "b.png").read_bytes()
-
-
-@needs_exiftool
-@pytest.mark.parametrize("name", ["a.ppm", "a.bmp"])
-@pytest.mark.parametrize("form", ["xmp", "jsonl"])
-def test_what_cannot_be_embedded_is_told_and_has_its_sidecar(album, model, capsys, name, form):
-    write_picture(album / name, seed=1)
-    assert describe(model, album / name, album / "b.png", "--format", form, "--embed") == 1
-    said = capsys.readouterr().err
-    assert f"error: {album / name}: exiftool could not write into it: " in said
-    assert "1 described, 0 already described, 1 failed" in said
-    if form == "xmp":
-        assert set(alternatives(album / f"{name}.xmp").values()) == {caption_of(model, album / name)}
-    else:
-        assert [row["file"] for row in rows(form)] == [str(album / name), str(album / "b.png")]
-    assert describe(model, album / name, album / "b.png", "--format", form) == 0
-    assert "0 described, 2 already described" in capsys.readouterr().err
-
-
-class Killed(BaseException):
-    pass
-
-
-@needs_exiftool
-@pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
-@pytest.mark.parametrize("after", [0, 1])
-def test_a_kill_about_embedding_is_made_good(album, model, capsys, monkeypatch, form, after):
-    """Before the caption is embedded, or before the state after it is stored."""
-
-    def killed(*arguments):
-        if after:
-            embedding.embed(*arguments)
-        raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(session, "embed", killed)
-        describe(model, album / "a.jpg", "--format", form, "--embed")
-    capsys.readouterr()
-    for said in ("1 described, 0 already described", "0 described, 1 already described"):
-        assert describe(model, album / "a.jpg", "--format", form, "--embed") == 0
-        assert said in capsys.readouterr().err
-    assert exiftool("-s3", "-XMP-dc:Description", album / "a.jpg").strip() == caption_of(model, album / "a.jpg")
-    assert form not in ("csv", "jsonl") or len(rows(form)) == 1
