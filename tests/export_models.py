@@ -74,6 +74,22 @@ def captioner(name: str) -> Captioner:
     return Captioner(model, PLAIN.override(max_length=12).override(**search))
 
 
+def says_after(logits: torch.Tensor) -> Captioner:
+    """A captioner whose next word depends on the last one alone, by `logits` (last word, next word)."""
+    other, words = captioner("init_inject").model, len(logits)
+    more = {"kind": "init_inject", "embedding": None, "hidden": words, "image_projection": "linear"}
+    params = DecoderParams.model_validate(tiny_params()["decoder"] | unread("init_inject") | more)
+    built = build_decoder(params, other.encoder.channels, words)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.zero_()
+        built.network.weight_ih_l0.unflatten(0, (4, words))[2].copy_(20 * torch.eye(words))  # tanh of it is 1
+        for gate, value in zip(built.network.bias_ih_l0.unflatten(0, (4, words)), (20, -20, 0, 20), strict=True):
+            gate.fill_(value)  # open but for the forget gate, so that nothing of the state before stays
+        built.output.weight.copy_(logits.T / torch.tensor(1.0).tanh())
+    return Captioner(Model(other.encoder, built, params, other.vocabulary, other.transform, "fp32"), PLAIN)
+
+
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     soft = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)

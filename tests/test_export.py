@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_models import MODELS, captioner, picture
+from export_models import MODELS, captioner, picture, says_after
 from PIL import Image
 
 from showtell.core.errors import UserError
@@ -56,6 +56,26 @@ def test_the_search_in_the_graph_equals_the_models(name, tmp_path):
         theirs = exported.caption(picture(*size), **settings)
         assert theirs.score == pytest.approx(ours.score, abs=0.05), size
     assert exported.caption(pixels) == exported.caption(pixels, beam=own.search.beam, max_length=12)
+
+
+def test_the_graphs_search_goes_on_while_a_longer_caption_may_be_better(tmp_path):
+    """By hand: a caption ends at once with probability 0.2; with 0.1 it begins with a word that five sure ones follow,
+    which is better for each word, though worse when the first has ended."""
+    probabilities = torch.full((16, 16), 1e-9)
+    probabilities[START] = 0.7 / 14
+    probabilities[START, END], probabilities[START, 5] = 0.2, 0.1
+    for word in range(5, 10):
+        probabilities[word, word + 1] = 1
+    probabilities[10, END] = 1
+    own = says_after(probabilities.log())
+    graph_writer.export_whole(own.model, own.search, tmp_path / "model.onnx")
+    exported = OnnxCaptioner(tmp_path / "model.onnx")
+    pixels = picture(32, 32)
+    for penalty, words in ((0.0, 0), (1.0, 6)):
+        settings = {"beam": 2, "max_length": 12, "length_penalty": penalty}
+        ours, theirs = own.caption([pixels], attention=False, **settings)[0], exported.caption(pixels, **settings)
+        assert len(ours.words) == len(theirs.words) == words
+        assert theirs.score == pytest.approx(ours.score, abs=1e-3)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
