@@ -122,15 +122,20 @@ def test_beam_search_equals_the_tutorials_loop(width):
     assert compared >= 10
 
 
-@given(st.integers(0, 10**6), st.integers(2, 3), st.integers(1, 4))
+@given(st.integers(0, 10**6), st.integers(2, 3), st.integers(1, 5), st.sampled_from([0.0, 1.0, 3.0]), st.integers(1, 3))
 @settings(max_examples=25)
-def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length):
-    logits = random_logits(seed, words=words)
-    found = search(logits, width=words**max_length, max_length=max_length, n_best=3)[0]
-    expected = everything(logits, max_length)[:3]
-    finished = [h for h in found if h.finished]
-    assert [h.tokens for h in finished] == [tokens for _, tokens in expected]
-    assert [h.logprob for h in finished] == pytest.approx([value for value, _ in expected], abs=1e-4)
+def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length, penalty, n_best):
+    """Also where a short caption has ended and a longer one, less probable as a whole, gets a better score."""
+    logits = random_logits(seed, images=8, words=words)
+    width = min(words**max_length, 63)  # of three words there are so many sequences that end within five
+    together = search(logits, width=width, max_length=max_length, length_penalty=penalty, n_best=n_best)
+    for image, found in enumerate(together):
+        known = everything(logits[image : image + 1], max_length)
+        scored = [(value / (len(tokens) + 1) ** penalty, tokens) for value, tokens in known]
+        expected = sorted(scored, reverse=True)[:n_best]
+        finished = [h for h in found if h.finished]
+        assert [h.tokens for h in finished] == [tokens for _, tokens in expected]
+        assert [h.score for h in finished] == pytest.approx([score for score, _ in expected], abs=1e-4)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
