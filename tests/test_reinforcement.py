@@ -20,7 +20,16 @@ from showtell.decoders.interface import Decoded, Decoder, State
 from showtell.generation.choices import sample_draws
 from showtell.generation.decoding import search_together
 from showtell.generation.search_params import PLAIN
-from showtell.learning.reinforcement import ReinforceParams, ReinforceTask, concerns, draw, draws_for, ends_badly
+from showtell.learning.reinforcement import (
+    Drawn,
+    ReinforceParams,
+    ReinforceTask,
+    Tally,
+    concerns,
+    draw,
+    draws_for,
+    ends_badly,
+)
 from showtell.learning.training_task import Counts
 
 WORDS = Vocabulary(["dog", "a"], [2, 1])  # dog 4, a 5
@@ -193,13 +202,23 @@ def test_samples_have_no_special_tokens_and_greedy_captions_the_most_probable_wo
     assert greedy == [4, 4, 4]
 
 
-def test_the_log_counts_bad_endings_and_lengths():
-    task = ReinforceTask(Table(), params_of(), rewards, Vocabulary(["dog", "a"], [2, 1]), STEPS)
-    task.begin_epoch(1)
-    task.loss(batch_of(["1", "2", "3"]))
-    row = task.tally.row()
-    assert list(row) == ["reward", "reward_spread", "entropy", "mean_length", "bad_endings"]
-    assert 0 < row["entropy"] <= np.log(3) and 0 <= row["bad_endings"] <= 1 and row["mean_length"] <= STEPS
+def test_the_log_describes_the_captions_drawn():
+    """By hand: two images of two captions, one cut off ("dog dog"), one that ends in "a"."""
+    tally, captions = Tally(), [[[4, END], [4, 4]], [[4, 5, END], [4, 5, 4, END]]]
+    for rewarded, drawn in (([1.0, 3.0], captions[:1]), ([2.0, 2.0], captions[1:])):
+        tally.add(np.array([rewarded]), Drawn(drawn, -1.5), WORDS)
+    expected = {"reward": 2, "reward_spread": 0.5, "entropy": 3 / 11, "mean_length": (1 + 2 + 2 + 3) / 4}
+    assert tally.row() == pytest.approx(expected | {"bad_endings": 2 / 4})
+
+
+def test_every_epoch_draws_other_captions_and_a_log_of_its_own():
+    task, drawn = task_of(), []
+    for epoch in (1, 2, 1):
+        task.begin_epoch(epoch)
+        drawn.append(task.draws(["7"]))
+        task.loss(batch_of(["7"]))
+        assert task.tally.sums["images"] == 1
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
 
 
 def test_known_failures_are_reported():

@@ -34,7 +34,6 @@ class Weights(NamedTuple):
     bleu4: float = 0.0  # of sentence BLEU-4, 0 to 1
     chair: float = 0.0  # taken off for the share of mentioned objects that are not in the image, 0 to 1
     truth: float = 0.0  # of the share of the image's objects that are named rightly, less that of untrue mentions
-
     odd_pairs: float = 0.0  # taken off for each function word before a word that no training caption has after it
     consensus: float = 0.0  # of CIDEr-D with the captions of the most similar other training images, 0 to 10
     length: float = 0.0  # taken off for each word above or below the mean of the image's references
