@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from showtell.commands import recipe
 
 # Recipes whose epochs are for some 6,000 images, and which get a schedule
-FOR_PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-gpu")
+FOR_PHOTOGRAPHS = ("photographs", "photographs-efficientnet", "photographs-transformer", "photographs-gpu")
 IMAGES_A_WORD = 20  # a word to detect occurs with one of so many train images, or with as many as the recipe wants
 REWARDS = 5  # epochs of `reinforce`, which the recipe leaves out, if it is asked for
 # Sections with warm-up, the stage whose updates it is counted in, and how often it fits into these at least
