@@ -1,13 +1,11 @@
 """Every method of generation, by properties that relate them, on tables of logits that can be enumerated."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from conftest import tiny_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_search import END, START, Table, everything, random_logits, search, step
+from test_search import END, START, everything, logprobs_along, logprobs_of, random_logits, search
 
 from showtell.core.errors import UserError
 from showtell.generation.choices import draws_of
@@ -57,11 +55,7 @@ def test_each_token_has_the_log_probability_of_its_step(seed, method, blocked):
     found = search(logits, beam, 7, n_best=3, block_ngrams=blocked, **method)
     for image, hypotheses in enumerate(found):
         for h in hypotheses:
-            table, told = Table.of(logits[image : image + 1]), []
-            said = [START, *h.tokens, *([END] if h.finished else [])]
-            for token, following in pairwise(said):
-                row, table = step(table, torch.tensor([[token]]))
-                told.append(torch.log_softmax(row[0, 0], dim=0)[following].item())
+            told = logprobs_of(logits[image : image + 1], h.tokens + [END] * h.finished)
             assert h.logprobs == pytest.approx(told, abs=1e-5) and sum(h.logprobs) == pytest.approx(h.logprob, abs=1e-4)
 
 
@@ -85,10 +79,7 @@ def plain_diverse_beam(
         for group in range(groups):
             candidates = []
             for total, sequence in living[group]:
-                table = Table.of(logits)
-                for token in sequence:
-                    row, table = step(table, torch.tensor([[token]]))
-                logprobs = torch.log_softmax(row[0, 0], dim=0).tolist()
+                logprobs = logprobs_along(logits, sequence)[-1].tolist()
                 allowed = [word for word in range(len(logprobs)) if not (once and word in sequence[1:])]
                 candidates += [(total + logprobs[word], [*sequence, word]) for word in allowed]
             candidates.sort(key=lambda found: diversity * said[found[1][-1]] - found[0])
@@ -225,11 +216,7 @@ def test_every_method_gives_log_probabilities_of_the_model(seed, way):
     logits = random_logits(seed, images=2)
     for image, found in enumerate(search(logits, None, 6, n_best=2, **way)):
         for h in found:
-            table, token, total = Table.of(logits[image : image + 1]), START, 0.0
-            for word in h.tokens + [END] * h.finished:
-                row, table = step(table, torch.tensor([[token]]))
-                total += float(torch.log_softmax(row[0, 0], dim=0)[word])
-                token = word
+            total = sum(logprobs_of(logits[image : image + 1], h.tokens + [END] * h.finished))
             assert h.logprob == pytest.approx(total, abs=1e-4)
 
 

@@ -202,6 +202,15 @@ def test_samples_have_no_special_tokens_and_greedy_captions_the_most_probable_wo
     assert greedy == [4, 4, 4]
 
 
+def test_the_log_counts_bad_endings_and_lengths():
+    task = task_of()
+    task.begin_epoch(1)
+    task.loss(batch_of(["1", "2", "3"]))
+    row = task.tally.row()
+    assert list(row) == ["reward", "reward_spread", "entropy", "mean_length", "bad_endings"]
+    assert 0 < row["entropy"] <= np.log(3) and 0 <= row["bad_endings"] <= 1 and row["mean_length"] <= STEPS
+
+
 def test_the_log_describes_the_captions_drawn():
     """By hand: two images of two captions, one cut off ("dog dog"), one that ends in "a"."""
     tally, captions = Tally(), [[[4, END], [4, 4]], [[4, 5, END], [4, 5, 4, END]]]
