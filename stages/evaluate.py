@@ -37,7 +37,8 @@ def main() -> str | None:
     if not is_main():
         return None
     last = with_clipscore(last, test, params, captioner)
-    kept = params.folders(), confidence, captioner.neighbours if search.compares_images else None
+    used = search.uses_images(captioner.model.detector is not None)
+    kept = params.folders(), confidence, captioner.neighbours if used else None
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, last.metrics, *kept)
     write_json_list(paths.HYPOTHESES, last.hypotheses())
     more = {**held_out_metrics(last.by_image, known, train.entries), **calibration_errors(sure)}

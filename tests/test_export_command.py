@@ -154,6 +154,23 @@ def test_a_graph_holds_no_training_images_and_says_so(bundle, photo, tmp_path, c
     assert "training images" not in capfd.readouterr().err
 
 
+def test_nor_the_words_of_training_images(bundle, capfd):
+    without = replace(captioner("attention").model, detector=None)
+    features, ones = np.eye(3, without.encoder.channels, dtype=np.float32), np.array([1, 1, 1])
+    memory = Neighbours.of(features, ones, ones, np.array([4, 4, 2]))
+    stored = load_bundle(bundle)._replace(model=without, neighbours=memory)
+    of_images = stored._replace(search=stored.search.override(detection_weight=0.5))
+    assert exportable(of_images).detection_weight == 0.0
+    assert "its captions are those of `showtell caption --detection-weight 0`" in capfd.readouterr().err
+    both = stored._replace(search=of_images.search.override(consensus=1.0))
+    assert exportable(both).consensus == 0.0
+    assert "`showtell caption --consensus 0 --detection-weight 0`" in capfd.readouterr().err
+    assert exportable(of_images, detection_weight=0.0).detection_weight == 0.0
+    assert "training images" not in capfd.readouterr().err
+    detected = of_images._replace(model=captioner("attention").model)
+    assert exportable(detected).detection_weight == (0.5 if detected.model.detector else 0.0)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

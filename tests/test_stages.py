@@ -96,12 +96,21 @@ def test_evaluate_ends_with_scores_captions_and_next_commands(copy_pipeline):
     assert "report: metrics/report/index.html" in lines and lines.index("next:") < len(lines) - 1
 
 
-def test_evaluate_says_that_there_is_no_detector_to_weigh(copy_pipeline):
+def test_without_a_detector_evaluate_weighs_the_words_of_similar_training_images(copy_pipeline):
     folder = copy_pipeline("data", "metrics")
-    write_params(folder, search={"detection_weight": 0.5})
     model = load_model(folder / "data/models/reinforce")
     save_model(replace(model, detector=None), folder / "data/models/reinforce", notes={})
-    assert "search.detection_weight does nothing here" in run_stage("evaluate", folder)
+    said = {}
+    for weight in (0.0, 5.0):
+        write_params(folder, search={"detection_weight": weight, "consensus": 0.0})
+        run_stage("evaluate", folder)
+        said[weight] = json.loads((folder / "data/hypotheses/test.json").read_text())
+        assert (folder / "data/model/neighbours.safetensors").exists() == bool(weight)
+    assert said[0.0] != said[5.0]
+    images = RowReader(folder / "data/images/test.h5", "images")
+    pictures = [pixels.transpose(1, 2, 0) for pixels in images.rows(range(len(images)))]
+    served = Captioner.load(folder / "data/model").caption(pictures, attention=False)
+    assert [caption.text for caption in served] == [entry["caption"] for entry in said[5.0]]
 
 
 def test_train_does_not_change_the_encoder(pipeline):

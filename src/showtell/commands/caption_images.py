@@ -56,7 +56,7 @@ SETTINGS: dict[str, tuple[type, str, str]] = {
     "length_penalty": (float, "P", "rank by logprob / length^P; 0: by logprob"),
     "block_ngrams": (int, "N", "no n-gram of this size twice; 0: off"),
     "allow_unknown": (bool, "", "whether captions may hold <unk>"),
-    "detection_weight": (float, "W", "weight of words that are detected; 0: none"),
+    "detection_weight": (float, "W", "weight of words that are found in the image; 0: none"),
     "consensus": (float, "W", "weight of similar training images' captions; 0: none"),
     "groups": (int, "N", "diverse_beam: groups that the beam is cut into (as many as beams)"),
     "diversity": (float, "D", "diverse_beam: nats that a word of an earlier group costs (0.5)"),

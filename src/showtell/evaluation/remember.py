@@ -1,4 +1,4 @@
-"""Captioners for `evaluate`, with the training images that they remember for `search.consensus`."""
+"""Captioners for `evaluate`, with the training images that they remember for the search."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +33,9 @@ class Memory:
         self, folder: Path, search: SearchParams, others: Iterable[Path] = (), tried: Sequence[SearchParams] = ()
     ) -> Captioner:
         """The model in `folder`, an ensemble with those in `others`; it remembers training images if `search`, or one
-        of the settings that are `tried`, compares with them."""
+        of the settings that are `tried`, uses them."""
         model, neighbours = load_model(folder), None
-        if any(settings.compares_images for settings in (search, *tried)):
+        if any(settings.uses_images(model.detector is not None) for settings in (search, *tried)):
             encoder = model.encoder.hash()
             neighbours = self.made[encoder] = self.made.get(encoder) or self.of(model)
         return Captioner(model, search, [load_model(other) for other in others], neighbours=neighbours)

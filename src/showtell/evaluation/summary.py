@@ -57,13 +57,11 @@ def summary(
     last: Evaluation, frozen: Mapping[str, float | None], intervals: Mapping[str, float], captioner: Captioner
 ) -> str:
     """The lines printed by `evaluate`: metrics of test by the model of stage `train` and by the last one, captions, and
-    next commands; and a setting of the search that these models have no use for."""
+    next commands."""
     count = len(last.entries)
     lines = [f"{count:,} captions of test are in {paths.HYPOTHESES}", "", *_table(last.metrics, frozen, intervals), ""]
     rows = evenly_spaced(count, SHOWN)
     lines += [f"  {last.entries[row]['file']}: {last.best[row].text}" for row in rows]
-    if captioner.search.detection_weight and not any(model.detector for model in captioner.models):
-        lines += ["", "search.detection_weight does nothing here: no detector of words was trained"]
     width = max(len(command) for command, _ in NEXT)
     steps = [f"  {command:{width}}  {does}" for command, does in NEXT]
     return "\n".join([*lines, "", f"report: {paths.REPORT}/index.html", "next:", *steps])

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.core.errors import UserError
-from showtell.core.precision import autocast
+from showtell.core.precision import autocast, device
 from showtell.data.transform import load_image
 from showtell.generation.bundle import load_bundle, load_models
 from showtell.generation.choices import Hypothesis
@@ -22,6 +23,7 @@ from showtell.generation.confidence import Confidence, reason_against
 from showtell.generation.decoding import attention_of, search_together
 from showtell.generation.image_inputs import Picture, as_picture, is_single
 from showtell.generation.model import Model, check_detector
+from showtell.generation.neighbour_words import NeighbourWords
 from showtell.generation.neighbours import Neighbours
 from showtell.generation.search_params import PLAIN, SearchParams
 
@@ -78,7 +80,8 @@ class Captioner:
     `others`: further models with the same vocabulary (an ensemble). Each encodes the images itself; a word's log
     probability is the mean over the models, normalised; attention is the first model's.
     `confidence`: the calibration for captions of these models with the settings of `search`.
-    `neighbours`: training images as `model` encodes them, which `search.consensus` needs.
+    `neighbours`: training images as `model` encodes them, which `search.consensus` needs, and `search.detection_weight`
+    where `model` has no detector of words.
     """
 
     def __init__(
@@ -181,7 +184,7 @@ class Captioner:
     def _check_used(self, settings: Mapping[str, Any]) -> None:
         """`UserError` for weights among `settings` that would change nothing, with these models or this method."""
         search = self.search.override(**settings)
-        if settings.get("detection_weight"):
+        if settings.get("detection_weight") and self.neighbours is None:
             check_detector(self.models, search.detection_weight)
         if settings.get("consensus") and not search.compares_images:
             ranked = "it ranks the captions of a beam"
@@ -212,7 +215,8 @@ class Captioner:
         neighbours = self.neighbours if search.compares_images else None
         if search.compares_images and neighbours is None:
             raise UserError(f"consensus = {search.consensus:g}: this model remembers no training images; set it to 0")
-        features, decoders = encoded.features, [model.speaking(search.detection_weight) for model in self.models]
+        features, weight = encoded.features, search.detection_weight
+        decoders = [self.model.speaking(weight, self._similar_words), *(m.speaking(weight) for m in self.models[1:])]
         with autocast(search.precision):
             wanted = n_best if neighbours is None else search.most
             found = search_together(decoders, features, search, wanted, encoded.names)
@@ -226,6 +230,12 @@ class Captioner:
             [self._caption(first, seen[image] if seen else None, confidence), *(self._caption(h) for h in more)]
             for image, (first, *more) in enumerate(found)
         ]
+
+    @cached_property
+    def _similar_words(self) -> NeighbourWords | None:
+        if self.neighbours is None:
+            return None
+        return NeighbourWords(self.neighbours, len(self.model.vocabulary)).to(device())
 
     def _caption(
         self, hypothesis: Hypothesis, attention: np.ndarray | None = None, confidence: Confidence | None = None

@@ -20,6 +20,7 @@ from showtell.decoders import Decoder, DecoderParams
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder, state_hash
+from showtell.generation.neighbour_words import NeighbourWords
 from showtell.generation.word_hints import HintedDecoder
 
 
@@ -68,12 +69,13 @@ class Model:
     def _frozen(self) -> FrozenEncoder:
         return FrozenEncoder(self.encoder, self.precision)
 
-    def speaking(self, weight: float) -> Decoder:
-        """The decoder with the detected words' log probabilities, times `weight`, added to its logits; the decoder
-        itself without a detector, or with weight 0."""
-        if self.detector is None or not weight:
+    def speaking(self, weight: float, others: NeighbourWords | None = None) -> Decoder:
+        """The decoder with the detected words' log probabilities, times `weight`, added to its logits; with those of
+        `others` where it has no detector. The decoder itself without both, or with weight 0."""
+        detector = self.detector if self.detector is not None else others
+        if detector is None or not weight:
             return self.decoder
-        return HintedDecoder(self.decoder, self.detector, weight).eval()
+        return HintedDecoder(self.decoder, detector, weight).eval()
 
 
 def check_detector(models: Iterable[Model], weight: float) -> None:

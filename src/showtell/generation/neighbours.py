@@ -13,8 +13,9 @@ images, weighted by what the features alone decide.
 Similarity is the cosine of whitened features: what differs among most images, as day and night, would outweigh what is
 shown in them. Ridge regression weighs an image by the scalar product of the same features.
 
-The bundle that `evaluate` writes holds them as `neighbours.safetensors` and names the file in `config.json`, where
-`search.consensus` is not 0. Other models have none.
+A model without a detector takes the words in an image from them as well (`neighbour_words.py`). The bundle that
+`evaluate` writes holds them as `neighbours.safetensors`, and names the file in `config.json`, where the search uses
+them. Other models have none.
 """
 
 from collections.abc import Sequence
@@ -93,6 +94,9 @@ class Neighbours:
         self._number, self._lengths, self._tokens = (x.numpy().astype(np.int64) for x in remembered[3:])
         self._norms = _norms(self._whitened)
 
+    def __len__(self) -> int:
+        return len(self._number)
+
     @classmethod
     def of(cls, features: np.ndarray, number: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> "Neighbours":
         """From `features` of images, float32 (image, channel); `number`, `lengths` and `tokens` as in `Remembered`."""
@@ -132,12 +136,12 @@ class Neighbours:
 
     def agreement(self, vector: np.ndarray, hypotheses: Sequence[Hypothesis]) -> np.ndarray:
         """The estimated CIDEr-D (hypothesis) of captions with those of an image with these features (channel,)."""
-        weights = np.repeat(self._weights(vector) / self._number, self._number)  # (caption)
+        weights = np.repeat(self.weights(vector) / self._number, self._number)  # (caption)
         words, lengths = flat([h.tokens + [END] * h.finished for h in hypotheses])
         said = Vectors.of(self._ids.count(words, lengths), lengths, self._frequencies)
         return self._references.scores(said, weights)
 
-    def _weights(self, vector: np.ndarray) -> np.ndarray:
+    def weights(self, vector: np.ndarray) -> np.ndarray:
         """The weights (image) of the training images for one with these features (channel,), which sum to 1; ridge
         regression makes some negative.
 
@@ -150,6 +154,12 @@ class Neighbours:
         weights = RIDGE * (1 + product.astype(np.float64)) / len(product)
         weights[nearest.rows[0]] += (1 - RIDGE) * nearest.weights[0]
         return weights
+
+    def words(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and token, ints (pair) each, of every word of the images' captions; once for each image that has it."""
+        image = np.repeat(np.repeat(np.arange(len(self)), self._number), self._lengths)
+        pairs = np.unique(image << 32 | self._tokens)
+        return pairs >> 32, pairs & 0xFFFFFFFF
 
     @cached_property
     def _ids(self) -> NgramIds:

@@ -47,7 +47,7 @@ class SearchSection(Section):
     length_penalty: LengthPenalty
     block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size twice, no word after itself; 0: off")
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
-    detection_weight: float = Field(ge=0, le=10, description="weight of the words the encoder detects; 0 = none")
+    detection_weight: float = Field(ge=0, le=10, description="weight of the words found in the image; 0 = none")
     consensus: float = Field(ge=0, le=100, description="weight of similar training images' captions; 0 = none")
     groups: int | None = Field(
         default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
@@ -128,6 +128,10 @@ class SearchParams(SearchSection):
     def compares_images(self) -> bool:
         """Whether the captions that it has found are ranked by `consensus`; samples are not ranked."""
         return bool(self.consensus) and self.method in ("beam", "diverse_beam")
+
+    def uses_images(self, detects: bool) -> bool:
+        """Whether it needs training images; `detects`: the model has a detector of words, which else they replace."""
+        return self.compares_images or (bool(self.detection_weight) and not detects)
 
     @property
     def most(self) -> int:

@@ -1,8 +1,9 @@
-"""A decoder whose scores are raised and lowered by the words that a detector finds in the image.
+"""A decoder whose scores are raised and lowered by the words that are found in the image.
 
 Fang et al., "From Captions to Visual Concepts and Back" (CVPR 2015), section 4: a word that has been said is no longer
 among the detected words that are still to be mentioned. They train a language model on them; here their log
-probabilities are added to the logits of a decoder that was trained without them.
+probabilities are added to the logits of a decoder that was trained without them. A detector finds them, or without one
+similar training images (`neighbour_words.py`).
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from showtell.decoders import Decoded, Decoder, DecoderStep, State
 from showtell.encoders.detection import WordDetector
+from showtell.generation.neighbour_words import NeighbourWords
 
 
 class HintedDecoder(Decoder):
@@ -19,7 +21,7 @@ class HintedDecoder(Decoder):
     "a woman" would go on "with a woman". The hints (image, beam, word) are the last tensor of `State.beam`.
     """
 
-    def __init__(self, decoder: Decoder, detector: WordDetector, weight: float):
+    def __init__(self, decoder: Decoder, detector: WordDetector | NeighbourWords, weight: float):
         super().__init__()
         self.decoder, self.detector, self.weight = decoder, detector, weight
 

@@ -40,8 +40,8 @@ def check_model(params: Mapping[str, Any]) -> None:
     detects = (pretrain.applies_to(weights) and pretrain.epochs) or (finetune.epochs and finetune.word_loss)
     if params["search"].detection_weight and not (detects and params["encoder"].output == "grid"):
         log(
-            "search.detection_weight does nothing: no detector of words is trained (pretrain does not run, and "
-            "finetune.word_loss or its epochs are 0, or encoder.output is not grid)"
+            "search.detection_weight weighs the words of similar training images: no detector of words is trained "
+            "(pretrain does not run, and finetune.word_loss or its epochs are 0, or encoder.output is not grid)"
         )
     learning, passes = params["train"], max(params["train"].epochs, finetune.epochs)
     if learning.alpha_c and not DECODERS[params["decoder"].kind].attends:

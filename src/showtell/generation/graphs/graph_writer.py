@@ -40,13 +40,16 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
     if settings.get("consensus"):
         raise UserError("consensus: exported graphs hold no training images")
-    search = bundle.search.override(**{**settings, "precision": "fp32", "consensus": 0.0})
-    if bundle.search.consensus and "consensus" not in settings:
-        log("the graph holds no training images: its captions are those of `showtell caption --consensus 0`")
+    needless = {"consensus": 0.0} | ({"detection_weight": 0.0} if bundle.model.detector is None else {})
+    search = bundle.search.override(**{**settings, "precision": "fp32", **needless})
+    dropped = [key for key in needless if getattr(bundle.search, key) and key not in settings]
+    if dropped and bundle.neighbours is not None:
+        flags = " ".join(f"--{key.replace('_', '-')} 0" for key in dropped)
+        log(f"the graph holds no training images: its captions are those of `showtell caption {flags}`")
+    if settings.get("detection_weight"):
+        check_detector([bundle.model], settings["detection_weight"])
     if bundle.others:
         raise UserError(f"{len(bundle.others) + 1} models of an ensemble cannot be exported: export one of them")
-    if settings.get("detection_weight"):
-        check_detector([bundle.model], search.detection_weight)
     if search.method not in ("beam", "greedy"):
         raise UserError(f"search.method {search.method} cannot be exported: choose --method beam or greedy")
     return search
