@@ -1,5 +1,6 @@
 """Words in an image that captions of similar training images have, and captions that are generated with them."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from showtell.core.errors import UserError
 from showtell.data.transform import load_image
 from showtell.data.vocabulary import END, UNK
 from showtell.generation.captioner import Captioner
+from showtell.generation.choices import Hypothesis
 from showtell.generation.image_inputs import as_picture
 from showtell.generation.neighbour_words import LEAST, NeighbourWords
 from showtell.generation.neighbours import Neighbours, pooled
@@ -88,3 +90,30 @@ def test_a_detector_comes_before_training_images():
     without = Captioner(replace(detecting.model, detector=None), detecting.search)
     with pytest.raises(UserError, match="no detector of words was trained with this model"):
         without.caption(images, detection_weight=10.0)
+
+
+def test_similar_images_of_an_ensemble_are_those_of_its_first_model():
+    plain, images = tiny_captioner(), [picture(seed) for seed in range(4)]
+    encoder = deepcopy(plain.model.encoder)
+    with torch.no_grad():
+        for weights in encoder.parameters():
+            weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)).mul_(0.02))
+    both = Captioner(plain.model, plain.search.override(beam=4), [replace(plain.model, encoder=encoder)])
+    pixels = torch.from_numpy(np.stack([plain.model.transform(load_image(as_picture(image))) for image in images]))
+    (beam,) = both.n_best(images[:1], 4)  # training images: each picture has one of these
+    said = [[*map(plain.model.vocabulary.words.index, c.words), END] for c in beam]
+    lengths = np.array(list(map(len, said)))
+    memory = Neighbours.of(pooled(plain.model.encode(pixels)), np.ones_like(lengths), lengths, np.concatenate(said))
+    both.neighbours = memory
+    encoded = both.encode(pixels)
+    mine, theirs = map(pooled, encoded.features)
+    assert not np.allclose(mine, theirs)
+    agreements = []
+    without = [{tuple(c.words): c.score for c in of_image} for of_image in both.decode(encoded, 4)]
+    for vector, before, after in zip(mine, without, both.decode(encoded, 4, consensus=3.0), strict=True):
+        for caption in after:
+            tokens = list(map(plain.model.vocabulary.words.index, caption.words))
+            h = Hypothesis(tokens, 0.0, 0.0, caption.finished, [])
+            agreements.append(memory.agreement(vector, [h])[0])
+            assert caption.score == pytest.approx(before[tuple(caption.words)] + 3.0 * agreements[-1], abs=1e-5)
+    assert len({round(agreement, 3) for agreement in agreements}) > 4
