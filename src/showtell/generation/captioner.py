@@ -216,7 +216,8 @@ class Captioner:
         if search.compares_images and neighbours is None:
             raise UserError(f"consensus = {search.consensus:g}: this model remembers no training images; set it to 0")
         features, weight = encoded.features, search.detection_weight
-        decoders = [self.model.speaking(weight, self._similar_words), *(m.speaking(weight) for m in self.models[1:])]
+        similar = self._similar_words if weight and self.model.detector is None else None
+        decoders = [self.model.speaking(weight, similar), *(model.speaking(weight) for model in self.models[1:])]
         with autocast(search.precision):
             wanted = n_best if neighbours is None else search.most
             found = search_together(decoders, features, search, wanted, encoded.names)

@@ -69,10 +69,10 @@ class Model:
     def _frozen(self) -> FrozenEncoder:
         return FrozenEncoder(self.encoder, self.precision)
 
-    def speaking(self, weight: float, others: NeighbourWords | None = None) -> Decoder:
+    def speaking(self, weight: float, instead: NeighbourWords | None = None) -> Decoder:
         """The decoder with the detected words' log probabilities, times `weight`, added to its logits; with those of
-        `others` where it has no detector. The decoder itself without both, or with weight 0."""
-        detector = self.detector if self.detector is not None else others
+        `instead` where it has no detector. The decoder itself without both, or with weight 0."""
+        detector = self.detector if self.detector is not None else instead
         if detector is None or not weight:
             return self.decoder
         return HintedDecoder(self.decoder, detector, weight).eval()
