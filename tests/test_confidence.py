@@ -37,6 +37,20 @@ def test_a_fit_on_one_set_is_calibrated_on_another():
     assert risk[np.searchsorted(coverage, 0.25)] < risk[-1] - 0.2  # abstaining helps
 
 
+def test_good_captions_are_told_by_the_log_probability_of_a_word_true_ones_by_that_of_all():
+    """Right is a caption with a mean of more than -1 a token, however long."""
+    generator = np.random.default_rng(0)
+    captions = [said(-20 * generator.random(), int(words)) for words in generator.integers(1, 30, 600)]
+    right = np.array([caption.logprob / (len(caption.words) + 1) > -1 for caption in captions])  # the end token counts
+    confidence = fit_confidence(Judged(captions, right.astype(float), right.tolist()))
+    for caption in captions:
+        mean = caption.logprob / (len(caption.words) + 1)
+        chance = confidence.good.chance(caption.logprob, caption.length)
+        assert abs(mean + 1) < 0.2 or (chance > 0.9 if mean > -1 else chance < 0.1)
+    assert confidence.true.chance(-3.0, 2) == confidence.true.chance(-3.0, 29)
+    assert confidence.good.lowest == min(c.logprob / (len(c.words) + 1) for c in captions)
+
+
 def test_without_known_objects_there_is_one_kind_of_confidence():
     val = drawn(200, 0)._replace(true=None)
     confidence = fit_confidence(val)

@@ -185,6 +185,8 @@ def test_top_k_and_nucleus_keep_the_most_probable_words():
     assert kept == {"k1": [0, 1, 0, 0], "k2": [0, 1, 1, 0], "k4": [1, 1, 1, 1], "k9": [1, 1, 1, 1]}
     for mass, words in ((0.3, [0, 1, 0, 0]), (0.45, [0, 1, 1, 0]), (0.75, [0, 1, 1, 1]), (0.95, [1, 1, 1, 1])):
         assert (Nucleus(mass)(scores, said) > -torch.inf)[0, 0].tolist() == words
+    quarters = torch.zeros(1, 1, 4)
+    assert (Nucleus(0.5)(quarters, said) > -torch.inf)[0, 0].tolist() == [1, 1, 0, 0]  # exactly the mass is enough
 
 
 @given(SEEDS, st.integers(1, 6), st.sampled_from(["greedy", "beam", "diverse_beam", "sample"]))
