@@ -37,8 +37,7 @@ def main() -> str | None:
     if not is_main():
         return None
     last = with_clipscore(last, test, params, captioner)
-    used = search.uses_images(captioner.model.detector is not None)
-    kept = params.folders(), confidence, captioner.neighbours if used else None
+    kept = params.folders(), confidence, captioner.neighbours_in_use
     serve_model(paths.REINFORCE_MODEL, paths.MODEL, search, last.metrics, *kept)
     write_json_list(paths.HYPOTHESES, last.hypotheses())
     more = {**held_out_metrics(last.by_image, known, train.entries), **calibration_errors(sure)}

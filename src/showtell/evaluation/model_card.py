@@ -185,12 +185,13 @@ def _decoding(config: Mapping[str, Any], captioner: Captioner) -> str:
     settings = {key: value for key, value in config["search"].items() if value is not None}
     lines = "\n    ".join(f"{key}: {one_line(str(value))}" for key, value in settings.items())
     text = f"{captioner.search.described()}; what is served is what was scored:\n\n    {lines}"
-    if captioner.neighbours is None or not captioner.search.uses_images(captioner.model.detector is not None):
+    neighbours = captioner.neighbours_in_use
+    if neighbours is None:
         return text
     use = "compared with those" if captioner.search.compares_images else "written with words of those"
     return (
         f"{text}\n\nCaptions are {use} of similar training images: `{NEIGHBOURS}` holds the captions of "
-        f"{len(captioner.neighbours.remembered.number):,} of them, and a vector of each image."
+        f"{len(neighbours):,} of them, and a vector of each image."
     )
 
 

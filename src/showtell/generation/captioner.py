@@ -112,6 +112,11 @@ class Captioner:
         """The same models with other settings, and without a calibration, which would not be theirs."""
         return Captioner(self.model, search, self.models[1:], neighbours=self.neighbours)
 
+    @property
+    def neighbours_in_use(self) -> Neighbours | None:
+        """The training images, if the settings of `search` use them."""
+        return self.neighbours if self.search.uses_images(self.model.detector is not None) else None
+
     def show_head(self, head: int | None) -> None:
         """Give captions the attention of one head, counted from 0, or (None) the mean over all.
 

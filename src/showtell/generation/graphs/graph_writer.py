@@ -40,9 +40,9 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
     if settings.get("consensus"):
         raise UserError("consensus: exported graphs hold no training images")
-    needless = {"consensus": 0.0} | ({"detection_weight": 0.0} if bundle.model.detector is None else {})
-    search = bundle.search.override(**{**settings, "precision": "fp32", **needless})
-    dropped = [key for key in needless if getattr(bundle.search, key) and key not in settings]
+    of_images = ["consensus", *(["detection_weight"] if bundle.model.detector is None else [])]  # training images
+    search = bundle.search.override(**{**settings, "precision": "fp32", **dict.fromkeys(of_images, 0.0)})
+    dropped = [key for key in of_images if getattr(bundle.search, key) and key not in settings]
     if dropped and bundle.neighbours is not None:
         flags = " ".join(f"--{key.replace('_', '-')} 0" for key in dropped)
         log(f"the graph holds no training images: its captions are those of `showtell caption {flags}`")
