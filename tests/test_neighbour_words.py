@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from test_captioner import picture, with_detector
 from test_neighbours import CAPTIONS, images_of, remembered
 from tiny_model import tiny_captioner
@@ -53,10 +54,15 @@ def test_a_word_of_the_most_similar_images_is_probable_and_grids_are_averaged():
     torch.testing.assert_close(words.log_probabilities(grid).exp(), found[:2])
 
 
+def pixels_of(captioner: Captioner, images: list[Image.Image]) -> torch.Tensor:
+    """Images as the captioner's model takes them."""
+    transform = captioner.model.transform
+    return torch.from_numpy(np.stack([transform(load_image(as_picture(image))) for image in images]))
+
+
 def of_pictures(captioner: Captioner, words: list[str], number: int = 6) -> Neighbours:
     """Training images: `number` tiny pictures, of which each has a caption of all `words`."""
-    pictures = [load_image(as_picture(picture(seed))) for seed in range(number)]
-    pixels = torch.from_numpy(np.stack(list(map(captioner.model.transform, pictures))))
+    pixels = pixels_of(captioner, [picture(seed) for seed in range(number)])
     tokens = [*map(captioner.model.vocabulary.words.index, words), END]
     ones = np.ones(number, np.int64)
     return Neighbours.of(pooled(captioner.model.encode(pixels)), ones, ones * len(tokens), np.array(tokens * number))
@@ -99,7 +105,7 @@ def test_similar_images_of_an_ensemble_are_those_of_its_first_model():
         for weights in encoder.parameters():
             weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)).mul_(0.02))
     both = Captioner(plain.model, plain.search.override(beam=4), [replace(plain.model, encoder=encoder)])
-    pixels = torch.from_numpy(np.stack([plain.model.transform(load_image(as_picture(image))) for image in images]))
+    pixels = pixels_of(plain, images)
     (beam,) = both.n_best(images[:1], 4)  # training images: each picture has one of these
     said = [[*map(plain.model.vocabulary.words.index, c.words), END] for c in beam]
     lengths = np.array(list(map(len, said)))
