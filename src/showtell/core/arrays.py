@@ -12,3 +12,9 @@ def ragged(first: np.ndarray, number: np.ndarray) -> np.ndarray:
 def evenly_spaced(count: int, most: int) -> np.ndarray:
     """`most` of `count` rows, int64, the first and the last among them; all rows where there are fewer."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+
+
+def distinct_pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (left[i], right[i]) of two integer arrays, values 0 to 2**31 - 1, each once, ascending: int64 each."""
+    pairs = np.unique(left.astype(np.int64) << 32 | right.astype(np.int64))
+    return pairs >> 32, pairs & 0xFFFFFFFF

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from showtell.core.arrays import distinct_pairs
 from showtell.core.errors import UserError
 from showtell.core.params import Section
 from showtell.data.captions import Block
@@ -45,7 +46,7 @@ def words_to_detect(captions: Iterable[Block], vocabulary: int, params: Detectio
     images, seen = np.zeros(vocabulary, np.int64), 0  # (token): number of images with which it occurs
     for block in captions:
         image = np.repeat(np.repeat(np.arange(len(block.number)), block.number), block.lengths)  # (token)
-        once = np.unique(image << 32 | block.tokens) & 0xFFFFFFFF
+        _, once = distinct_pairs(image, block.tokens)
         images += np.bincount(once, minlength=vocabulary)
         seen += len(block.number)
     most = params.max_share * seen

@@ -106,7 +106,7 @@ def load_bundle(folder: Path | str) -> Bundle:
     neighbours = None
     if config.neighbours is not None:
         neighbours = Neighbours.load(folder / config.neighbours, model.encoder.channels, len(model.vocabulary))
-    elif search.compares_images:  # without the words of similar images a model speaks, as earlier ones did
+    elif search.compares_images:  # detection_weight needs none: models of earlier versions may have neither
         raise UserError(f"{folder / CONFIG}: search.consensus needs {NEIGHBOURS}, and none is named; run `dvc repro`")
     return Bundle(model, search, others, confidence, neighbours)
 

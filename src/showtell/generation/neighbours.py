@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from showtell.core.arrays import evenly_spaced
+from showtell.core.arrays import distinct_pairs, evenly_spaced
 from showtell.core.errors import UserError
 from showtell.core.processes import all_gather, share
 from showtell.core.progress import track
@@ -158,8 +158,7 @@ class Neighbours:
     def words(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and token, ints (pair) each, of every word of the images' captions; once for each image that has it."""
         image = np.repeat(np.repeat(np.arange(len(self)), self._number), self._lengths)
-        pairs = np.unique(image << 32 | self._tokens)
-        return pairs >> 32, pairs & 0xFFFFFFFF
+        return distinct_pairs(image, self._tokens)
 
     @cached_property
     def _ids(self) -> NgramIds:
