@@ -205,7 +205,8 @@ def sweep(
         if search == captioner.search:
             own = judged(data.entries, found, scores.images["cider"], known)
         milliseconds = round(1000 * (encoding + seconds[number]) / len(data), 2)
-        settings = {"method": search.described(), "beam": search.beam, "length_penalty": search.length_penalty}
+        method = search.described(beside=captioner.search)
+        settings = {"method": method, "beam": search.beam, "length_penalty": search.length_penalty}
         told = {key: scores.corpus[key] for key in ("cider", "bleu4")}
         rows.append({**settings, **told, "milliseconds": milliseconds})
     best = max(rows, key=lambda row: row["cider"])
