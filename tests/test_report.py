@@ -111,6 +111,13 @@ def test_captions_without_attention_words_or_nearest_caption(tmp_path):
     assert [details[i]["attention"] for i in "01"] == [None, None] and details["0"]["nearest"] is None
 
 
+def test_settings_that_change_more_than_beam_and_penalty_are_a_line_of_their_own(tmp_path):
+    plain, wider = report_of(2).sweep
+    page = page_after(tmp_path, report_of(2, sweep=[plain, wider, {**plain, "method": "beam 1, consensus 2.0"}]))
+    chart = re.search(r"<svg[^>]*on val against milliseconds.*?</svg>", page, re.DOTALL)[0]
+    assert re.findall(r'class="name"[^>]*>([^<]*)<', chart) == ["penalty 0", "beam 1, consensus 2.0"]
+
+
 def test_attention_is_scaled_to_bytes():
     import base64
 

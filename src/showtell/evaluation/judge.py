@@ -25,7 +25,7 @@ from showtell.evaluation.known_objects import KEYS, on_things
 from showtell.evaluation.views import ByImage, View, references_of
 from showtell.generation.bundle import CONFIG
 from showtell.generation.captioner import Caption, Captioner, Encoded
-from showtell.generation.search_params import MOST, SearchParams
+from showtell.generation.search_params import MOST, OWN, SearchParams
 from showtell.metrics.annotations import Annotations
 from showtell.metrics.behaviour import behaviour
 from showtell.metrics.bleu import nltk_bleu, nltk_statistics, word_statistics
@@ -205,9 +205,16 @@ def sweep(
         if search == captioner.search:
             own = judged(data.entries, found, scores.images["cider"], known)
         milliseconds = round(1000 * (encoding + seconds[number]) / len(data), 2)
-        method = search.described(beside=captioner.search)
-        settings = {"method": method, "beam": search.beam, "length_penalty": search.length_penalty}
+        name = _name(search, captioner.search)
+        settings = {"method": name, "beam": search.beam, "length_penalty": search.length_penalty}
         told = {key: scores.corpus[key] for key in ("cider", "bleu4")}
         rows.append({**settings, **told, "milliseconds": milliseconds})
     best = max(rows, key=lambda row: row["cider"])
     return [{**row, "best": int(row is best)} for row in rows], own
+
+
+def _name(search: SearchParams, own: SearchParams) -> str:
+    """Its method, with each setting that differs from `own` and is neither told by the method nor in a column."""
+    told = {*OWN, "method", "length_penalty"}
+    changed = [key for key in SearchParams.model_fields if getattr(search, key) != getattr(own, key)]
+    return search.described() + "".join(f", {key} {getattr(search, key)}" for key in changed if key not in told)

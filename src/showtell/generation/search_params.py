@@ -146,14 +146,8 @@ class SearchParams(SearchSection):
             width = "the width of the beam, " if "beam" in self.method else ""
             raise UserError(f"n_best = {n_best}: must be 1 to {width}{self.most}")
 
-    def described(self, beside: "SearchParams | None" = None) -> str:
-        """A short description of these settings; with `beside` also of what else differs from those."""
-        kept = {*OWN, "method", "length_penalty"}  # told here, or in a column of their own
-        others = [] if beside is None else [key for key in type(self).model_fields if key not in kept]
-        more = [f", {key} {getattr(self, key)}" for key in others if getattr(self, key) != getattr(beside, key)]
-        return self._of_method() + "".join(more)
-
-    def _of_method(self) -> str:
+    def described(self) -> str:
+        """A short description of these settings."""
         if self.method == "diverse_beam":
             return f"diverse beam {self.beam} in {self.groups} groups, diversity {self.diversity:g}"
         if self.method == "sample":

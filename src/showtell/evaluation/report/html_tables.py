@@ -171,9 +171,10 @@ def sweep(data: ReportData) -> str:
         return ""
     lines: dict[str, list[Point]] = {}
     for row in data.sweep:
-        beam = row["beam"] if row["method"].startswith("beam") else None
-        label, line = (f"{beam:g}", f"penalty {row['length_penalty']:g}") if beam else ("", row["method"])
-        lines.setdefault(line, []).append(Point(row["milliseconds"], 100 * row["cider"], label, bool(row["best"])))
+        beam = f"{row['beam']:g}" if row["method"].startswith("beam") else ""
+        plain = row["method"] == f"beam {beam}"  # otherwise it is named with what else it changes
+        line = f"penalty {row['length_penalty']:g}" if plain else row["method"]
+        lines.setdefault(line, []).append(Point(row["milliseconds"], 100 * row["cider"], beam, bool(row["best"])))
     title = "CIDEr-D on val against milliseconds an image; numbers are beam widths"
     rows = "".join(
         f'<tr{" class=best" if row["best"] else ""}><th scope="row">{escape(row["method"])}</th>'
