@@ -305,11 +305,12 @@ def test_stored_features_are_used_where_the_encoder_is_the_same(copy_pipeline, m
 
 def test_a_sweep_that_compares_with_training_images_does_not_publish_their_captions(copy_pipeline):
     folder = copy_pipeline("data", "metrics")
-    others = [{"consensus": 1.0}]
-    write_params(folder, search={"consensus": 0.0}, sweep={"beams": [2], "length_penalties": [0.0], "others": others})
+    others, unused = [{"consensus": 1.0}, {"neighbour_ngrams": 0.5}], {"consensus": 0.0, "neighbour_ngrams": 0.0}
+    write_params(folder, search=unused, sweep={"beams": [2], "length_penalties": [0.0], "others": others})
     run_stage("evaluate", folder)
     served = load_bundle(folder / "data/model")
     assert served.search.consensus == 0 and served.neighbours is None
     _, *rows = (folder / "metrics/sweep.tsv").read_text().splitlines()
-    assert len(rows) == 3  # both, and the served one
-    assert [row.split("\t")[0] for row in rows if "consensus" in row] == [f"beam {served.search.beam}, consensus 1.0"]
+    assert len(rows) == 4  # these, the beam and the served one
+    for changed in ("consensus 1.0", "neighbour_ngrams 0.5"):
+        assert [row.split("\t")[0] for row in rows if changed in row] == [f"beam {served.search.beam}, {changed}"]

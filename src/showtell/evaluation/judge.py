@@ -45,7 +45,7 @@ class EvaluateParams(Section):
     pictures: int = Field(ge=0, le=1000, description="test images whose attention is drawn, word by word")
     captions: int = Field(ge=1, le=MOST, description="captions generated of a test image; the first is judged")
     ensemble: list[PathName] | None = Field(description="folders of models beside the last one; null: none")
-    remembered: int = Field(ge=2, le=1_000_000, description="training images that search.consensus compares with")
+    remembered: int = Field(ge=2, le=1_000_000, description="training images that the search compares with, at most")
     clip_model: str | None = Field(description="model of open_clip that scores captions of test; null: none does")
     clip_weights: str | None = Field(description="published weights of it by name, or a file; null without clip_model")
 

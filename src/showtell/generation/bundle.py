@@ -106,8 +106,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     neighbours = None
     if config.neighbours is not None:
         neighbours = Neighbours.load(folder / config.neighbours, model.encoder.channels, len(model.vocabulary))
-    elif search.compares_images:  # detection_weight needs none: models of earlier versions may have neither
-        raise UserError(f"{folder / CONFIG}: search.consensus needs {NEIGHBOURS}, and none is named; run `dvc repro`")
+    elif search.needs_images:  # detection_weight needs none: models of earlier versions may have neither
+        needed = f"search.{search.needs_images} needs {NEIGHBOURS}, and none is named"
+        raise UserError(f"{folder / CONFIG}: {needed}; run `dvc repro`")
     return Bundle(model, search, others, confidence, neighbours)
 
 

@@ -80,8 +80,8 @@ class Captioner:
     `others`: further models with the same vocabulary (an ensemble). Each encodes the images itself; a word's log
     probability is the mean over the models, normalised; attention is the first model's.
     `confidence`: the calibration for captions of these models with the settings of `search`.
-    `neighbours`: training images as `model` encodes them, which `search.consensus` needs, and `search.detection_weight`
-    where `model` has no detector of words.
+    `neighbours`: training images as `model` encodes them, which `search.consensus` and `search.neighbour_ngrams` need,
+    and `search.detection_weight` where `model` has no detector of words.
     """
 
     def __init__(
@@ -217,17 +217,17 @@ class Captioner:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
         search = self.search.override(**settings)
         search.check_n_best(n_best)
-        neighbours = self.neighbours if search.compares_images else None
-        if search.compares_images and neighbours is None:
-            raise UserError(f"consensus = {search.consensus:g}: this model remembers no training images; set it to 0")
+        if (key := search.needs_images) is not None and self.neighbours is None:
+            value = getattr(search, key)
+            raise UserError(f"{key} = {value:g}: this model remembers no training images; set it to 0")
         features, weight = encoded.features, search.detection_weight
         similar = self._similar_words if weight and self.model.detector is None else None
         decoders = [self.model.speaking(weight, similar), *(model.speaking(weight) for model in self.models[1:])]
         with autocast(search.precision):
-            wanted = n_best if neighbours is None else search.most
-            found = search_together(decoders, features, search, wanted, encoded.names)
-            if neighbours is not None:
-                chosen = neighbours.ranked(features[0], found, search.consensus)
+            wanted = search.most if search.compares_images else n_best
+            found = search_together(decoders, features, search, wanted, encoded.names, self.neighbours)
+            if search.compares_images and self.neighbours is not None:
+                chosen = self.neighbours.ranked(features[0], found, search.consensus)
                 found = [hypotheses[:n_best] for hypotheses in chosen]
             best = [first for first, *_ in found]
             seen = attention_of(decoders[0], features[0], best, self.head) if attention else None

@@ -1,17 +1,18 @@
 """Runs the search with a decoder, or several as an ensemble: captions of encoded images, and their attention."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from showtell.data.vocabulary import END, PAD, START, UNK
-from showtell.decoders import Decoder, DecoderStep, State
+from showtell.decoders import Decoder, DecoderStep
 from showtell.generation.choices import Hypothesis
+from showtell.generation.neighbour_ngrams import with_ngrams
+from showtell.generation.neighbours import Neighbours
 from showtell.generation.rules import rules_of
-from showtell.generation.search import Step, generate
+from showtell.generation.search import JointState, Step, generate
 from showtell.generation.search_params import SearchParams
 
 
@@ -25,37 +26,27 @@ def search_captions(decoder: Decoder, features: Tensor, search: SearchParams) ->
 
 def search_together(
     decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
-    names: Sequence[int] | None = None,
+    names: Sequence[int] | None = None, neighbours: Neighbours | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
     """The `n_best` best hypotheses of each image, best first, by several decoders with one vocabulary, each with its
     own features of the same images.
 
-    The next word's log probability is the mean over the decoders, normalised. `names` as in `generate`.
+    The next word's log probability is the mean over the decoders, normalised; then n-grams of those of `neighbours`
+    that are like the first features have the share `search.neighbour_ngrams`. `names` as in `generate`.
     """
     start = torch.full((len(features[0]),), START, device=features[0].device)
     rules = rules_of(search, END, never_generated(search.allow_unknown))
     states = [decoder.start(own) for decoder, own in zip(decoders, features, strict=True)]
-    if len(decoders) == 1:
-        return generate(decoders[0].steps(), states[0], start, END, search, rules, n_best, names)
-    step = _mean_step([decoder.steps() for decoder in decoders])
-    return generate(step, JointState(tuple(states)), start, END, search, rules, n_best, names)
+    steps = [decoder.steps() for decoder in decoders]
+    step, state = (steps[0], states[0]) if len(steps) == 1 else (_mean_step(steps), JointState(tuple(states)))
+    if search.neighbour_ngrams and neighbours is not None:
+        step, state = with_ngrams(step, state, neighbours, features[0], search.neighbour_ngrams)
+    return generate(step, state, start, END, search, rules, n_best, names)
 
 
 def never_generated(allow_unknown: bool) -> list[int]:
     """The tokens that no generated caption has."""
     return [PAD, START] if allow_unknown else [PAD, START, UNK]
-
-
-class JointState(NamedTuple):
-    """The states of several decoders with the same tokens."""
-
-    states: tuple[State, ...]
-
-    def select(self, beams: Tensor) -> "JointState":
-        return JointState(tuple(state.select(beams) for state in self.states))
-
-    def keep_images(self, images: Tensor) -> "JointState":
-        return JointState(tuple(state.keep_images(images) for state in self.states))
 
 
 def _mean_step(steps: Sequence[DecoderStep]) -> Step:

@@ -13,9 +13,9 @@ images, weighted by what the features alone decide.
 Similarity is the cosine of whitened features: what differs among most images, as day and night, would outweigh what is
 shown in them. Ridge regression weighs an image by the scalar product of the same features.
 
-A model without a detector takes the words in an image from them as well (`neighbour_words.py`). The bundle that
-`evaluate` writes holds them as `neighbours.safetensors`, and names the file in `config.json`, where the search uses
-them. Other models have none.
+A model without a detector takes the words in an image from them as well (`neighbour_words.py`), and they can have a
+share in every next word (`neighbour_ngrams.py`). The bundle that `evaluate` writes holds them as
+`neighbours.safetensors`, and names the file in `config.json`, where the search uses them. Other models have none.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from showtell.core.arrays import distinct_pairs, evenly_spaced
+from showtell.core.arrays import distinct_pairs, evenly_spaced, ragged
 from showtell.core.errors import UserError
 from showtell.core.processes import all_gather, share
 from showtell.core.progress import track
@@ -154,6 +154,20 @@ class Neighbours:
         weights = RIDGE * (1 + product.astype(np.float64)) / len(product)
         weights[nearest.rows[0]] += (1 - RIDGE) * nearest.weights[0]
         return weights
+
+    def similar_captions(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The captions of the `NEAREST` training images with the greatest weights above 0 for one with these features
+        (channel,): all their tokens (token,), the index of each caption's first one (caption,), and a weight for each
+        token: its image's, shared by the image's captions. The captions' weights sum to 1."""
+        weights = self.weights(vector)
+        rows = np.argsort(-weights, kind="stable")[:NEAREST]
+        rows = rows[weights[rows] > 0]
+        captions = ragged((np.cumsum(self._number) - self._number)[rows], self._number[rows])
+        lengths = self._lengths[captions]
+        tokens = self._tokens[ragged((np.cumsum(self._lengths) - self._lengths)[captions], lengths)]
+        of_image = weights[rows] / weights[rows].sum()
+        of_caption = np.repeat(of_image / self._number[rows], self._number[rows])
+        return tokens, np.cumsum(lengths) - lengths, np.repeat(of_caption, lengths)
 
     def words(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and token, ints (pair) each, of every word of the images' captions; once for each image that has it."""

@@ -5,7 +5,7 @@ them), `beams` (the state). Shapes: image = independent searches run side by sid
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,18 @@ class State(Protocol):
     def select(self, beams: Tensor) -> Self: ...
 
     def keep_images(self, images: Tensor) -> Self: ...
+
+
+class JointState(NamedTuple):
+    """Several states that get the same tokens."""
+
+    states: tuple[Any, ...]  # each a `State`
+
+    def select(self, beams: Tensor) -> "JointState":
+        return JointState(tuple(state.select(beams) for state in self.states))
+
+    def keep_images(self, images: Tensor) -> "JointState":
+        return JointState(tuple(state.keep_images(images) for state in self.states))
 
 
 AnyState = TypeVar("AnyState", bound=State)

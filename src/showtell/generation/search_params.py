@@ -49,6 +49,9 @@ class SearchSection(Section):
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
     detection_weight: float = Field(ge=0, le=10, description="weight of the words found in the image; 0 = none")
     consensus: float = Field(ge=0, le=100, description="weight of similar training images' captions; 0 = none")
+    neighbour_ngrams: float = Field(
+        default=0.0, ge=0, lt=1, description="share of similar training images' n-grams in each word; 0 = none"
+    )
     groups: int | None = Field(
         default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
     )
@@ -129,9 +132,14 @@ class SearchParams(SearchSection):
         """Whether the captions that it has found are ranked by `consensus`; samples are not ranked."""
         return bool(self.consensus) and self.method in ("beam", "diverse_beam")
 
+    @property
+    def needs_images(self) -> str | None:
+        """The name of a setting that no search can do without training images; None: there is none."""
+        return "consensus" if self.compares_images else "neighbour_ngrams" if self.neighbour_ngrams else None
+
     def uses_images(self, detects: bool) -> bool:
-        """Whether it needs training images; `detects`: the model has a detector of words, which else they replace."""
-        return self.compares_images or (bool(self.detection_weight) and not detects)
+        """Whether it uses training images; `detects`: the model has a detector of words, which else they replace."""
+        return self.needs_images is not None or (bool(self.detection_weight) and not detects)
 
     @property
     def most(self) -> int:

@@ -38,9 +38,12 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
     """The bundle's search settings with `settings` replaced; `UserError` for settings that cannot be exported."""
     if settings.get("precision", "fp32") != "fp32":
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
-    if settings.get("consensus"):
-        raise UserError("consensus: exported graphs hold no training images")
-    of_images = ["consensus", *(["detection_weight"] if bundle.model.detector is None else [])]  # training images
+    of_images = ["consensus", "neighbour_ngrams"]  # settings that need training images
+    for key in of_images:
+        if settings.get(key):
+            raise UserError(f"{key}: exported graphs hold no training images")
+    if bundle.model.detector is None:
+        of_images.append("detection_weight")
     search = bundle.search.override(**{**settings, "precision": "fp32", **dict.fromkeys(of_images, 0.0)})
     dropped = [key for key in of_images if getattr(bundle.search, key) and key not in settings]
     if dropped and bundle.neighbours is not None:
