@@ -133,6 +133,25 @@ def test_of_words_that_no_similar_image_has_they_change_nothing():
     torch.testing.assert_close(found[:, 0], torch.log_softmax(decoder.logits[:, 11], dim=1))
 
 
+def test_no_word_becomes_impossible():
+    memory, asked, decoder = remembered(images_of(len(CAPTIONS))), torch.from_numpy(images_of(2, 1)), Bigrams(0, 2)
+    decoder.logits *= 100  # many probabilities are 0 in single precision
+    step, state = with_ngrams(decoder.step, decoder.start(asked), memory, asked, 0.5)
+    assert step(state, torch.full((2, 1), START))[0].isfinite().all()
+
+
+def test_similar_images_of_an_ensemble_are_those_of_its_first_model():
+    memory, decoder = remembered(images_of(len(CAPTIONS))), Bigrams(0, 3)
+    search = PLAIN.override(beam=3, max_length=6, neighbour_ngrams=0.6)
+    asked, other = torch.from_numpy(images_of(3, 1)), torch.from_numpy(images_of(3, 2))
+    alone, both, swapped = (
+        search_together([decoder] * len(features), features, search, neighbours=memory)
+        for features in ([asked], [asked, other], [other, asked])
+    )
+    assert [h.logprob for (h,) in both] == pytest.approx([h.logprob for (h,) in alone], abs=1e-4)
+    assert [h.logprob for (h,) in swapped] != pytest.approx([h.logprob for (h,) in alone], abs=1e-2)
+
+
 def test_they_need_training_images(tmp_path):
     captioner = tiny_captioner()
     with pytest.raises(UserError, match=r"neighbour_ngrams = 0\.5: this model remembers no training images; set it to"):
