@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 from conftest import inside
+from test_neighbour_words import of_pictures
+from tiny_model import tiny_captioner
 
 from showtell.commands import cli
 from showtell.core import paths
@@ -12,6 +14,8 @@ from showtell.core.files import read_json, sha256
 from showtell.encoders.encoder_params import EncoderParams
 from showtell.evaluation import model_card
 from showtell.evaluation.model_card import CARD, LANGUAGE, LICENCE, Facts
+from showtell.generation.captioner import Captioner
+from showtell.generation.search_params import PLAIN
 
 
 def encoder_of(**changes) -> EncoderParams:
@@ -83,3 +87,20 @@ def test_the_language_of_custom_captions_is_left_to_the_user():
 def test_the_source_of_the_weights_has_no_folders(settings, says):
     told = model_card.weights_source(encoder_of(**settings))
     assert says in told and "/home" not in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, None),
+        ({"consensus": 1.0}, "Captions are compared with those of similar training images"),
+        ({"neighbour_ngrams": 0.5}, "Captions are written with words of those of similar training images"),
+        ({"detection_weight": 0.5, "consensus": 1.0}, "written with words of and compared with those of similar"),
+    ],
+)
+def test_the_card_says_what_similar_training_images_do(settings, says):
+    captioner = tiny_captioner()
+    search, memory = PLAIN.override(**settings), of_pictures(captioner, ["dog"])
+    told = model_card.decoding({"search": search.model_dump()}, Captioner(captioner.model, search, neighbours=memory))
+    assert (says or "beam 5; what is served") in told
+    assert ("`neighbours.safetensors` holds the captions of 6 of them" in told) == bool(says)

@@ -62,7 +62,7 @@ def model_card(folder: Path, facts: Facts) -> str:
         "## Data\n\n" + _data(facts),
         "## Scores\n\n" + _scores(facts),
         "## Training\n\n" + _training(config, facts.encoder),
-        "## Decoding\n\n" + _decoding(config, facts.captioner),
+        "## Decoding\n\n" + decoding(config, facts.captioner),
         "## Limits\n\n" + _limits(facts),
         "## Identity\n\n" + _identity(folder, config, facts.identity),
     ]
@@ -181,17 +181,20 @@ def weights_source(encoder: EncoderParams) -> str:
     return f"`{encoder.weights}` as {library} publishes them"
 
 
-def _decoding(config: Mapping[str, Any], captioner: Captioner) -> str:
+def decoding(config: Mapping[str, Any], captioner: Captioner) -> str:
+    """How captions are generated, with the settings in a bundle's `config`, and what training images do in it."""
     settings = {key: value for key, value in config["search"].items() if value is not None}
     lines = "\n    ".join(f"{key}: {one_line(str(value))}" for key, value in settings.items())
     text = f"{captioner.search.described()}; what is served is what was scored:\n\n    {lines}"
     neighbours = captioner.neighbours_in_use
     if neighbours is None:
         return text
-    use = "compared with those" if captioner.search.compares_images else "written with words of those"
+    search, detects = captioner.search, captioner.model.detector is not None
+    uses = ["written with words of"] if search.override(consensus=0.0).uses_images(detects) else []
+    uses += ["compared with"] if search.compares_images else []
     return (
-        f"{text}\n\nCaptions are {use} of similar training images: `{NEIGHBOURS}` holds the captions of "
-        f"{len(neighbours):,} of them, and a vector of each image."
+        f"{text}\n\nCaptions are {' and '.join(uses)} those of similar training images: `{NEIGHBOURS}` holds the "
+        f"captions of {len(neighbours):,} of them, and a vector of each image."
     )
 
 
