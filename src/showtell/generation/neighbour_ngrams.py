@@ -17,7 +17,7 @@ from showtell.generation import search
 from showtell.generation.neighbours import Neighbours, pooled
 from showtell.generation.search import JointState, Step
 
-UNSURE = 0.1  # occurrences in a caption of a similar image at which a context has half of its greatest influence
+UNSURE = 0.02  # occurrences in a caption of a similar image at which a context has half of its greatest influence
 LONGEST_SHARE = 0.5  # of the words after the last two, at most; the rest is of those after the last one
 
 
