@@ -26,7 +26,7 @@ TRANSFORMER = unread("transformer") | {
 }  # fmt: skip
 # Decoder, search, encoder and transform: each entry takes another path through the graph.
 MODELS: dict[str, tuple[dict, dict, dict]] = {
-    "attention": ({}, {"block_ngrams": 2, "detection_weight": 0.7}, {}),
+    "attention": ({}, {"block_ngrams": 2, "block_around": "on", "detection_weight": 0.7}, {}),
     "attention, hard, GRU of two layers, pooled grid": (
         {"attention_kind": "hard", "hard_reward": 1.0, "hard_entropy": 0.1, "cell": "gru", "layers": 2, "grid": 3},
         {"block_ngrams": 1, "min_length": 4}, {"fit": "crop", "levels": ["conv1", "layer1"]},

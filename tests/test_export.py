@@ -78,6 +78,30 @@ def test_the_graphs_search_goes_on_while_a_longer_caption_may_be_better(tmp_path
         assert theirs.score == pytest.approx(ours.score, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("after", "free", "blocked"),
+    [
+        ({START: [5], 5: [6, END], 6: [5]}, [5, 6, 5, 6, 5, 6], [5, 6]),  # "white and white"
+        ({START: [5], 5: [7, 8], 7: [6], 6: [5], 8: [END]}, [5, 7, 6, 5, 7, 6], [5, 7, 6, 5, 8]),  # "a man and a man"
+    ],
+)
+def test_words_are_not_repeated_around_another(after, free, blocked, tmp_path):
+    """By hand: after a word its first follower has probability 0.8, the others 0.2; word 6 is the one between."""
+    probabilities = torch.full((16, 16), 1e-9)
+    for word, followers in after.items():
+        for probability, follower in zip((0.8, 0.2), followers, strict=False):
+            probabilities[word, follower] = probability
+    probabilities[6, END] = 1e-3  # where all else is forbidden
+    own = says_after(probabilities.log())
+    own.search = own.search.override(method="greedy", max_length=6)
+    words, pixels = own.model.vocabulary.words, picture(32, 32)
+    for around, expected in ((None, free), (words[6], blocked), ("absent", free)):
+        search = own.search.override(block_around=around)
+        graph_writer.export_whole(own.model, search, tmp_path / "model.onnx")
+        told = own.caption([pixels], attention=False, block_around=around)[0].words
+        assert told == OnnxCaptioner(tmp_path / "model.onnx").caption(pixels).words == [words[t] for t in expected]
+
+
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
 @pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
 def test_the_transform_in_the_graph_equals_the_models(fit, filter_):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from showtell.core.errors import UserError
 from showtell.generation.choices import Hypothesis
-from showtell.generation.rules import repeats, rules_of
+from showtell.generation.rules import BlockAround, repeats, rules_of
 from showtell.generation.search import generate
 from showtell.generation.search_params import PLAIN
 
@@ -210,6 +210,23 @@ def test_no_word_directly_after_itself_where_ngrams_are_blocked():
     rows = (START, [0.05, 0.0, 0.9, 0.05]), (2, [0.1, 0.0, 0.7, 0.2]), (3, [0.6, 0.2, 0.1, 0.1])
     assert found_by(*chain(*rows), beam=1, max_length=4)[0][0].tokens == [2, 2, 2, 2]
     assert found_by(*chain(*rows), beam=1, max_length=4, block_ngrams=3)[0][0].tokens[:2] == [2, 3]
+
+
+def test_one_or_two_words_are_not_repeated_around_a_word():
+    """All captions of up to five of four words, and each word that may follow."""
+    around, words = 2, 4
+    for length in range(6):
+        told = list(product(range(words), repeat=length))
+        beams = 2 if length else 1
+        tokens = torch.tensor(told, dtype=torch.long).view(len(told) // beams, beams, length)
+        scores = torch.zeros(*tokens.shape[:2], words)
+        forbidden = BlockAround(around)(scores, tokens).flatten(0, 1) == -torch.inf
+        for before, row in zip(told, forbidden.tolist(), strict=True):
+            for word, found in enumerate(row):
+                said = (*before, word)
+                one = length >= 2 and said[-2] == around and said[-3] == word
+                two = length >= 4 and said[-3] == around and said[-5:-3] == said[-2:]
+                assert found == (one or two), said
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.7, 1.0, 2.0]))

@@ -55,6 +55,7 @@ SETTINGS: dict[str, tuple[type, str, str]] = {
     "max_length": (int, "N", "tokens at most, the end counted"),
     "length_penalty": (float, "P", "rank by logprob / length^P; 0: by logprob"),
     "block_ngrams": (int, "N", "no n-gram of this size twice; 0: off"),
+    "block_around": (str, "WORD", "not the same one or two words before and after this one; '': off"),
     "allow_unknown": (bool, "", "whether captions may hold <unk>"),
     "detection_weight": (float, "W", "weight of words that are found in the image; 0: none"),
     "consensus": (float, "W", "weight of similar training images' captions; 0: none"),

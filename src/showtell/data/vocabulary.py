@@ -58,6 +58,10 @@ class Vocabulary:
     def __contains__(self, word: str) -> bool:
         return self._token.get(word, UNK) > UNK
 
+    def token(self, word: str | None) -> int | None:
+        """The token of a word; None for a word that has none, and without a word."""
+        return self._token[word] if word is not None and word in self else None
+
     def encode(self, words: Iterable[str]) -> list[int]:
         """Tokens without `<start>` and `<end>`; words out of the vocabulary (and specials spelt out) are `<unk>`."""
         return [max(self._token.get(word, UNK), UNK) for word in words]

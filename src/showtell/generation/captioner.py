@@ -225,7 +225,8 @@ class Captioner:
         decoders = [self.model.speaking(weight, similar), *(model.speaking(weight) for model in self.models[1:])]
         with autocast(search.precision):
             wanted = search.most if search.compares_images else n_best
-            found = search_together(decoders, features, search, wanted, encoded.names, self.neighbours)
+            around = self.model.vocabulary.token(search.block_around)
+            found = search_together(decoders, features, search, wanted, encoded.names, self.neighbours, around)
             if search.compares_images and self.neighbours is not None:
                 chosen = self.neighbours.ranked(features[0], found, search.consensus)
                 found = [hypotheses[:n_best] for hypotheses in chosen]

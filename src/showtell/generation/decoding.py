@@ -26,16 +26,17 @@ def search_captions(decoder: Decoder, features: Tensor, search: SearchParams) ->
 
 def search_together(
     decoders: Sequence[Decoder], features: Sequence[Tensor], search: SearchParams, n_best: int = 1,
-    names: Sequence[int] | None = None, neighbours: Neighbours | None = None,
+    names: Sequence[int] | None = None, neighbours: Neighbours | None = None, around: int | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
     """The `n_best` best hypotheses of each image, best first, by several decoders with one vocabulary, each with its
     own features of the same images.
 
     The next word's log probability is the mean over the decoders, normalised; then n-grams of those of `neighbours`
-    that are like the first features have the share `search.neighbour_ngrams`. `names` as in `generate`.
+    that are like the first features have the share `search.neighbour_ngrams`. `names` as in `generate`, `around` as
+    in `rules_of`.
     """
     start = torch.full((len(features[0]),), START, device=features[0].device)
-    rules = rules_of(search, END, never_generated(search.allow_unknown))
+    rules = rules_of(search, END, never_generated(search.allow_unknown), around)
     states = [decoder.start(own) for decoder, own in zip(decoders, features, strict=True)]
     steps = [decoder.steps() for decoder in decoders]
     step, state = (steps[0], states[0]) if len(steps) == 1 else (_mean_step(steps), JointState(tuple(states)))

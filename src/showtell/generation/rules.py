@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from showtell.generation.search_params import SearchParams
 
@@ -50,6 +51,23 @@ class BlockNgrams(Rule):
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
         return scores.masked_fill_(repeats(tokens, self.size, scores.shape[-1]), -torch.inf)
+
+
+class BlockAround(Rule):
+    """Forbids the same one or two words on both sides of `word`, as "a man and a man" or "a white and white dog" around
+    "and"."""
+
+    def __init__(self, word: int):
+        self.word = word
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        words = scores.shape[-1]  # also the index of an extra column, which is dropped
+        a, b, c, d = functional.pad(tokens, (4, 0), value=words)[:, :, -4:].unbind(dim=2)  # the last four words
+        after_one = torch.where(d == self.word, c, words)  # "c word" is not followed by "c"
+        after_two = torch.where((c == self.word) & (d == a), b, words)  # "a b word a" is not followed by "b"
+        blocked = torch.zeros(*scores.shape[:2], words + 1, dtype=torch.bool, device=scores.device)
+        blocked.scatter_(2, torch.stack((after_one, after_two), dim=2), True)
+        return scores.masked_fill_(blocked[..., :words], -torch.inf)
 
 
 class LeastLength(Rule):
@@ -121,16 +139,21 @@ def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
     return blocked[..., :words]
 
 
-def rules_of(search: SearchParams, end: int, suppressed: Sequence[int] = ()) -> list[Rule]:
+def rules_of(
+    search: SearchParams, end: int, suppressed: Sequence[int] = (), around: int | None = None
+) -> list[Rule]:
     """The rules of `search`, in the order in which they apply.
 
-    `end`: the end token. `suppressed`: words that are never generated.
+    `end`: the end token. `suppressed`: words that are never generated. `around`: the token of `search.block_around`, if
+    it has one.
     """
     rules: list[Rule] = [LogSoftmax()]
     if suppressed:
         rules.append(Suppress(suppressed))
     if search.block_ngrams:
         rules.append(BlockNgrams(search.block_ngrams))
+    if around is not None:
+        rules.append(BlockAround(around))
     if search.min_length > 1:
         rules.append(LeastLength(search.min_length, end))
     return rules

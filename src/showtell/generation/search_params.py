@@ -46,6 +46,9 @@ class SearchSection(Section):
     max_length: int = Field(ge=1, le=LONGEST, description="tokens generated at most, the end token counted")
     length_penalty: LengthPenalty
     block_ngrams: int = Field(ge=0, le=100, description="no n-gram of this size twice, no word after itself; 0: off")
+    block_around: str | None = Field(
+        default=None, description="not the same one or two words before and after this word; null: none"
+    )
     allow_unknown: bool = Field(description="whether captions may hold <unk>")
     detection_weight: float = Field(ge=0, le=10, description="weight of the words found in the image; 0 = none")
     consensus: float = Field(ge=0, le=100, description="weight of similar training images' captions; 0 = none")
@@ -71,6 +74,13 @@ class SearchSection(Section):
         if value < least:
             raise PydanticCustomError("length", f"less than min_length, {least}")
         return value
+
+    @field_validator("block_around")
+    @classmethod
+    def _one_word(cls, value: str | None) -> str | None:
+        if value is not None and len(value.split()) > 1:
+            raise PydanticCustomError("word", "must be one word of the vocabulary")
+        return value or None  # a flag cannot give null
 
     @field_validator(*(key for key in OWN if key != "beam"))
     @classmethod

@@ -91,7 +91,7 @@ def whole_file(
     handed = [helper.make_node("Identity", [f"encoder_{name}"], [f"step_{name}"]) for name in names.fixed]
     graph.node.extend([*handed, *outer.node])
     graph.initializer.extend(step.graph.initializer)
-    _add_constants(graph, constants(search, len(model.vocabulary)))
+    _add_constants(graph, constants(search, model.vocabulary))
     settings = {
         "beam": np.array(search.beam or 1),
         "max_length": np.array(search.max_length),

@@ -7,7 +7,7 @@ are in Python. Constants are named as in `constants`.
 
 import numpy as np
 
-from showtell.data.vocabulary import END, START
+from showtell.data.vocabulary import END, START, Vocabulary
 from showtell.generation.graphs.torch_programs import Names
 from showtell.generation.search_params import SearchParams
 
@@ -95,9 +95,28 @@ turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] aliv
 }}
 """
 
+# For the rules that forbid words: the words of each beam, and zeros for all words and one column more.
+SPOKEN = """
+ spoken = Slice(told, from_1, to_end, from_1)
+ beams_number = Shape<start=0, end=1>(told)
+ words_and_one = Add(words, one)
+ row_length = Reshape(words_and_one, flat)
+ free_shape = Concat<axis=0>(beams_number, row_length)
+ free = Expand(unchanged, free_shape)
+ words_list = Reshape(words, flat)
+"""
+
+# Forbids the words `{forbidden}` (beam, n); the number of words, one beyond the last token, forbids none.
+FORBID = """
+ {forbidden}_shape = Shape({forbidden})
+ {forbidden}_scores = Expand(infinitely_unlikely, {forbidden}_shape)
+ {forbidden}_rows = ScatterElements<axis=1>(free, {forbidden}, {forbidden}_scores)
+ {forbidden}_words = Slice({forbidden}_rows, from_0, words_list, from_1)
+ without_{forbidden} = Add({scores}, {forbidden}_words)
+"""
+
 # `rules.BlockNgrams`: the words that would complete an n-gram already in the beam, and its last word.
 BLOCK_NGRAMS = """
- spoken = Slice(told, from_1, to_end, from_1)
  windows_maybe = Sub(turn, ngram_less_1)
  windows_number = Max(windows_maybe, zero)
  windows = Reshape(windows_number, flat)
@@ -106,18 +125,7 @@ BLOCK_NGRAMS = """
  {same}
  last_said = Slice(told, to_last, to_end, from_1)
  completing = Where({all_same}, followers, words)
- to_block = Concat<axis=1>(completing, last_said)
- blocked_shape = Shape(to_block)
- blocking = Expand(infinitely_unlikely, blocked_shape)
- words_and_one = Add(words, one)
- beams_number = Shape<start=0, end=1>(told)
- row_length = Reshape(words_and_one, flat)
- free_shape = Concat<axis=0>(beams_number, row_length)
- free = Expand(unchanged, free_shape)
- some_blocked = ScatterElements<axis=1>(free, to_block, blocking)
- words_list = Reshape(words, flat)
- block = Slice(some_blocked, from_0, words_list, from_1)
- unrepeated = Add({scores}, block)
+ repeats = Concat<axis=1>(completing, last_said)
 """
 
 # Word number {number} of each window, compared with that of the last words.
@@ -128,6 +136,24 @@ SAME = """
  last_to_{number} = Add(last_from_{number}, one)
  last_{number} = Slice(spoken, last_from_{number}, last_to_{number}, from_1)
  same_{number} = Equal(word_{number}, last_{number})
+"""
+
+# `rules.BlockAround`: a, b, c and d are the last four words.
+BLOCK_AROUND = """
+ four_shape = Concat<axis=0>(beams_number, four)
+ before_them = Expand(words, four_shape)
+ from_before = Concat<axis=1>(before_them, spoken)
+ word_a = Slice(from_before, to_last_4, to_last_3, from_1)
+ word_b = Slice(from_before, to_last_3, to_last_2, from_1)
+ word_c = Slice(from_before, to_last_2, to_last, from_1)
+ word_d = Slice(from_before, to_last, to_end, from_1)
+ after_c = Equal(word_d, around)
+ after_b = Equal(word_c, around)
+ again_a = Equal(word_d, word_a)
+ after_b_again_a = And(after_b, again_a)
+ again_c = Where(after_c, word_c, words)
+ again_b = Where(after_b_again_a, word_b, words)
+ echoes = Concat<axis=1>(again_c, again_b)
 """
 
 # `rules.LeastLength`: no end token before the minimal length, unless no other word is allowed.
@@ -151,32 +177,41 @@ def outer_text(names: Names) -> str:
 
 def body_text(search: SearchParams) -> str:
     """One iteration of the search, from the step's `logprobs`, with the rules of `search`."""
-    rules, scores = "", "all_words"
+    forbidding = {}
     if search.block_ngrams:
-        rules, scores = rules + _block_ngrams(search.block_ngrams, scores), "unrepeated"
+        forbidding["repeats"] = _block_ngrams(search.block_ngrams)
+    if search.block_around:
+        forbidding["echoes"] = BLOCK_AROUND
+    rules, scores = SPOKEN if forbidding else "", "all_words"
+    for forbidden, text in forbidding.items():
+        rules += text + FORBID.format(forbidden=forbidden, scores=scores)
+        scores = f"without_{forbidden}"
     if search.min_length > 1:
         rules, scores = rules + LEAST_LENGTH.format(scores=scores), "long_enough"
     return BODY.format(rules=rules, allowed=scores)
 
 
-def _block_ngrams(size: int, scores: str) -> str:
+def _block_ngrams(size: int) -> str:
     numbers = range(size - 1)
     same = "".join(SAME.format(number=number) for number in numbers)
     all_same = "same_0" if size > 1 else "always"
     for number in numbers[1:]:
         same += f" same_up_to_{number} = And({all_same}, same_{number})\n"
         all_same = f"same_up_to_{number}"
-    return BLOCK_NGRAMS.format(same=same, all_same=all_same, scores=scores)
+    return BLOCK_NGRAMS.format(same=same, all_same=all_same)
 
 
-def constants(search: SearchParams, words: int) -> dict[str, np.ndarray]:
+def constants(search: SearchParams, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     """The constants that the graph texts use."""
+    words, around = len(vocabulary), vocabulary.token(search.block_around)
     ends = np.zeros((1, words), bool)
     ends[0, END] = True
     size = search.block_ngrams
     found = {
         "start": [[START]], "no_tokens": [], "first_beam": [[0]], "zero": 0, "one": 1, "end": END, "words": words,
         "flat": [-1], "from_0": [0], "from_1": [1], "to_last": [-1], "to_end": [ENDLESS],
+        **{f"to_last_{number}": [-number] for number in (2, 3, 4)}, "four": [4],
+        "around": -1 if around is None else around,  # -1, no token: the vocabulary does not have the word
         "least_length": search.min_length, "ngram_less_1": [size - 1],
         **{f"number_{number}": [number] for number in range(size - 1)},
     }  # fmt: skip
