@@ -92,6 +92,15 @@ def test_agreement_is_predicted_from_that_with_the_nearest_images_and_by_ridge_r
             assert h.logprob == -1.0
 
 
+def test_kept_weights_are_those_of_the_image_and_cannot_be_changed():
+    asked = images_of(2 * neighbours.RECENT, seed=5)
+    memory, afresh = (remembered(images_of(len(CAPTIONS))) for _ in range(2))
+    for image in (*asked, *asked[::-1], asked[0].astype(np.float64)):
+        assert np.array_equal(memory.weights(image), afresh._weights(image.astype(np.float32)))
+    with pytest.raises(ValueError, match="read-only"):
+        memory.weights(asked[0])[0] = 1
+
+
 def in_order(found: list[Hypothesis]) -> list[Hypothesis]:
     """Finished ones by score, then the others; after all of these, in the same order, those that repeat another."""
     best_first = sorted(found, key=lambda h: (not h.finished, -h.score))

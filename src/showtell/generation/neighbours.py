@@ -20,7 +20,7 @@ share in every next word (`neighbour_ngrams.py`). The bundle that `evaluate` wri
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ TEMPERATURE = 0.07  # of the softmax over their similarity: the first of them co
 RIDGE = 0.5  # share of ridge regression in the weights; that of the most similar images is the rest
 SHRINKAGE = 0.1  # added to every variance before whitening, as a share of their mean: small ones are mostly noise
 COMPARED = 20_000  # images among which `nearest_others` looks, evenly spaced: its time grows with this number
+RECENT = 128  # images whose weights are kept: a search asks for them up to three times
 ROWS_AT_ONCE = 256  # images read, or compared with all, together; bounds memory, does not change results
 
 
@@ -93,6 +94,7 @@ class Neighbours:
         self._centre, self._whitening, self._whitened = (x.float().numpy() for x in remembered[:3])
         self._number, self._lengths, self._tokens = (x.numpy().astype(np.int64) for x in remembered[3:])
         self._norms = _norms(self._whitened)
+        self._recent = lru_cache(RECENT)(lambda content: self._weights(np.frombuffer(content, np.float32)))
 
     def __len__(self) -> int:
         return len(self._number)
@@ -143,16 +145,20 @@ class Neighbours:
 
     def weights(self, vector: np.ndarray) -> np.ndarray:
         """The weights (image) of the training images for one with these features (channel,), which sum to 1; ridge
-        regression makes some negative.
+        regression makes some negative. They are kept for a while, and cannot be written to.
 
         One image at a time, so that others beside it cannot change rounding.
         """
+        return self._recent(vector.astype(np.float32, copy=False).tobytes())
+
+    def _weights(self, vector: np.ndarray) -> np.ndarray:
         white = (vector - self._centre) @ self._whitening
         product = self._whitened @ white
         nearest = Nearest.of((product / (self._norms * _norms(white)))[None])
         # Features are whitened and have mean 0: the inverse covariance is in the product, the constant term is 1.
         weights = RIDGE * (1 + product.astype(np.float64)) / len(product)
         weights[nearest.rows[0]] += (1 - RIDGE) * nearest.weights[0]
+        weights.flags.writeable = False
         return weights
 
     def similar_captions(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
