@@ -14,9 +14,10 @@ from pydantic_core import PydanticCustomError
 from showtell.core.errors import UserError
 from showtell.core.params import PathName, Section
 from showtell.core.paths import given
-from showtell.core.processes import all_gather, world
-from showtell.core.progress import track
+from showtell.core.processes import all_gather, is_main, world
+from showtell.core.progress import log, track
 from showtell.core.spools import Pickled
+from showtell.core.terminal import one_line
 from showtell.data.batches import CaptionedImages, every_image
 from showtell.data.captions import Entry
 from showtell.data.vocabulary import SPECIALS
@@ -185,6 +186,7 @@ def sweep(
     """A row for each of `searches`: metrics on `data`, milliseconds an image (encoding included), and `best` (1 for the
     greatest CIDEr-D); and the evaluation with the captioner's own settings, which are among them. Every image is
     encoded once for all decodings. `beam` is empty for a decoding without one."""
+    _announce_words(captioner, searches)
     captioners = [captioner.searching(search) for search in searches]
     batches: list[list[list[Caption]]] = [[] for _ in searches]
     seconds = [0.0] * len(searches)
@@ -192,6 +194,8 @@ def sweep(
     for images in encoded(captioner, data):
         encoding += time.perf_counter() - started
         for number, one in enumerate(captioners):
+            if one.neighbours is not None:
+                one.neighbours.forget()  # so that no setting is faster by what another has computed
             started = time.perf_counter()
             batches[number].append([best for best, *_ in one.decode(images, attention=False)])
             seconds[number] += time.perf_counter() - started
@@ -211,6 +215,13 @@ def sweep(
         rows.append({**settings, **told, "milliseconds": milliseconds})
     best = max(rows, key=lambda row: row["cider"])
     return [{**row, "best": int(row is best)} for row in rows], own
+
+
+def _announce_words(captioner: Captioner, searches: Sequence[SearchParams]) -> None:
+    words = {search.block_around for search in searches if search.block_around is not None}
+    for word in sorted(words):
+        if word not in captioner.model.vocabulary and is_main():
+            log(f"search.block_around: {one_line(word)} is not a word of the vocabulary, and forbids nothing")
 
 
 def _name(search: SearchParams, own: SearchParams) -> str:

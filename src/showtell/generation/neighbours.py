@@ -151,6 +151,10 @@ class Neighbours:
         """
         return self._recent(vector.astype(np.float32, copy=False).tobytes())
 
+    def forget(self) -> None:
+        """Keep no weights: the next ones are computed."""
+        self._recent.cache_clear()
+
     def _weights(self, vector: np.ndarray) -> np.ndarray:
         white = (vector - self._centre) @ self._whitening
         product = self._whitened @ white
