@@ -61,13 +61,11 @@ class BlockAround(Rule):
         self.word = word
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
-        words = scores.shape[-1]  # also the index of an extra column, which is dropped
+        words = scores.shape[-1]  # also a word that there is not
         a, b, c, d = functional.pad(tokens, (4, 0), value=words)[:, :, -4:].unbind(dim=2)  # the last four words
         after_one = torch.where(d == self.word, c, words)  # "c word" is not followed by "c"
         after_two = torch.where((c == self.word) & (d == a), b, words)  # "a b word a" is not followed by "b"
-        blocked = torch.zeros(*scores.shape[:2], words + 1, dtype=torch.bool, device=scores.device)
-        blocked.scatter_(2, torch.stack((after_one, after_two), dim=2), True)
-        return scores.masked_fill_(blocked[..., :words], -torch.inf)
+        return scores.masked_fill_(_marked(torch.stack((after_one, after_two), dim=2), words), -torch.inf)
 
 
 class LeastLength(Rule):
@@ -127,16 +125,19 @@ class Nucleus(Rule):
 def repeats(tokens: Tensor, size: int, words: int) -> Tensor:
     """The next words that would complete an n-gram of `size` already in the beam, and its last word: bool (image, beam,
     word)."""
-    images, beams, length = tokens.shape
-    blocked = torch.zeros(images, beams, words + 1, dtype=torch.bool, device=tokens.device)
-    blocked.scatter_(2, tokens[:, :, -1:], True)
+    length, repeated = tokens.shape[2], tokens[:, :, -1:]
     if length >= size:
         windows = tokens.unfold(2, size, 1)  # (image, beam, window, size)
         last = tokens[:, :, length - size + 1 :].unsqueeze(2)  # (image, beam, 1, size - 1)
         same = (windows[..., :-1] == last).all(dim=-1)  # (image, beam, window)
-        # `words`: an extra column that is dropped
-        blocked.scatter_(2, torch.where(same, windows[..., -1], words), True)
-    return blocked[..., :words]
+        repeated = torch.cat((repeated, torch.where(same, windows[..., -1], words)), dim=2)
+    return _marked(repeated, words)
+
+
+def _marked(found: Tensor, words: int) -> Tensor:
+    """Which of `words` words are in `found` (image, beam, n): bool (image, beam, word); `words` itself is none."""
+    marked = torch.zeros(*found.shape[:2], words + 1, dtype=torch.bool, device=found.device)
+    return marked.scatter_(2, found, True)[..., :words]
 
 
 def rules_of(

@@ -119,7 +119,7 @@ class WordStep(nn.Module):
         super().__init__()
         self.decoder, self.layout = decoder, layout
         # those rules need the earlier tokens, and are applied in the loop
-        self.search = search.override(block_ngrams=0, block_around=None, min_length=1)
+        self.search = search.override(block_ngrams=0, min_length=1)
         self.never = never_generated(search.allow_unknown)
 
     def forward(self, tokens: Tensor, parents: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
