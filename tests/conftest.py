@@ -46,7 +46,9 @@ TINY = {
     "reinforce": {
         "epochs": 1, "images_per_update": 8, "samples": 2, "consensus": 0.5, "bleu4": 0.5, "chair": 0.5, "flip": True,
     },
-    "search": {"min_length": 3, "max_length": 8, "consensus": 0.3, "neighbour_ngrams": 0.2},  # else it says nothing
+    "search": {  # else it says nothing
+        "min_length": 3, "max_length": 8, "consensus": 0.3, "neighbour_ngrams": 0.2, "neighbour_bonus": 0.1,
+    },
     "sweep": {"beams": [1, 2], "length_penalties": [0.0]},
     "evaluate": {"pictures": 2},
     "beam": 2,

@@ -95,6 +95,7 @@ def test_the_source_of_the_weights_has_no_folders(settings, says):
         ({}, None),
         ({"consensus": 1.0}, "Captions are compared with those of similar training images"),
         ({"neighbour_ngrams": 0.5}, "Captions are written with words of those of similar training images"),
+        ({"neighbour_bonus": 2.0}, "Captions are written with words of those of similar training images"),
         ({"detection_weight": 0.5, "consensus": 1.0}, "written with words of and compared with those of similar"),
     ],
 )

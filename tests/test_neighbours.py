@@ -314,14 +314,14 @@ def test_stored_features_are_used_where_the_encoder_is_the_same(copy_pipeline, m
 
 def test_a_sweep_that_compares_with_training_images_does_not_publish_their_captions(copy_pipeline, capsys):
     folder = copy_pipeline("data", "metrics")
-    others = [{"consensus": 1.0}, {"neighbour_ngrams": 0.5}, {"block_around": "absent"}]
-    unused = {"consensus": 0.0, "neighbour_ngrams": 0.0}
+    others = [{"consensus": 1.0}, {"neighbour_ngrams": 0.5}, {"neighbour_bonus": 2.0}, {"block_around": "absent"}]
+    unused = {"consensus": 0.0, "neighbour_ngrams": 0.0, "neighbour_bonus": 0.0}
     write_params(folder, search=unused, sweep={"beams": [2], "length_penalties": [0.0], "others": others})
     run_stage("evaluate", folder)
     served = load_bundle(folder / "data/model")
     assert served.search.consensus == 0 and served.neighbours is None
     _, *rows = (folder / "metrics/sweep.tsv").read_text().splitlines()
-    assert len(rows) == 5  # these, the beam and the served one
+    assert len(rows) == 6  # these, the beam and the served one
     assert "block_around: absent is not a word of the vocabulary, and forbids nothing" in capsys.readouterr().err
-    for changed in ("consensus 1.0", "neighbour_ngrams 0.5", "block_around absent"):
+    for changed in ("consensus 1.0", "neighbour_ngrams 0.5", "neighbour_bonus 2.0", "block_around absent"):
         assert [row.split("\t")[0] for row in rows if changed in row] == [f"beam {served.search.beam}, {changed}"]

@@ -44,6 +44,22 @@ class Table:
         return Table(self.logits, (self.history * 7 + tokens + 1) % self.logits.shape[1])
 
 
+@dataclass
+class Bonuses:
+    """A bonus for every history of an image, as `Table` has logits: (image, history, word)."""
+
+    nats: Tensor
+
+    def __call__(self, tokens: Tensor, words: int) -> Tensor:
+        table = Table(self.nats, torch.zeros(tokens.shape[:2], dtype=torch.long))
+        for said in (torch.full(tokens.shape[:2], START), *tokens.unbind(dim=2)):
+            table = table.after(said)
+        return self.nats.gather(1, table.history.unsqueeze(2).expand(-1, -1, words))
+
+    def keep_images(self, images: Tensor) -> "Bonuses":
+        return Bonuses(self.nats[images])
+
+
 def step(table: Table, tokens: Tensor) -> tuple[Tensor, Table]:
     after = table.after(tokens)
     return after.logits.gather(1, after.history.unsqueeze(2).expand(-1, -1, table.logits.shape[2])), after
@@ -55,11 +71,11 @@ def random_logits(seed: int, images: int = 1, words: int = 6, sharpness: float =
 
 
 def found_by(
-    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), names=None, **settings
+    step, state, start: Tensor, *, n_best: int = 1, suppressed=(), names=None, bonus=None, **settings
 ) -> list[list[Hypothesis]]:
     """The result of `generate` with these settings over PLAIN."""
     params = PLAIN.override(**settings)
-    return generate(step, state, start, END, params, rules_of(params, END, suppressed), n_best, names)
+    return generate(step, state, start, END, params, rules_of(params, END, suppressed), n_best, names, bonus)
 
 
 def search(logits: Tensor, width: int | None, max_length: int, **options) -> list[list[Hypothesis]]:
@@ -147,13 +163,36 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length, pen
         assert [h.score for h in finished] == pytest.approx([score for score, *_ in expected], abs=1e-4)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.7]), st.integers(1, 3))
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0]), st.integers(1, 3), st.sampled_from([0.3, 3.0]))
+@settings(max_examples=15)
+def test_full_width_finds_the_best_scores_with_bonuses(seed, penalty, n_best, size):
+    """A beam that is behind may still get the greatest score, so that none may be left out early."""
+    logits, bonus = random_logits(seed, images=6, words=3), Bonuses(random_logits(seed + 1, images=6, words=3) * size)
+    together = search(logits, 100, 4, length_penalty=penalty, n_best=n_best, bonus=bonus)
+    for image, found in enumerate(together):
+        scored = []
+        for value, tokens in everything(logits[image : image + 1], max_length=4):
+            said, own = [*tokens, END], bonus.keep_images(torch.tensor([image]))
+            more = sum(float(own(torch.tensor([[said[:at]]]).long(), 3)[0, 0, said[at]]) for at in range(len(said)))
+            scored.append(((value + more) / len(said) ** penalty, value, tokens))
+        expected = sorted(scored, reverse=True)[:n_best]
+        assert [h.tokens for h in found] == [tokens for *_, tokens in expected]
+        assert [h.logprob for h in found] == pytest.approx([value for _, value, _ in expected], abs=1e-4)
+        assert [h.score for h in found] == pytest.approx([score for score, *_ in expected], abs=1e-4)
+
+
+PENALTIES, SIZES = st.sampled_from([0.0, 0.7]), st.sampled_from([0.0, 1.0])
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), PENALTIES, st.integers(1, 3), SIZES)
 @settings(max_examples=25)
-def test_batched_search_equals_single_images(seed, width, penalty, n_best):
-    logits = random_logits(seed, images=5)
+def test_batched_search_equals_single_images(seed, width, penalty, n_best, size):
+    logits, bonus = random_logits(seed, images=5), Bonuses(random_logits(seed + 1, images=5) * size)
     options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2}
-    together = search(logits, width, 9, **options)
-    alone = [search(logits[i : i + 1], width, 9, **options)[0] for i in range(5)]
+    together = search(logits, width, 9, bonus=bonus, **options)
+    alone = [
+        search(logits[i : i + 1], width, 9, bonus=bonus.keep_images(torch.tensor([i])), **options)[0] for i in range(5)
+    ]
     assert [[h.tokens for h in image] for image in together] == [[h.tokens for h in image] for image in alone]
     for a, b in zip(together, alone, strict=True):
         assert [h.logprob for h in a] == pytest.approx([h.logprob for h in b], abs=1e-5)

@@ -102,7 +102,8 @@ def test_without_a_detector_evaluate_weighs_the_words_of_similar_training_images
     save_model(replace(model, detector=None), folder / "data/models/reinforce", notes={})
     said = {}
     for weight in (0.0, 5.0):
-        write_params(folder, search={"detection_weight": weight, "consensus": 0.0, "neighbour_ngrams": 0.0})
+        alone = {"consensus": 0.0, "neighbour_ngrams": 0.0, "neighbour_bonus": 0.0}
+        write_params(folder, search={"detection_weight": weight, **alone})
         run_stage("evaluate", folder)
         said[weight] = json.loads((folder / "data/hypotheses/test.json").read_text())
         assert (folder / "data/model/neighbours.safetensors").exists() == bool(weight)

@@ -1,7 +1,8 @@
 """State of a search: the live and the finished beams of all images, as tensors.
 
 Shapes: image = independent searches run side by side, group = beams chosen together, beam = those of a group, step =
-tokens generated so far. Log probabilities are natural logs. A *finished* beam has produced the end token.
+tokens generated so far. Log probabilities are natural logs. A *finished* beam has produced the end token. Beams are
+chosen and ranked by their *value*: log probability and bonuses.
 """
 
 import torch
@@ -19,6 +20,8 @@ class Beams:
         self.end, self.choice, self.width, self.max_length = end, choice, width, max_length
         self.tokens = start.view(images, 1, 1, 1).repeat(1, groups, 1, 1)  # (image, group, beam, step), start included
         self.logprob = torch.zeros(images, groups, 1, device=device)  # (image, group, beam); -inf: an empty slot
+        self.bonus = torch.zeros_like(self.logprob)  # (image, group, beam): of all tokens
+        self.falling = True  # whether values only decrease: no bonus was given
         # (image, group, beam, step): log probability of each token
         self.trace = torch.empty(images, groups, 1, 0, device=device)
         self.vacant = torch.full((images, groups), width, device=device)  # beams that are live or may still finish
@@ -26,6 +29,7 @@ class Beams:
         self.finished_tokens = torch.zeros(images, groups, width + 1, max_length, dtype=torch.long, device=device)
         self.finished_trace = torch.zeros(images, groups, width + 1, max_length, device=device)
         self.finished_logprob = torch.full((images, groups, width + 1), -torch.inf, device=device)
+        self.finished_bonus = torch.zeros(images, groups, width + 1, device=device)
         self.finished_length = torch.ones(images, groups, width + 1, dtype=torch.long, device=device)
         self.rows = torch.arange(images, device=device)  # the image of each row
         self._retired: dict[int, tuple[Tensor, ...]] = {}
@@ -34,17 +38,22 @@ class Beams:
         """Tokens so far, start included: (image, beam of all groups, step)."""
         return self.tokens.flatten(1, 2)
 
-    def extend(self, logprobs: Tensor) -> Tensor:
+    def extend(self, logprobs: Tensor, bonuses: Tensor | None = None) -> Tensor:
         """Append the chosen continuations; returns the beam that each continues, (image, beam of all groups).
 
-        `logprobs` (image, beam of all groups, word). `UserError` when they are NaN.
+        `logprobs` and `bonuses` (image, beam of all groups, word). `UserError` when log probabilities are NaN.
         """
         groups, beams, length = self.tokens.shape[1:]
         logprobs = logprobs.unflatten(1, (groups, beams))  # (image, group, beam, word)
         words = logprobs.shape[3]
-        totals = (self.logprob.unsqueeze(3) + logprobs).flatten(2)  # (image, group, beam x word)
-        place = self.choice(totals, logprobs, self.vacant, self.said()[:, :, 1:])  # (image, group, beam)
+        totals = values = (self.logprob.unsqueeze(3) + logprobs).flatten(2)  # (image, group, beam x word)
+        if bonuses is not None:
+            self.falling = False
+            raised = (self.bonus.unsqueeze(3) + bonuses.unflatten(1, (groups, beams))).flatten(2)
+            values = totals + raised
+        place = self.choice(values, logprobs, self.vacant, self.said()[:, :, 1:])  # (image, group, beam)
         logprob, beam, word = totals.gather(2, place), place // words, place % words
+        self.bonus = torch.zeros_like(logprob) if bonuses is None else raised.gather(2, place)
         if logprob.isnan().any():  # NaN is greater than any number, so that it is always chosen
             raise UserError(
                 "the decoder's scores are not finite (NaN): its training diverged or its weights are damaged"
@@ -70,6 +79,7 @@ class Beams:
         trace = torch.nn.functional.pad(self.trace, (0, self.max_length - length))
         self.finished_trace.scatter_(2, place.unsqueeze(3).expand_as(trace), trace)
         self.finished_logprob.scatter_(2, place, logprob)
+        self.finished_bonus.scatter_(2, place, self.bonus)
         self.finished_logprob[..., self.width] = -torch.inf
         self.finished_length.scatter_(2, place, length)
         self.vacant = self.vacant - ended.sum(2)
@@ -77,12 +87,15 @@ class Beams:
     def done(self, penalty: float, n_best: int) -> Tensor:
         """Where no live beam can still enter the image's `n_best`: bool (image,).
 
-        A beam's log probability only decreases, so its best possible score divides it by the greatest length.
+        A beam's log probability only decreases, so its best possible score divides it by the greatest length. With
+        bonuses that is not known, and all beams go on until they are finished.
         """
+        dead = (self.vacant == 0) | (self.logprob.max(dim=2).values == -torch.inf)
+        if not self.falling:
+            return dead.all(dim=1)
         # Groups say the same, and repeats come last: how much of a group is among the best is known at its end.
         share = n_best if self.choice.groups == 1 or n_best == 1 else self.choice.width
         best_possible_score = self.logprob.max(dim=2).values / self.max_length**penalty
-        dead = (self.vacant == 0) | (best_possible_score == -torch.inf)
         scores = self.finished_logprob / self.finished_length**penalty
         if share <= scores.shape[2]:
             dead = dead | (best_possible_score <= scores.topk(share, dim=2).values[..., -1])
@@ -92,15 +105,15 @@ class Beams:
         """Store the images that are `done`, and continue with `going`, the others."""
         for row in done.nonzero().squeeze(1).tolist():
             self._retired[int(self.rows[row])] = self._row(row)
-        finished = [f"finished_{name}" for name in ("tokens", "trace", "logprob", "length")]
-        for name in ("tokens", "trace", "logprob", "vacant", *finished, "rows"):
+        finished = [f"finished_{name}" for name in ("tokens", "trace", "logprob", "bonus", "length")]
+        for name in ("tokens", "trace", "logprob", "bonus", "vacant", *finished, "rows"):
             setattr(self, name, getattr(self, name)[going])
         self.choice = self.choice.keep_images(going)
 
     def _row(self, row: int) -> tuple[Tensor, ...]:
-        finished = self.finished_tokens, self.finished_trace, self.finished_logprob, self.finished_length
-        living = self.tokens[..., 1:], self.trace, self.logprob
-        return tuple(x[row] for x in (*finished, *living))
+        finished = self.finished_tokens, self.finished_trace, self.finished_logprob, self.finished_bonus
+        living = self.tokens[..., 1:], self.trace, self.logprob, self.bonus
+        return tuple(x[row] for x in (*finished, self.finished_length, *living))
 
     def best(self, penalty: float, n_best: int) -> list[list[Hypothesis]]:
         """The `n_best` best hypotheses of each image, best first; `UserError` for an image that has none."""
@@ -117,19 +130,20 @@ def _by_group(row: tuple[Tensor, ...], penalty: float) -> list[list[Hypothesis]]
 
 def _hypotheses(
     penalty: float, finished_tokens: list[list[int]], finished_trace: list[list[float]], finished_logprob: list[float],
-    finished_length: list[int], tokens: list[list[int]], trace: list[list[float]], logprob: list[float],
+    finished_bonus: list[float], finished_length: list[int], tokens: list[list[int]], trace: list[list[float]],
+    logprob: list[float], bonus: list[float],
 ) -> list[Hypothesis]:  # fmt: skip
     """The hypotheses of one group: finished ones by decreasing score, then unfinished ones."""
     finished = [
-        Hypothesis(words[: length - 1], value, value / length**penalty, True, each[:length])
-        for words, each, value, length in zip(
-            finished_tokens, finished_trace, finished_logprob, finished_length, strict=True
+        Hypothesis(words[: length - 1], own, (own + more) / length**penalty, True, each[:length])
+        for words, each, own, more, length in zip(
+            finished_tokens, finished_trace, finished_logprob, finished_bonus, finished_length, strict=True
         )
-        if value > -torch.inf
+        if own > -torch.inf
     ]
     unfinished = [
-        Hypothesis(words, value, value / max(len(words), 1) ** penalty, False, each)
-        for words, each, value in zip(tokens, trace, logprob, strict=True)
-        if value > -torch.inf
+        Hypothesis(words, own, (own + more) / max(len(words), 1) ** penalty, False, each)
+        for words, each, own, more in zip(tokens, trace, logprob, bonus, strict=True)
+        if own > -torch.inf
     ]
     return [hypothesis for group in (finished, unfinished) for hypothesis in sorted(group, key=lambda h: -h.score)]

@@ -45,7 +45,7 @@ class Caption:
     text: str
     words: list[str]
     logprob: float  # natural log, the end of the caption included when `finished`
-    score: float  # logprob / length ** penalty, with `search.consensus` more: beams are ranked by it
+    score: float  # (logprob + bonuses) / length ** penalty, with `search.consensus` more: beams are ranked by it
     finished: bool
     attention: np.ndarray | None
     shift: float = 0.0
@@ -80,8 +80,8 @@ class Captioner:
     `others`: further models with the same vocabulary (an ensemble). Each encodes the images itself; a word's log
     probability is the mean over the models, normalised; attention is the first model's.
     `confidence`: the calibration for captions of these models with the settings of `search`.
-    `neighbours`: training images as `model` encodes them, which `search.consensus` and `search.neighbour_ngrams` need,
-    and `search.detection_weight` where `model` has no detector of words.
+    `neighbours`: training images as `model` encodes them, which `search.consensus`, `search.neighbour_ngrams` and
+    `search.neighbour_bonus` need, and `search.detection_weight` where `model` has no detector of words.
     """
 
     def __init__(
@@ -194,6 +194,9 @@ class Captioner:
         if settings.get("consensus") and not search.compares_images:
             ranked = "it ranks the captions of a beam"
             raise UserError(f"consensus = {search.consensus:g}: {ranked}, and search.method is {search.method}")
+        if settings.get("neighbour_bonus") and not search.gives_bonuses:
+            drawn = "samples are drawn without it"
+            raise UserError(f"neighbour_bonus = {search.neighbour_bonus:g}: {drawn}; choose another search.method")
 
     def _squares(self, picture: Image.Image) -> list[np.ndarray]:
         """The image transformed for each model."""

@@ -40,7 +40,7 @@ class Choice(Protocol):
     def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
         """The continuations that are kept: indices into `totals`, best first, (image, group, at most width).
 
-        `totals` (image, group, beam x word): log probability of each continuation, with the tokens before it;
+        `totals` (image, group, beam x word): value of each continuation, with the tokens before it;
         `logprobs` (image, group, beam, word): of its last word; words with -inf must not be chosen. `vacant` (image,
         group): only the first so many of the chosen stay. `tokens` (image, beam of all groups, step): generated so far,
         without start.

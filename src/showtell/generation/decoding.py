@@ -9,6 +9,7 @@ from torch import Tensor
 from showtell.data.vocabulary import END, PAD, START, UNK
 from showtell.decoders import Decoder, DecoderStep
 from showtell.generation.choices import Hypothesis
+from showtell.generation.neighbour_bonus import NeighbourBonus
 from showtell.generation.neighbour_ngrams import with_ngrams
 from showtell.generation.neighbours import Neighbours
 from showtell.generation.rules import rules_of
@@ -32,8 +33,8 @@ def search_together(
     own features of the same images.
 
     The next word's log probability is the mean over the decoders, normalised; then n-grams of those of `neighbours`
-    that are like the first features have the share `search.neighbour_ngrams`. `names` as in `generate`, `around` as
-    in `rules_of`.
+    that are like the first features have the share `search.neighbour_ngrams`, and `search.neighbour_bonus` is what they
+    add to scores. `names` as in `generate`, `around` as in `rules_of`.
     """
     start = torch.full((len(features[0]),), START, device=features[0].device)
     rules = rules_of(search, END, never_generated(search.allow_unknown), around)
@@ -42,7 +43,10 @@ def search_together(
     step, state = (steps[0], states[0]) if len(steps) == 1 else (_mean_step(steps), JointState(tuple(states)))
     if search.neighbour_ngrams and neighbours is not None:
         step, state = with_ngrams(step, state, neighbours, features[0], search.neighbour_ngrams)
-    return generate(step, state, start, END, search, rules, n_best, names)
+    bonus = None
+    if search.gives_bonuses and neighbours is not None:
+        bonus = NeighbourBonus.of(neighbours, features[0], search.neighbour_bonus)
+    return generate(step, state, start, END, search, rules, n_best, names, bonus)
 
 
 def never_generated(allow_unknown: bool) -> list[int]:

@@ -14,8 +14,9 @@ Similarity is the cosine of whitened features: what differs among most images, a
 shown in them. Ridge regression weighs an image by the scalar product of the same features.
 
 A model without a detector takes the words in an image from them as well (`neighbour_words.py`), and they can have a
-share in every next word (`neighbour_ngrams.py`). The bundle that `evaluate` writes holds them as
-`neighbours.safetensors`, and names the file in `config.json`, where the search uses them. Other models have none.
+share in every next word (`neighbour_ngrams.py`); words can get a bonus for their part of the agreement while the search
+goes on (`neighbour_bonus.py`). The bundle that `evaluate` writes holds them as `neighbours.safetensors`, and names the
+file in `config.json`, where the search uses them. Other models have none.
 """
 
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ from showtell.core.tensor_files import load_tensors, save_tensors
 from showtell.data.store import RowReader
 from showtell.data.vocabulary import END
 from showtell.generation.choices import Hypothesis, best_first, repeats_last
-from showtell.metrics.cider import DocumentFrequencies, Vectors, WeightedReferences
-from showtell.metrics.ngrams import NgramIds, flat
+from showtell.metrics.cider import SCALE, DocumentFrequencies, Vectors, WeightedReferences
+from showtell.metrics.ngrams import ORDER, Counts, NgramIds, flat
 
 NEIGHBOURS = "neighbours.safetensors"  # file name in the bundle
 NEAREST = 60  # the most similar training images
@@ -178,6 +179,28 @@ class Neighbours:
         of_image = weights[rows] / weights[rows].sum()
         of_caption = np.repeat(of_image / self._number[rows], self._number[rows])
         return tokens, np.cumsum(lengths) - lengths, np.repeat(of_caption, lengths)
+
+    def similar_ngrams(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens (token,) of `similar_captions`, and for each order of n-grams what the one that ends with a token
+        adds to a caption's agreement with these, (order, token); 0 where none ends.
+
+        For an n-gram that both say CIDEr-D has the product of their tf-idf weights, divided by their norms; that of the
+        caption, which is not complete, is taken to be the mean of these captions' norms. Agreement is then a sum over
+        n-grams, as Tromble et al., "Lattice Minimum Bayes-Risk Decoding for Statistical Machine Translation" (EMNLP
+        2008), make one of BLEU. Differences in length do not count.
+        """
+        tokens, first, weight = self.similar_captions(vector)
+        lengths = np.diff(first, append=len(tokens))
+        norms = Vectors.of(self._ids.count(tokens, lengths), lengths, self._frequencies).norms  # by order (caption)
+        caption = np.repeat(np.arange(len(lengths)), lengths)  # (token)
+        parts = np.zeros((ORDER, len(tokens)))
+        for order, (ids, begin) in enumerate(self._ids.occurrences(tokens, lengths)):
+            mine, end = caption[begin], begin + order
+            idf = self._frequencies.weigh(order, Counts(mine, ids, np.ones_like(ids)))
+            scale = norms[order][mine] * (weight[first] @ norms[order])
+            part = np.divide(idf**2, scale, out=np.zeros_like(idf), where=scale > 0)
+            parts[order, end] = SCALE / ORDER * weight[end] * part
+        return tokens, parts
 
     def words(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and token, ints (pair) each, of every word of the images' captions; once for each image that has it."""

@@ -27,6 +27,17 @@ class State(Protocol):
     def keep_images(self, images: Tensor) -> Self: ...
 
 
+class Bonus(Protocol):
+    """What words add to the score of a beam beside their log probability."""
+
+    def __call__(self, tokens: Tensor, words: int) -> Tensor:
+        """The bonus of each next word, nats, finite (image, beam, word), after `tokens` (image, beam, step), without
+        start; `words` in all."""
+        ...
+
+    def keep_images(self, images: Tensor) -> Self: ...
+
+
 class JointState(NamedTuple):
     """Several states that get the same tokens."""
 
@@ -45,7 +56,7 @@ Step = Callable[[AnyState, Tensor], tuple[Tensor, AnyState]]
 
 def generate(
     step: Step, state: AnyState, start: Tensor, end: int, search: SearchParams, rules: Sequence[Rule], n_best: int = 1,
-    names: Sequence[int] | None = None,
+    names: Sequence[int] | None = None, bonus: Bonus | None = None,
 ) -> list[list[Hypothesis]]:  # fmt: skip
     """The `n_best` best hypotheses by score of each image, best first; samples in the order of sampling.
 
@@ -53,7 +64,7 @@ def generate(
     `step(state, tokens (image, beam)) -> (logits (image, beam, word), state)`. A finished beam is not replaced, as in
     the tutorials' one-image loop (Xu et al. 2015 code and its descendants). Finished hypotheses come before unfinished
     ones; an image none of whose beams finishes within `search.max_length` tokens gets its best unfinished ones. The
-    score is logprob / length ** search.length_penalty, with the end token counted in length.
+    score is (logprob + bonuses) / length ** search.length_penalty, with the end token counted in length.
     `rules` (`rules_of`) turn logits into log probabilities and forbid words. `names`: a number for each image, which
     determines its samples together with the seed; by default its index.
     """
@@ -66,7 +77,8 @@ def generate(
         scores, state = step(state, said[:, :, -1])
         for rule in rules:
             scores = rule(scores, said[:, :, 1:])
-        state = state.select(beams.extend(scores))
+        bonuses = bonus(said[:, :, 1:], scores.shape[2]) if bonus is not None else None
+        state = state.select(beams.extend(scores, bonuses))
         done = beams.done(search.length_penalty, n_best)
         if done.all():
             break
@@ -74,4 +86,5 @@ def generate(
             going = (~done).nonzero().squeeze(1)
             beams.retire(done, going)
             state = state.keep_images(going)
+            bonus = bonus.keep_images(going) if bonus is not None else None
     return beams.best(search.length_penalty, n_best)

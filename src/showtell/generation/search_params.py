@@ -55,6 +55,9 @@ class SearchSection(Section):
     neighbour_ngrams: float = Field(
         default=0.0, ge=0, lt=1, description="share of similar training images' n-grams in each word; 0 = none"
     )
+    neighbour_bonus: float = Field(
+        default=0.0, ge=0, le=100, description="nats a word gets for its agreement with their captions; 0 = none"
+    )
     groups: int | None = Field(
         default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
     )
@@ -143,9 +146,19 @@ class SearchParams(SearchSection):
         return bool(self.consensus) and self.method in ("beam", "diverse_beam")
 
     @property
+    def gives_bonuses(self) -> bool:
+        """Whether words get `neighbour_bonus`; samples are drawn without it."""
+        return bool(self.neighbour_bonus) and self.method != "sample"
+
+    @property
     def needs_images(self) -> str | None:
         """The name of a setting that no search can do without training images; None: there is none."""
-        return "consensus" if self.compares_images else "neighbour_ngrams" if self.neighbour_ngrams else None
+        uses = {
+            "consensus": self.compares_images,
+            "neighbour_ngrams": bool(self.neighbour_ngrams),
+            "neighbour_bonus": self.gives_bonuses,
+        }
+        return next((key for key, used in uses.items() if used), None)
 
     def uses_images(self, detects: bool) -> bool:
         """Whether it uses training images; `detects`: the model has a detector of words, which else they replace."""

@@ -5,7 +5,7 @@ Words and n-grams become integer ids, exactly (no hashing, so no collisions): an
 than dictionaries of tuples.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -84,17 +84,23 @@ class NgramIds:
 
     def count(self, words: np.ndarray, lengths: np.ndarray) -> list[Counts]:
         """Counts of captions by order; n-grams without an id get new ones, the same within one call."""
+        caption, result = np.repeat(np.arange(len(lengths)), lengths), []
+        for ids, first in self.occurrences(words, lengths):
+            keys, count = np.unique(keyed(caption[first], ids), return_counts=True)
+            result.append(Counts(keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), count))
+        return result
+
+    def occurrences(self, words: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each order the id of every n-gram in the captions, and the index of its first word (n-gram); ids as in
+        `count`."""
         words = words.astype(np.int64, copy=False)  # a pair of ids does not fit into stored tokens' 32 bits
-        caption = np.repeat(np.arange(len(lengths)), lengths)  # (word)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the caption's end (word)
-        ids, result = words, []
+        ids = words
         for order in range(1, ORDER + 1):
             if order > 1:
                 ids = self._ids(order, keyed(ids[:-1], words[order - 1 :]))
-            inside = left[: len(ids)] >= order
-            keys, count = np.unique(keyed(caption[: len(ids)][inside], ids[inside]), return_counts=True)
-            result.append(Counts(keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), count))
-        return result
+            first = np.flatnonzero(left[: len(ids)] >= order)
+            yield ids[first], first
 
     def count_both(
         self, references: tuple[np.ndarray, np.ndarray], captions: tuple[np.ndarray, np.ndarray]

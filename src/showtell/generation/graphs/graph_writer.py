@@ -38,7 +38,7 @@ def exportable(bundle: Bundle, **settings: Any) -> SearchParams:
     """The bundle's search settings with `settings` replaced; `UserError` for settings that cannot be exported."""
     if settings.get("precision", "fp32") != "fp32":
         raise UserError(f"precision = {settings['precision']}: exported graphs compute in fp32")
-    of_images = ["consensus", "neighbour_ngrams"]  # settings that need training images
+    of_images = ["consensus", "neighbour_ngrams", "neighbour_bonus"]  # settings that need training images
     for key in of_images:
         if settings.get(key):
             raise UserError(f"{key}: exported graphs hold no training images")
