@@ -51,6 +51,21 @@ def test_the_settings_of_the_page_are_those_of_the_search(tmp_path):
     assert 'role="alert"' in wrong and "less than min_length" in wrong
 
 
+def test_groups_of_a_diverse_beam(tmp_path):
+    captioner, path = tiny_captioner(), write_picture(tmp_path / "a.png")
+
+    def shown(groups):
+        values = page_values(captioner, method="diverse_beam", beam=4, groups=groups, diversity=2.0)
+        n_best, settings = demo.asked(captioner.search, values)
+        return demo.describe(captioner, str(path), n_best, settings)
+
+    for groups, used in ((0, 4), (1, 1), (2, 2), (4, 4)):
+        found = captioner.n_best([path], 4, method="diverse_beam", beam=4, groups=used, diversity=2.0)[0]
+        assert all(f"<td>{beam.text}</td>" in shown(groups) for beam in found), groups
+    assert shown(1) != shown(2) != shown(4) == shown(0)
+    assert 'role="alert"' in shown(3) and "cannot be cut into" in shown(3)
+
+
 @pytest.mark.parametrize("served", [
     {"method": "sample", "temperature": 1.0, "seed": 3}, {"method": "sample", "top_p": 1.0},
     {"method": "diverse_beam", "beam": 4, "groups": 2, "diversity": 0.0},

@@ -156,7 +156,8 @@ def _knobs(own: "SearchParams") -> dict[str, Any]:
     slider("beam", 1, max(10, first["beam"]), 1, "Beam width, or samples")
     knobs["method"] = gradio.Dropdown(list(NEEDED), value=first["method"], label="Method", elem_id="method")
     with gradio.Accordion("Settings of some methods", open=False):
-        slider("diversity", 0, 3, 0.1, "Diversity")
+        slider("groups", 0, max(10, first["beam"]), 1, "Groups of beams (0: each beam is one)")
+        slider("diversity", 0, 3, 0.1, "Diversity of groups")
         slider("temperature", 0.1, 2, 0.1, "Temperature")
         slider("top_k", 0, 100, 1, "Top-k (0: all words)")
         slider("top_p", 0.05, 1, 0.05, "Top-p")
@@ -176,7 +177,7 @@ def first_values(own: "SearchParams") -> dict[str, Any]:
     """What the page shows at first: the model's own settings, and usual values where its method reads none."""
     from showtell.generation.search_params import USUAL
 
-    usual = {**USUAL, "top_k": 0, "top_p": 1.0}
+    usual = {**USUAL, "groups": 0, "top_k": 0, "top_p": 1.0}
     found = {name: getattr(own, name) for name in (*usual, "method", "min_length", "max_length")}
     return {name: usual[name] if value is None else value for name, value in found.items()}
 
@@ -190,15 +191,13 @@ def asked(own: "SearchParams", values: Mapping[str, Any]) -> tuple[int, dict[str
 
     method, width, top_p = values["method"], int(values["beam"]), values["top_p"]
     given = {
-        "beam": width, "diversity": values["diversity"], "temperature": values["temperature"],
+        "beam": width, "groups": int(values["groups"]) or width, "diversity": values["diversity"],
+        "temperature": values["temperature"],
         "top_k": int(values["top_k"]) or None, "top_p": top_p if top_p < 1 or own.top_p else None,
         "seed": int(values["seed"] or 0),
     }  # fmt: skip
     settings = {"method": method} | {name: int(values[name]) for name in ("min_length", "max_length")}
     settings |= {key: given[key] for key in keys_of(method) if key in given}
-    if method == "diverse_beam":
-        groups = own.groups if own.method == method else None
-        settings["groups"] = groups if groups and width % groups == 0 else width
     return 1 if method == "greedy" else width, settings
 
 
