@@ -1,24 +1,37 @@
 """The frozen form of an encoder gives the same features."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
+from torch import nn
 
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
+from showtell.encoders.trace import trace
 
-NETWORKS = ("resnet18", "densenet121", "vgg11_bn", "mobilenet_v3_small", "regnet_y_400mf", "googlenet", "convnext_tiny")
+
+def of_timm(*values: str):
+    return pytest.param(*values, marks=pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed"))
 
 
-def encoder_of(name: str) -> Encoder:
+NETWORKS = (
+    "resnet18", "densenet121", "vgg11_bn", "mobilenet_v3_small", "regnet_y_400mf", "googlenet", "convnext_tiny",
+    *map(of_timm, ("timm/tf_efficientnet_lite0", "timm/test_resnet", "timm/resnetv2_18", "timm/mixnet_s",
+                   "timm/densenet121", "timm/mobileone_s0", "timm/test_vit")),
+)  # fmt: skip
+
+
+def encoder_of(name: str, size: int = 64) -> Encoder:
     torch.manual_seed(0)
-    config = {"name": name, "node": None, "output": "grid", "size": 64, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    config = {"name": name, "node": None, "output": "grid", "size": size, "mean": (0.5,) * 3, "std": (0.2,) * 3}
     encoder = Encoder(config)
     for module in encoder.modules():  # as after training: channels differ
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.1)
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
     return encoder.eval()
 
 
@@ -35,10 +48,44 @@ def test_features_equal_the_encoders_and_the_encoder_is_unchanged(name):
     assert torch.equal(expected, again) and encoder.hash() == before
 
 
-@pytest.mark.parametrize("name", ["resnet18", "regnet_x_400mf", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", [
+    "resnet18", "regnet_x_400mf", "mobilenet_v3_small",
+    *map(of_timm, ("timm/tf_efficientnet_lite0", "timm/test_resnet", "timm/efficientvit_m0")),
+])  # fmt: skip
 def test_norms_are_folded(name):
-    frozen = FrozenEncoder(encoder_of(name), "fp32")
-    assert not [module for module in frozen._encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    frozen = FrozenEncoder(encoder_of(name, size=224 if "vit" in name else 64), "fp32")
+    assert not [module for module in frozen._encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+class Convolved(nn.Module):
+    """A convolution with a norm after it, whose outputs `combine` makes one."""
+
+    def __init__(self, combine):
+        super().__init__()
+        self.convolution, self.norm, self.unused = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Linear(2, 2)
+        self.combine = combine
+
+    def forward(self, images):
+        return self.combine(self, images)
+
+
+@pytest.mark.parametrize(("combine", "norms"), [
+    (lambda net, x: net.norm(net.convolution(x)), {"norm": "convolution"}),
+    (lambda net, x: net.norm(net.convolution(x).relu()), {}),
+    (lambda net, x: net.norm(y := net.convolution(x)) + y, {}),
+    (lambda net, x: torch.cat([net.norm(y := net.convolution(x)), y]), {}),
+    (lambda net, x: net.convolution(net.norm(net.convolution(x))), {}),
+    (lambda net, x: net.norm(net.norm(net.convolution(x))), {}),
+])  # fmt: skip
+def test_a_norm_belongs_to_a_convolution_that_nothing_else_reads(combine, norms):
+    network = Convolved(combine).train()
+    network.norm.eval()
+    network.norm.weight.requires_grad_(False)
+    found = trace(network, lambda: network(torch.rand(2, 3, 4, 4)))
+    assert found.norms == norms and found.order == ["convolution", "norm"]
+    assert found.unused == {"unused.weight", "unused.bias"}
+    assert network.training and network.convolution.training and not network.norm.training
+    assert [name for name, p in network.named_parameters() if not p.requires_grad] == ["norm.weight"]
 
 
 def learnt(encoder: Encoder, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -52,7 +99,9 @@ def learnt(encoder: Encoder, images: torch.Tensor) -> tuple[torch.Tensor, dict[s
 @pytest.mark.parametrize(
     ("name", "block"),
     [("resnet18", "layer2"), ("regnet_y_400mf", "trunk_output.block2"), ("mobilenet_v3_small", "features.3"),
-     ("densenet121", "features.denseblock2"), ("convnext_tiny", "features.4")],
+     ("densenet121", "features.denseblock2"), ("convnext_tiny", "features.4"),
+     of_timm("timm/tf_efficientnet_lite0", "blocks.3"), of_timm("timm/resnetv2_18", "stages.2"),
+     of_timm("timm/mixnet_s", "blocks.3")],
 )  # fmt: skip
 def test_frozen_blocks_are_simplified_and_the_others_have_the_same_gradients(name, block):
     encoder, plain = encoder_of(name), encoder_of(name)

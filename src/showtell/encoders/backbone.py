@@ -74,7 +74,7 @@ class Backbone(nn.Module, ABC):
         return self
 
 
-class _EveryOtherPixel(nn.Conv2d):
+class EveryOtherPixel(nn.Conv2d):
     """A convolution of 1 x 1 with a stride, computed without one on the pixels that it looks at: the same sums."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -94,7 +94,7 @@ def without_strided_points(backbone: Backbone) -> Backbone:
     """
     for module in backbone.modules():
         if type(module) is nn.Conv2d and module.in_channels < 16 and _is_strided_point(module):
-            module.__class__ = _EveryOtherPixel
+            module.__class__ = EveryOtherPixel
     return backbone
 
 

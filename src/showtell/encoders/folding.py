@@ -1,17 +1,21 @@
-"""Simplifies the graph of a network whose layers are frozen: the same output up to rounding, in less time.
+"""Simplifies a network whose layers are frozen: the same output up to rounding, in less time.
 
 - Frozen batch norms are a scale and a shift, which are folded into the weights of the convolutions before them.
 - Residual sums overwrite their first term, as torchvision writes them (`out += identity`); tracing had undone that.
+
+`simplified` does both in a graph (torchvision); `norms_folded` the first in a network of modules (timm).
 """
 
 import copy
 import operator
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any, cast
 
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Kinds = tuple[type[nn.Module], ...]
 
 
 def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
@@ -20,6 +24,36 @@ def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphMod
     _fold_norms(twin, _at_rest(twin, learning))
     _sum_in_place(twin, _at_rest(twin, learning))
     twin.recompile()
+    return twin
+
+
+def norms_folded(
+    network: nn.Module, norms: Mapping[str, str], foldable: tuple[Kinds, Kinds], learning: Set[nn.Module]
+) -> nn.Module:
+    """A copy of `network` that shares its modules, with batch norms folded into the convolutions before them.
+
+    `norms`: the name of that convolution for each norm (`Trace.norms`). Pairs are folded that have no module in
+    `learning` (in eval mode) and are of types in `foldable` (of convolutions, of norms). Layers that are part of a
+    norm, such as an activation, stay.
+    """
+    modules = dict(network.named_modules())
+    pairs = {
+        name: before
+        for name, before in norms.items()
+        if learning.isdisjoint({modules[before], *modules[name].modules()})
+        and type(modules[before]) in foldable[0]
+        and type(modules[name]) in foldable[1]
+    }
+    copied = {""}  # what contains a module that is replaced
+    for name in (*pairs, *pairs.values()):
+        while name := name.rpartition(".")[0]:
+            copied.add(name)
+    shared = [*network.parameters(), *network.buffers(), *(modules[name] for name in modules.keys() - copied)]
+    twin = copy.deepcopy(network, {id(one): one for one in shared})
+    for name, before in pairs.items():
+        convolution, norm = cast(nn.Conv2d, modules[before]), cast(nn.BatchNorm2d, modules[name])
+        twin.set_submodule(before, _folded(convolution, norm))
+        twin.set_submodule(name, nn.Sequential(*norm.children()))
     return twin
 
 

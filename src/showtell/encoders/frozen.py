@@ -1,6 +1,6 @@
 """Features from a frozen encoder, as fast as its network allows: the same output up to rounding.
 
-- Its backbone is simplified (for torchvision: `folding.py`).
+- Its backbone is simplified (`folding.py`).
 - On a processor it takes a few images at a time: the activations of more would not fit the cache.
 """
 
@@ -18,6 +18,7 @@ ON_PROCESSOR, ON_ACCELERATOR = 16, 128  # images per forward pass
 class FrozenEncoder:
     """Maps images to features with an encoder in its present state."""
 
+    @torch.inference_mode(False)  # whoever makes it: a network whose gradients can be followed is simplified further
     def __init__(self, encoder: Encoder, precision: Precision):
         self._encoder, self._precision = copy.deepcopy(encoder).eval().to(device()), precision
         self._encoder.backbone = self._encoder.backbone.simplified()

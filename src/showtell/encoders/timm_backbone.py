@@ -4,7 +4,7 @@ timm brings the maps of all networks into one form (`forward_intermediates`): ch
 and register tokens left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -16,8 +16,10 @@ from showtell.core.errors import UserError
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.terminal import cut
-from showtell.encoders.backbone import Backbone, ImageStatistics
+from showtell.encoders.backbone import Backbone, EveryOtherPixel, ImageStatistics
+from showtell.encoders.folding import norms_folded
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
+from showtell.encoders.trace import Trace, trace
 from showtell.encoders.weights import WEIGHTS_SUFFIXES, check_state_dict, read_state
 
 REACHED = 10.0  # seconds in which the Hub answers, or counts as out of reach
@@ -38,8 +40,7 @@ class TimmBackbone(Backbone):
         super().__init__(network, node, list(levels))
         self.size, self.index, self.norm, self.channels_last, self.hidden = size, index, norm, channels_last, hidden
         self._level_indices = list(levels.values())
-        self._unused: set[str] | None = None
-        self._order: list[str] | None = None
+        self._trace: Trace | None = None
 
     def maps(self, images: Tensor) -> list[Tensor]:
         if self.hidden:
@@ -57,62 +58,39 @@ class TimmBackbone(Backbone):
         cells = last.flatten(1, 2) if self.channels_last else last.flatten(2).transpose(1, 2)
         return [cells, *(found[indices.index(index)] for index in self._level_indices)]
 
-    def unused(self) -> set[str]:
-        """Found in the graph of gradients: networks keep parts of their heads that no option of timm removes."""
-        if self._unused is None:
-            parameters = dict(self.network.named_parameters())
-            learning = {name: p.requires_grad for name, p in parameters.items()}
-            where = next(iter(parameters.values())).device
-            self.eval().requires_grad_(True)
-            with torch.enable_grad():
-                cells = self(torch.zeros(1, 3, self.size, self.size, device=where))
-            used = _leaves(cells)
-            self._unused = {name for name, parameter in parameters.items() if parameter not in used}
-            for name, parameter in parameters.items():
-                parameter.requires_grad_(learning[name])
-        return self._unused
+    @property
+    def traced(self) -> Trace:
+        if self._trace is None:
+            where = next(self.network.parameters()).device
+            self._trace = trace(self.network, lambda: self(torch.zeros(1, 3, self.size, self.size, device=where)))
+        return self._trace
 
+    def unused(self) -> set[str]:
+        """Networks keep parts of their heads that no option of timm removes."""
+        return self.traced.unused
 
     def blocks(self) -> dict[str, nn.Module]:
-        """timm declares some networks' modules in another order (Twins, CoaT): they are run once to see theirs."""
+        """timm declares some networks' modules in another order (Twins, CoaT): it is taken from a run."""
         modules = super().blocks()
-        if self._order is None:
-            self._order = self._order_of(modules)
-        return {name: modules[name] for name in self._order}
-
-    def _order_of(self, modules: Mapping[str, nn.Module]) -> list[str]:
-        called: list[str] = []
-        modes = {module: module.training for module in self.modules()}
-        hooks = [m.register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name, m in modules.items()]
-        with torch.no_grad():
-            self.eval()(torch.zeros(1, 3, self.size, self.size, device=next(self.parameters()).device))
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
         first: dict[str, int] = {}  # of each module and of what it is in, the first call
-        for place, name in enumerate(called):
+        for place, name in enumerate(self.traced.order):
             while name:
                 first.setdefault(name, place)
                 name = name.rpartition(".")[0]
         latest = 0
         for name in modules:  # what is not called itself goes with what it is in, or comes after all declared before it
             latest = max(latest, first.setdefault(name, first.get(name.rpartition(".")[0], latest)))
-        return sorted(modules, key=first.__getitem__)
+        return {name: modules[name] for name in sorted(modules, key=first.__getitem__)}
 
-
-def _leaves(result: Tensor) -> set[Tensor]:
-    """The tensors with gradients that `result` was computed from."""
-    found, seen, waiting = set(), set(), [result.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):  # the end of the graph, where the gradient is added
-            found.add(node.variable)
-        waiting.extend(following for following, _ in node.next_functions)
-    return found
+    def simplified(self, learning: Set[nn.Module] = frozenset()) -> Backbone:
+        if not any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules()):
+            return self  # it need not be run for that
+        layers = timm_package().layers
+        foldable = (nn.Conv2d, EveryOtherPixel, layers.Conv2dSame), (nn.BatchNorm2d, layers.BatchNormAct2d)
+        network = norms_folded(self.network, self.traced.norms, foldable, learning)
+        levels = dict(zip(self.levels, self._level_indices, strict=True))
+        form = self.norm, self.channels_last, self.hidden
+        return TimmBackbone(network, self.node, self.size, self.index, *form, levels)
 
 
 def build(
