@@ -156,7 +156,7 @@ def _knobs(own: "SearchParams") -> dict[str, Any]:
     slider("beam", 1, max(10, first["beam"]), 1, "Beam width, or samples")
     knobs["method"] = gradio.Dropdown(list(NEEDED), value=first["method"], label="Method", elem_id="method")
     with gradio.Accordion("Settings of some methods", open=False):
-        slider("groups", 0, max(10, first["beam"]), 1, "Groups of beams (0: each beam is one)")
+        slider("groups", 0, max(10, first["beam"]), 1, "Groups (0: one per beam)")
         slider("diversity", 0, 3, 0.1, "Diversity of groups")
         slider("temperature", 0.1, 2, 0.1, "Temperature")
         slider("top_k", 0, 100, 1, "Top-k (0: all words)")
