@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from showtell.encoders.folding import norms_folded
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
 from showtell.encoders.trace import trace
@@ -86,6 +87,20 @@ def test_a_norm_belongs_to_a_convolution_that_nothing_else_reads(combine, norms)
     assert found.unused == {"unused.weight", "unused.bias"}
     assert network.training and network.convolution.training and not network.norm.training
     assert [name for name, p in network.named_parameters() if not p.requires_grad] == ["norm.weight"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_only_norms_with_statistics_are_folded(kept):
+    network = Convolved(lambda net, x: net.norm(net.convolution(x)))
+    network.norm = nn.BatchNorm2d(3, track_running_stats=kept)
+    network.norm.bias.data += 0.5
+    images = torch.rand(2, 3, 4, 4)
+    norms = trace(network, lambda: network(images)).norms
+    folded = norms_folded(network.eval(), norms, ((nn.Conv2d,), (nn.BatchNorm2d,)), set())
+    assert isinstance(folded.norm, nn.BatchNorm2d) != kept
+    torch.testing.assert_close(folded(images), network(images))
+    whole = norms_folded(network, norms, ((nn.Conv2d,), (nn.BatchNorm2d,)), {network.norm})  # the norm learns
+    assert whole.norm is network.norm and whole.convolution is network.convolution
 
 
 def learnt(encoder: Encoder, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -43,6 +43,7 @@ def norms_folded(
         if learning.isdisjoint({modules[before], *modules[name].modules()})
         and type(modules[before]) in foldable[0]
         and type(modules[name]) in foldable[1]
+        and modules[name].running_mean is not None  # else it norms by the images at hand
     }
     copied = {""}  # what contains a module that is replaced
     for name in (*pairs, *pairs.values()):
