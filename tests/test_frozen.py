@@ -96,10 +96,10 @@ def test_only_norms_with_statistics_are_folded(kept):
     network.norm.bias.data += 0.5
     images = torch.rand(2, 3, 4, 4)
     norms = trace(network, lambda: network(images)).norms
-    folded = norms_folded(network.eval(), norms, ((nn.Conv2d,), (nn.BatchNorm2d,)), set())
+    folded = norms_folded(network.eval(), norms, {nn.Conv2d, nn.BatchNorm2d}, set())
     assert isinstance(folded.norm, nn.BatchNorm2d) != kept
     torch.testing.assert_close(folded(images), network(images))
-    whole = norms_folded(network, norms, ((nn.Conv2d,), (nn.BatchNorm2d,)), {network.norm})  # the norm learns
+    whole = norms_folded(network, norms, {nn.Conv2d, nn.BatchNorm2d}, {network.norm})  # the norm learns
     assert whole.norm is network.norm and whole.convolution is network.convolution
 
 

@@ -74,6 +74,12 @@ class Backbone(nn.Module, ABC):
         return self
 
 
+def containing(module: str) -> list[str]:
+    """The names of the modules that contain the module of this name."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
 class EveryOtherPixel(nn.Conv2d):
     """A convolution of 1 x 1 with a stride, computed without one on the pixels that it looks at: the same sums."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Kinds = tuple[type[nn.Module], ...]
+from showtell.encoders.backbone import containing
 
 
 def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphModule:
@@ -28,27 +28,23 @@ def simplified(network: fx.GraphModule, learning: Set[nn.Module]) -> fx.GraphMod
 
 
 def norms_folded(
-    network: nn.Module, norms: Mapping[str, str], foldable: tuple[Kinds, Kinds], learning: Set[nn.Module]
+    network: nn.Module, norms: Mapping[str, str], foldable: Set[type[nn.Module]], learning: Set[nn.Module]
 ) -> nn.Module:
     """A copy of `network` that shares its modules, with batch norms folded into the convolutions before them.
 
     `norms`: the name of that convolution for each norm (`Trace.norms`). Pairs are folded that have no module in
-    `learning` (in eval mode) and are of types in `foldable` (of convolutions, of norms). Layers that are part of a
-    norm, such as an activation, stay.
+    `learning` (in eval mode) and are of types in `foldable`. Layers that are part of a norm, such as an
+    activation, stay.
     """
-    modules = dict(network.named_modules())
+    modules, still = dict(network.named_modules()), _at_rest(network, learning)
     pairs = {
         name: before
         for name, before in norms.items()
-        if learning.isdisjoint({modules[before], *modules[name].modules()})
-        and type(modules[before]) in foldable[0]
-        and type(modules[name]) in foldable[1]
+        if {name, before} <= still.keys()
+        and {type(modules[name]), type(modules[before])} <= foldable
         and modules[name].running_mean is not None  # else it norms by the images at hand
     }
-    copied = {""}  # what contains a module that is replaced
-    for name in (*pairs, *pairs.values()):
-        while name := name.rpartition(".")[0]:
-            copied.add(name)
+    copied = {"", *(outer for name in (*pairs, *pairs.values()) for outer in containing(name))}
     shared = [*network.parameters(), *network.buffers(), *(modules[name] for name in modules.keys() - copied)]
     twin = copy.deepcopy(network, {id(one): one for one in shared})
     for name, before in pairs.items():
@@ -58,7 +54,7 @@ def norms_folded(
     return twin
 
 
-def _at_rest(network: fx.GraphModule, learning: Set[nn.Module]) -> dict[str, nn.Module]:
+def _at_rest(network: nn.Module, learning: Set[nn.Module]) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if learning.isdisjoint(module.modules())}
 
 

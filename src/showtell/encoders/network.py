@@ -18,7 +18,7 @@ from showtell.core.errors import UserError, lacks_memory
 from showtell.core.files import fingerprint
 from showtell.core.progress import log
 from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
-from showtell.encoders.backbone import Backbone, ImageStatistics, with_levels, without_strided_points
+from showtell.encoders.backbone import Backbone, ImageStatistics, containing, with_levels, without_strided_points
 from showtell.encoders.encoder_params import EncoderParams
 
 BatchNormMode = Literal["frozen", "learning"]
@@ -115,8 +115,8 @@ class Encoder(nn.Module):
         if not any(parameter.requires_grad for parameter in self.backbone.network.parameters()):
             raise UserError(f"{self.name}: nothing from block {block!r} on is part of the map; name an earlier block")
         # A block that contains the cut has frozen parts before it and learning parts after it, and counts as learning.
-        containing = {before for name in order if order[name] >= first for before in _containing(name)}
-        self._frozen = [modules[name] for name in order if order[name] < first and name not in containing]
+        around = {before for name in order if order[name] >= first for before in containing(name)}
+        self._frozen = [modules[name] for name in order if order[name] < first and name not in around]
         learning = [module for name, module in modules.items() if order[name] >= first]
         self._resting = [m for m in learning if isinstance(m, BatchNorm)] if batch_norm == "frozen" else []
         self.train(self.training)
@@ -172,12 +172,6 @@ class Encoder(nn.Module):
 def _owner(parameter: str) -> str:
     """The name of the module that has the parameter of this name."""
     return parameter.rpartition(".")[0]
-
-
-def _containing(module: str) -> list[str]:
-    """The names of the modules that contain the module of this name."""
-    parts = module.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def state_hash(module: nn.Module) -> str:

@@ -16,7 +16,7 @@ from showtell.core.errors import UserError
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.terminal import cut
-from showtell.encoders.backbone import Backbone, EveryOtherPixel, ImageStatistics
+from showtell.encoders.backbone import Backbone, EveryOtherPixel, ImageStatistics, containing
 from showtell.encoders.folding import norms_folded
 from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, timm_package
 from showtell.encoders.trace import Trace, trace
@@ -74,9 +74,8 @@ class TimmBackbone(Backbone):
         modules = super().blocks()
         first: dict[str, int] = {}  # of each module and of what it is in, the first call
         for place, name in enumerate(self.traced.order):
-            while name:
-                first.setdefault(name, place)
-                name = name.rpartition(".")[0]
+            for each in (name, *containing(name)):
+                first.setdefault(each, place)
         latest = 0
         for name in modules:  # what is not called itself goes with what it is in, or comes after all declared before it
             latest = max(latest, first.setdefault(name, first.get(name.rpartition(".")[0], latest)))
@@ -86,7 +85,7 @@ class TimmBackbone(Backbone):
         if not any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules()):
             return self  # it need not be run for that
         layers = timm_package().layers
-        foldable = (nn.Conv2d, EveryOtherPixel, layers.Conv2dSame), (nn.BatchNorm2d, layers.BatchNormAct2d)
+        foldable = {nn.Conv2d, EveryOtherPixel, layers.Conv2dSame, nn.BatchNorm2d, layers.BatchNormAct2d}
         network = norms_folded(self.network, self.traced.norms, foldable, learning)
         levels = dict(zip(self.levels, self._level_indices, strict=True))
         form = self.norm, self.channels_last, self.hidden
