@@ -170,15 +170,9 @@ class Neighbours:
         """The captions of the `NEAREST` training images with the greatest weights above 0 for one with these features
         (channel,): all their tokens (token,), the index of each caption's first one (caption,), and a weight for each
         token: its image's, shared by the image's captions. The captions' weights sum to 1."""
-        weights = self.weights(vector)
-        rows = np.argsort(-weights, kind="stable")[:NEAREST]
-        rows = rows[weights[rows] > 0]
-        captions = ragged((np.cumsum(self._number) - self._number)[rows], self._number[rows])
+        captions, weights = self._similar(vector)
         lengths = self._lengths[captions]
-        tokens = self._tokens[ragged((np.cumsum(self._lengths) - self._lengths)[captions], lengths)]
-        of_image = weights[rows] / weights[rows].sum()
-        of_caption = np.repeat(of_image / self._number[rows], self._number[rows])
-        return tokens, np.cumsum(lengths) - lengths, np.repeat(of_caption, lengths)
+        return self._tokens[self._places(captions)], np.cumsum(lengths) - lengths, np.repeat(weights, lengths)
 
     def similar_ngrams(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens (token,) of `similar_captions`, and for each order of n-grams what the one that ends with a token
@@ -189,18 +183,31 @@ class Neighbours:
         n-grams, as Tromble et al., "Lattice Minimum Bayes-Risk Decoding for Statistical Machine Translation" (EMNLP
         2008), make one of BLEU. Differences in length do not count.
         """
-        tokens, first, weight = self.similar_captions(vector)
-        lengths = np.diff(first, append=len(tokens))
-        norms = Vectors.of(self._ids.count(tokens, lengths), lengths, self._frequencies).norms  # by order (caption)
-        caption = np.repeat(np.arange(len(lengths)), lengths)  # (token)
+        captions, weights = self._similar(vector)
+        lengths = self._lengths[captions]
+        tokens = self._tokens[self._places(captions)]
+        mine = np.repeat(np.arange(len(captions)), lengths)  # (token): its caption
         parts = np.zeros((ORDER, len(tokens)))
         for order, (ids, begin) in enumerate(self._ids.occurrences(tokens, lengths)):
-            mine, end = caption[begin], begin + order
-            idf = self._frequencies.weigh(order, Counts(mine, ids, np.ones_like(ids)))
-            scale = norms[order][mine] * (weight[first] @ norms[order])
-            part = np.divide(idf**2, scale, out=np.zeros_like(idf), where=scale > 0)
-            parts[order, end] = SCALE / ORDER * weight[end] * part
+            norms = self._references.norms[order][captions]
+            scale = norms * (weights @ norms)
+            shares = np.divide(SCALE / ORDER * weights, scale, out=np.zeros_like(scale), where=scale > 0)  # (caption)
+            caption = mine[begin]
+            said = self._frequencies.weigh(order, Counts(caption, ids, np.ones_like(ids)))
+            parts[order, begin + order] = shares[caption] * said**2
         return tokens, parts
+
+    def _similar(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The captions of `similar_captions`, and their weights: ints and floats (caption,)."""
+        weights = self.weights(vector)
+        rows = np.argsort(-weights, kind="stable")[:NEAREST]
+        rows = rows[weights[rows] > 0]
+        captions = ragged((np.cumsum(self._number) - self._number)[rows], self._number[rows])
+        return captions, np.repeat(weights[rows] / weights[rows].sum() / self._number[rows], self._number[rows])
+
+    def _places(self, captions: np.ndarray) -> np.ndarray:
+        """Where the tokens of these captions are in `_tokens`: ints (token,)."""
+        return ragged((np.cumsum(self._lengths) - self._lengths)[captions], self._lengths[captions])
 
     def words(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and token, ints (pair) each, of every word of the images' captions; once for each image that has it."""

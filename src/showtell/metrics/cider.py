@@ -127,6 +127,7 @@ class WeightedReferences:
     """
 
     def __init__(self, vectors: Vectors) -> None:
+        self.norms = vectors.norms  # by order (reference)
         self._bigrams = _bigrams(vectors.lengths)  # (reference) its length
         self._entries = []
         for counts, weights, norms in zip(vectors.counts, vectors.weights, vectors.norms, strict=True):

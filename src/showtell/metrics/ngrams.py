@@ -119,9 +119,10 @@ class NgramIds:
             self._keys.append(keys)
             return ids
         known = self._keys[order - 2]
-        place, found = _find(known, pairs)
-        _, fresh = np.unique(pairs, return_inverse=True)
-        return np.where(found, place, len(known) + fresh)
+        ids, found = _find(known, pairs)
+        _, fresh = np.unique(pairs[~found], return_inverse=True)
+        ids[~found] = len(known) + fresh
+        return ids
 
 
 def flat(captions: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
