@@ -53,6 +53,7 @@ bench: install  ## measure every claim of docs/performance.md and rewrite its ta
 systems: install  ## run every published system on the embedded dataset and rewrite the table of docs/systems.md
 	$(RUN) python benchmarks/systems.py
 
-clean:  ## remove unfinished work and byte-code; data, metrics and the environment stay
-	rm -rf work .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## remove unfinished work and byte-code; downloads, data, metrics and the environment stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	if [ -d work ]; then find work -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} +; fi
 	find src stages tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
