@@ -23,8 +23,8 @@ repro: install  ## run the whole pipeline: data, features, training, scores, rep
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || $(RUN) dvc config --local core.no_scm true  # from an archive
 	$(RUN) dvc repro
 
-test: install  ## run the tests, on every core (4 to 5 minutes on two)
-	@echo "Running the test suite on every core; it takes 4 to 5 minutes on two."
+test: install  ## run the tests, on every core (4 to 12 minutes on two)
+	@echo "Running the test suite on every core; it takes 4 to 12 minutes on two."
 	$(RUN) python -m pytest --numprocesses auto --dist worksteal
 
 test-ordinary: install  ## run the tests of networks and training as on a processor without AVX-512 and bf16

@@ -26,7 +26,8 @@ Params = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="recipe of recipes/, or a YAML file; where two set a key, the later one counts")
+    told = "recipe of recipes/, or a YAML file; where two set a key, the later one counts"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=told)
     parser.add_argument("--write", action="store_true", help="set params.yaml to it, keeping comments")
     parser.epilog = "dvc exp run $(showtell recipe coco show-attend-tell)"
 

@@ -1,7 +1,7 @@
 """Features from a frozen encoder, as fast as its network allows: the same output up to rounding.
 
 - Its backbone is simplified (`folding.py`).
-- On a processor it takes a few images at a time: the activations of more would not fit the cache.
+- On a processor it takes few images at a time, the fewer the larger they are: maps of more would not fit the cache.
 """
 
 import copy
@@ -12,7 +12,8 @@ from torch import Tensor
 from showtell.core.precision import Precision, autocast, device
 from showtell.encoders.network import Encoder
 
-ON_PROCESSOR, ON_ACCELERATOR = 16, 128  # images per forward pass
+ON_PROCESSOR = 16 * 128 * 128  # pixels of all images of a forward pass
+ON_ACCELERATOR = 128  # images of a forward pass
 
 
 class FrozenEncoder:
@@ -27,6 +28,7 @@ class FrozenEncoder:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (image, 3, height, width), in any memory -> features as the encoder gives them, on the device."""
         where = device()
-        parts = images.split(ON_PROCESSOR if where.type == "cpu" else ON_ACCELERATOR)
+        height, width = images.shape[2:]
+        parts = images.split(max(1, ON_PROCESSOR // (height * width)) if where.type == "cpu" else ON_ACCELERATOR)
         with autocast(self._precision):
             return torch.cat([self._encoder(part.to(where, non_blocking=True)) for part in parts])
