@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from showtell.encoders import frozen
 from showtell.encoders.folding import norms_folded
 from showtell.encoders.frozen import FrozenEncoder
 from showtell.encoders.network import Encoder
@@ -47,6 +48,19 @@ def test_features_equal_the_encoders_and_the_encoder_is_unchanged(name):
         again = encoder(images)
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     assert torch.equal(expected, again) and encoder.hash() == before
+
+
+@pytest.mark.parametrize(("pixels", "parts"), [(2 * 64 * 64 + 1, [2, 2, 1]), (64 * 64 - 1, [1] * 5), (2**20, [5])])
+def test_as_many_images_at_a_time_as_have_so_many_pixels(pixels, parts, monkeypatch):
+    made = FrozenEncoder(encoder_of("resnet18"), "fp32")
+    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
+    expected, taken = made(images), []
+    monkeypatch.setattr(frozen, "ON_PROCESSOR", pixels)
+    monkeypatch.setattr(frozen, "ON_ACCELERATOR", max(parts))
+    made._encoder.register_forward_pre_hook(lambda _, inputs: taken.append(len(inputs[0])))
+    found = made(images)
+    assert taken == parts
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("name", [
