@@ -45,11 +45,12 @@ def _captions(neighbours: Neighbours, features: Tensor) -> State:
     """The captions of similar images before the first step. Of each image: their words, the word before each and the
     one before that, and the words' weights, each (image, position); of each beam: the word before the last one."""
     found = [neighbours.similar_captions(vector) for vector in pooled(features)]
-    longest = max(len(tokens) for tokens, _, _ in found)
+    longest = max(len(similar.tokens) for similar in found)
     words = np.full((3, len(found), longest), PAD)
     weights = np.zeros((len(found), longest), np.float32)
-    for image, (tokens, first, weight) in enumerate(found):
-        weights[image, : len(tokens)] = weight
+    for image, (_, weight, lengths, tokens) in enumerate(found):
+        first = np.cumsum(lengths) - lengths
+        weights[image, : len(tokens)] = np.repeat(weight, lengths)
         for back in range(3):
             words[back, image, : len(tokens)] = tokens
             tokens = np.roll(tokens, 1)

@@ -83,6 +83,15 @@ class Nearest(NamedTuple):
         return cls(rows, weights / weights.sum(axis=1, keepdims=True))
 
 
+class SimilarCaptions(NamedTuple):
+    """The captions of the training images that are most similar to an image."""
+
+    captions: np.ndarray  # ints (caption,): which of the training images' captions
+    weights: np.ndarray  # floats (caption,): their images', shared by the captions of each; they sum to 1
+    lengths: np.ndarray  # ints (caption,): their tokens
+    tokens: np.ndarray  # ints (token,): of all of them, one caption after the other
+
+
 class Neighbours:
     """The remembered images as an index."""
 
@@ -166,13 +175,17 @@ class Neighbours:
         weights.flags.writeable = False
         return weights
 
-    def similar_captions(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def similar_captions(self, vector: np.ndarray) -> SimilarCaptions:
         """The captions of the `NEAREST` training images with the greatest weights above 0 for one with these features
-        (channel,): all their tokens (token,), the index of each caption's first one (caption,), and a weight for each
-        token: its image's, shared by the image's captions. The captions' weights sum to 1."""
-        captions, weights = self._similar(vector)
+        (channel,)."""
+        weights = self.weights(vector)
+        rows = np.argsort(-weights, kind="stable")[:NEAREST]
+        rows = rows[weights[rows] > 0]
+        captions = ragged((np.cumsum(self._number) - self._number)[rows], self._number[rows])
+        of_caption = np.repeat(weights[rows] / weights[rows].sum() / self._number[rows], self._number[rows])
         lengths = self._lengths[captions]
-        return self._tokens[self._places(captions)], np.cumsum(lengths) - lengths, np.repeat(weights, lengths)
+        tokens = self._tokens[ragged((np.cumsum(self._lengths) - self._lengths)[captions], lengths)]
+        return SimilarCaptions(captions, of_caption, lengths, tokens)
 
     def similar_ngrams(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens (token,) of `similar_captions`, and for each order of n-grams what the one that ends with a token
@@ -183,9 +196,7 @@ class Neighbours:
         n-grams, as Tromble et al., "Lattice Minimum Bayes-Risk Decoding for Statistical Machine Translation" (EMNLP
         2008), make one of BLEU. Differences in length do not count.
         """
-        captions, weights = self._similar(vector)
-        lengths = self._lengths[captions]
-        tokens = self._tokens[self._places(captions)]
+        captions, weights, lengths, tokens = self.similar_captions(vector)
         mine = np.repeat(np.arange(len(captions)), lengths)  # (token): its caption
         parts = np.zeros((ORDER, len(tokens)))
         for order, (ids, begin) in enumerate(self._ids.occurrences(tokens, lengths)):
@@ -196,18 +207,6 @@ class Neighbours:
             said = self._frequencies.weigh(order, Counts(caption, ids, np.ones_like(ids)))
             parts[order, begin + order] = shares[caption] * said**2
         return tokens, parts
-
-    def _similar(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The captions of `similar_captions`, and their weights: ints and floats (caption,)."""
-        weights = self.weights(vector)
-        rows = np.argsort(-weights, kind="stable")[:NEAREST]
-        rows = rows[weights[rows] > 0]
-        captions = ragged((np.cumsum(self._number) - self._number)[rows], self._number[rows])
-        return captions, np.repeat(weights[rows] / weights[rows].sum() / self._number[rows], self._number[rows])
-
-    def _places(self, captions: np.ndarray) -> np.ndarray:
-        """Where the tokens of these captions are in `_tokens`: ints (token,)."""
-        return ragged((np.cumsum(self._lengths) - self._lengths)[captions], self._lengths[captions])
 
     def words(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and token, ints (pair) each, of every word of the images' captions; once for each image that has it."""
