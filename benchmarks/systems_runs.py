@@ -23,9 +23,9 @@ from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json, sha256, write_bytes, write_json, write_text
 from showtell.core.progress import log
+from showtell.core.tensor_files import tensors_hash
 from showtell.core.yaml_files import read_sections
 from showtell.encoders.features import load_encoder
-from showtell.encoders.network import state_hash
 from showtell.encoders.weights import bare_network
 from showtell.generation.bundle import load_model
 
@@ -183,7 +183,7 @@ def result(row: Row, plan: Plan, folder: Path, params: Params) -> Params:
         "recipe": row.recipe,
         "what": row.what,
         "commit": plan.commit,
-        "encoder": state_hash(frozen.encoder)[:16] if params["train"]["epochs"] else None,
+        "encoder": tensors_hash(frozen.encoder.state_dict())[:16] if params["train"]["epochs"] else None,
         "decoder": decoder,
         "learning": learning,
         **stages,

@@ -4,12 +4,12 @@ from showtell.core import paths
 from showtell.core.params import load
 from showtell.core.precision import device
 from showtell.core.processes import is_main, launch, shared_workplace
+from showtell.core.tensor_files import tensors_hash
 from showtell.core.workplace import workplace
 from showtell.data.batches import CaptionedImages, training_batches
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
 from showtell.encoders.features import load_encoder, open_features
-from showtell.encoders.network import state_hash
 from showtell.generation.bundle import save_model
 from showtell.generation.model import Model
 from showtell.learning.caption_task import CaptionTask, TrainParams
@@ -33,7 +33,7 @@ def main() -> str | None:
     decoder = build_decoder(shape, encoder.channels, len(vocabulary))
     begin_with_word_vectors(decoder, shape, vocabulary)
     network = CaptionTask(decoder, params).to(device())
-    identity = [vocabulary.hash, state_hash(decoder), *(part.fingerprint for part in data.values())]
+    identity = [vocabulary.hash, tensors_hash(decoder.state_dict()), *(part.fingerprint for part in data.values())]
     with shared_workplace(workplace(__file__, shape, params, identity)) as place:
         validate = validation(network, data["val"], vocabulary, params)
         batches = training_batches(data["train"], params.images_per_update, params.seed, params.captions_per_update)

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from export_models import captioner
 from PIL import Image
 from tiny_model import tiny_captioner
 
@@ -205,6 +206,30 @@ def test_attention_of_one_image(caption, place):
     write_picture(place / "a.png")
     assert caption("a.png", "--attention", "out/where.png")[0] == 0
     assert width_of(place / "out/where.png") > 300
+
+
+def test_attention_that_a_model_lacks_is_refused_before_any_caption(place, tmp_path, capsys):
+    for number, name in enumerate(("a.png", "b.png")):
+        write_picture(place / name, number)
+    save_model(captioner("init_inject").model, tmp_path / "blind", notes={})
+    with pytest.raises(UserError, match="there is nothing to draw"):
+        cli.dispatch(["caption", "a.png", "b.png", "--model", str(tmp_path / "blind"), "--attention", "out.png"])
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_names_the_picture_whatever_it_is_called(caption, place):
+    for name in ("a", "picture"):
+        (place / name).write_text("not")
+    status, lines, err = caption("a", "picture")
+    assert status == 1 and lines == []
+    assert [line.split(": ")[:2] for line in err.splitlines()] == [["error", "a"], ["error", "picture"]]
+
+
+def test_a_name_that_cannot_be_looked_up_does_not_stop_the_others(caption, place):
+    write_picture(place / "a.png")
+    status, lines, err = caption("n" * 300 + ".jpg", "n" * 300 + "*.jpg", "a.png")
+    assert status == 1 and [line.split(": ")[0] for line in lines] == ["a.png"]
+    assert err.count("error: ") == 2
 
 
 def test_attention_of_several_images_gets_their_names(caption, place):

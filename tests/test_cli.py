@@ -79,4 +79,5 @@ def test_without_torch_commands_that_need_it_are_one_line(tmp_path, arguments):
     code = f"import sys; sys.modules['torch'] = None; from showtell.commands import cli; cli.main({arguments})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert f"`showtell {arguments[0]}` needs torch, which is not installed here: pip install showtell" in done.stderr
+    needs = f"`showtell {arguments[0]}` needs torch, which is not installed here: `make install` in a clone installs"
+    assert needs in done.stderr

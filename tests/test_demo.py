@@ -3,8 +3,11 @@ import gc
 import json
 import re
 import socket
+import sys
 import time
 import warnings
+from contextlib import nullcontext
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -74,6 +77,27 @@ def test_the_page_begins_with_the_settings_of_the_model(served):
     own = tiny_captioner().search.override(**served)
     _, settings = demo.asked(own, demo.first_values(own))
     assert own.override(**settings) == own
+
+
+def test_settings_beyond_the_usual_are_in_the_range_of_the_page(monkeypatch):
+    ranges = SimpleNamespace(Slider=lambda *ends, value, **_: (*ends[:2], value))
+    ranges.Dropdown = ranges.Number = lambda *_, **__: None
+    ranges.Accordion = lambda *_, **__: nullcontext()
+    monkeypatch.setitem(sys.modules, "gradio", ranges)
+    for own in (
+        {"method": "sample", "temperature": 3.0, "top_k": 200}, {"method": "sample", "temperature": 0.05},
+        {"method": "sample", "top_p": 0.01}, {"method": "diverse_beam", "beam": 20, "groups": 20, "diversity": 5.0},
+    ):  # fmt: skip
+        knobs = demo._knobs(tiny_captioner().search.override(**own))
+        for name in own.keys() - {"method"}:
+            least, most, value = knobs[name]
+            assert least <= value == own[name] <= most
+
+
+def test_other_ports_than_there_are_are_one_line(tmp_path):
+    for port in (-1, 65536):
+        with pytest.raises(UserError, match=f"--port {port}: must be 0 to 65535"):
+            demo.run(argparse.Namespace(model=tmp_path, port=port, no_browser=True))
 
 
 def test_a_cleared_seed_and_a_deleted_upload_are_no_errors(tmp_path):

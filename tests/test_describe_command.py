@@ -30,7 +30,7 @@ def test_sidecars_hold_the_captions(album, model, capsys):
 
 
 @pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
-def test_described_pictures_are_repeated_only_for_another_picture_or_model(album, model, capsys, tmp_path, form):
+def test_described_pictures_are_repeated_only_for_another_picture_model_or_search(album, model, capsys, tmp_path, form):
     (album / "broken.jpg").unlink()
     assert describe(model, album, "--format", form) == 0
     capsys.readouterr()
@@ -42,7 +42,8 @@ def test_described_pictures_are_repeated_only_for_another_picture_or_model(album
     other = tmp_path / "other"
     save_model(tiny_captioner(fit="crop").model, other, notes={})
     serve_model(other, tmp_path / "ensemble", PLAIN, {}, others=[model])
-    for another in (other, tmp_path / "ensemble"):
+    serve_model(other, tmp_path / "searched otherwise", PLAIN.override(beam=1, min_length=5), {})
+    for another in (other, tmp_path / "searched otherwise", tmp_path / "ensemble"):
         describe(another, album, "--format", form)
         assert "3 described, 0 already described" in capsys.readouterr().err
 
@@ -88,11 +89,32 @@ def test_a_place_that_takes_no_sidecar_does_not_keep_other_pictures_from_one(alb
 
 
 def test_hostile_sidecars_are_not_changed(album, model, capsys):
-    for content in ("<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "no xml", "<x/>"):
+    encodings = (f"<?xml version='1.0' encoding='{name}'?><x/>" for name in ("shift_jis", "unheard-of"))
+    for content in ("<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "no xml", "<x/>", *encodings):
         (album / "a.jpg.xmp").write_text(content)
         assert describe(model, album / "a.jpg") == 1
         assert "move it away" in capsys.readouterr().err
         assert (album / "a.jpg.xmp").read_text() == content
+
+
+def test_comments_of_a_sidecar_are_kept(album, model):
+    sidecar = album / "a.jpg.xmp"
+    sidecar.write_text(by_hand("dc:title").replace("<rdf:RDF", "<!-- by hand --><rdf:RDF"))
+    assert describe(model, album / "a.jpg") == 0
+    assert "<!-- by hand -->" in sidecar.read_text()
+    assert set(alternatives(sidecar).values()) == {caption_of(model, album / "a.jpg")}
+
+
+def test_a_picture_is_described_once_however_often_it_is_named(album, model, capsys):
+    (album / "broken.jpg").unlink()
+    (album / ".hidden").mkdir()
+    write_picture(album / ".hidden/d.jpg")
+    (album / "linked").symlink_to(album / "deeper")
+    roots = album / "a.jpg", album, album / "deeper", album / "deeper/../b.png", album
+    assert describe(model, *roots, "--dry-run") == 0
+    assert "3 would be described" in capsys.readouterr().err
+    assert describe(model, album, album / ".hidden", album / "linked", "--dry-run") == 0  # the walk leaves these out
+    assert "5 would be described" in capsys.readouterr().err
 
 
 def test_other_text_files_are_not_changed(album, model, capsys):

@@ -35,6 +35,18 @@ def test_a_truncated_table_is_continued(album, model, form, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_dry_run_leaves_a_truncated_table_as_it_is(album, model, form, capsys):
+    (album / "broken.jpg").unlink()
+    describe(model, album, "--format", form)
+    table = album.parent / f"alt-text.{form}"
+    truncated = table.read_bytes()[:-20]
+    table.write_bytes(truncated)
+    capsys.readouterr()
+    assert describe(model, album, "--format", form, "--dry-run") == 0
+    assert "1 would be described, 2 already described" in capsys.readouterr().err and table.read_bytes() == truncated
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch, form):
     """Peak of a run that describes all pictures and of one that finds them described, for 200 and for 2,000."""
     monkeypatch.chdir(tmp_path)

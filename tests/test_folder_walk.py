@@ -95,6 +95,15 @@ def test_what_describe_has_written_is_not_passed_over(place, model, capsys):
     assert "passed over" not in capsys.readouterr().err
 
 
+def test_sidecars_that_a_glob_matches_are_not_passed_over(place, model, capsys):
+    write_picture(place / "album/a.jpg")
+    for form in ("xmp", "txt"):
+        cli.dispatch(["describe", "album", "--model", str(model), "--format", form])
+    capsys.readouterr()
+    assert cli.dispatch(["caption", "album/*", "--model", str(model)]) == 0
+    assert "passed over" not in capsys.readouterr().err
+
+
 def test_avif_is_a_format_that_is_not_read_where_pillow_cannot(place, model, capsys, monkeypatch):
     from PIL import features
 

@@ -103,6 +103,14 @@ def test_a_recipe_can_be_asked_for(home):
         call("my photos", "c.csv", "--recipe", "photos")
 
 
+def test_a_recipe_given_as_a_file_gets_the_same_schedule(home):
+    found = []
+    for name in ("photographs", "recipes/photographs.yaml", "photographs.yaml"):
+        call("my photos", "c.csv", "--recipe", name)
+        found.append((home / "params.yaml").read_text())
+    assert found[1:] == found[:1] * 2
+
+
 def test_the_schedule_follows_the_number_of_images(monkeypatch):
     monkeypatch.setattr("showtell.core.precision.accelerated", lambda: False)
     with inside(ROOT):

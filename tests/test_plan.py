@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, TINY, inside
+from test_pictures import make_tar
 
 from showtell.commands import cli, plan
 from showtell.commands.costs import estimates, sample_run
@@ -20,6 +21,7 @@ from showtell.core.params import load_all
 from showtell.core.paths import SPLITS
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets import karpathy
+from showtell.data.datasets.coco import COCO
 from showtell.data.datasets.karpathy import Record
 
 IMAGES = Images(
@@ -212,6 +214,8 @@ def test_stages_after_a_changed_stage_run_too(monkeypatch):
     ):
         monkeypatch.setattr(subprocess, "run", status(changed))
         assert plan.to_run(stages) == wanted
+    monkeypatch.setattr(subprocess, "run", status(["photos.dvc"]))  # `dvc add photos`, and then a change
+    assert plan.to_run(stages) == set()
 
 
 def test_the_size_of_downloads_is_listed(tmp_path):
@@ -223,6 +227,25 @@ def test_the_size_of_downloads_is_listed(tmp_path):
             encoder = params["encoder"].model_copy(update={"weights": weights})
             told = any(weights in line for line in plan.downloads(params | {"encoder": encoder}))
             assert told == (weights in ("DEFAULT", "openai"))
+
+
+def test_pictures_that_are_downloaded_need_disk_and_captions_that_are_here_no_download(tmp_path):
+    captions = tmp_path / "here.json"
+    captions.write_text("{}")
+    (tmp_path / "coco").mkdir()
+    params = load_all(ROOT / "params.yaml") | {"dataset": "coco"}
+    zips = sum(file.size for file in COCO.pictures)
+
+    def told(**changes: object) -> tuple[list[str], int]:
+        changed = params | {"download": params["download"].model_copy(update=changes)}
+        with inside(tmp_path):
+            return [line.split(",")[0] for line in plan.downloads(changed)], look(changed).archives
+
+    assert told() == (["caption_datasets.zip", *(file.name for file in COCO.pictures)], zips)
+    assert told(captions=str(captions)) == ([file.name for file in COCO.pictures], zips)
+    assert told(source="coco") == (["caption_datasets.zip"], 0), "no captions in that folder"
+    (tmp_path / "coco" / "dataset_coco.json").write_text("{}")
+    assert told(source="coco") == ([], 0)
 
 
 @pytest.mark.parametrize("dataset", ["scenes", "flickr8k"])
@@ -271,9 +294,11 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
         assert len(measured[name].images) > 1
 
 
-def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys):
-    """A plan of stages that take a second each and write a megabyte."""
+@pytest.mark.parametrize("dataset", ["scenes", "coco"])
+def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch, capsys, dataset):
+    """A plan of stages that take a second each and write a megabyte; COCO's pictures, which no sample has, are more."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    set_values(tmp_path / "params.yaml", {"dataset": dataset, "reinforce.chair": 0.0, "reinforce.truth": 0.0})
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     stages = read_sections(ROOT / "dvc.yaml")["stages"]
 
@@ -290,11 +315,28 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     with inside(tmp_path):
         assert cli.dispatch(["plan"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    table = {line[0]: line for line in lines[2:]}
+    table = {line[0]: line for line in lines[-len(stages) :]}
     assert list(table) == [*(name for name in stages if name != "check"), "to"]
+    disk = float(table["download"][-5]) * {"MB": 1e6, "GB": 1e9}[table["download"][-4]]
+    assert (disk > sum(file.size for file in COCO.pictures)) == (dataset == "coco")
     assert table["train"][-3:] == ["up", "to", "date"] and table["source"][-2:] == ["every", "time"]
     assert table["finetune"][-1] == "MB"
     assert not (tmp_path / "work/plan").exists()
+
+
+def test_a_plan_leaves_no_copy_of_a_compressed_archive(tmp_path, monkeypatch, capsys):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    make_tar(tmp_path / "p.tgz", {f"{number}.jpg": b"picture" for number in range(9)}, "w:gz")
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (tmp_path / "c.csv").write_text("file,caption\n" + "".join(f"{number}.jpg,a dog runs\n" for number in range(9)))
+    own = {"dataset": "custom", "custom.images": "p.tgz", "custom.captions": "c.csv", "custom.val": 0.3}
+    set_values(tmp_path / "params.yaml", own | {"custom.test": 0.3, "reinforce.chair": 0.0, "reinforce.truth": 0.0})
+    monkeypatch.setattr(plan, "Stages", lambda: None)
+    monkeypatch.setattr(plan, "to_run", lambda stages: set())
+    with inside(tmp_path):
+        assert cli.dispatch(["plan"]) == 0
+    assert "nothing to run" in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.tar"))
 
 
 def test_samples_of_killed_plans_are_removed(tmp_path):

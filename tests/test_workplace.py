@@ -165,6 +165,21 @@ def test_a_change_in_a_module_that_a_stage_imports_is_a_change_of_its_code(tmp_p
     assert after[0] == before[0] and after[1] != before[1]
 
 
+def test_files_that_editors_leave_are_no_code(tmp_path, monkeypatch):
+    shutil.copytree(PACKAGE, tmp_path / "showtell", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "PACKAGE", tmp_path / "showtell")
+    before = code_fingerprint(ROOT / "stages" / "train.py")
+    left = [".loop.py.swp", "loop.py~", "#loop.py#", ".DS_Store"]
+    for name in left:
+        (tmp_path / "showtell" / "learning" / name).write_text("left")
+    assert code_fingerprint(ROOT / "stages" / "train.py") == before
+    asked = [f"src/showtell/learning/{name}" for name in left]
+    ignored = subprocess.run(
+        [sys.executable, "-m", "dvc", "check-ignore", *asked], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ignored.stdout.splitlines() == asked, "directories among the deps would change"
+
+
 HOLD = """
 from showtell.core.workplace import held
 with held('train'):

@@ -11,7 +11,10 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 
 def _seed(text: str) -> int:
     """`UserError` for a seed that NumPy's generator does not take."""
-    seed = int(text)
+    try:
+        seed = int(text)
+    except ValueError:
+        raise UserError(f"--seed {text}: must be a whole number") from None
     if seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
     return seed

@@ -46,6 +46,8 @@ def caption_photos(
 
     captioner = Captioner.load(*folders)
     captioner.show_head(head)
+    if drawings is not None and not captioner.model.decoder.attends:
+        raise UserError("this model does not attend to parts of the image: there is nothing to draw (--attention)")
     captioner.search.override(**asked.settings).check_n_best(asked.n_best)
     captioner.check_confidence(asked.min_confidence, **asked.settings)
     tell_highest_confidence(captioner, asked.min_confidence)
@@ -88,10 +90,9 @@ class Pictures:
     def __iter__(self) -> Iterator[Image.Image]:
         for index, source in enumerate(self._sources):
             try:
-                picture = load_image(source.load())
+                picture = _read(source)
             except UserError as error:
                 message = str(error).replace(source.name, source.shown)
-                message = message if source.shown in message else f"{source.shown}: {message}"
                 self._waiting.append(Photo(index, source, problem=message))
                 self.whole = False
                 continue
@@ -111,6 +112,15 @@ class Pictures:
             yield photo
             if photo.problem is None:
                 return
+
+
+def _read(source: Source) -> Image.Image:
+    """The image; the errors of `load` name it, and those of its content are given its name here."""
+    content = source.load()
+    try:
+        return load_image(content)
+    except UserError as error:
+        raise UserError(f"{source.name}: {error}") from None
 
 
 def tell(
@@ -168,8 +178,7 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _draw(path: Path, picture: Image.Image, best: "Caption | GraphCaption") -> None:
-    if best.attention is None:
-        raise UserError("this model does not attend to parts of the image: there is nothing to draw (--attention)")
+    assert best.attention is not None  # `caption_photos` refuses models without
     from showtell.evaluation.attention_pictures import draw_attention
 
     with atomic(path) as temporary:

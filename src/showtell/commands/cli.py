@@ -56,7 +56,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         if package == "showtell":
             raise
         needs = f"`showtell {own.command}` needs {package}, which is not installed here"
-        raise errors.UserError(f"{needs}: pip install showtell installs all that it needs") from None
+        raise errors.UserError(f"{needs}: `make install` in a clone installs all that it needs") from None
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
+    if not 0 <= args.port <= 65535:
+        raise UserError(f"--port {args.port}: must be 0 to 65535")
     _without_telemetry()
     try:
         import gradio  # noqa: F401
@@ -151,9 +153,11 @@ def _knobs(own: "SearchParams") -> dict[str, Any]:
     knobs: dict[str, Any] = {}
 
     def slider(name: str, least: float, most: float, step: float, label: str) -> None:
-        knobs[name] = gradio.Slider(least, most, value=first[name], step=step, label=label, elem_id=name)
+        value = first[name]  # the model's own may be beyond
+        least, most = min(least, value), max(most, value)
+        knobs[name] = gradio.Slider(least, most, value=value, step=step, label=label, elem_id=name)
 
-    slider("beam", 1, max(10, first["beam"]), 1, "Beam width, or samples")
+    slider("beam", 1, 10, 1, "Beam width, or samples")
     knobs["method"] = gradio.Dropdown(list(NEEDED), value=first["method"], label="Method", elem_id="method")
     with gradio.Accordion("Settings of some methods", open=False):
         slider("groups", 0, max(10, first["beam"]), 1, "Groups (0: one per beam)")
@@ -163,8 +167,8 @@ def _knobs(own: "SearchParams") -> dict[str, Any]:
         slider("top_p", 0.05, 1, 0.05, "Top-p")
         knobs["seed"] = gradio.Number(value=first["seed"], precision=0, minimum=0, label="Seed")
     with gradio.Accordion("Length in tokens, the end counted", open=False):
-        slider("min_length", 1, max(50, own.max_length), 1, "At least")
-        slider("max_length", 1, max(50, own.max_length), 1, "At most")
+        for name, label in (("min_length", "At least"), ("max_length", "At most")):
+            slider(name, 1, max(50, own.max_length), 1, label)
     return knobs
 
 

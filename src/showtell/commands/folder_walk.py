@@ -49,6 +49,15 @@ def image_files(
                 other[reason] += 1
 
 
+def comes_by(root: Path, path: Path) -> bool:
+    """Whether `image_files(root)` yields `path`, or all that it yields for the folder `path`. Both are absolute."""
+    if root not in path.parents or (not path.is_dir() and _reason_against(path) is not None):
+        return False
+    folders = [path, *path.parents] if path.is_dir() else list(path.parents)
+    below = folders[: folders.index(root)]
+    return all(_reason_against_folder(str(f.parent), f.name, follow_links=False) is None for f in below)
+
+
 def unreadable_folders(root: Path) -> list[Unreadable]:
     """The folders from `root` on that cannot be read, links followed; hidden ones do not count."""
     found: list[Unreadable] = []
@@ -83,14 +92,15 @@ def matching(pattern: str, other: Counter[str]) -> set[Path]:
 
 
 def images_among(paths: Iterable[Path], other: Counter[str]) -> Iterator[Path]:
-    """The image files among `paths`; `other` counts the other files by the reason why they are passed over."""
+    """The image files among `paths`; `other` counts the other files by the reason why they are passed over,
+    sidecars of images left out."""
     for path in paths:
         if path.is_dir():
             continue
         reason = _reason_against(path)
         if reason is None:
             yield path
-        else:
+        elif not _is_sidecar(path):
             other[reason] += 1
 
 

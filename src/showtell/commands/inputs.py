@@ -70,9 +70,9 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
             yield Source(argument, "an empty name: it would be all of this folder, which is named by .")
         elif _is_url(argument):
             yield Source(argument, None if allow_urls else f"{argument}: URLs are fetched only with --allow-urls")
-        elif Path(argument).is_dir():
+        elif os.path.isdir(argument):  # unlike pathlib, False for names that cannot be looked up: `load` tells why
             yield from _in_folder(argument)
-        elif not Path(argument).exists() and glob.has_magic(argument):
+        elif not os.path.exists(argument) and glob.has_magic(argument):
             other = Counter[str]()
             found = images_among(sorted(matching(argument, other)), other)
             yield from _told(argument, found, other, "no picture has such a name")

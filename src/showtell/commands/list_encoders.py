@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Without a pattern names only, since figures of 1,400 networks take minutes; exit status 0."""
+    if args.size is not None and args.size < 1:
+        raise UserError(f"--size {args.size}: must be 1 or more")
     names = _matching(args.pattern)
     if args.pattern is None:
         print("\n".join(names))

@@ -25,7 +25,7 @@ def settings_for(images: int, name: str | None = None) -> Settings:
     chosen, reason = (name, "asked for") if name is not None else recipe_for_machine()
     overlay = recipe.merged([chosen])
     overlay.pop("scenes", None)  # settings of another dataset
-    if chosen not in FOR_PHOTOGRAPHS:
+    if recipe.own_name(chosen) not in FOR_PHOTOGRAPHS:
         return Settings(overlay, f"{chosen} ({reason})")
     schedule = schedule_for(images, overlay)
     changes = ", ".join(f"{key} {value}" for key, value in recipe.flat(schedule))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from showtell.commands.costs.estimates import estimate, paths_of
-from showtell.commands.costs.sample import PUBLISHED, look
+from showtell.commands.costs.sample import PUBLISHED, Whole, look
 from showtell.commands.costs.sample_run import Stages
 from showtell.core import paths
 from showtell.core.errors import UserError
@@ -19,7 +19,7 @@ from showtell.core.params import load_all
 from showtell.core.progress import log
 from showtell.core.stage import spent
 from showtell.core.yaml_files import read_sections
-from showtell.data.datasets.published import CAPTION_DATASETS, DOWNLOADS
+from showtell.data.datasets.published import DOWNLOADS, to_download
 from showtell.encoders import pretrained
 from showtell.encoders.weights import WEIGHTS_SUFFIXES
 
@@ -39,6 +39,14 @@ def run(args: argparse.Namespace) -> int:
 def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     """Print the downloads, then the cost of each stage, then the total of the stages that will run."""
     whole = look(params)
+    try:
+        _print_plan(stages, params, whole)
+    finally:
+        if whole.pictures is not None:
+            whole.pictures.discard_scratch()
+
+
+def _print_plan(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole) -> None:
     print(f"images     {', '.join(f'{split} {whole.counts[split]:,}' for split in paths.SPLITS)}")
     for line in downloads(params):
         print(f"download   {line}")
@@ -50,6 +58,8 @@ def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
         print("nothing to run: every stage is up to date")
         return
     log("measuring each stage on a small sample ...")
+    if waiting & {"evaluate"} and (params["evaluate"].ensemble or params["evaluate"].clip_model):
+        log("evaluate is measured without the other models of its ensemble, and without CLIPScore: it takes longer")
     costs = estimate(stages, params, whole, runner)
     print(f"{'stage':10} {'time':>14} {'memory':>9} {'disk':>9}")
     for name, cost in costs.items():
@@ -68,7 +78,7 @@ def to_run(stages: Mapping[str, Any]) -> set[str]:
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"dvc status: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    changed = set(json.loads(done.stdout)) - set(ALWAYS)
+    changed = (json.loads(done.stdout).keys() & stages.keys()) - set(ALWAYS)  # not: what was added by `dvc add`
     while True:
         outs = [out for name in changed for out in paths_of(stages[name], "outs", "metrics", "plots")]
         after = {name for name, stage in stages.items() if _touches(paths_of(stage, "deps"), outs)}
@@ -84,9 +94,9 @@ def _touches(deps: Sequence[str], outs: Sequence[str]) -> bool:
 def downloads(params: Mapping[str, Any]) -> Iterable[str]:
     """Downloads that are still to be made, as far as they are known."""
     dataset = PUBLISHED.get(params["dataset"])
-    if dataset is not None and params["download"].source is None:
-        for file in (CAPTION_DATASETS, *dataset.pictures):
-            if not (DOWNLOADS / file.name).exists() and not paths.CAPTIONS_RAW.exists():
+    if dataset is not None and not paths.CAPTIONS_RAW.exists():
+        for file in to_download(dataset, params["download"]):
+            if not (DOWNLOADS / file.name).exists():
                 yield f"{file.name}, {size(file.size) if file.size else 'size unknown'}"
     encoder = params["encoder"]
     if encoder.weights not in ("none", *pretrained.SHIPPED) and not encoder.weights.endswith(WEIGHTS_SUFFIXES):

@@ -108,6 +108,12 @@ def _path(name: str, beside: Path) -> Path:
     return found
 
 
+def own_name(name: str) -> str | None:
+    """The name of a recipe of recipes/, also where it is given as a path; None for other files."""
+    path = _path(name, RECIPES)
+    return path.stem if path.resolve().parent == RECIPES.resolve() else None
+
+
 def laid_over(params: Params, overlay: Params) -> Params:
     """`params` updated with `overlay`, which may add keys."""
     result = copy.deepcopy(params)

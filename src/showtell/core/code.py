@@ -119,6 +119,10 @@ def _places(name: str) -> Iterator[str]:
 
 
 def _assets(modules: set[Path]) -> set[Path]:
-    """The other files in the folders of these modules: styles, pages, scripts and tables that they read."""
+    """The other files in the folders of these modules: styles, pages, scripts and tables that they read.
+
+    Files that editors and desktops leave (`.loop.py.swp`, `loop.py~`, `#loop.py#`, `.DS_Store`) are none.
+    """
     beside = (file for folder in {module.parent for module in modules} for file in folder.iterdir() if file.is_file())
-    return {file for file in beside if file.suffix not in (".py", ".pyc")}
+    kept = (file for file in beside if not file.name.startswith((".", "#")) and not file.name.endswith("~"))
+    return {file for file in kept if file.suffix not in (".py", ".pyc")}

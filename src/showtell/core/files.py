@@ -15,6 +15,7 @@ from typing import Any
 
 from showtell.core.errors import UserError, explained, system_number
 
+LONGEST_NAME = 200  # bytes of a name that are part of a temporary one
 LONGEST_INT = 4300  # digits that Python converts (sys.int_info.default_max_str_digits)
 FICLONE = 0x40049409  # Linux: ioctl_ficlone(2)
 
@@ -27,7 +28,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which do
 def _beside(path: Path) -> Iterator[Path]:
     """Yield an unused name beside `path`; a file or folder that still has it at the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    shortened = os.fsencode(path.name)[:LONGEST_NAME].decode(errors="ignore")  # file systems allow 255 bytes
+    temporary = path.with_name(f".{shortened}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with naming(path, temporary):
             yield temporary

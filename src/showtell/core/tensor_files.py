@@ -4,6 +4,7 @@ The metadata of a file that is written here has a CRC-32 of its tensors, compare
 is an error and not another result. Files without it (older ones, and other programs') are loaded without comparison.
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -29,6 +30,15 @@ class Header(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]  # as safetensors spells them: F32, I64, ...
     metadata: dict[str, str]
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of the names and bytes of tensors, such as a module's state dict, from any device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -4,7 +4,6 @@ Shapes: images uint8 (image, 3, height, width), 0-255, RGB. Features are `grid` 
 from the top left, or one vector an image, `pooled` and `hidden` (image, channel).
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isqrt
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from showtell.core.errors import UserError, lacks_memory
 from showtell.core.files import fingerprint
 from showtell.core.progress import log
+from showtell.core.tensor_files import tensors_hash
 from showtell.encoders import timm_backbone, timm_names, torchvision_backbone
 from showtell.encoders.backbone import Backbone, ImageStatistics, containing, with_levels, without_strided_points
 from showtell.encoders.encoder_params import EncoderParams
@@ -166,21 +166,12 @@ class Encoder(nn.Module):
 
     def hash(self) -> str:
         """A hash of what it computes: configuration and every weight."""
-        return fingerprint(self.config, state_hash(self))
+        return fingerprint(self.config, tensors_hash(self.state_dict()))
 
 
 def _owner(parameter: str) -> str:
     """The name of the module that has the parameter of this name."""
     return parameter.rpartition(".")[0]
-
-
-def state_hash(module: nn.Module) -> str:
-    """Hex SHA-256 of a module's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def build_encoder(params: EncoderParams, size: int, seed: int) -> Encoder:

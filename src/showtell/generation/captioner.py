@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.core.errors import UserError
+from showtell.core.files import fingerprint
 from showtell.core.precision import autocast, device
+from showtell.core.tensor_files import tensors_hash
 from showtell.data.transform import load_image
 from showtell.generation.bundle import load_bundle, load_models
 from showtell.generation.choices import Hypothesis
@@ -116,6 +118,14 @@ class Captioner:
     def neighbours_in_use(self) -> Neighbours | None:
         """The training images, if the settings of `search` use them."""
         return self.neighbours if self.search.uses_images(self.model.detector is not None) else None
+
+    def hash(self) -> str:
+        """A hash of everything that determines its captions: models, settings of the search (but precision, which
+        changes rounding alone), and the training images that they use."""
+        settings = self.search.model_dump(exclude={"precision"})
+        used = self.neighbours_in_use
+        images = tensors_hash(used.remembered._asdict()) if used is not None else None
+        return fingerprint([model.hash() for model in self.models], settings, images)
 
     def show_head(self, head: int | None) -> None:
         """Give captions the attention of one head, counted from 0, or (None) the mean over all.

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint
 from showtell.core.precision import Precision, device
+from showtell.core.tensor_files import tensors_hash
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import Decoder, DecoderParams
 from showtell.encoders.detection import WordDetector
 from showtell.encoders.frozen import FrozenEncoder
-from showtell.encoders.network import Encoder, state_hash
+from showtell.encoders.network import Encoder
 from showtell.generation.neighbour_words import NeighbourWords
 from showtell.generation.word_hints import HintedDecoder
 
@@ -57,8 +58,9 @@ class Model:
         }
 
     def hash(self) -> str:
-        """A hash of everything that determines its captions."""
-        return fingerprint(self.config(), *(state_hash(network) for network in self.networks().values()))
+        """A hash of its networks and their configuration; `Captioner.hash` has the settings of the search as well."""
+        states = (network.state_dict() for network in self.networks().values())
+        return fingerprint(self.config(), *map(tensors_hash, states))
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

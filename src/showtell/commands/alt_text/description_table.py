@@ -29,8 +29,7 @@ class Table:
         self.path, self.origin, self.as_json = path, origin, as_json
         self._encoding = "utf-8-sig" if self._has_mark() else "utf-8"
         self._index = self._indexed()
-        if self._is_cut_short():
-            self._compact()
+        self._cut_short = self._is_cut_short()
 
     def _indexed(self) -> RowIndex:
         """The index of the rows in the file, which may have been edited by people."""
@@ -49,6 +48,8 @@ class Table:
             "written": None if description.caption is None else text_hash(description.caption),
             "origin": str(self.origin),
         }  # fmt: skip
+        if self._cut_short:  # this row would be appended to an incomplete one
+            self._compact()
         new = not self.path.exists() or not self.path.stat().st_size
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open(self.path, "a") as out:
@@ -56,7 +57,7 @@ class Table:
         self._index.add(str(description.path), _kept(row))
 
     def finish(self) -> None:
-        if self._index.repeated:
+        if self._index.repeated or self._cut_short:
             self._compact()
 
     def _compact(self) -> None:
@@ -66,7 +67,7 @@ class Table:
             for number, row in enumerate(self._rows()):
                 if self._index.row(str(row["file"])) == number:
                     out.write(self._line(row))
-        self._index = self._indexed()
+        self._index, self._cut_short = self._indexed(), False
 
     def _head(self) -> str:
         return "" if self.as_json else _csv_line(COLUMNS)
@@ -80,15 +81,15 @@ class Table:
         """The rows in the file, without a last one that a kill cut short."""
         if not self.path.exists():
             return
-        cut_short = self._is_cut_short()
+        cut_short = self._is_cut_short()  # asked anew: `_compact` reads its own file again
         with self._open(self.path, "r") as file:
             if self.as_json:
                 yield from self._json_rows(file)
                 return
             table = csv.DictReader(file)
-            if tuple(table.fieldnames or COLUMNS) != COLUMNS:
-                raise UserError(f"{self.path} {_OTHER_COLUMNS}")
             try:
+                if tuple(table.fieldnames or COLUMNS) != COLUMNS:
+                    raise UserError(f"{self.path} {_OTHER_COLUMNS}")
                 for row, following in pairwise(chain(table, [{}])):
                     if row["origin"] is not None or following or not cut_short:
                         yield row

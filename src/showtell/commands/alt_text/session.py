@@ -1,5 +1,6 @@
 """Describing many images in batches, with memory that does not depend on their number."""
 
+import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from showtell.commands.alt_text.description_table import Table
 from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
 from showtell.commands.caption_output import tell_highest_confidence
-from showtell.commands.folder_walk import image_files, log_passed_over
+from showtell.commands.folder_walk import comes_by, image_files, log_passed_over
 from showtell.core.errors import UserError
 from showtell.core.progress import log, track
 from showtell.core.terminal import printable
@@ -104,8 +105,9 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
     captioner = Captioner.load(model)
     captioner.check_confidence(wanted.min_confidence)
     tell_highest_confidence(captioner, wanted.min_confidence)
-    origin = Origin(version("showtell"), "+".join(model.hash() for model in captioner.models))
+    origin = Origin(version("showtell"), captioner.hash())
     session = Session(_writer(form, output, origin), origin, exiftool, wanted.min_confidence)
+    roots = _distinct(roots)
     total = sum(_look_through(root, session) for root in roots)
     undescribed = session.undescribed(track(pictures(roots), "describe", total=total))
     place = str(output) if form in ("csv", "jsonl") else f"{form} beside the pictures"
@@ -131,6 +133,17 @@ def _writer(form: str, output: Path, origin: Origin) -> Writer:
     if form == "xmp":
         return XmpSidecars(origin)
     return TextSidecars(origin) if form == "txt" else Table(output, origin, as_json=form == "jsonl")
+
+
+def _distinct(roots: Sequence[Path]) -> list[Path]:
+    """`roots` without those whose images another one has, so that none is described twice."""
+    places = [Path(os.path.abspath(root)) for root in roots]
+    folders = {place for place in places if place.is_dir()}
+    kept: dict[Path, Path] = {}
+    for root, place in zip(roots, places, strict=True):
+        if not any(above in folders and comes_by(above, place) for above in place.parents):
+            kept.setdefault(place, root)
+    return list(kept.values())
 
 
 def _look_through(root: Path, session: Session) -> int:

@@ -56,6 +56,7 @@ def estimate(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole,
         ran, again = _run(runner, names, sample, few, params, whole.words)
         seconds = estimated({name: one.times for name, one in ran.items()}, again, params, images)
         disk = {name: sum(_disk(sample / o, o, images) for o in paths_of(stages[name], "outs")) for name in names}
+        disk["download"] += whole.archives  # the sample has pictures that are only linked
     return {name: Cost(seconds[name], ran[name].memory, disk[name]) for name in names}
 
 

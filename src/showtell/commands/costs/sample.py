@@ -22,6 +22,7 @@ from showtell.data.datasets.coco import COCO
 from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
 from showtell.data.datasets.karpathy import Record
 from showtell.data.datasets.picture_files import Pictures
+from showtell.data.datasets.published import to_download
 from showtell.encoders import pretrained
 
 PUBLISHED = {dataset.name: dataset for dataset in (COCO, FLICKR8K, FLICKR30K)}
@@ -43,6 +44,7 @@ class Whole:
     words: int  # of the vocabulary
     records: list[Record] | None = None  # for the user's own images
     pictures: Pictures | None = None
+    archives: int = 0  # bytes of pictures that are downloaded, as far as known
 
 
 def look(params: Mapping[str, Any]) -> Whole:
@@ -51,8 +53,10 @@ def look(params: Mapping[str, Any]) -> Whole:
     if name == "scenes":
         scenes = params["scenes"]
         return Whole({split: getattr(scenes, split) for split in paths.SPLITS}, WORDS[name])
-    if name in PUBLISHED:
-        return Whole(dict(PUBLISHED[name].counts), min(WORDS[name], params["vocab"].max_size or WORDS[name]))
+    if (dataset := PUBLISHED.get(name)) is not None:
+        archives = sum(file.size or 0 for file in to_download(dataset, params["download"]) if file in dataset.pictures)
+        words = min(WORDS[name], params["vocab"].max_size or WORDS[name])
+        return Whole(dict(dataset.counts), words, archives=archives)
     records, pictures = custom.source_of(params["custom"])
     counts = Counter(record.split for record in records)
     occurring = Counter(word for r in records if r.split == "train" for words in r.words for word in words)

@@ -57,9 +57,7 @@ class Published:
 
 def prepare(dataset: Published, folder: Path, params: DownloadParams) -> None:
     """Fill `folder` with captions.json, objects.json and images/."""
-    source = given(params.source) if params.source else None
-    if source is not None and not source.exists():
-        raise UserError(f"download.source = {params.source!r} does not exist")
+    source = _source(params)
     records = read_captions(dataset, params, source)
     archives = _download_pictures(dataset, params) if source is None else local_pictures(dataset, source)
     records = check_complete(dataset, records, Pictures.of(archives), params.incomplete)
@@ -71,6 +69,20 @@ def prepare(dataset: Published, folder: Path, params: DownloadParams) -> None:
     objects = dataset.objects(source, records) if dataset.objects and source and source.is_dir() else {}
     karpathy.write(folder / "captions.json", dataset.name, records)
     write_json(folder / "objects.json", objects, indent=None)
+
+
+def _source(params: DownloadParams) -> Path | None:
+    source = given(params.source) if params.source else None
+    if source is not None and not source.exists():
+        raise UserError(f"download.source = {params.source!r} does not exist")
+    return source
+
+
+def to_download(dataset: Published, params: DownloadParams) -> list[RemoteFile]:
+    """The files that `prepare` takes from the network unless they are in `DOWNLOADS`."""
+    source = _source(params)
+    captions = [] if _local_captions(dataset, params, source) is not None else [CAPTION_DATASETS]
+    return [*captions, *(dataset.pictures if source is None else ())]
 
 
 def _download_pictures(dataset: Published, params: DownloadParams) -> list[Path]:
@@ -92,12 +104,7 @@ def place(downloaded: Path, target: Path) -> None:
 
 def read_captions(dataset: Published, params: DownloadParams, source: Path | None) -> list[Record]:
     """Karpathy's records: from the given path, else from `source`, else downloaded."""
-    if params.captions is not None:
-        path = given(params.captions)
-        if not path.is_file():
-            raise UserError(f"download.captions = {params.captions!r} is not a file")
-        return _records(dataset, path)
-    local = _locate(source, (dataset.captions_json, CAPTION_DATASETS.name)) if source is not None else None
+    local = _local_captions(dataset, params, source)
     if local is not None:
         return _records(dataset, local)
     errors = []
@@ -107,6 +114,15 @@ def read_captions(dataset: Published, params: DownloadParams, source: Path | Non
         except UserError as error:
             errors.append(str(error))
     raise UserError(f"{'; '.join(errors)}. With the file on this machine, set download.captions to its path")
+
+
+def _local_captions(dataset: Published, params: DownloadParams, source: Path | None) -> Path | None:
+    if params.captions is not None:
+        path = given(params.captions)
+        if not path.is_file():
+            raise UserError(f"download.captions = {params.captions!r} is not a file")
+        return path
+    return _locate(source, (dataset.captions_json, CAPTION_DATASETS.name)) if source is not None else None
 
 
 def _records(dataset: Published, path: Path) -> list[Record]:
