@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "show-attend-tell": Recipe("resnet101.pth", (64, 2048), 14 * 14),
-    "photographs-gpu": Recipe("vit_base_patch16_clip_224.pth", (14 * 14, 768), 14 * 14),
+    "photographs-gpu": Recipe("vit_base_patch16_clip_quickgelu_224.pth", (14 * 14, 768), 14 * 14),
 }
 
 

@@ -263,6 +263,12 @@ def test_file_names_are_not_read_as_urls(caption, place):
     assert [inputs.Source(url).stem for url in ("http://a.org/b/c.jpg?d=e.png#f", "http://a.org")] == ["c", "image"]
 
 
+def test_a_number_of_captions_that_is_not_whole_is_refused(place):
+    write_picture(place / "a.png")
+    with pytest.raises(UserError, match=r"n_best = 2\.0: must be a whole number"):
+        tiny_captioner().n_best([place / "a.png"], 2.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

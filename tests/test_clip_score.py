@@ -94,8 +94,31 @@ def test_weights_that_cannot_be_downloaded_are_named(weights, monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
-    with pytest.raises(UserError, match=r"cannot get the weights openai of ViT-B-32 \(no route to host\); bring .+"):
+    told = r"cannot get the weights openai of ViT-B-32 \(no route to host\); bring .+ path, with ViT-B-32-quickgelu as"
+    with pytest.raises(UserError, match=told):
         load_clip("ViT-B-32", "openai")
+    with pytest.raises(UserError, match=r"bring .+ and give its path$"):
+        load_clip("ViT-B-32", "laion2b_s34b_b79k")
+
+
+def test_weights_are_computed_with_the_activation_that_they_learnt_with(weights, monkeypatch):
+    import open_clip
+
+    built = {}
+
+    def note(model, pretrained, force_quick_gelu, **_):
+        built[model, pretrained] = force_quick_gelu
+        raise ValueError("enough")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", note)
+    monkeypatch.setattr(clip_score, "_downloaded", lambda _, model, name: name)
+    for model, name, quick in (
+        ("ViT-B-32", "openai", True), ("ViT-B-16", "dfn2b", True), ("ViT-B-32", "laion2b_s34b_b79k", False),
+        ("ViT-B-32-quickgelu", "openai", False), ("tiny-clip", str(weights), False),  # as the model says
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="enough"):
+            load_clip(model, name)
+        assert built[model, name] == quick
 
 
 def test_clip_encoders_are_noted_beside_clipscore():

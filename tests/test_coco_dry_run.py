@@ -36,7 +36,7 @@ def test_the_dry_run_uses_the_published_recipes(tmp_path):
         assert line in text
     coco_dry_run.write_params(tmp_path, {}, "photographs-gpu")
     text = (tmp_path / "params.yaml").read_text()
-    assert "name: timm/vit_base_patch16_clip_224" in text and "vit_base_patch16_clip_224.pth" in text
+    assert "name: timm/vit_base_patch16_clip_quickgelu_224" in text and "clip_quickgelu_224.pth" in text
     with pytest.raises(UserError, match=r"train\.epoch"):
         coco_dry_run.write_params(tmp_path, {"train.epoch": 3})
 

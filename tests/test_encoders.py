@@ -258,6 +258,23 @@ def fold(encoder: Encoder) -> None:
         convolution = module if isinstance(module, torch.nn.Conv2d) else convolution
 
 
+@pytest.mark.parametrize("name", ["resnet18", "regnet_x_400mf"])
+def test_a_single_image_with_a_single_cell_is_normed_by_the_running_statistics(name):
+    """The last part of an epoch may have one image, and a map of one cell then has no variance."""
+    encoder, images = encoder_of(name, size=32, output="hidden"), pictures(2, 32)
+    alone = encoder(images[:1])
+    encoder.train_from(None, "learning")
+    encoder.train()
+    norms = [module for module in encoder.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    found = encoder(images[:1])
+    torch.testing.assert_close(found, alone)
+    found.sum().backward()
+    assert all(norm.training and torch.equal(norm.running_mean, old) for norm, old in zip(norms, before, strict=True))
+    encoder(images)
+    assert not torch.equal(norms[0].running_mean, before[0])
+
+
 def test_folded_norms_are_recognised_and_stay_frozen(capsys):
     encoder = encoder_of("vgg11_bn")
     assert not encoder.has_folded_norms() and usable_batch_norm(encoder, "learning", "key") == "learning"  # drawn anew

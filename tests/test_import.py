@@ -83,7 +83,9 @@ def test_settings_can_be_kept(home):
     assert changed(home).keys() == {"dataset", "custom.images", "custom.captions", "reinforce.truth"}
 
 
-@pytest.mark.parametrize(("gpu", "chosen"), [(False, "mobilenet_v2"), (True, "timm/vit_base_patch16_clip_224.openai")])
+@pytest.mark.parametrize(
+    ("gpu", "chosen"), [(False, "mobilenet_v2"), (True, "timm/vit_base_patch16_clip_quickgelu_224.openai")]
+)
 def test_the_recipe_fits_the_machine(home, monkeypatch, capsys, gpu, chosen):
     """Encoders without weights learn little from a few thousand photographs."""
     monkeypatch.setattr("showtell.core.precision.accelerated", lambda: gpu)

@@ -105,3 +105,17 @@ def test_the_card_says_what_similar_training_images_do(settings, says):
     told = model_card.decoding({"search": search.model_dump()}, Captioner(captioner.model, search, neighbours=memory))
     assert (says or "beam 5; what is served") in told
     assert ("`neighbours.safetensors` holds the captions of 6 of them" in told) == bool(says)
+
+
+def test_the_card_leaves_out_settings_that_its_method_does_not_read():
+    captioner = tiny_captioner()
+    for search, shown in (
+        (PLAIN.override(consensus=2.0, neighbour_bonus=3.0), "consensus: 2.0 neighbour_bonus: 3.0"),
+        (PLAIN.override(method="greedy", consensus=2.0, neighbour_bonus=3.0), "neighbour_bonus: 3.0"),
+        (PLAIN.override(method="sample", consensus=2.0, neighbour_bonus=3.0), ""),
+    ):
+        memory = of_pictures(captioner, ["dog"])
+        own = Captioner(captioner.model, search, neighbours=memory)
+        told = model_card.decoding({"search": search.model_dump()}, own)
+        lines = [line.strip() for line in told.splitlines()]
+        assert " ".join(line for line in lines if line.startswith(("consensus", "neighbour_bonus"))) == shown

@@ -61,11 +61,13 @@ def test_settings_of_learning_that_do_nothing_are_told(tmp_path, capsys):
     decoder = unread("pre_inject") | {"kind": "pre_inject", "image_projection": "linear"}
     write_params(
         tmp_path, encoder={"output": "pooled"}, decoder=decoder, finetune=words, train={"epochs": 2},
-        learning={"alpha_c": 1.0, **sampling}, search={"detection_weight": 0.5},
+        learning={"alpha_c": 1.0, **sampling}, beam=None,
+        search={"detection_weight": 0.5, "consensus": 2.0, "neighbour_bonus": 1.0, "method": "sample",
+                "temperature": 1.0, "seed": 1},
     )  # fmt: skip
     run_stage("check", tmp_path)
     told = capsys.readouterr().err
-    for setting in ("learning.alpha_c", "learning.sampling"):
+    for setting in ("learning.alpha_c", "learning.sampling", "search.consensus", "search.neighbour_bonus"):
         assert f"{setting} does nothing: " in told
     assert WORDS_OF_OTHERS in told
 

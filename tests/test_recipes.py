@@ -66,6 +66,16 @@ def test_any_system_goes_with_any_dataset(names):
     recipe.check(params_of(*names))
 
 
+def test_weights_that_learnt_with_quickgelu_are_in_networks_that_compute_with_it():
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    names = {params_of(name)["encoder"]["name"] for name in (*SYSTEMS, *FOR_PHOTOGRAPHS)}
+    named = {name.removeprefix("timm/") for name in names if name.startswith("timm/")}
+    assert any("clip" in name for name in named)
+    for name in named:
+        notes = timm.get_pretrained_cfg(name).notes or ()
+        assert "quickgelu" in name or not any("QuickGELU" in note for note in notes), name
+
+
 def test_the_base_sets_every_key_that_a_recipe_sets():
     base = dict(recipe.flat(overlay_of("base")))
     for name in (*SYSTEMS, *FOR_PHOTOGRAPHS, "small"):
@@ -83,7 +93,9 @@ def test_the_base_sets_every_key_that_a_recipe_sets():
 )
 @pytest.mark.parametrize(("one", "other"), [*product([(s,) for s in SYSTEMS], repeat=2),
                                             (("densenet121-lstm", "small"), ("showtell", "small")),
-                                            (("show-attend-tell", "small"), ("showtell",))])  # fmt: skip
+                                            (("show-attend-tell", "small"), ("showtell",)),
+                                            *(((name,), ("scenes-from-nothing",)) for name in FOR_PHOTOGRAPHS),
+                                            ])  # fmt: skip
 def test_a_recipe_keeps_no_value_of_another(one, other, first):
     """Written over another system's recipe, which may override keys for one stage."""
     before = recipe.laid_over(recipe.overlaid(PARAMS, overlay_of("scenes", *one)), first)

@@ -77,8 +77,23 @@ class Encoder(nn.Module):
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The map that all outputs are computed from, (image, cell, channel): `grid` is the map, `pooled` its mean."""
-        backbone = self._simplified[0] if self._simplified else self.backbone
-        return backbone(self._normalised(images))
+        backbone, x = self._simplified[0] if self._simplified else self.backbone, self._normalised(images)
+        if len(images) > 1 or self.cells > 1:
+            return backbone(x)
+        with self._norms_at_rest():
+            return backbone(x)
+
+    @contextmanager
+    def _norms_at_rest(self) -> Iterator[None]:
+        """Norm by the running statistics meanwhile: a single image with a single cell has no variance."""
+        learning = [module for module in self.backbone.modules() if isinstance(module, BatchNorm) and module.training]
+        for norm in learning:
+            norm.eval()
+        try:
+            yield
+        finally:
+            for norm in learning:
+                norm.train()
 
     def _normalised(self, images: Tensor) -> Tensor:
         x = (self._middle(images).float() - self.mean).div_(self.std)

@@ -183,13 +183,14 @@ def weights_source(encoder: EncoderParams) -> str:
 
 def decoding(config: Mapping[str, Any], captioner: Captioner) -> str:
     """How captions are generated, with the settings in a bundle's `config`, and what training images do in it."""
-    settings = {key: value for key, value in config["search"].items() if value is not None}
+    search, detects = captioner.search, captioner.model.detector is not None
+    unread = {"consensus": not search.compares_images, "neighbour_bonus": not search.gives_bonuses}
+    settings = {k: value for k, value in config["search"].items() if value is not None and not (value and unread.get(k))}
     lines = "\n    ".join(f"{key}: {one_line(str(value))}" for key, value in settings.items())
     text = f"{captioner.search.described()}; what is served is what was scored:\n\n    {lines}"
     neighbours = captioner.neighbours_in_use
     if neighbours is None:
         return text
-    search, detects = captioner.search, captioner.model.detector is not None
     uses = ["written with words of"] if search.override(consensus=0.0).uses_images(detects) else []
     uses += ["compared with"] if search.compares_images else []
     return (

@@ -1,5 +1,6 @@
 """The settings of generation: sections `beam`, `search` and `sweep` of params.yaml, and the settings in a bundle."""
 
+from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -90,6 +91,17 @@ class SearchSection(Section):
     def _fits_method(cls, value: Any, info: ValidationInfo) -> Any:
         return fitting(value, info.field_name or "", info.data.get("method"))
 
+    @property
+    def compares_images(self) -> bool:
+        """Whether the captions that it has found are ranked by `consensus`; samples are not ranked."""
+        return bool(self.consensus) and self.method in ("beam", "diverse_beam")
+
+    @property
+    def gives_bonuses(self) -> bool:
+        """Whether words get `neighbour_bonus`; samples are drawn without it."""
+        return bool(self.neighbour_bonus) and self.method != "sample"
+
+
 
 def fitting(value: Any, key: str, method: str | None) -> Any:
     """Check that `value` is given if, and only if, `method` uses the key; returns it."""
@@ -141,16 +153,6 @@ class SearchParams(SearchSection):
         return _validated(content)
 
     @property
-    def compares_images(self) -> bool:
-        """Whether the captions that it has found are ranked by `consensus`; samples are not ranked."""
-        return bool(self.consensus) and self.method in ("beam", "diverse_beam")
-
-    @property
-    def gives_bonuses(self) -> bool:
-        """Whether words get `neighbour_bonus`; samples are drawn without it."""
-        return bool(self.neighbour_bonus) and self.method != "sample"
-
-    @property
     def needs_images(self) -> str | None:
         """The name of a setting that no search can do without training images; None: there is none."""
         uses = {
@@ -171,6 +173,8 @@ class SearchParams(SearchSection):
 
     def check_n_best(self, n_best: int) -> None:
         """`UserError` when the search cannot find `n_best` captions."""
+        if not isinstance(n_best, Integral):
+            raise UserError(f"n_best = {n_best!r}: must be a whole number")
         if not 1 <= n_best <= self.most:
             if self.method == "greedy":
                 raise UserError(f"n_best = {n_best}: greedy gives one caption of an image")

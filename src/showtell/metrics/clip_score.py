@@ -29,6 +29,7 @@ W = 2.5
 PREFIX = "A photo depicts "
 KEYS = ("clipscore", "refclipscore")
 CLIP_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+QUICK_GELU = "-quickgelu"  # how the names of models end that compute with QuickGELU
 INPUTS_PER_PASS = 64  # images or captions in one pass; bounds memory, does not change results
 
 
@@ -96,11 +97,12 @@ def load_clip(model: str, weights: str) -> Clip:
     `UserError` without the package, for unknown names, and for weights that cannot be downloaded.
     """
     open_clip = check_clip(model, weights)
-    path = weights if weights.endswith(CLIP_SUFFIXES) else _downloaded(open_clip, model, weights)
-    quick = {"force_quick_gelu": True} if weights == "openai" else {}  # as those weights were trained
+    is_file = weights.endswith(CLIP_SUFFIXES)
+    path = weights if is_file else _downloaded(open_clip, model, weights)
+    quick = not is_file and _needs_quick_gelu(open_clip, model, weights)
     try:
         network, _, prepare = open_clip.create_model_and_transforms(
-            model, pretrained=path, precision="fp32", device="cpu", **quick
+            model, pretrained=path, precision="fp32", device="cpu", force_quick_gelu=quick
         )
     except Exception as error:  # damaged files and weights of other networks raise many types
         raise UserError(f"{path} does not hold the weights of {model}: {one_line(str(error), 160)}") from None
@@ -143,9 +145,17 @@ def _downloaded(open_clip: Any, model: str, weights: str) -> str:
         return open_clip.download_pretrained(config)
     except Exception as error:  # the Hub's client raises exceptions of its own
         reason = one_line(str(error) or type(error).__name__, 100)
+        quick = f"{model}{QUICK_GELU}"
+        other = f", with {quick} as the model" if _needs_quick_gelu(open_clip, model, weights) else ""
         raise UserError(
-            f"cannot get the weights {weights} of {model} ({reason}); bring {_where(config)} and give its path"
+            f"cannot get the weights {weights} of {model} ({reason}); bring {_where(config)} and give its path{other}"
         ) from None
+
+
+def _needs_quick_gelu(open_clip: Any, model: str, weights: str) -> bool:
+    """Whether published weights were trained with QuickGELU, an approximation of GELU, and `model` does not say so."""
+    trained_with = open_clip.get_pretrained_cfg(model, weights).get("quick_gelu", False)
+    return bool(trained_with) and not model.endswith(QUICK_GELU)
 
 
 def _where(config: dict[str, Any]) -> str:
