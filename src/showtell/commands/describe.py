@@ -16,7 +16,8 @@ OUTPUT_FORMATS = ("xmp", "txt", "csv", "jsonl")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Describe every picture of folders, and keep the descriptions beside the pictures or in a table. What is done "
-        "is not done again unless the picture, the model or its settings have changed. Texts that others wrote or corrected are kept."
+        "is not done again unless the picture, the model or its settings have changed. Texts that others wrote or "
+        "corrected are kept."
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="FOLDER|FILE", help="folders with all below them")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
