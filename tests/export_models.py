@@ -1,5 +1,6 @@
 """Captioners with random weights, one for every kind of graph that can be exported."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from decoder_systems import unread
 from PIL import Image
 from tiny_model import WORDS
 
+from showtell.core.tensor_files import tensors_hash
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import Vocabulary
 from showtell.decoders import DecoderParams, build_decoder
@@ -44,6 +46,35 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
     "transformer": (TRANSFORMER, {"block_ngrams": 2, "detection_weight": 0.5}, {}),
     "vision transformer": ({}, {}, {"name": "timm/test_vit", "node": None}),
 }  # fmt: skip
+
+
+_CONVERTED: dict[tuple[str, ...], bytes] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_conversions() -> Iterator[None]:
+    """PyTorch's conversion of a program to ONNX, which takes seconds, is kept for other tests with the same code and
+    weights; what showtell makes of it is made anew. Importing this fixture puts it to use."""
+    import onnx
+    from torch.onnx._internal.exporter import _registration
+
+    from showtell.generation.graphs import onnx_files
+
+    convert = onnx_files._exported
+
+    def converted(program, inputs, outputs):
+        code = (line for line in str(program).splitlines() if "# File: " not in line)  # these name earlier traces
+        weights = tensors_hash({**program.state_dict, **program.constants})
+        key = (*code, weights, *inputs, "->", *outputs)
+        if key not in _CONVERTED:
+            _CONVERTED[key] = convert(program, inputs, outputs).SerializeToString()
+        return onnx.load_from_string(_CONVERTED[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_files, "_exported", converted)
+        registry = _registration.ONNXRegistry  # every conversion would read the library of operators again
+        patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
+        yield
 
 
 @cache

@@ -139,7 +139,7 @@ def served():
             gc.collect()
 
 
-def wait(browser, code, seconds=20):
+def wait(browser, code, seconds=300):
     end = time.monotonic() + seconds
     while not (value := browser.execute_script(f"return {code}")):
         assert time.monotonic() < end, code
@@ -198,7 +198,10 @@ def test_the_demo_listens_on_localhost_only(served):
     port = urlsplit(served).port
     assert re.match(r"http://127\.0\.0\.1:\d+/", served)
     own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
-    for address in own - {a for a in own if a.startswith("127.")}:
+    others = own - {address for address in own if address.startswith("127.")}
+    if not others:
+        pytest.skip("this machine's name has loopback addresses only")
+    for address in others:
         with socket.socket() as other:
             other.settimeout(2)
             assert other.connect_ex((address, port)) != 0

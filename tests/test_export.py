@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_models import MODELS, captioner, picture, says_after
+from export_models import MODELS, captioner, kept_conversions, picture, says_after  # noqa: F401
 from PIL import Image
 
 from showtell.core.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from export_models import captioner, picture
+from export_models import captioner, kept_conversions, picture  # noqa: F401
 from PIL import Image
 
 from showtell.commands import cli
@@ -154,7 +154,7 @@ def test_a_graph_holds_no_training_images_and_says_so(bundle, photo, tmp_path, c
     assert "training images" not in capfd.readouterr().err
 
 
-def test_nor_the_words_of_training_images(bundle, capfd):
+def test_a_graph_leaves_out_the_words_of_similar_training_images(bundle, capfd):
     without = replace(captioner("attention").model, detector=None)
     features, ones = np.eye(3, without.encoder.channels, dtype=np.float32), np.array([1, 1, 1])
     memory = Neighbours.of(features, ones, ones, np.array([4, 4, 2]))
@@ -168,7 +168,7 @@ def test_nor_the_words_of_training_images(bundle, capfd):
     assert exportable(of_images, detection_weight=0.0).detection_weight == 0.0
     assert "training images" not in capfd.readouterr().err
     detected = of_images._replace(model=captioner("attention").model)
-    assert exportable(detected).detection_weight == (0.5 if detected.model.detector else 0.0)
+    assert exportable(detected).detection_weight == 0.5
 
 
 @pytest.mark.parametrize(

@@ -77,16 +77,21 @@ def test_a_gz_file_announced_as_an_encoding_is_kept(server, tmp_path):
 
 
 def test_parallel_runs_share_one_download(server, tmp_path):
-    release = threading.Event()
+    release, begun = threading.Event(), threading.Barrier(4)
 
     def slow(handler):
-        release.wait(10)
+        release.wait(300)
         good(handler)
 
+    def together():
+        begun.wait(300)
+        fetch(remote(server), tmp_path)
+
     server.plan = [slow]
-    threads = [threading.Thread(target=fetch, args=(remote(server), tmp_path)) for _ in range(3)]
+    threads = [threading.Thread(target=together) for _ in range(3)]
     for thread in threads:
         thread.start()
+    begun.wait(300)
     time.sleep(0.05)
     release.set()
     for thread in threads:

@@ -22,7 +22,7 @@ class Page:
     def js(self, code, *arguments):
         return self.browser.execute_script(code, *arguments)
 
-    def wait(self, code, *arguments, seconds=10):
+    def wait(self, code, *arguments, seconds=300):
         end = time.monotonic() + seconds
         while not (value := self.js(code, *arguments)):
             assert time.monotonic() < end, code
