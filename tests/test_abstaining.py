@@ -126,7 +126,7 @@ def test_withheld_pictures_are_not_captioned_again_until_settings_change(
 def test_other_descriptions_are_kept_where_the_model_abstains(calibrated, photo, tmp_path):
     picture = shutil.copy(photo, tmp_path / "a.png")
     theirs = Description(picture, "theirs", -1.0, "0")
-    text = re.sub(r"<showtell:.*", "", xmp.sidecar_text(tmp_path / "none", theirs, Origin("1", "m")))
+    text = re.sub(r"<showtell:.*", "", xmp.sidecar_text(tmp_path / "none", theirs, Origin("1", "m", "s")))
     (tmp_path / "a.png.xmp").write_text(text)
     for least in ("0.7", "0.8"):
         assert cli.dispatch(["describe", str(picture), "--model", str(calibrated), "--min-confidence", least]) == 0

@@ -66,7 +66,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch,
 
 def described_in(folder: Path, form: str) -> int:
     """Bytes of Python's objects at the peak of describing `folder`, by a captioner that costs nothing."""
-    origin = Origin("1", "m")
+    origin = Origin("1", "m", "s")
     tracemalloc.start()
     try:
         session = Session(Table(Path(f"alt-text.{form}"), origin, as_json=form == "jsonl"), origin, None, None)

@@ -229,7 +229,11 @@ def section(**changes) -> SearchSection:
 @pytest.mark.parametrize(
     ("beam", "changes", "message"),
     [
-        (5, {"method": "greedy"}, "beam = 5: it does nothing with search.method greedy; take it out or set it to null"),
+        (
+            5, {"method": "greedy"},
+            "beam = 5: it does nothing with search.method greedy, but with beam and diverse_beam; leave it out "
+            "(in params.yaml: null)",
+        ),
         (5, {"method": "sample", "temperature": 1.0, "seed": 0}, "beam = 5: it does nothing"),
         (None, {}, "beam = null: search.method beam needs it"),
         (5, {"method": "diverse_beam", "groups": 2, "diversity": 0.5}, "beam = 5: cannot be cut"),
@@ -244,7 +248,7 @@ def test_a_beam_that_does_not_fit_the_method_is_refused(beam, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": 0.5}, "it does nothing with search.method beam; take it out or set it to null"),
+        ({"temperature": 0.5}, r"nothing with search.method beam, but with sample; leave it out \(in params.yaml"),
         ({"method": "sample", "temperature": 0.5}, "search.method sample needs it"),
         ({"method": "sample", "seed": 0, "temperature": 0.0}, "greater than or equal to 0.000001"),
         ({"method": "diverse_beam", "groups": 2}, "search.method diverse_beam needs it"),

@@ -235,16 +235,16 @@ def test_a_caption_that_agrees_with_those_of_similar_images_is_chosen(tmp_path):
     assert not (tmp_path / "model" / NEIGHBOURS).exists() and load_bundle(tmp_path / "model").neighbours is None
 
 
-def test_the_captioners_hash_changes_with_what_changes_captions():
+def test_the_hash_of_the_settings_changes_with_what_changes_captions():
     captioner, _, _ = second_choice()
     other = remembered(images_of(6), CAPTIONS)
     plain, comparing, fp32 = (captioner.searching(PLAIN.override(**changed)) for changed in (
         {}, {"consensus": 1.0, "beam": 4}, {"precision": "fp32"},
     ))  # fmt: skip
-    assert plain.hash() == captioner.hash() == fp32.hash() != captioner.model.hash()
-    assert Captioner(plain.model, plain.search, neighbours=other).hash() == plain.hash(), "they are not used"
-    hashes = {plain.hash(), comparing.hash(), Captioner(plain.model, comparing.search, neighbours=other).hash()}
-    assert len(hashes | {Captioner(plain.model, PLAIN, [plain.model]).hash()}) == 4
+    assert plain.settings_hash() == captioner.settings_hash() == fp32.settings_hash()
+    unused, used = (Captioner(plain.model, own.search, neighbours=other) for own in (plain, comparing))
+    assert unused.settings_hash() == plain.settings_hash()
+    assert len({plain.settings_hash(), comparing.settings_hash(), used.settings_hash()}) == 3
 
 
 def test_a_model_that_remembers_nothing_cannot_compare():

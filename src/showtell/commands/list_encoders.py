@@ -13,6 +13,7 @@ import torch
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.params import validate
+from showtell.core.terminal import one_line
 from showtell.core.yaml_files import read_sections
 from showtell.encoders import timm_names, weights
 from showtell.encoders.backbone import ImageStatistics
@@ -77,6 +78,9 @@ def _rows(names: Sequence[str], size: int, timed: bool) -> Iterator[Sequence[str
             encoder = _encoder(name, size, real=timed)
         except UserError as error:
             yield name, str(error).removeprefix(f"{name} ")
+            continue
+        except Exception as error:  # one of 1,400 networks does not keep the others from the list
+            yield name, f"cannot be built: {one_line(str(error) or type(error).__name__, 100)}"
             continue
         parameters = sum(p.numel() for p in encoder.backbone.network.parameters())
         grid = f"{encoder.cells} x {encoder.channels}"

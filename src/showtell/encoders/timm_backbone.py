@@ -5,7 +5,7 @@ and register tokens left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -268,7 +268,8 @@ def _drop_head(network: Any) -> None:
     try:
         network.reset_classifier(0, "")
     except _REFUSALS:
-        network.reset_classifier(0)
+        with suppress(*_REFUSALS):  # networks without a classifier have no such method
+            network.reset_classifier(0)
 
 
 def _one_line(error: Exception) -> str:

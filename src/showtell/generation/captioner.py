@@ -119,13 +119,11 @@ class Captioner:
         """The training images, if the settings of `search` use them."""
         return self.neighbours if self.search.uses_images(self.model.detector is not None) else None
 
-    def hash(self) -> str:
-        """A hash of everything that determines its captions: models, settings of the search (but precision, which
+    def settings_hash(self) -> str:
+        """A hash of what determines its captions beside the models: settings of the search (but precision, which
         changes rounding alone), and the training images that they use."""
-        settings = self.search.model_dump(exclude={"precision"})
-        used = self.neighbours_in_use
-        images = tensors_hash(used.remembered._asdict()) if used is not None else None
-        return fingerprint([model.hash() for model in self.models], settings, images)
+        settings, used = self.search.model_dump(exclude={"precision"}), self.neighbours_in_use
+        return fingerprint(settings, tensors_hash(used.remembered._asdict()) if used is not None else None)
 
     def show_head(self, head: int | None) -> None:
         """Give captions the attention of one head, counted from 0, or (None) the mean over all.

@@ -58,7 +58,7 @@ class Model:
         }
 
     def hash(self) -> str:
-        """A hash of its networks and their configuration; `Captioner.hash` has the settings of the search as well."""
+        """A hash of its networks and their configuration; `Captioner.settings_hash` is of the search."""
         states = (network.state_dict() for network in self.networks().values())
         return fingerprint(self.config(), *map(tensors_hash, states))
 

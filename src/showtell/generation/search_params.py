@@ -110,8 +110,9 @@ def fitting(value: Any, key: str, method: str | None) -> Any:
     if value is None and key in NEEDED[method]:
         raise PydanticCustomError("needed", f"search.method {method} needs it")
     if value is not None and key not in keys_of(method):
-        nothing = f"it does nothing with search.method {method}"
-        raise PydanticCustomError("unused", f"{nothing}; take it out or set it to null")
+        others = " and ".join(other for other in NEEDED if key in keys_of(other))
+        nothing = f"it does nothing with search.method {method}, but with {others}"
+        raise PydanticCustomError("unused", f"{nothing}; leave it out (in params.yaml: null)")
     return value
 
 
