@@ -96,7 +96,7 @@ def described(folder, form):
 
 @pytest.mark.parametrize("form", ["xmp", "txt", "csv", "jsonl"])
 def test_withheld_pictures_are_not_captioned_again_until_settings_change(
-    calibrated, photo, tmp_path, monkeypatch, form
+    calibrated, photo, tmp_path, monkeypatch, capsys, form
 ):
     monkeypatch.chdir(tmp_path)
     picture = shutil.copy(photo, tmp_path / "a.png")
@@ -117,7 +117,11 @@ def test_withheld_pictures_are_not_captioned_again_until_settings_change(
     assert describe("--min-confidence", "0.625") == 1  # its confidence is above that
     caption, reason = described(tmp_path, form)
     assert caption and reason is None
+    capsys.readouterr()
     assert describe("--min-confidence", "0.7") == 0 and described(tmp_path, form) == (caption, None)
+    told = "1 of the captions that were there have a confidence below 0.7 and stay: delete them to have them withheld"
+    assert (told in capsys.readouterr().err) == (form != "txt")  # text files hold no confidence
+    assert describe("--min-confidence", "0.6") == 0 and "delete them" not in capsys.readouterr().err
     Image.new("RGB", (50, 40), "teal").save(picture)
     assert describe("--min-confidence", "0.8") == 1 and described(tmp_path, form) == withheld("0.8")
     assert describe() == 1 and described(tmp_path, form)[0]

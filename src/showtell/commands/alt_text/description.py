@@ -43,12 +43,13 @@ class Description:
 
 
 class Kept(NamedTuple):
-    """The stored description of an image: who described it, the hash of the content, and, where the caption was
-    withheld, its confidence."""
+    """The stored description of an image: who described it, the hash of the content, and the confidence of the caption,
+    where it was withheld or where it was written; None where it is not known."""
 
     origin: str
     state: str
     withheld: float | None = None
+    written: float | None = None
 
     @property
     def has_caption(self) -> bool:
@@ -57,12 +58,20 @@ class Kept(NamedTuple):
 
     def is_done(self, origin: Origin, state: str, least: float | None) -> bool:
         """Whether the same model described the same content, or withheld a caption that `least` would withhold too, or
-        others described it."""
+        others described it. A caption that is below `least` stays: someone may have read it and left it."""
         if self == BY_OTHERS:
             return True
         if (self.origin, self.state) != (str(origin), state):
             return False
-        return self.withheld is None or (least is not None and reason_against(self.withheld, least) is not None)
+        return self.withheld is None or _is_below(self.withheld, least)
+
+    def is_below(self, least: float | None) -> bool:
+        """Whether the caption is known to have less confidence than `least`, although it was written."""
+        return self.written is not None and _is_below(self.written, least)
+
+
+def _is_below(confidence: float, least: float | None) -> bool:
+    return least is not None and reason_against(confidence, least) is not None
 
 
 BY_OTHERS = Kept("", "")  # a description that showtell has not written, and does not replace

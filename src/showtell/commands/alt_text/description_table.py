@@ -136,8 +136,10 @@ def _csv_line(values: Any) -> str:
 
 def _kept(row: dict[str, Any]) -> Kept:
     try:
-        withheld = float(row["confidence"]) if row["abstained"] else None
+        confidence = float(row["confidence"])
     except (TypeError, ValueError):
-        withheld = 1.0  # unknown: the image is described again whatever the threshold
+        confidence = None
+    # Of a withheld caption it is not to be unknown: the image is then described again whatever the threshold
+    withheld, written = (1.0 if confidence is None else confidence, None) if row["abstained"] else (None, confidence)
     origin, state, caption = (str(row[column] or "") for column in ("origin", "picture", "caption"))
-    return Kept(origin, state, withheld) if replaceable(caption, row["written"]) else BY_OTHERS
+    return Kept(origin, state, withheld, written) if replaceable(caption, row["written"]) else BY_OTHERS

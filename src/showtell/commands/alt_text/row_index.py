@@ -24,14 +24,14 @@ class RowIndex:
         self._database = sqlite3.connect("", isolation_level=None)  # "": private, in memory or in a temporary file
         self._run(f"PRAGMA cache_size = -{CACHE >> 10}")
         self._run("PRAGMA journal_mode = OFF")
-        columns = "file BLOB PRIMARY KEY, row INTEGER, origin BLOB, state BLOB, withheld REAL"
+        columns = "file BLOB PRIMARY KEY, row INTEGER, origin BLOB, state BLOB, withheld REAL, written REAL"
         self._run(f"CREATE TABLE last ({columns}) WITHOUT ROWID")
 
     def add(self, file: str, kept: Kept) -> None:
         """Add the next row of the table."""
         self.repeated |= self.row(file) is not None
-        values = _bytes(file), self.rows, _bytes(kept.origin), _bytes(kept.state), kept.withheld
-        self._run("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?)", *values)
+        values = _bytes(file), self.rows, _bytes(kept.origin), _bytes(kept.state), kept.withheld, kept.written
+        self._run("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?)", *values)
         self.rows += 1
 
     def row(self, file: str) -> int | None:
@@ -41,8 +41,8 @@ class RowIndex:
 
     def kept(self, file: str) -> Kept | None:
         """What the image's last row says; None if it has none."""
-        found = self._run("SELECT origin, state, withheld FROM last WHERE file = ?", _bytes(file))
-        return Kept(_text(found[0]), _text(found[1]), found[2]) if found else None
+        found = self._run("SELECT origin, state, withheld, written FROM last WHERE file = ?", _bytes(file))
+        return Kept(_text(found[0]), _text(found[1]), *found[2:]) if found else None
 
     def _run(self, statement: str, *values: Any) -> Any:
         """The first row that a statement finds; None if it finds none."""

@@ -32,6 +32,7 @@ class Session:
         self.writer, self.origin, self.exiftool, self.min_confidence = writer, origin, exiftool, min_confidence
         told = "described", "already described", "not sure enough", "still not sure enough", "failed"
         self.counts = dict.fromkeys(told, 0)
+        self.below = 0  # captions that were there, with a confidence below the lowest
         self._waiting: deque[tuple[Path, str]] = deque()
 
     def undescribed(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
@@ -43,6 +44,7 @@ class Session:
                 if kept is None or not self._is_done(path, state, kept):
                     yield path, state
                 else:
+                    self.below += kept.is_below(self.min_confidence)
                     self.counts["already described" if kept.withheld is None else "still not sure enough"] += 1
             except UserError as error:
                 self.failed(str(error))
@@ -127,6 +129,11 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
     if dry_run:
         counts = {"would be described" if what == "described" else what: count for what, count in counts.items()}
     log(", ".join(f"{count} {what}" for what, count in counts.items()) + f" ({place})")
+    if session.below:
+        log(
+            f"{session.below} of the captions that were there have a confidence below {wanted.min_confidence:g} and "
+            "stay: delete them to have them withheld"
+        )
     return session.counts["failed"] == 0
 
 

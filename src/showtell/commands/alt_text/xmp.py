@@ -48,10 +48,12 @@ def kept(sidecar: Path) -> Kept | None:
         if not replaceable(_text(nodes, ALT_TEXT), _fact(nodes, "Written")):
             return BY_OTHERS
         origin, state = _fact(nodes, "Origin"), _fact(nodes, "PictureState")
-        withheld = float(_fact(nodes, "Confidence") or 0) if _fact(nodes, "Abstained") else None
+        confidence = _fact(nodes, "Confidence")
+        withheld = float(confidence or 0) if _fact(nodes, "Abstained") else None
+        written = float(confidence) if confidence and withheld is None else None
     except (OSError, ET.ParseError, ValueError, UserError):
         return None
-    return Kept(origin, state, withheld) if origin and state else None
+    return Kept(origin, state, withheld, written) if origin and state else None
 
 
 def sidecar_text(existing: Path, description: Description, origin: Origin) -> str:
