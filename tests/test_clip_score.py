@@ -1,6 +1,7 @@
 """CLIPScore equals the paper's formula, tested with a tiny CLIP of random weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -151,6 +152,8 @@ def test_score_has_both_as_rows_with_the_model_beside_them(weights, tmp_path, ca
         table = capsys.readouterr().out
         assert status_of([*command, "--json", "--intervals"]) == 0
         found = json.loads(capsys.readouterr().out)
+        shutil.make_archive("archived/photos", "zip", "photos")  # as data/raw/images holds them
+        assert status_of([*command, "--pictures", "archived"]) == 0 and capsys.readouterr().out == table
         (tmp_path / "photos/1.png").unlink()
         assert status_of(command) == 1
     assert "lacks 1 of the pictures, the first is 1.png" in capsys.readouterr().err

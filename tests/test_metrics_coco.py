@@ -209,7 +209,10 @@ def test_compare_names_the_images_that_gained_and_lost(files, tmp_path: Path, ca
     assert cider["low"] <= cider["difference"] <= cider["high"] and 0 < cider["p"] <= 1
     assert run(compare, files[0], other, "--references", files[1]) == 0
     out = capsys.readouterr().out
-    assert "Images that gained most" in out and "  B: nothing \ufffd[2J\n" in out
+    assert "Images that gained most" in out and "  B: nothing \ufffd[2J\n" in out and "are the same" not in out
+    assert run(compare, files[0], files[0], "--references", files[1]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\nthe captions are the same\n") and "most" not in out
 
 
 def test_compare_names_the_captions_that_are_incomplete(files, tmp_path: Path) -> None:

@@ -51,7 +51,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"scored on {protocol.tokenisation.text}")
     print(format_differences(differences))
+    if captions[0] == captions[1]:
+        print("\nthe captions are the same")
     for title, rows in (("gained", gained), ("lost", lost)):
+        if not rows:
+            continue
         print(f"\nImages that {title} most (CIDEr-D x100)")
         for image_id, before, after in rows:
             print(f"{printable(str(image_id))}  {100 * before:.1f} -> {100 * after:.1f}")

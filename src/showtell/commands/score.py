@@ -121,7 +121,7 @@ def _pictures(where: Path, references: Path, image_ids: Sequence[str]) -> Iterat
         raise UserError(f"{references} names no picture file of image {unnamed[0]} (`file_name`, or `file`)")
     if not where.exists():
         raise UserError(f"{where} does not exist")
-    pictures = Pictures.of([where])
+    pictures = Pictures.open(where)
     missing = pictures.missing([files[image_id] for image_id in image_ids], str(references))
     if missing:
         raise UserError(f"{where} lacks {len(missing)} of the pictures, the first is {missing[0]}")
