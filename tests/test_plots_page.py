@@ -34,6 +34,17 @@ def test_the_page_loads_no_remote_files(page):
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)\s*=\s*[\"']?\w+:", page.read_text())
 
 
+def test_only_plots_with_axes_are_drawn_and_close_up():
+    """Of a file among a stage's `plots` DVC also draws the last column against the row, and its own templates for
+    points begin at 0, where scores differ by less than a point."""
+    described = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    assert not [name for name, stage in described["stages"].items() if "plots" in stage]
+    for plot in (plot for plot in described["plots"] if isinstance(plot, dict)):
+        ((_, shown),) = plot.items()
+        template = json.loads((ROOT / f".dvc/plots/{shown['template']}.json").read_text())
+        assert {"x", "y", "title"} <= shown.keys() and not template["encoding"]["y"]["scale"]["zero"]
+
+
 def test_every_plot_is_drawn_without_requests(page, tmp_path):
     plots = yaml.safe_load((page.parent.parent / "dvc.yaml").read_text())["plots"]
     with chromium(tmp_path / "profile") as browser:
