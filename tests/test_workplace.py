@@ -28,6 +28,12 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "\u4e2d" * 85, "n" * 199 + "\xe9" * 28])
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    write_json(tmp_path / name, {"a": 1})
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("content", [None, "{", "\xff"])
 def test_missing_and_broken_json_are_one_line(content, tmp_path):
     path = tmp_path / "a.json"

@@ -58,7 +58,7 @@ def _print_plan(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Who
         print("nothing to run: every stage is up to date")
         return
     log("measuring each stage on a small sample ...")
-    if waiting & {"evaluate"} and (params["evaluate"].ensemble or params["evaluate"].clip_model):
+    if "evaluate" in waiting and (params["evaluate"].ensemble or params["evaluate"].clip_model):
         log("evaluate is measured without the other models of its ensemble, and without CLIPScore: it takes longer")
     costs = estimate(stages, params, whole, runner)
     print(f"{'stage':10} {'time':>14} {'memory':>9} {'disk':>9}")
