@@ -285,4 +285,4 @@ def test_the_fine_tuned_model_is_kept_if_rewards_make_it_worse(copy_pipeline, pi
     assert [row[0] for row in rows] == ["0", "1"]
     same = (folder / "data/models/reinforce/model.safetensors").read_bytes() == (
         folder / "data/models/finetune/model.safetensors").read_bytes()  # fmt: skip
-    assert same and cider[0] > cider[1]
+    assert same == (cider[0] >= cider[1])
