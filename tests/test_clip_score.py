@@ -156,7 +156,11 @@ def test_score_has_both_as_rows_with_the_model_beside_them(weights, tmp_path, ca
         assert status_of([*command, "--pictures", "archived"]) == 0 and capsys.readouterr().out == table
         (tmp_path / "photos/1.png").unlink()
         assert status_of(command) == 1
-    assert "lacks 1 of the pictures, the first is 1.png" in capsys.readouterr().err
+        said = capsys.readouterr()
+        assert "lacks 1 of the pictures, the first is 1.png" in said.err
+        others = [line.split() for line in table.splitlines() if "CLIPScore" not in line]
+        assert [line.split() for line in said.out.splitlines()] == others
+        assert status_of([*command, "--json"]) == 1 and json.loads(capsys.readouterr().out)["clip"] is None
     assert f"CLIPScore    {100 * found['clipscore']:7.2f}   by tiny-clip, tiny.pt" in table
     low, high = found["intervals"]["refclipscore"]
     assert low <= found["refclipscore"] <= high and found["clip"] == "by tiny-clip, tiny.pt"

@@ -48,18 +48,28 @@ def run(args: argparse.Namespace) -> int:
     scores = _scores(args)
     if args.spice:
         scores = _with_spice(scores, args)
+    problem = None
     if args.pictures is not None:
-        scores = _with_clipscore(scores, args)
+        try:
+            scores = _with_clipscore(scores, args)
+        except UserError as error:  # told after the other scores, which may have taken minutes
+            problem = error
     intervals = bootstrap.intervals(scores.measured(), seed=args.seed) if args.intervals else {}
     if not args.json:
-        print(format_scores(scores, intervals))
-        return 0
+        print(format_scores(scores, intervals), flush=True)
+        return _ended(problem)
     content: dict[str, object] = {**scores.corpus, "tokenisation": scores.tokenisation.name}
     if args.pictures is not None:
-        content["clip"] = scores.notes["clipscore"]
+        content["clip"] = scores.notes.get("clipscore")
     if intervals:
         content["intervals"] = {key: list(bounds) for key, bounds in intervals.items()}
-    print(json.dumps(content, indent=1))
+    print(json.dumps(content, indent=1), flush=True)
+    return _ended(problem)
+
+
+def _ended(problem: UserError | None) -> int:
+    if problem is not None:
+        raise problem
     return 0
 
 
