@@ -34,8 +34,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out}: the name of an ONNX file must end in .onnx (with --parts it is a folder)")
     if folder and args.out.suffix in (".onnx", ".pt2"):
         raise UserError(f"{args.out}: encoder and step are two files; name a folder for them")
-    if args.method not in (None, "beam", "greedy"):  # before seconds of loading
-        raise UserError(f"search.method {args.method} cannot be exported: choose --method beam or greedy")
     if folder:
         check_new(args.out)
     elif args.out.is_dir():

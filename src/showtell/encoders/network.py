@@ -78,7 +78,7 @@ class Encoder(nn.Module):
     def feature_map(self, images: Tensor) -> Tensor:
         """The map that all outputs are computed from, (image, cell, channel): `grid` is the map, `pooled` its mean."""
         backbone, x = self._simplified[0] if self._simplified else self.backbone, self._normalised(images)
-        if len(images) > 1 or self.cells > 1:
+        if not self.training or len(images) > 1 or self.cells > 1:
             return backbone(x)
         with self._norms_at_rest():
             return backbone(x)

@@ -184,9 +184,8 @@ def weights_source(encoder: EncoderParams) -> str:
 def decoding(config: Mapping[str, Any], captioner: Captioner) -> str:
     """How captions are generated, with the settings in a bundle's `config`, and what training images do in it."""
     search, detects = captioner.search, captioner.model.detector is not None
-    used = {"consensus": search.compares_images, "neighbour_bonus": search.gives_bonuses}
-    asked = {key: value for key, value in config["search"].items() if value is not None}
-    settings = {key: value for key, value in asked.items() if not value or used.get(key, True)}
+    asked = config["search"].items()
+    settings = {key: value for key, value in asked if value is not None and key not in search.unread}
     lines = "\n    ".join(f"{key}: {one_line(str(value))}" for key, value in settings.items())
     text = f"{captioner.search.described()}; what is served is what was scored:\n\n    {lines}"
     neighbours = captioner.neighbours_in_use

@@ -199,12 +199,9 @@ class Captioner:
         search = self.search.override(**settings)
         if settings.get("detection_weight") and self.neighbours is None:
             check_detector(self.models, search.detection_weight)
-        if settings.get("consensus") and not search.compares_images:
-            ranked = "it ranks the captions of a beam"
-            raise UserError(f"consensus = {search.consensus:g}: {ranked}, and search.method is {search.method}")
-        if settings.get("neighbour_bonus") and not search.gives_bonuses:
-            drawn = "samples are drawn without it"
-            raise UserError(f"neighbour_bonus = {search.neighbour_bonus:g}: {drawn}; choose another search.method")
+        for key, reason in search.unread.items():
+            if settings.get(key):
+                raise UserError(f"{key} = {settings[key]:g}: {reason}")
 
     def _squares(self, picture: Image.Image) -> list[np.ndarray]:
         """The image transformed for each model."""

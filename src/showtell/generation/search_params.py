@@ -101,6 +101,13 @@ class SearchSection(Section):
         """Whether words get `neighbour_bonus`; samples are drawn without it."""
         return bool(self.neighbour_bonus) and self.method != "sample"
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The weights that this method does not use although they are set, and why."""
+        ranked = f"it ranks the captions of a beam, and search.method is {self.method}"
+        drawn = "samples are drawn without it; choose another search.method"
+        reasons = {"consensus": (self.compares_images, ranked), "neighbour_bonus": (self.gives_bonuses, drawn)}
+        return {key: reason for key, (used, reason) in reasons.items() if getattr(self, key) and not used}
 
 
 def fitting(value: Any, key: str, method: str | None) -> Any:

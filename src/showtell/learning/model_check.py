@@ -43,11 +43,8 @@ def check_model(params: Mapping[str, Any]) -> None:
             "search.detection_weight weighs the words of similar training images: no detector of words is trained "
             "(pretrain does not run, and finetune.word_loss or its epochs are 0, or encoder.output is not grid)"
         )
-    search = params["search"]
-    if search.consensus and not search.compares_images:
-        log(f"search.consensus does nothing: search.method {search.method} has no beam whose captions it would rank")
-    if search.neighbour_bonus and not search.gives_bonuses:
-        log(f"search.neighbour_bonus does nothing: search.method {search.method} draws words without it")
+    for key, reason in params["search"].unread.items():
+        log(f"search.{key} does nothing: {reason}")
     learning, passes = params["train"], max(params["train"].epochs, finetune.epochs)
     if learning.alpha_c and not DECODERS[params["decoder"].kind].attends:
         log(f"learning.alpha_c does nothing: decoder.kind {params['decoder'].kind} does not attend to cells")
