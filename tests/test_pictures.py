@@ -307,3 +307,20 @@ def test_only_folders_and_archives_can_be_linked(tmp_path):
         link_pictures(tmp_path / "a.txt", tmp_path / "images")
     with pytest.raises(UserError, match="does not exist"):
         link_pictures(tmp_path / "nothing", tmp_path / "images")
+
+
+def test_a_path_with_more_folders_than_the_pictures_have_is_found_by_its_last_folder(tmp_path):
+    pictures = Pictures.of([make_zip(tmp_path / "a.zip", {"train/0.jpg": b"one", "val/0.jpg": b"two"})])
+    assert pictures.read("images/train/0.jpg") == b"one" and pictures.read("images/val/0.jpg") == b"two"
+    with pytest.raises(UserError, match=r"images/test/0\.jpg could be any of 2 pictures"):
+        pictures.find("images/test/0.jpg")
+
+
+def test_a_tar_with_an_older_version_of_a_picture_is_refused_like_a_zip(tmp_path):
+    path = make_tar(tmp_path / "a.tar", {"a.jpg": b"old", "b.jpg": b"other"})
+    with tarfile.open(path, "a") as archive:  # as `tar -rf` and `tar -uf` do
+        newer = tarfile.TarInfo("./a.jpg")
+        newer.size = 3
+        archive.addfile(newer, io.BytesIO(b"new"))
+    with pytest.raises(UserError, match=r'a\.tar: entry "a\.jpg" is refused: it occurs twice'):
+        Pictures.of([path])

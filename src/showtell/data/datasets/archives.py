@@ -46,6 +46,9 @@ class Archive:
                 yield address.name
 
         self.names = Texts.of(named())
+        if len(set(self.names)) < len(self.names):  # such as an older and a newer version of a picture
+            twice = next(name for name, count in Counter(self.names).items() if count > 1)
+            refuse_entry(source, twice, "it occurs twice")
         # An array instead of a tuple for each: 123,000 tuples would take more memory than everything else in `resize`.
         self._numbers = np.frombuffer(numbers, np.int64).reshape(-1, 5) if numbers else np.zeros((0, 5), np.int64)
 
@@ -132,10 +135,6 @@ def _is_litter(name: str) -> bool:
 def _zip_addresses(path: Path) -> Iterable[Address]:
     others: list[str] = []
     with zipfile.ZipFile(path) as archive:
-        if len(set(map(_zip_name, archive.filelist))) < len(archive.filelist):
-            counts = Counter(map(_zip_name, archive.filelist))
-            twice = next(name for name, count in counts.items() if count > 1)
-            refuse_entry(path, twice, "it occurs twice")
         archive.NameToInfo.clear()  # zipfile's own index is large and not needed
         for info in archive.filelist:
             if "\0" in info.orig_filename:

@@ -93,14 +93,15 @@ class Pictures:
 
     def find(self, file: str) -> int | None:
         """The index of `file`: the exact path, else the only one that ends in it, else the only one with its last
-        part."""
+        folder and name, else the only one with its name."""
         file = str(PurePosixPath(file))
         candidates = self._by_end.find(_end(file))
         for alike in (str, _composed):  # names of two files may differ in the normal form only
             exact = [position for position in candidates if alike(self._name(position)) == alike(file)]
             if exact:
                 return exact[0]
-        candidates = [c for c in candidates if _composed(self._name(c)).endswith(f"/{_composed(file)}")]
+        longer = [c for c in candidates if _composed(self._name(c)).endswith(f"/{_composed(file)}")]
+        candidates = longer or [c for c in candidates if _end(self._name(c)) == _end(file)]
         if not candidates:
             last = _last(file)
             candidates = [place for place in self._by_last.find(last) if _last(self._name(place)) == last]
