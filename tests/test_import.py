@@ -228,3 +228,11 @@ def test_control_characters_of_a_name_never_reach_the_terminal(home, capsys):
     (home / "my photos" / "more\x1b[2J.png").write_bytes(b"x")
     assert call("my photos", "c.csv", "--val", "0.2") == 0
     assert "more\ufffd[2J.png" in capsys.readouterr().out
+
+
+def test_pictures_that_dvc_would_delete_are_refused(home):
+    (home / "data/raw").mkdir(parents=True)
+    (home / "my photos").rename(home / "data/raw/images")
+    with pytest.raises(UserError, match=r"data/raw/images: the pipeline writes data/raw/images there"):
+        call("data/raw/images", "c.csv")
+    assert (home / "params.yaml").read_text() == PARAMS

@@ -10,7 +10,7 @@ from conftest import ROOT, inside, run_stage, write_params
 from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
-from showtell.data.datasets.outside import regular_files, state_of
+from showtell.data.datasets.outside import OUTPUTS, regular_files, state_of
 
 
 @pytest.fixture
@@ -128,3 +128,30 @@ def test_only_regular_files_count(tmp_path):
     (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
     assert [name for name, _ in regular_files(tmp_path)] == ["a.jpg", "linked.jpg"]
     assert state_of(tmp_path) == before
+
+
+def test_every_output_is_one_that_own_files_are_kept_from():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    kinds = ("outs", "metrics", "plots")
+    entries = [entry for stage in stages.values() for kind in kinds for entry in stage.get(kind, [])]
+    outputs = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    assert [path for path in outputs if not any(path.is_relative_to(output) for output in OUTPUTS)] == []
+
+
+@pytest.mark.parametrize("images", ["data/raw/images", "data/raw/images/mine", "data/raw", ".", ".."])
+def test_own_pictures_among_the_outputs_are_refused_before_dvc_deletes_them(home, images):
+    (home / "data/raw/images/mine").mkdir(parents=True)
+    settle(home, images=images)
+    with pytest.raises(UserError, match=r"custom\.images = .*: the pipeline writes data/.*in another folder"):
+        state(home)
+
+
+def test_own_files_beside_the_outputs_are_read(home, tmp_path):
+    (home / "data/raw").mkdir(parents=True)
+    (tmp_path / "photos").rename(home / "data/raw/photos")
+    settle(home, images="data/raw/photos")
+    assert "custom.images" in state(home)
+    (tmp_path / "c.csv").rename(home / "data/raw/captions.json")
+    settle(home, images="data/raw/photos", captions="data/raw/captions.json")
+    with pytest.raises(UserError, match=r"custom\.captions = .*: the pipeline writes data/raw/captions\.json there"):
+        state(home)

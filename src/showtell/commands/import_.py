@@ -24,6 +24,7 @@ from showtell.data.datasets import karpathy
 from showtell.data.datasets.caption_files import Captioned, CaptionsFormat, detect, read_captions
 from showtell.data.datasets.custom import CustomParams, assign_splits, crawled, in_folder, missing_pictures
 from showtell.data.datasets.karpathy import Record
+from showtell.data.datasets.outside import refuse_outputs
 from showtell.data.datasets.picture_files import Pictures, check_pictures
 from showtell.data.datasets.shards import Crawl, shard_paths
 from showtell.data.formats import PICTURE_SUFFIXES
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a summary of images and captions, then set params.yaml to them and to a recipe for their number; with
     `--dry-run` all but that, with the same errors."""
     params = _params(args)
+    for path in filter(None, (args.images, args.captions)):
+        refuse_outputs(path, str(path))
     unreadable = unreadable_folders(args.images) if args.images.is_dir() else []
     if unreadable and unreadable[0].folder == str(args.images):  # nothing can be read
         raise UserError(unreadable[0].problem)

@@ -10,10 +10,18 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, read_json
 from showtell.core.paths import given, matches
 from showtell.core.progress import log
+
+# Outputs of all stages, or the folders that they are in. DVC deletes them before it runs the stage that writes them.
+OUTPUTS = (
+    paths.CHECKED, paths.SOURCE, paths.CAPTIONS_RAW, paths.OBJECTS, paths.IMAGES_RAW, paths.CAPTIONS, paths.VOCAB,
+    paths.IMAGES, paths.SKIPPED, paths.NEAR_DUPLICATES, paths.FEATURES, paths.ENCODER, paths.TRAIN_MODEL,
+    paths.FINETUNE_MODEL, paths.REINFORCE_MODEL, paths.MODEL, paths.HYPOTHESES, paths.ATTENTION, paths.METRICS,
+)  # fmt: skip
 
 
 def regular_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -54,6 +62,18 @@ def state_of(path: Path) -> str:
     return fingerprint(stamp_of(path.stat()))
 
 
+def refuse_outputs(path: Path, name: str) -> None:
+    """`UserError` when a file or folder of the user, called `name`, is an output of a stage, or lies in one, or around
+    one: DVC would delete it, or it would change with every run."""
+    here, places = Path.cwd(), {Path(os.path.abspath(path)), path.resolve()}
+    for output in OUTPUTS:
+        if any(place.is_relative_to(here / output) or (here / output).is_relative_to(place) for place in places):
+            raise UserError(
+                f"{name}: the pipeline writes {output} there, and DVC deletes what it finds there before; keep your "
+                "own files in another folder"
+            )
+
+
 def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
     """The state of each path, by the key of params.yaml that names it; keys that are null are left out.
 
@@ -67,6 +87,7 @@ def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
         if name is None:
             continue
         path = given(name)
+        refuse_outputs(path, f"{key} = {name!r}")
         several = [] if path.exists() else matches(path)
         if path.exists():
             found[key] = f"{path} {state_of(path)}"
