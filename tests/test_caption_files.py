@@ -216,3 +216,14 @@ def test_a_fifo_is_no_captions_file(tmp_path):
     os.mkfifo(tmp_path / "c.csv")
     with pytest.raises(UserError, match="there is no captions file"):
         read_captions(tmp_path / "c.csv")
+
+
+def test_captions_of_punctuation_or_emoji_alone_have_no_words_to_learn(tmp_path):
+    captions = ("a dog", "!!!", "\U0001f600", "狗")
+    rows = "".join(f"a.jpg,{caption}\n" for caption in captions)
+    entry = {"imgid": 1, "filename": "a.jpg", "sentences": [{"raw": caption} for caption in captions]}
+    entry["sentences"].append({"raw": "...", "tokens": ["..."]})  # a word, because the file says so
+    (of_table,) = read_captions(write(tmp_path, "c.csv", f"image,caption\n{rows}"))
+    (of_json,) = read_captions(write(tmp_path, "c.json", json.dumps({"images": [entry]})))
+    assert (of_table.captions, of_table.words, of_table.blank) == (["a dog", "狗"], [["a", "dog"], ["狗"]], 2)
+    assert (of_json.captions, of_json.words[-1], of_json.blank) == (["a dog", "狗", "..."], ["..."], 2)

@@ -221,3 +221,11 @@ def test_import_takes_shards_alone(home, capsys):
     assert changed(home)["custom.images"] == str(home / "crawl") and "custom.captions" not in changed(home)
     with pytest.raises(UserError, match="quotation marks"):
         call("crawl/00000.tar", "crawl/00001.tar")
+
+
+def test_captions_without_a_letter_or_digit_are_counted_as_missing(tmp_path):
+    (tmp_path / "crawl").mkdir()
+    tar = tar_of(tmp_path / "crawl/0.tar", sample(0) | sample(1, "!!!") | sample(2, "\U0001f600"))
+    with closing(Crawl([tar])) as crawl:
+        assert [told.caption for told in crawl] == ["a dog"]
+        assert crawl.left_out() == "of 3 samples 2 with no caption are left out"

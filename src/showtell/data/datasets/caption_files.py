@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,13 +28,14 @@ class Captioned:
     split: str | None = None
     captions: list[str] = field(default_factory=list)
     words: list[list[str]] = field(default_factory=list)
-    blank: int = 0  # captions without any text
+    blank: int = 0  # captions without any words
 
-    def add(self, caption: str) -> None:
+    def add(self, caption: str, given: Sequence[str] = ()) -> None:
+        """Add a caption with the words that the file gives, else its own. One without any would teach silence."""
         caption = clean(caption)
-        if caption:
+        if words := list(given) or unicode_words(caption):
             self.captions.append(caption)
-            self.words.append(unicode_words(caption))
+            self.words.append(words)
         else:
             self.blank += 1
 
@@ -89,8 +90,10 @@ def read_karpathy(path: Path) -> list[Captioned]:
     """Karpathy's JSON; splits may be missing, and are then assigned."""
     found = []
     for entry in karpathy.entries(read_json(path), str(path)):
-        words = [given or unicode_words(said) for given, said in zip(entry.words, entry.captions, strict=True)]
-        found.append(Captioned(entry.image_id, entry.file, entry.split, entry.captions, words, entry.blank))
+        image = Captioned(entry.image_id, entry.file, entry.split, blank=entry.blank)
+        for caption, given in zip(entry.captions, entry.words, strict=True):
+            image.add(caption, given)
+        found.append(image)
     return _distinct(found, path)
 
 

@@ -152,13 +152,14 @@ class Crawl:
                 caption = ""
                 if "txt" in texts:
                     caption = clean(_content(file, texts["txt"]).decode("utf-8", "replace"))
-                if not caption and "json" in texts:
+                if not _has_words(caption) and "json" in texts:
                     facts = parse_json(_content(file, texts["json"]), f"{path}: {shown(texts['json'].name)}")
                     said = facts.get("caption") if isinstance(facts, dict) else None
                     caption = clean(said) if isinstance(said, str) else ""
+                told = _has_words(caption)
                 self.without_picture += picture is None
-                self.without_caption += picture is not None and not caption
-                if picture is not None and caption:
+                self.without_caption += picture is not None and not told
+                if picture is not None and told:
                     _check_name(path, picture.name)
                     yield Sample(f"{label}/{picture.name}", caption), picture
 
@@ -213,6 +214,11 @@ def _texts(path: Path, members: Sequence[Address]) -> dict[str, Address]:
                 "others have not; rename them"
             )
     return {suffix: member for suffix, member in texts.items() if member.size <= MAX_TEXT_BYTES}
+
+
+def _has_words(caption: str) -> bool:
+    """Whether a caption has a letter or a digit, without which no tokenizer finds a word."""
+    return any(map(str.isalnum, caption))
 
 
 def _content(file: IO[bytes], member: Address) -> bytes:
