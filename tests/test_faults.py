@@ -6,21 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import h5py
-import numpy as np
+import full_disks
 import pytest
-import torch
-from conftest import ROOT
-from safetensors.torch import save_file
 
 from showtell.core import errors
 from showtell.core.errors import UserError, explained
-from showtell.core.files import atomic, naming, write_json, write_json_list
+from showtell.core.files import naming, write_json, write_json_list
 from showtell.core.progress import log
-from showtell.core.spools import Mapped
 
 STAGE = """
 import sys
@@ -104,49 +98,13 @@ def test_a_full_disk_is_one_line_with_the_file_and_nothing_is_half_written(tmp_p
     assert (tmp_path / "data" / "a.json").read_text() == "old"
 
 
-def full_hdf5(path: str) -> None:
-    with naming(Path(path)), h5py.File(path, "w") as file:
-        file["a"] = np.zeros(100_000)
-
-
-def full_safetensors(path: str) -> None:
-    with atomic(Path(path)) as temporary:
-        save_file({"a": torch.zeros(100_000)}, temporary)
-
-
-def full_text(path: str) -> None:
-    write_json(Path(path), "x" * 100_000)
-
-
-def full_map(path: str) -> None:
-    Path(path).mkdir()
-    tempfile.tempdir = path
-    Mapped.blank(100_000, np.float32)
-
-
-WRITERS = (full_hdf5, full_safetensors, full_text, full_map)
-FULL = f"""
-import os, resource, signal, sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
-import test_faults
-from showtell.core.errors import run
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-for write in test_faults.WRITERS:
-    if os.fork() == 0:  # a process for each, that imports nothing again
-        os.mkdir(write.__name__)
-        os.chdir(write.__name__)
-        run(lambda: write("a.file"))
-    print(write.__name__, os.waitstatus_to_exitcode(os.wait()[1]), file=sys.stderr, flush=True)
-"""
-
-
 def test_full_disks_are_recognised_in_the_errors_of_libraries(tmp_path):
-    done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, full_disks.__file__]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()
-    assert said[1::2] == [f"{write.__name__} 1" for write in WRITERS]
-    assert len(said) == 2 * len(WRITERS)
+    assert said[1::2] == [f"{write.__name__} 1" for write in full_disks.WRITERS]
+    assert len(said) == 2 * len(full_disks.WRITERS)
     assert all(re.fullmatch(r"error: a\.file: file too large; .*", line) for line in said[::2])
 
 
