@@ -1,6 +1,7 @@
 """Encoders of several families: features, frozen blocks, weights."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -69,15 +70,17 @@ def test_a_map_as_wide_as_it_has_channels_keeps_its_order():
     assert torch.equal(found, expected.flatten(1, 2))
 
 
-def test_networks_that_share_tensors_are_saved_and_loaded(tmp_path):
-    # its last map, which is looked for where no node is named
-    encoder = encoder_of("maxvit_t", size=224, node="blocks.3.layers.1.layers.grid_attention.departition_op.reshape_1")
+def test_networks_that_share_tensors_are_saved_and_loaded(tmp_path, monkeypatch):
+    sizes = {"stem_channels": 8, "block_channels": [8, 16], "block_layers": [1, 1], "head_dim": 4, "partition_size": 4}
+    small = partial(torchvision.models.MaxVit, (64, 64), stochastic_depth_prob=0.0, **sizes)  # maxvit_t takes seconds
+    monkeypatch.setattr("showtell.encoders.torchvision_backbone.bare_network", lambda *_: small())
+    encoder = encoder_of("maxvit_t")
     state = encoder.state_dict()
     assert len({tensor.data_ptr() for tensor in state.values()}) < len(state)
     save_tensors(tmp_path / "a.safetensors", state)
     again = Encoder(encoder.config)
     again.load_state_dict(load_tensors(tmp_path / "a.safetensors"))
-    images = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
+    images = pictures(1)
     with torch.inference_mode():
         torch.testing.assert_close(again.eval()(images), encoder.eval()(images))
 
@@ -279,16 +282,16 @@ def test_a_single_image_with_a_single_cell_is_normed_by_the_running_statistics(n
 
 
 def test_folded_norms_are_recognised_and_stay_frozen(capsys):
-    encoder = encoder_of("vgg11_bn")
+    encoder = encoder_of("resnet18")
     assert not encoder.has_folded_norms() and usable_batch_norm(encoder, "learning", "key") == "learning"  # drawn anew
-    encoder.train_from("features.0")
+    encoder.train_from("conv1")
     encoder.train()(pictures(4))
     assert not encoder.has_folded_norms()
     fold(encoder.eval())
     assert encoder.has_folded_norms()
     assert usable_batch_norm(encoder, "learning", "a.key") == "frozen"
     said = capsys.readouterr().err
-    assert said.startswith("the batch norms of vgg11_bn hold mean 0 and variance 1") and said.count("\n") == 1
+    assert said.startswith("the batch norms of resnet18 hold mean 0 and variance 1") and said.count("\n") == 1
     assert not encoder_of("squeezenet1_1").has_folded_norms()  # it has no norms
 
 
