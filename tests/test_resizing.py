@@ -4,15 +4,13 @@ import errno
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from forked_scripts import Script
 from PIL import Image
 
 from showtell.core.errors import UserError, explained
@@ -190,16 +188,15 @@ def count_decodes(monkeypatch) -> list:
 
 
 CHILD = """
-import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_resizing import TRANSFORM, Pictures, resize_split, workers
-folder, place = Path(sys.argv[2]), Path(sys.argv[3])
+from showtell.data.datasets.picture_files import Pictures
+from showtell.data.resizing import resize_split, workers
+from showtell.data.transform import Transform
+photos = Path("photos")
 if __name__ == "__main__":
-    files = [path.name for path in sorted(folder.iterdir(), reverse=True)]
-    pictures = Pictures.of([folder])
-    with workers(10_000, int(sys.argv[4])) as pool:
-        resize_split("train", files, pictures, TRANSFORM, place, pool)
+    files = [path.name for path in sorted(photos.iterdir(), reverse=True)]
+    with workers(10_000, 2) as pool:
+        resize_split("train", files, Pictures.of([photos]), Transform(16, "stretch"), Path("place"), pool)
 """
 
 
@@ -208,21 +205,20 @@ def test_killed_at_several_moments_the_bytes_are_the_same(tmp_path):
     _, whole = store(tmp_path, files, tmp_path / "photos", place="whole", out="whole.h5")
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    command = [sys.executable, script, Path(__file__).parent, tmp_path / "photos", tmp_path / "place", "2"]
     in_time = []
     for reached in (1, 200):
-        with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as child:
+        with Script(script, tmp_path) as child:
             in_time.append(reaches(tmp_path / "place" / "train.facts", reached, child))
-            child.send_signal(signal.SIGKILL)
+            child.kill()
     assert any(in_time), "no process was killed at work"
     _, path = store(tmp_path, files, tmp_path / "photos")
     assert path.read_bytes() == whole.read_bytes()
 
 
-def reaches(journal: Path, count: int, child: subprocess.Popen) -> bool:
+def reaches(journal: Path, count: int, child: Script) -> bool:
     """Wait for so many rows; whether they came before the process ended by itself."""
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and child.poll() is None:
+    while time.monotonic() < deadline and child.returncode is None:
         if journal.exists() and journal.read_bytes().count(b"\n") >= count:
             return True
         time.sleep(0.002)
@@ -232,14 +228,14 @@ def reaches(journal: Path, count: int, child: subprocess.Popen) -> bool:
 def test_workers_end_with_a_killed_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, sys, time\n"
+        "import os, time\n"
         "from showtell.data.resizing import workers\n"
         "if __name__ == '__main__':\n"
         "    with workers(1000, 2) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
         "        time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+    with Script(script, tmp_path) as parent:
         worker = int(parent.stdout.readline())
         parent.kill()
     deadline = time.monotonic() + 300
