@@ -136,6 +136,14 @@ def test_levels_that_do_not_fit_the_grid_are_refused(levels, message):
         encoder_of("resnet18", node="layer3", levels=levels)
 
 
+@pytest.mark.parametrize("layer", ["encoder.layers.encoder_layer_2.self_attention", "getattr"])
+def test_layers_whose_output_is_no_map_are_refused(layer):
+    """torchvision's self-attention gives a pair, other nodes of a graph the shape of a tensor."""
+    for key, changes in (("node", {"node": layer}), ("levels", {"levels": [layer]})):
+        with pytest.raises(UserError, match=rf"^encoder\.{key}: the output of {layer} is no map; name another layer$"):
+            encoder_of("vit_b_32", **changes)
+
+
 def test_levels_fit_what_the_decoder_gets(tmp_path):
     for changes, message in [
         ({"output": "hidden", "node": None, "levels": ["layer1"]}, "hidden features have no cells"),

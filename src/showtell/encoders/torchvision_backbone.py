@@ -30,6 +30,10 @@ class TorchvisionBackbone(Backbone):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         found = self.network(images)
+        for name, x in found.items():
+            if not isinstance(x, Tensor) or x.dim() > 4:  # the pair of an attention and its weights, a shape, windows
+                key, layer = ("node", self.node) if name == FEATURES else ("levels", name)
+                raise UserError(f"encoder.{key}: the output of {layer} is no map; name another layer")
         outputs = {name: x.permute(0, 3, 1, 2) if name in self.channels_last else x for name, x in found.items()}
         x = outputs[FEATURES]
         cells = x.unsqueeze(1) if x.dim() == 2 else _as_grid(x)  # hidden features without a map: one cell
