@@ -64,6 +64,30 @@ def test_levels_of_every_family_follow_its_own_channels(name):
     refused(name, size, levels=["blocks.99"])
 
 
+@pytest.mark.parametrize(
+    ("name", "node", "later"), [("resnet18", "layer2", "layer3"), ("vit_tiny_patch16_224", "blocks.5", "blocks.8")]
+)
+def test_levels_after_the_node_are_refused(name, node, later):
+    """Layers after the node are removed: the node's own map would stand for theirs."""
+    message = f"encoder.levels: {later} comes after encoder.node = {node}; name layers before it"
+    assert refused(name, node=node, levels=[later]) == message
+
+
+@pytest.mark.parametrize("name", ["rexnet_100", "skresnet18"])
+def test_a_single_image_is_learnt_from_where_norms_follow_global_pooling(name):
+    """Squeeze and excitation, and selective kernels, have batch norms of a single cell: an image alone, the rest of an
+    epoch, has no variance there."""
+    encoder, images = encoder_of(name), pictures(2, 64)
+    encoder.train_from(None)
+    encoder.train()
+    found = encoder(images[:1])
+    torch.testing.assert_close(found, encoder.eval()(images[:1]))
+    encoder.train()(images)
+    norms = [module for module in encoder.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(norm.training and norm.running_mean.any() for norm in norms if norm.num_batches_tracked)
+    assert any(norm.num_batches_tracked for norm in norms)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_has_its_cells_and_is_rebuilt_from_its_configuration(name):
     size, cells, channels, _ = FAMILIES[name]

@@ -58,8 +58,9 @@ class Encoder(nn.Module):
         self._frozen: list[nn.Module] = []  # modules without gradients, in eval mode
         self._resting: list[nn.Module] = []  # batch norms in eval mode, whose scale and shift learn
         self._simplified: list[Backbone] = []  # in a list, so that this copy is not in the state dict
+        self._alone: list[BatchNorm] = []  # of maps of a single cell, as in squeeze and excitation
         self.freeze()
-        with torch.no_grad(), _images_of(self.name, seen):
+        with torch.no_grad(), _images_of(self.name, seen), _norms_of_one_cell(self.backbone, self._alone):
             own, *maps = self.eval().backbone.maps(self._normalised(torch.zeros(1, 3, seen, seen)))
         cells = with_levels(own, maps, backbone.levels)
         self.cells: int = cells.shape[1]  # cells of the map; 1 for hidden features without a map
@@ -78,14 +79,14 @@ class Encoder(nn.Module):
     def feature_map(self, images: Tensor) -> Tensor:
         """The map that all outputs are computed from, (image, cell, channel): `grid` is the map, `pooled` its mean."""
         backbone, x = self._simplified[0] if self._simplified else self.backbone, self._normalised(images)
-        if not self.training or len(images) > 1 or self.cells > 1:
+        if len(images) > 1 or not any(norm.training for norm in self._alone):
             return backbone(x)
         with self._norms_at_rest():
             return backbone(x)
 
     @contextmanager
     def _norms_at_rest(self) -> Iterator[None]:
-        """Norm by the running statistics meanwhile: a single image with a single cell has no variance."""
+        """Norm by the running statistics meanwhile: a single cell of a single image has no variance."""
         learning = [module for module in self.backbone.modules() if isinstance(module, BatchNorm) and module.training]
         for norm in learning:
             norm.eval()
@@ -237,6 +238,22 @@ def _channels_last(backbone: Backbone) -> Backbone:
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return backbone
+
+
+@contextmanager
+def _norms_of_one_cell(backbone: Backbone, found: list[BatchNorm]) -> Iterator[None]:
+    """Add to `found` the batch norms that are called meanwhile, with one image, and get one value for each channel."""
+
+    def note(norm: BatchNorm, inputs: tuple[Any, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            found.append(norm)
+
+    hooks = [m.register_forward_pre_hook(note) for m in backbone.modules() if isinstance(m, BatchNorm)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

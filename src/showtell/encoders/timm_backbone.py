@@ -210,6 +210,8 @@ def _up_to(network: Any, name: str, output: str, node: str | None, levels: Seque
             raise UserError(f"{name} has no layer {layer!r} (encoder.{key}); its maps are those of {', '.join(layers)}")
     below = {level: layers.index(level) for level in levels}
     if node is not None:
+        if later := next((level for level in levels if below[level] > layers.index(node)), None):
+            raise UserError(f"encoder.levels: {later} comes after encoder.node = {node}; name layers before it")
         return _at(network, layers, layers.index(node), size, below)
     probe = torch.zeros(1, 3, size, size)
     with torch.no_grad():
