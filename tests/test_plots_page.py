@@ -61,3 +61,24 @@ def test_every_plot_is_drawn_without_requests(page, tmp_path):
         told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
     assert page.as_uri() in asked and not [url for url in asked if url.startswith(("http", "ws"))]
+
+
+def test_ticks_are_epochs_and_each_stage_has_its_own_shape(page, tmp_path):
+    """By itself Vega marks half epochs, and a line of a single epoch has no dashes to tell whose it is."""
+    specs = [json.loads(spec) for spec in re.findall(r"var spec = (.*);$", page.read_text(), re.MULTILINE)]
+    epochs = [spec for spec in specs if spec["encoding"]["x"]["field"] == "epoch"]
+    with chromium(tmp_path / "profile") as browser:
+        browser.set_script_timeout(120)
+        browser.get(page.as_uri())
+        charts = browser.execute_async_script(
+            "const [specs, done] = arguments, texts = (all) => [...all].map((one) => one.textContent);"
+            "Promise.all(specs.map(async (spec) => {"
+            " const { view } = await vegaEmbed(document.createElement('div'), spec, { renderer: 'none' });"
+            " const svg = new DOMParser().parseFromString(await view.toSVG(), 'image/svg+xml');"
+            " const shapes = [...svg.querySelectorAll('.mark-symbol.role-mark path')].map((p) => p.getAttribute('d'));"
+            " return [texts(svg.querySelector('.role-axis-label').querySelectorAll('text')), new Set(shapes).size];"
+            "})).then(done);",
+            epochs,
+        )
+    assert [shapes for _, shapes in charts] == [2, 3, 3, 1]  # stages in each chart
+    assert all(ticks and all(tick.isdigit() for tick in ticks) for ticks, _ in charts), charts
