@@ -45,6 +45,7 @@ def refusal(capsys, *arguments) -> str:
     (["few.json", "refs.json"], "few.json has no hypothesis for 1 of the 3 images of refs.json, the first is 2; "
                                 "--subset scores the other 2 alone"),
     (["none.json", "refs.json"], "none.json holds no captions"),
+    (["none.json", "refs.json", "--subset"], "none.json holds no captions"),
     (["single.json", "refs.json"], "no hypothesis for images"),
     (["caps.json", "refs.json", "--clip-model", "X"], "--clip-model X: it says how --pictures are scored"),
     (["caps.json", "refs.json", "--clip-weights", "Y"], "--clip-weights Y: it says how --pictures are scored"),

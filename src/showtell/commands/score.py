@@ -77,6 +77,8 @@ def _scores(args: argparse.Namespace) -> Scores:
     try:
         return score_files(args.hypotheses, args.references, meteor=not args.no_meteor, subset=args.subset)
     except UserError:
+        if not read_hypotheses(args.hypotheses):
+            raise UserError(f"{args.hypotheses} holds no captions") from None
         if not args.subset:
             _suggest_subset(args.hypotheses, args.references)
         raise
@@ -86,8 +88,6 @@ def _suggest_subset(hypotheses: Path, references: Path) -> None:
     """`UserError` when the hypotheses are of some of the images alone: an oversight, or what --subset is for."""
     found, wanted = read_hypotheses(hypotheses), read_references(references)
     missing = [image_id for image_id in wanted if image_id not in found]
-    if missing and not found:
-        raise UserError(f"{hypotheses} holds no captions")
     if missing and len(found) > 1 and found.keys() < wanted.keys():
         raise UserError(
             f"{hypotheses} has no hypothesis for {len(missing)} of the {len(wanted)} images of {references}, the first "
