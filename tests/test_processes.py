@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from showtell.core import processes
 from showtell.data.batches import Batch
+from showtell.learning import parallel
 from showtell.learning.parallel import own_share
 
 # No dropout, of units or of words: each process draws its own. Updates of 23 and 8 images, in uneven shares; the
@@ -248,3 +249,14 @@ def test_shares_partition_the_images_and_none_is_empty(monkeypatch):
         assert len(mine.images) == 1
         seen += mine.images[mine.mask.any(2).any(1)].tolist()
     assert sorted(seen) == [0, 1, 2]
+
+
+def test_statistics_that_are_equal_in_three_processes_stay_as_they_are(monkeypatch):
+    """The sum of three equal float32 values is not always three times the value: frozen norms would drift."""
+    monkeypatch.setattr(parallel, "world", lambda: 3)
+    monkeypatch.setattr(parallel.distributed, "all_reduce", lambda tensor: tensor.copy_(tensor + tensor + tensor))
+    norm = torch.nn.BatchNorm1d(1000)
+    norm.running_mean.copy_(torch.randn(1000, generator=torch.Generator().manual_seed(0)))
+    before, averages = norm.running_mean.clone(), {"running_mean": norm.running_mean.clone()}
+    parallel.average_statistics(norm, averages)
+    assert torch.equal(norm.running_mean, before) and torch.equal(averages["running_mean"], before)

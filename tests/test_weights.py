@@ -222,6 +222,19 @@ def test_a_state_dict_of_another_network(tmp_path):
     assert "classifier.1.bias has shape 7, not 1000" in refused(str(tmp_path / "c.pth"))
 
 
+def test_a_file_without_what_no_feature_is_computed_from(tmp_path):
+    """Networks that learnt without labels are published without a classifier."""
+    whole, path = state("resnet18"), tmp_path / "own.pth"
+    torch.save(whole, tmp_path / "whole.pth")
+    expected = encoder_of(f"{tmp_path}/whole.pth", "resnet18").hash()
+    torch.save({key: tensor for key, tensor in whole.items() if not key.startswith("fc.")}, path)
+    assert encoder_of(str(path), "resnet18").hash() == expected
+    torch.save({key: tensor for key, tensor in whole.items() if not key.startswith(("fc.", "layer4."))}, path)
+    encoder_of(str(path), "resnet18", node="layer3")
+    with pytest.raises(UserError, match=r"of its 122 tensors are missing, such as layer4\.0\.conv1\.weight"):
+        encoder_of(str(path), "resnet18")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_networks_whose_state_dicts_have_versions(tmp_path, suffix):
     """MNASNet refuses a state dict without one, and files of tensors alone have none."""

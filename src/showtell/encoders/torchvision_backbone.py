@@ -53,20 +53,21 @@ def build(
 
     `node` None: the last map of more than one cell, or for `output` hidden the input of the last linear layer.
     """
-    network = bare_network(name, size)
-    statistics = load_weights(network, name, weights, node)
-    if node is None:
+    network, last = bare_network(name, size), node
+    if last is None:
         # A copy: tracing may add buffers, whose names would differ from those of a network that is traced once.
-        node = _find_node(copy.deepcopy(network), torch.zeros(1, 3, size, size), output)
-    asked = {node: FEATURES} | {level: level for level in levels}
+        last = _find_node(copy.deepcopy(network), torch.zeros(1, 3, size, size), output)
+    asked = {last: FEATURES} | {level: level for level in levels}
     try:
         graph = _extractor(network, asked)
     except ValueError as error:
-        unknown = next((layer for layer in asked if f"'{layer}'" in str(error)), node)
-        key = "encoder.node" if unknown == node else "encoder.levels"
+        unknown = next((layer for layer in asked if f"'{layer}'" in str(error)), last)
+        key = "encoder.node" if unknown == last else "encoder.levels"
         raise UserError(f"{name} has no layer {unknown!r} ({key})") from None
+    # This fills the graph as well: its tensors are those of the network.
+    statistics = load_weights(network, name, weights, node, used=graph.state_dict())
     transposed = _with_channels_last(graph, size) if name.startswith("swin") else frozenset[str]()
-    return TorchvisionBackbone(graph, node, levels, transposed), statistics
+    return TorchvisionBackbone(graph, last, levels, transposed), statistics
 
 
 def _view_shift(network: GraphModule, size: int, side: int) -> float:

@@ -9,7 +9,7 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
@@ -68,19 +68,21 @@ def bare_network(name: str, size: int = 224) -> nn.Module:
     return models.get_model(name, weights=None, **options)
 
 
-def load_weights(network: nn.Module, name: str, weights: str, node: str | None = None) -> ImageStatistics:
+def load_weights(
+    network: nn.Module, name: str, weights: str, node: str | None = None, used: Collection[str] | None = None
+) -> ImageStatistics:
     """Fill the network called `name`; returns the statistics of its images, ImageNet's unless the weights bring others.
 
     `weights` is DEFAULT or another of torchvision's names (downloaded once, into torch's cache), the name of weights in
-    this package (which reach as far as `node`), `none`, or the path of a state dict. `UserError` for anything else, for
-    a file with other content, and when the download fails.
+    this package (which reach as far as `node`), `none`, or the path of a state dict. Only tensors that are not among
+    `used` (None: all) may be missing: networks that learnt without labels have no classifier. `UserError` for anything else, for a file with other content, and when the download fails.
     """
     if weights in pretrained.SHIPPED:
         return _load_shipped(network, name, weights, node)
     if weights.endswith(WEIGHTS_SUFFIXES):
-        _fill(network, name, read_state(given(weights)), f"encoder.weights = {weights!r}")
+        _fill(network, name, read_state(given(weights)), f"encoder.weights = {weights!r}", used)
     elif weights != "none":
-        _fill(network, name, _published(_known(name, weights).url), f"encoder.weights = {weights!r}")
+        _fill(network, name, _published(_known(name, weights).url), f"encoder.weights = {weights!r}", used)
     return image_statistics(name, weights)
 
 
@@ -210,11 +212,12 @@ def check_state_dict(state: Any, asked: str) -> None:
     raise UserError(f"{asked} does not hold a state dict, a tensor for each name{within}")
 
 
-def _fill(network: nn.Module, name: str, state: Any, asked: str) -> None:
+def _fill(network: nn.Module, name: str, state: Any, asked: str, used: Collection[str] | None) -> None:
     check_state_dict(state, asked)
     names = {key: _OLD_DENSE_LAYER.sub(r"\1\2.", key) for key in state if not _AUXILIARY.match(key)}
     kept = _at_size(network, OrderedDict((new, state[key]) for key, new in names.items()))
-    reason = _difference(network.state_dict(), kept)
+    wanted = network.state_dict()
+    reason = _difference(wanted, kept, wanted if used is None else used)
     if reason:
         raise UserError(f"{asked} does not hold a state dict of {name}: {reason}")
     # MNASNet asks for the version of its state dict, which .safetensors files do not have.
@@ -235,11 +238,12 @@ def _at_size(network: nn.Module, state: "OrderedDict[str, Tensor]") -> "OrderedD
         return state
 
 
-def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Why `state` does not fit the network, in a few words; empty when it does."""
+def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], used: Collection[str]) -> str:
+    """Why `state` does not fit the network, in a few words; empty when it does. Tensors that are not `used` may be
+    missing."""
     # Batch counters, which old files lack, do not affect the output.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    if missing:
+    if not set(missing).isdisjoint(used):
         others = next((f"; others are there, such as {cut(key)}" for key in state if key not in wanted), "")
         return f"{len(missing)} of its {len(wanted)} tensors are missing, such as {missing[0]}{others}"
     other = [key for key in state if key not in wanted]

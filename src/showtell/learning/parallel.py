@@ -82,5 +82,6 @@ def average_statistics(task: nn.Module, averages: dict[str, Tensor]) -> None:
         return
     statistics = {name: buffer for name, buffer in task.named_buffers() if buffer.is_floating_point()}
     for tensor in [*statistics.values(), *(averages[name] for name in statistics if name in averages)]:
-        distributed.all_reduce(tensor)
-        tensor /= world()
+        total = tensor.double()  # in which the mean of equal values is that value, so that what is frozen stays
+        distributed.all_reduce(total)
+        tensor.copy_(total / world())
