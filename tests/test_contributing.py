@@ -11,8 +11,10 @@ import torch
 import yaml
 from conftest import ROOT, run_stage, write_params
 from decoder_systems import unread
+from PIL import Image
 from test_search import END, START, Table, random_logits, step
 
+from showtell.commands import cli
 from showtell.core.errors import UserError
 from showtell.core.params import validate
 from showtell.decoders import DECODERS, DecoderParams, build_decoder
@@ -53,6 +55,11 @@ def test_a_decoder_is_a_file_of_some_40_lines_and_an_entry(bigram, pipeline, cop
     assert config["decoder"]["kind"] == "bigram" and "cell" not in config["decoder"]
     metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
     assert math.isfinite(metrics["cider"]) and metrics["pointing"] is None
+    picture = folder / "picture.png"
+    Image.new("RGB", (64, 48), "red").save(picture)
+    command = ["caption", str(picture), "--model", str(folder / "data" / "model"), "--attention"]
+    with pytest.raises(UserError, match="there is nothing to draw"):
+        cli.dispatch([*command, str(folder / "out.png")])
 
 
 def test_a_new_kind_names_the_missing_params(bigram, tmp_path):

@@ -83,6 +83,7 @@ class AttentionDecoder(Decoder):
     """
 
     Params = AttentionParams
+    attends = True
 
     def __init__(self, params: AttentionParams, channels: int, words: int):
         super().__init__()

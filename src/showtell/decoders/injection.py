@@ -55,7 +55,6 @@ class InjectionDecoder(Decoder):
     """LSTM or GRU over words; subclasses define in `_begin` how the image enters. A grid is replaced by its mean."""
 
     Params: type[InjectionParams] = InjectionParams
-    attends = False
 
     def __init__(self, params: InjectionParams, channels: int, words: int):
         super().__init__()

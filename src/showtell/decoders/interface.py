@@ -60,7 +60,7 @@ class Decoder(nn.Module):
     """
 
     Params: type[DecoderParams] = DecoderParams  # the keys that it reads in the section `decoder` of params.yaml
-    attends: bool = True  # whether `forward` gives an attention
+    attends: bool = False  # whether `forward` gives an attention, which is then drawn
     heads: int = 1  # of that attention
 
     def start(self, features: Tensor) -> State:

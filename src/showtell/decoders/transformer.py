@@ -54,6 +54,7 @@ class TransformerDecoder(Decoder):
     """Words attend to the words before them and to the grid."""
 
     Params = TransformerParams
+    attends = True
 
     def __init__(self, params: TransformerParams, channels: int, words: int):
         super().__init__()
