@@ -281,6 +281,7 @@ def test_a_number_of_captions_that_is_not_whole_is_refused(place):
         (["--method", "telepathy"], "method = 'telepathy'"),
         (["--method", "sample", "--beam", 3], "beam = 3: it does nothing with search.method sample"),
         (["--method", "diverse_beam", "--beam", 6, "--groups", 4], "beam = 6: cannot be cut"),
+        (["--consensus", 2], "consensus = 2: this model remembers no training images"),
         (["--method", "greedy", "--n-best", 2], "n_best = 2: greedy gives one caption of an image"),
         (["--min-length", 9], "max_length = 6: less than min_length, 9"),
         (["--attention", "out.txt"], "--attention out.txt"),

@@ -48,7 +48,6 @@ def caption_photos(
     captioner.show_head(head)
     if drawings is not None and not captioner.model.decoder.attends:
         raise UserError("this model does not attend to parts of the image: there is nothing to draw (--attention)")
-    captioner.search.override(**asked.settings).check_n_best(asked.n_best)
     captioner.check_confidence(asked.min_confidence, **asked.settings)
     tell_highest_confidence(captioner, asked.min_confidence)
     read = Pictures(sources, captioner.model.transform if drawings is not None else None)

@@ -186,7 +186,7 @@ class Captioner:
         if is_single(images):
             raise UserError("caption takes several images: put a single one in a list, caption([image])")
         self.check_confidence(min_confidence, **settings)
-        self._check_used(settings)
+        self._check_used(settings, self._settings(n_best, settings))
         squares = (self._squares(load_image(as_picture(image))) for image in images)
         while batch := list(islice(squares, IMAGES_PER_BATCH)):
             pixels = [torch.from_numpy(np.stack(column)) for column in zip(*batch, strict=True)]
@@ -194,9 +194,18 @@ class Captioner:
                 first = first.unless_unsure(min_confidence)
                 yield [first, *more] if first.abstained is None else [first]
 
-    def _check_used(self, settings: Mapping[str, Any]) -> None:
-        """`UserError` for weights among `settings` that would change nothing, with these models or this method."""
+    def _settings(self, n_best: int, settings: Mapping[str, Any]) -> SearchParams:
+        """Those of the search with `settings` replaced; `UserError` where it cannot run with them, or not find `n_best`
+        captions."""
         search = self.search.override(**settings)
+        search.check_n_best(n_best)
+        if (key := search.needs_images) is not None and self.neighbours is None:
+            value = getattr(search, key)
+            raise UserError(f"{key} = {value:g}: this model remembers no training images; set it to 0")
+        return search
+
+    def _check_used(self, settings: Mapping[str, Any], search: SearchParams) -> None:
+        """`UserError` for weights among `settings` that would change nothing, with these models or this method."""
         if settings.get("detection_weight") and self.neighbours is None:
             check_detector(self.models, search.detection_weight)
         for key, reason in search.unread.items():
@@ -223,11 +232,7 @@ class Captioner:
     @torch.inference_mode()
     def decode(self, encoded: Encoded, n_best: int = 1, attention: bool = True, **settings: Any) -> list[list[Caption]]:
         """Captions of encoded images, the `n_best` best of each, best first. `settings` as in `caption`."""
-        search = self.search.override(**settings)
-        search.check_n_best(n_best)
-        if (key := search.needs_images) is not None and self.neighbours is None:
-            value = getattr(search, key)
-            raise UserError(f"{key} = {value:g}: this model remembers no training images; set it to 0")
+        search = self._settings(n_best, settings)
         features, weight = encoded.features, search.detection_weight
         similar = self._similar_words if weight and self.model.detector is None else None
         decoders = [self.model.speaking(weight, similar), *(model.speaking(weight) for model in self.models[1:])]
