@@ -75,7 +75,8 @@ def load_weights(
 
     `weights` is DEFAULT or another of torchvision's names (downloaded once, into torch's cache), the name of weights in
     this package (which reach as far as `node`), `none`, or the path of a state dict. Only tensors that are not among
-    `used` (None: all) may be missing: networks that learnt without labels have no classifier. `UserError` for anything else, for a file with other content, and when the download fails.
+    `used` (None: all) may be missing: networks that learnt without labels have no classifier. `UserError` for anything
+    else, for a file with other content, and when the download fails.
     """
     if weights in pretrained.SHIPPED:
         return _load_shipped(network, name, weights, node)

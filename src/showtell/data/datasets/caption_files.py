@@ -152,7 +152,10 @@ def read_table(path: Path) -> list[Captioned]:
             raise UserError(f"{where}: {shown(image_id)} is not an image id: it has control characters")
         image = images.setdefault(file, Captioned(image_id, file, split))
         if image.image_id != image_id:
-            raise UserError(f"{where}: {file} has the ids {shown(image.image_id)} and {shown(image_id)}")
+            raise UserError(
+                f"{where}: {file} has the ids {shown(image.image_id)} and {shown(image_id)}; they are ids of images: a "
+                "column that numbers the rows must have another name"
+            )
         if files.setdefault(image_id, file) != file:
             raise UserError(f"{where}: id {shown(image_id)} belongs to {files[image_id]} and to {file}")
         if image.split != split:
