@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 from showtell.core.errors import UserError
 from showtell.encoders.backbone import Backbone, ImageStatistics
 from showtell.encoders.folding import simplified
-from showtell.encoders.weights import bare_network, load_weights
+from showtell.encoders.weights import bare_network, check_shipped, load_weights
 
 FEATURES = "features"  # name of the map among the outputs of a graph
 
@@ -54,6 +54,7 @@ def build(
     `node` None: the last map of more than one cell, or for `output` hidden the input of the last linear layer.
     """
     network, last = bare_network(name, size), node
+    check_shipped(name, weights, node)
     if last is None:
         # A copy: tracing may add buffers, whose names would differ from those of a network that is traced once.
         last = _find_node(copy.deepcopy(network), torch.zeros(1, 3, size, size), output)
@@ -65,7 +66,7 @@ def build(
         key = "encoder.node" if unknown == last else "encoder.levels"
         raise UserError(f"{name} has no layer {unknown!r} ({key})") from None
     # This fills the graph as well: its tensors are those of the network.
-    statistics = load_weights(network, name, weights, node, used=graph.state_dict())
+    statistics = load_weights(network, name, weights, used=graph.state_dict())
     transposed = _with_channels_last(graph, size) if name.startswith("swin") else frozenset[str]()
     return TorchvisionBackbone(graph, last, levels, transposed), statistics
 

@@ -68,18 +68,18 @@ def bare_network(name: str, size: int = 224) -> nn.Module:
     return models.get_model(name, weights=None, **options)
 
 
-def load_weights(
-    network: nn.Module, name: str, weights: str, node: str | None = None, used: Collection[str] | None = None
-) -> ImageStatistics:
+def load_weights(network: nn.Module, name: str, weights: str, used: Collection[str] | None = None) -> ImageStatistics:
     """Fill the network called `name`; returns the statistics of its images, ImageNet's unless the weights bring others.
 
     `weights` is DEFAULT or another of torchvision's names (downloaded once, into torch's cache), the name of weights in
-    this package (which reach as far as `node`), `none`, or the path of a state dict. Only tensors that are not among
+    this package that `check_shipped` has accepted, `none`, or the path of a state dict. Only tensors that are not among
     `used` (None: all) may be missing: networks that learnt without labels have no classifier. `UserError` for anything
     else, for a file with other content, and when the download fails.
     """
     if weights in pretrained.SHIPPED:
-        return _load_shipped(network, name, weights, node)
+        made, state = _shipped(weights)
+        network.load_state_dict(state, strict=False)
+        return _statistics(made)
     if weights.endswith(WEIGHTS_SUFFIXES):
         _fill(network, name, read_state(given(weights)), f"encoder.weights = {weights!r}", used)
     elif weights != "none":
@@ -126,17 +126,17 @@ def _statistics(made: Mapping[str, str]) -> ImageStatistics:
     return ImageStatistics(mean, std, size=int(made["size"]))
 
 
-def _load_shipped(network: nn.Module, name: str, weights: str, node: str | None) -> ImageStatistics:
-    """Fill `network` up to `node` with this package's weights called `weights`."""
-    made, state = _shipped(weights)
+def check_shipped(name: str, weights: str, node: str | None) -> None:
+    """`UserError` where `weights` are of this package, but not of the network called `name` up to `node`."""
+    if weights not in pretrained.SHIPPED:
+        return
+    made, _ = _shipped(weights)
     for key, asked in (("name", name), ("node", node)):
         if made[key] != asked:
             raise UserError(
                 f"encoder.weights = {weights!r} are of {made['name']} up to {made['node']}, and encoder.{key} is "
                 f"{'null' if asked is None else cut(asked)}: set it to {made[key]}"
             )
-    network.load_state_dict(state, strict=False)
-    return _statistics(made)
 
 
 def save_shipped(path: Path, encoder_config: Mapping[str, Any], network: nn.Module) -> None:
