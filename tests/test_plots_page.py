@@ -30,6 +30,15 @@ def page(tmp_path_factory) -> Path:
     return folder / "dvc_plots/index.html"
 
 
+@pytest.fixture(scope="module")
+def browser(page, tmp_path_factory):
+    """Chromium with the page."""
+    with chromium(tmp_path_factory.mktemp("chromium") / "profile") as opened:
+        opened.set_script_timeout(120)
+        opened.get(page.as_uri())
+        yield opened
+
+
 def test_the_page_loads_no_remote_files(page):
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)\s*=\s*[\"']?\w+:", page.read_text())
 
@@ -45,40 +54,34 @@ def test_only_plots_with_axes_are_drawn_and_close_up():
         assert {"x", "y", "title"} <= shown.keys() and not template["encoding"]["y"]["scale"]["zero"]
 
 
-def test_every_plot_is_drawn_without_requests(page, tmp_path):
+def test_every_plot_is_drawn_without_requests(page, browser):
     plots = yaml.safe_load((page.parent.parent / "dvc.yaml").read_text())["plots"]
-    with chromium(tmp_path / "profile") as browser:
-        browser.set_script_timeout(120)
-        browser.get(page.as_uri())
-        drawn = browser.execute_async_script(
-            "const count = arguments[0], done = arguments[1], look = () => {"
-            " const marks = [...document.querySelectorAll('.marks')].filter(m => m.getBoundingClientRect().width > 99);"
-            " if (marks.length >= count) done(marks.length); else setTimeout(look, 50); }; look();",
-            len(plots),
-        )
-        assert drawn == len(plots)
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-        told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    drawn = browser.execute_async_script(
+        "const count = arguments[0], done = arguments[1], look = () => {"
+        " const marks = [...document.querySelectorAll('.marks')].filter(m => m.getBoundingClientRect().width > 99);"
+        " if (marks.length >= count) done(marks.length); else setTimeout(look, 50); }; look();",
+        len(plots),
+    )
+    assert drawn == len(plots)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
     assert page.as_uri() in asked and not [url for url in asked if url.startswith(("http", "ws"))]
 
 
-def test_ticks_are_epochs_and_each_stage_has_its_own_shape(page, tmp_path):
+def test_ticks_are_epochs_and_each_stage_has_its_own_shape(page, browser):
     """By itself Vega marks half epochs, and a line of a single epoch has no dashes to tell whose it is."""
     specs = [json.loads(spec) for spec in re.findall(r"var spec = (.*);$", page.read_text(), re.MULTILINE)]
     epochs = [spec for spec in specs if spec["encoding"]["x"]["field"] == "epoch"]
-    with chromium(tmp_path / "profile") as browser:
-        browser.set_script_timeout(120)
-        browser.get(page.as_uri())
-        charts = browser.execute_async_script(
-            "const [specs, done] = arguments, texts = (all) => [...all].map((one) => one.textContent);"
-            "Promise.all(specs.map(async (spec) => {"
-            " const { view } = await vegaEmbed(document.createElement('div'), spec, { renderer: 'none' });"
-            " const svg = new DOMParser().parseFromString(await view.toSVG(), 'image/svg+xml');"
-            " const shapes = [...svg.querySelectorAll('.mark-symbol.role-mark path')].map((p) => p.getAttribute('d'));"
-            " return [texts(svg.querySelector('.role-axis-label').querySelectorAll('text')), new Set(shapes).size];"
-            "})).then(done);",
-            epochs,
-        )
+    charts = browser.execute_async_script(
+        "const [specs, done] = arguments, texts = (all) => [...all].map((one) => one.textContent);"
+        "Promise.all(specs.map(async (spec) => {"
+        " const { view } = await vegaEmbed(document.createElement('div'), spec, { renderer: 'none' });"
+        " const svg = new DOMParser().parseFromString(await view.toSVG(), 'image/svg+xml');"
+        " const shapes = [...svg.querySelectorAll('.mark-symbol.role-mark path')].map((p) => p.getAttribute('d'));"
+        " return [texts(svg.querySelector('.role-axis-label').querySelectorAll('text')), new Set(shapes).size];"
+        "})).then(done);",
+        epochs,
+    )
     assert [shapes for _, shapes in charts] == [2, 3, 3, 1]  # stages in each chart
     assert all(ticks and all(tick.isdigit() for tick in ticks) for ticks, _ in charts), charts
