@@ -43,7 +43,7 @@ MODELS: dict[str, tuple[dict, dict, dict]] = {
         | {"kind": "init_inject", "image_projection": "prelu", "cell": "gru", "initial_tanh": True},
         {"allow_unknown": True}, {},
     ),
-    "transformer": (TRANSFORMER, {"block_ngrams": 2, "detection_weight": 0.5}, {}),
+    "transformer": (TRANSFORMER, {"block_ngrams": 2, "detection_weight": 0.5, "patience": 2.5}, {}),
     "vision transformer": ({}, {}, {"name": "timm/test_vit", "node": None}),
 }  # fmt: skip
 

@@ -275,6 +275,7 @@ def test_a_number_of_captions_that_is_not_whole_is_refused(place):
         (["--beam", 0], "beam = 0: input should be greater than or equal to 1"),
         (["--n-best", 6], "n_best = 6: must be 1 to the width of the beam, 5"),
         (["--n-best", 0], "n_best = 0: must be 1 to the width of the beam, 5"),
+        (["--patience", 1.5, "--n-best", 9], "n_best = 9: must be 1 to beam x patience, 8"),
         (["--length-penalty", -1], "length_penalty = -1.0"),
         (["--length-penalty", "nan"], "length_penalty = nan"),
         (["--temperature", 0.5], "temperature = 0.5: it does nothing with search.method beam"),

@@ -58,6 +58,24 @@ def test_the_search_in_the_graph_equals_the_models(name, tmp_path):
     assert exported.caption(pixels) == exported.caption(pixels, beam=own.search.beam, max_length=12)
 
 
+def test_the_graphs_search_has_the_models_patience(tmp_path):
+    """By hand, with a beam of 1: a caption ends at once with probability 0.3; the next best, 0.25, begins with a word
+    after which it ends with 0.9, which is better for each word. Only a search with patience goes on to it."""
+    probabilities = torch.full((16, 16), 1e-9)
+    probabilities[START] = 0.45 / 14
+    probabilities[START, END], probabilities[START, 5] = 0.3, 0.25
+    probabilities[5] = 0.1 / 15
+    probabilities[5, END] = 0.9
+    own, pixels = says_after(probabilities.log()), picture(32, 32)
+    for patience, words in ((None, []), (1.0, []), (2.0, [own.model.vocabulary.words[5]])):
+        search = own.search.override(patience=patience, beam=1, length_penalty=1.0)
+        graph_writer.export_whole(own.model, search, tmp_path / "model.onnx")
+        ours = own.searching(search).caption([pixels], attention=False)[0]
+        theirs = OnnxCaptioner(tmp_path / "model.onnx").caption(pixels)
+        assert ours.words == theirs.words == words
+        assert theirs.score == pytest.approx(ours.score, abs=1e-3)
+
+
 def test_the_graphs_search_goes_on_while_a_longer_caption_may_be_better(tmp_path):
     """By hand: a caption ends at once with probability 0.2; with 0.1 it begins with a word that five sure ones follow,
     which is better for each word, though worse when the first has ended."""

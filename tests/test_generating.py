@@ -44,7 +44,8 @@ def ranked(image, times):
     return [h for h in image for _ in range(times)]
 
 
-METHODS = [{}, {"method": "diverse_beam", "groups": 2, "diversity": 0.5}, {"method": "sample", "temperature": 1.5}]
+DIVERSE = {"method": "diverse_beam", "groups": 2, "diversity": 0.5}
+METHODS = [{}, {"patience": 2}, DIVERSE, {"method": "sample", "temperature": 1.5}]
 
 
 @given(SEEDS, st.sampled_from(METHODS), st.sampled_from([0, 2]))
@@ -252,6 +253,9 @@ def test_a_beam_that_does_not_fit_the_method_is_refused(beam, changes, message):
         ({"method": "sample", "temperature": 0.5}, "search.method sample needs it"),
         ({"method": "sample", "seed": 0, "temperature": 0.0}, "greater than or equal to 0.000001"),
         ({"method": "diverse_beam", "groups": 2}, "search.method diverse_beam needs it"),
+        ({"method": "greedy", "patience": 2}, "nothing with search.method greedy, but with beam; leave it out"),
+        ({"patience": 0.5}, "must be 1 to 20, or 0: a beam that finishes is not replaced"),
+        ({"patience": 21}, "less than or equal to 20"),
         ({"min_length": 9}, "less than min_length, 9"),
     ],
 )
@@ -273,6 +277,8 @@ def test_another_method_sets_its_defaults_and_unsets_the_others():
     diverse = sampled.override(method="diverse_beam", beam=6)
     assert (diverse.beam, diverse.groups, diverse.diversity, diverse.temperature) == (6, 6, 0.5, None)
     assert diverse.override(method="beam") == PLAIN.override(beam=6)
+    assert PLAIN.override(patience=2).override(method="greedy").patience is None
+    assert PLAIN.override(patience=2).override(patience=0) == PLAIN
     with pytest.raises(UserError, match="wings is not a setting of the search; there are method"):
         PLAIN.override(wings=2)
 

@@ -2,6 +2,7 @@
 captions, files, and the bundle that evaluate writes."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -199,11 +200,11 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8)
 
 
-def second_choice() -> tuple[Captioner, list[np.ndarray], list[list[str]]]:
-    """A captioner that remembers, for each of six pictures, the caption that its search ranks second; the pictures, and
-    the words of those captions."""
-    plain, pictures = tiny_captioner(), [picture(seed) for seed in range(6)]
-    second = [found[1].words for found in plain.n_best(pictures, 2, beam=4, max_length=6)]
+def second_choice(plain: Captioner | None = None, **settings) -> tuple[Captioner, list[np.ndarray], list[list[str]]]:
+    """A captioner that remembers, for each of six pictures, the caption that its search with these settings ranks
+    second; the pictures, and the words of those captions."""
+    plain, pictures = plain or tiny_captioner(), [picture(seed) for seed in range(6)]
+    second = [found[1].words for found in plain.n_best(pictures, 2, **{"beam": 4, "max_length": 6, **settings})]
     index = {word: number for number, word in enumerate(plain.model.vocabulary.words)}
     texts = [[" ".join(str(index[word]) for word in words)] for words in second]
     squares = np.stack([plain.model.transform(Image.fromarray(p)) for p in pictures])
@@ -233,6 +234,17 @@ def test_a_caption_that_agrees_with_those_of_similar_images_is_chosen(tmp_path):
     assert [c.words for c in Captioner.load(tmp_path / "model").caption(pictures)] == second
     serve_model(tmp_path / "model", tmp_path / "model", PLAIN, {})  # without them
     assert not (tmp_path / "model" / NEIGHBOURS).exists() and load_bundle(tmp_path / "model").neighbours is None
+
+
+def test_all_captions_of_a_patient_search_are_compared():
+    """With a beam of 1 the caption that agrees is the second to finish, so that patience alone finds it."""
+    plain, patient = deepcopy(tiny_captioner()), {"beam": 1, "max_length": 12, "patience": 3}
+    with torch.no_grad():
+        plain.model.decoder.output.bias[END] += 2  # so that captions end
+    captioner, pictures, second = second_choice(plain, **patient)
+    assert [c.words for c in captioner.caption(pictures, **patient, consensus=100.0)] == second
+    impatient = captioner.caption(pictures, **{**patient, "patience": 0}, consensus=100.0)
+    assert all(c.words != words for c, words in zip(impatient, second, strict=True))
 
 
 def test_the_hash_of_the_settings_changes_with_what_changes_captions():
@@ -327,13 +339,15 @@ def test_stored_features_are_used_where_the_encoder_is_the_same(copy_pipeline, m
 def test_a_sweep_that_compares_with_training_images_does_not_publish_their_captions(copy_pipeline, capsys):
     folder = copy_pipeline("data", "metrics")
     others = [{"consensus": 1.0}, {"neighbour_ngrams": 0.5}, {"neighbour_bonus": 2.0}, {"block_around": "absent"}]
+    others += [{"patience": 2.0}]
     unused = {"consensus": 0.0, "neighbour_ngrams": 0.0, "neighbour_bonus": 0.0}
     write_params(folder, search=unused, sweep={"beams": [2], "length_penalties": [0.0], "others": others})
     run_stage("evaluate", folder)
     served = load_bundle(folder / "data/model")
     assert served.search.consensus == 0 and served.neighbours is None
     _, *rows = (folder / "metrics/sweep.tsv").read_text().splitlines()
-    assert len(rows) == 6  # these, the beam and the served one
+    assert len(rows) == 7  # these, the beam and the served one
     assert "block_around: absent is not a word of the vocabulary, and forbids nothing" in capsys.readouterr().err
-    for changed in ("consensus 1.0", "neighbour_ngrams 0.5", "neighbour_bonus 2.0", "block_around absent"):
+    named = ("consensus 1.0", "neighbour_ngrams 0.5", "neighbour_bonus 2.0", "block_around absent", "patience 2.0")
+    for changed in named:
         assert [row.split("\t")[0] for row in rows if changed in row] == [f"beam {served.search.beam}, {changed}"]

@@ -122,6 +122,40 @@ def tutorial_search(logits: Tensor, width: int, max_length: int) -> tuple[list[i
     return sequence[1:-1], score
 
 
+def patient_search(logits: Tensor, width: int, most: int, max_length: int, penalty: float) -> list[list[int]]:
+    """One image, as Kasai et al. (2022) write it: completed captions are put aside, the next best take their places,
+    until there are `most`. The completed ones, best first."""
+    sequences, complete = [(0.0, [START])], []
+    for _ in range(max_length):
+        candidates = []
+        for score, sequence in sequences:
+            logprobs = logprobs_along(logits, sequence)[-1].tolist()
+            candidates += [(score + value, [*sequence, word]) for word, value in enumerate(logprobs)]
+        sequences = []
+        for score, sequence in sorted(candidates, key=lambda candidate: -candidate[0]):
+            if len(complete) == most or len(sequences) == width:
+                break
+            (complete if sequence[-1] == END else sequences).append((score, sequence))
+        if len(complete) == most:
+            break
+    ranked = sorted(complete, key=lambda found: -found[0] / (len(found[1]) - 1) ** penalty)
+    return [sequence[1:-1] for _, sequence in ranked]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 1.5, 3]), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=25)
+def test_patient_beam_search_equals_the_published_loop(seed, width, patience, penalty):
+    """Several images together, some of which end before others, against one after the other."""
+    logits, most = random_logits(seed, images=6), round(width * patience)
+    options = {"length_penalty": penalty, "patience": patience}
+    several = search(logits, width, 8, n_best=most, **options)
+    best = search(logits, width, 8, **options)
+    for image, (found, (first, *_)) in enumerate(zip(several, best, strict=True)):
+        expected = patient_search(logits[image : image + 1], width, most, 8, penalty)
+        assert [h.tokens for h in found if h.finished] == expected
+        assert first == found[0], "a search for one caption may end before a search for several"
+
+
 def everything(logits: Tensor, max_length: int) -> list[tuple[float, list[int]]]:
     """Every sequence of one image that finishes within `max_length` tokens, with its log probability, best first."""
     words = range(1, logits.shape[2])
@@ -153,6 +187,10 @@ def test_full_width_finds_the_best_of_all_sequences(seed, words, max_length, pen
     logits = random_logits(seed, images=8, words=words)
     width = min(words**max_length, 100)  # of three words 31 sequences end within five tokens, and 32 go on
     together = search(logits, width=width, max_length=max_length, length_penalty=penalty, n_best=n_best)
+    patient = search(logits, width, max_length, length_penalty=penalty, n_best=n_best, patience=1)
+    assert [[h for h in found if h.finished] for found in patient] == [
+        [h for h in found if h.finished] for found in together
+    ]
     for image, found in enumerate(together):
         known = everything(logits[image : image + 1], max_length)
         scored = [(value / (len(tokens) + 1) ** penalty, value, tokens) for value, tokens in known]
@@ -169,6 +207,7 @@ def test_full_width_finds_the_best_scores_with_bonuses(seed, penalty, n_best, si
     """A beam that is behind may still get the greatest score, so that none may be left out early."""
     logits, bonus = random_logits(seed, images=6, words=3), Bonuses(random_logits(seed + 1, images=6, words=3) * size)
     together = search(logits, 100, 4, length_penalty=penalty, n_best=n_best, bonus=bonus)
+    assert search(logits, 20, 4, length_penalty=penalty, n_best=n_best, bonus=bonus, patience=5) == together
     for image, found in enumerate(together):
         scored = []
         for value, tokens in everything(logits[image : image + 1], max_length=4):
@@ -184,11 +223,11 @@ def test_full_width_finds_the_best_scores_with_bonuses(seed, penalty, n_best, si
 PENALTIES, SIZES = st.sampled_from([0.0, 0.7]), st.sampled_from([0.0, 1.0])
 
 
-@given(st.integers(0, 10**6), st.integers(1, 4), PENALTIES, st.integers(1, 3), SIZES)
+@given(st.integers(0, 10**6), st.integers(1, 4), PENALTIES, st.integers(1, 3), SIZES, st.sampled_from([None, 3.0]))
 @settings(max_examples=25)
-def test_batched_search_equals_single_images(seed, width, penalty, n_best, size):
+def test_batched_search_equals_single_images(seed, width, penalty, n_best, size, patience):
     logits, bonus = random_logits(seed, images=5), Bonuses(random_logits(seed + 1, images=5) * size)
-    options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2}
+    options = {"length_penalty": penalty, "n_best": n_best, "block_ngrams": 2, "patience": patience}
     together = search(logits, width, 9, bonus=bonus, **options)
     alone = [
         search(logits[i : i + 1], width, 9, bonus=bonus.keep_images(torch.tensor([i])), **options)[0] for i in range(5)

@@ -61,6 +61,7 @@ SETTINGS: dict[str, tuple[type, str, str]] = {
     "consensus": (float, "W", "weight of similar training images' captions; 0: none"),
     "neighbour_ngrams": (float, "S", "share of similar training images' n-grams in each word; 0: none"),
     "neighbour_bonus": (float, "W", "nats a word gets for its agreement with similar images' captions; 0: none"),
+    "patience": (float, "P", "beam: ends when P times its width have finished; 0: no beam is replaced"),
     "groups": (int, "N", "diverse_beam: groups that the beam is cut into (as many as beams)"),
     "diversity": (float, "D", "diverse_beam: nats that a word of an earlier group costs (0.5)"),
     "temperature": (float, "T", "sample: log probabilities are divided by it (1)"),

@@ -226,6 +226,6 @@ def _announce_words(captioner: Captioner, searches: Sequence[SearchParams]) -> N
 
 def _name(search: SearchParams, own: SearchParams) -> str:
     """Its method, with each setting that differs from `own` and is neither told by the method nor in a column."""
-    told = {*OWN, "method", "length_penalty"}
+    told = {*OWN, "method", "length_penalty"} - {"patience"}
     changed = [key for key in SearchParams.model_fields if getattr(search, key) != getattr(own, key)]
     return search.described() + "".join(f", {key} {getattr(search, key)}" for key in changed if key not in told)

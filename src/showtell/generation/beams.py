@@ -13,24 +13,24 @@ from showtell.generation.choices import Choice, Hypothesis
 
 
 class Beams:
-    """A finished beam is not replaced, so at most `width` beams of a group finish."""
+    """At most `choice.ends` beams of a group finish. Those that do are replaced where `choice.replaces`, else not."""
 
     def __init__(self, start: Tensor, end: int, choice: Choice, max_length: int):
-        images, groups, width, device = len(start), choice.groups, choice.width, start.device
-        self.end, self.choice, self.width, self.max_length = end, choice, width, max_length
+        images, groups, ends, device = len(start), choice.groups, choice.ends, start.device
+        self.end, self.choice, self.ends, self.max_length = end, choice, ends, max_length
         self.tokens = start.view(images, 1, 1, 1).repeat(1, groups, 1, 1)  # (image, group, beam, step), start included
         self.logprob = torch.zeros(images, groups, 1, device=device)  # (image, group, beam); -inf: an empty slot
         self.bonus = torch.zeros_like(self.logprob)  # (image, group, beam): of all tokens
         self.falling = True  # whether values only decrease: no bonus was given
         # (image, group, beam, step): log probability of each token
         self.trace = torch.empty(images, groups, 1, 0, device=device)
-        self.vacant = torch.full((images, groups), width, device=device)  # beams that are live or may still finish
+        self.vacant = torch.full((images, groups), ends, device=device)  # beams that may still finish
         # One slot more than can finish: values that are not kept are written there.
-        self.finished_tokens = torch.zeros(images, groups, width + 1, max_length, dtype=torch.long, device=device)
-        self.finished_trace = torch.zeros(images, groups, width + 1, max_length, device=device)
-        self.finished_logprob = torch.full((images, groups, width + 1), -torch.inf, device=device)
-        self.finished_bonus = torch.zeros(images, groups, width + 1, device=device)
-        self.finished_length = torch.ones(images, groups, width + 1, dtype=torch.long, device=device)
+        self.finished_tokens = torch.zeros(images, groups, ends + 1, max_length, dtype=torch.long, device=device)
+        self.finished_trace = torch.zeros(images, groups, ends + 1, max_length, device=device)
+        self.finished_logprob = torch.full((images, groups, ends + 1), -torch.inf, device=device)
+        self.finished_bonus = torch.zeros(images, groups, ends + 1, device=device)
+        self.finished_length = torch.ones(images, groups, ends + 1, dtype=torch.long, device=device)
         self.rows = torch.arange(images, device=device)  # the image of each row
         self._retired: dict[int, tuple[Tensor, ...]] = {}
 
@@ -58,21 +58,41 @@ class Beams:
             raise UserError(
                 "the decoder's scores are not finite (NaN): its training diverged or its weights are damaged"
             )
-        rank = torch.arange(logprob.shape[2], device=place.device)
-        logprob = logprob.masked_fill(rank >= self.vacant.unsqueeze(2), -torch.inf)
+        ended = word == self.end
+        logprob = logprob.masked_fill(~self._kept(ended), -torch.inf)
         history = self.tokens.gather(2, beam.unsqueeze(3).expand(-1, -1, -1, length))
         self.tokens = torch.cat([history, word.unsqueeze(3)], dim=3)
         traces = self.trace.gather(2, beam.unsqueeze(3).expand(-1, -1, -1, length - 1))
         self.trace = torch.cat([traces, logprobs.flatten(2).gather(2, place).unsqueeze(3)], dim=3)
-        self._finish((word == self.end) & (logprob > -torch.inf), logprob)
-        self.logprob = logprob.masked_fill(word == self.end, -torch.inf)
+        self._finish(ended & (logprob > -torch.inf), logprob)
+        self.logprob = logprob.masked_fill(ended, -torch.inf)
+        if self.choice.replaces:
+            beam = beam.gather(2, self._drop())
         first = torch.arange(groups, device=place.device).view(1, groups, 1) * beams  # index of each group's first beam
         return (first + beam).flatten(1)
 
+    def _kept(self, ended: Tensor) -> Tensor:
+        """Which of the chosen continuations stay, best first: bool (image, group, beam), as `ended`."""
+        vacant = self.vacant.unsqueeze(2)
+        if not self.choice.replaces:
+            return torch.arange(ended.shape[2], device=ended.device) < vacant
+        live_before = (~ended).cumsum(2) - (~ended).long()
+        return (live_before < self.choice.width) & (~ended | (ended.cumsum(2) <= vacant))
+
+    def _drop(self) -> Tensor:
+        """Keep live beams alone, as many as `choice.width`; returns their places, (image, group, beam)."""
+        live = (self.logprob > -torch.inf).int()
+        places = live.sort(dim=2, descending=True, stable=True).indices[:, :, : self.choice.width]
+        self.logprob, self.bonus = self.logprob.gather(2, places), self.bonus.gather(2, places)
+        steps = places.unsqueeze(3)
+        self.tokens = self.tokens.gather(2, steps.expand(-1, -1, -1, self.tokens.shape[3]))
+        self.trace = self.trace.gather(2, steps.expand(-1, -1, -1, self.trace.shape[3]))
+        return places
+
     def _finish(self, ended: Tensor, logprob: Tensor) -> None:
         """Move the beams where `ended` (image, group, beam) is True to the finished ones."""
-        before = (self.width - self.vacant).unsqueeze(2)
-        place = torch.where(ended, before + ended.cumsum(2) - 1, self.width)
+        before = (self.ends - self.vacant).unsqueeze(2)
+        place = torch.where(ended, before + ended.cumsum(2) - 1, self.ends)
         length = self.tokens.shape[3] - 1
         words = torch.nn.functional.pad(self.tokens[..., 1:], (0, self.max_length - length))
         self.finished_tokens.scatter_(2, place.unsqueeze(3).expand_as(words), words)
@@ -80,7 +100,7 @@ class Beams:
         self.finished_trace.scatter_(2, place.unsqueeze(3).expand_as(trace), trace)
         self.finished_logprob.scatter_(2, place, logprob)
         self.finished_bonus.scatter_(2, place, self.bonus)
-        self.finished_logprob[..., self.width] = -torch.inf
+        self.finished_logprob[..., self.ends] = -torch.inf
         self.finished_length.scatter_(2, place, length)
         self.vacant = self.vacant - ended.sum(2)
 
@@ -94,7 +114,7 @@ class Beams:
         if not self.falling:
             return dead.all(dim=1)
         # Groups say the same, and repeats come last: how much of a group is among the best is known at its end.
-        share = n_best if self.choice.groups == 1 or n_best == 1 else self.choice.width
+        share = n_best if self.choice.groups == 1 or n_best == 1 else self.choice.ends
         best_possible_score = self.logprob.max(dim=2).values / self.max_length**penalty
         scores = self.finished_logprob / self.finished_length**penalty
         if share <= scores.shape[2]:

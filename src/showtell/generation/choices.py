@@ -36,14 +36,17 @@ class Choice(Protocol):
 
     groups: int
     width: int
+    ends: int  # beams of a group that may finish
+    replaces: bool  # whether a beam that finishes is replaced, so that `width` are live until `ends` have finished
 
     def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
-        """The continuations that are kept: indices into `totals`, best first, (image, group, at most width).
+        """The continuations that are kept: indices into `totals`, best first, (image, group, at most width; where
+        finished beams are replaced, twice as many, since as many as are live may end).
 
         `totals` (image, group, beam x word): value of each continuation, with the tokens before it;
         `logprobs` (image, group, beam, word): of its last word; words with -inf must not be chosen. `vacant` (image,
-        group): only the first so many of the chosen stay. `tokens` (image, beam of all groups, step): generated so far,
-        without start.
+        group): how many may still finish; without replacement only the first so many of the chosen stay. `tokens`
+        (image, beam of all groups, step): generated so far, without start.
         """
         ...
 
@@ -57,15 +60,20 @@ class Choice(Protocol):
 
 
 class Beam:
-    """Beam search: the `width` most probable continuations of all beams; width 1 is greedy."""
+    """Beam search: the `width` most probable continuations of all beams; width 1 is greedy.
+
+    With `patience` beams that finish are replaced, and the search ends when `ends` have finished, that many times
+    `width`: Kasai et al., "A Call for Clarity in Beam Search: How It Works and When It Stops" (2022), section 3.
+    """
 
     groups = 1
 
-    def __init__(self, width: int):
-        self.width = width
+    def __init__(self, width: int, ends: int, patient: bool):
+        self.width, self.ends, self.replaces = width, ends, patient
 
     def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
-        return totals.topk(min(self.width, totals.shape[2]), dim=2).indices
+        wanted = 2 * self.width if self.replaces else self.width
+        return totals.topk(min(wanted, totals.shape[2]), dim=2).indices
 
     def merged(self, groups: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
         return groups[0]
@@ -82,8 +90,11 @@ class DiverseBeam:
     only; log probabilities and scores are the model's own.
     """
 
+    replaces = False
+
     def __init__(self, width: int, groups: int, diversity: float):
-        self.width, self.groups, self.diversity = width // groups, groups, diversity
+        self.width = self.ends = width // groups
+        self.groups, self.diversity = groups, diversity
 
     def __call__(self, totals: Tensor, logprobs: Tensor, vacant: Tensor, tokens: Tensor) -> Tensor:
         images, groups, beams, words = logprobs.shape
@@ -115,7 +126,8 @@ class Sample:
     `draws` (image, sample, step): uniform random numbers from 0 to below 1 that determine the words.
     """
 
-    width = 1
+    width = ends = 1
+    replaces = False
 
     def __init__(self, draws: Tensor, rules: Sequence[Rule]):
         self.draws, self.rules, self.groups = draws, rules, draws.shape[1]
@@ -176,4 +188,4 @@ def choice_of(search: SearchParams, n_best: int, names: Sequence[int], device: t
         return Sample(draws.to(device), sampling_rules(search))
     if search.method == "diverse_beam":
         return DiverseBeam(search.beam or 1, search.groups or 1, search.diversity or 0.0)
-    return Beam(search.beam or 1)
+    return Beam(search.beam or 1, search.ends, search.patience is not None)

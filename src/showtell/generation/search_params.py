@@ -27,7 +27,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "diverse_beam": ("beam", "groups", "diversity"),
     "sample": ("temperature", "seed"),
 }
-OPTIONAL: dict[str, tuple[str, ...]] = {"sample": ("top_k", "top_p")}
+OPTIONAL: dict[str, tuple[str, ...]] = {"beam": ("patience",), "sample": ("top_k", "top_p")}
 OWN = sorted({key for keys in (*NEEDED.values(), *OPTIONAL.values()) for key in keys})  # read by some methods only
 
 # Defaults of keys when a call or flag changes the method and does not give them.
@@ -59,6 +59,9 @@ class SearchSection(Section):
     neighbour_bonus: float = Field(
         default=0.0, ge=0, le=100, description="nats a word gets for its agreement with their captions; 0 = none"
     )
+    patience: float | None = Field(
+        default=None, ge=0, le=20, description="beam: ends when this times its width have finished; 0: none is replaced"
+    )
     groups: int | None = Field(
         default=None, ge=1, le=MOST, description="diverse_beam: groups that the beam is cut into"
     )
@@ -84,6 +87,13 @@ class SearchSection(Section):
     def _one_word(cls, value: str | None) -> str | None:
         if value is not None and len(value.split()) > 1:
             raise PydanticCustomError("word", "must be one word of the vocabulary")
+        return value or None  # a flag cannot give null
+
+    @field_validator("patience")
+    @classmethod
+    def _at_least_once(cls, value: float | None) -> float | None:
+        if value is not None and 0 < value < 1:
+            raise PydanticCustomError("patience", "must be 1 to 20, or 0: a beam that finishes is not replaced")
         return value or None  # a flag cannot give null
 
     @field_validator(*(key for key in OWN if key != "beam"))
@@ -177,7 +187,12 @@ class SearchParams(SearchSection):
     @property
     def most(self) -> int:
         """The greatest number of captions of an image that this search can find."""
-        return {"greedy": 1, "sample": MOST}.get(self.method, self.beam or 1)
+        return {"greedy": 1, "sample": MOST}.get(self.method, self.ends)
+
+    @property
+    def ends(self) -> int:
+        """The number of beams that may finish."""
+        return round((self.beam or 1) * (self.patience or 1))
 
     def check_n_best(self, n_best: int) -> None:
         """`UserError` when the search cannot find `n_best` captions."""
@@ -187,6 +202,7 @@ class SearchParams(SearchSection):
             if self.method == "greedy":
                 raise UserError(f"n_best = {n_best}: greedy gives one caption of an image")
             width = "the width of the beam, " if "beam" in self.method else ""
+            width = "beam x patience, " if self.patience else width
             raise UserError(f"n_best = {n_best}: must be 1 to {width}{self.most}")
 
     def described(self) -> str:

@@ -83,7 +83,7 @@ def whole_file(
     encoder = encoder_file(programs.encoder, names, model, {})
     encoder = compose.add_prefix(encoder, "encoder_", rename_inputs=False)
     step = compose.add_prefix(step_file(programs.step, names, {}), "step_", rename_outputs=False)
-    graph, outer, body = encoder.graph, parse_graph(outer_text(names)), parse_graph(body_text(search))
+    graph, outer, body = encoder.graph, parse_graph(outer_text(names, search)), parse_graph(body_text(search))
     loop = next(node for node in outer.node if node.op_type == "Loop")
     _add_state(body, step.graph, names)
     _replace(body.node, [*step.graph.node, *body.node])

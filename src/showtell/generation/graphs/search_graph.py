@@ -1,8 +1,8 @@
 """The beam search of one image as an ONNX graph: the same numbers as `search.generate`, for the best caption.
 
-In ONNX's text format. Shapes: beam = live beams, step = tokens generated, `<start>` included. A finished beam is not
-replaced, as in `beams.py`; of the finished ones only the best is kept. Scores that rank captions are float64, as they
-are in Python. Constants are named as in `constants`.
+In ONNX's text format. Shapes: beam = live beams, step = tokens generated, `<start>` included. A finished beam is
+replaced if the search has patience, as in `beams.py`; of the finished ones only the best is kept. Scores that rank
+captions are float64, as they are in Python. Constants are named as in `constants`.
 """
 
 import numpy as np
@@ -14,12 +14,13 @@ from showtell.generation.search_params import SearchParams
 ENDLESS = np.iinfo(np.int64).max  # as the end of a slice
 
 # Starts from the encoder's outputs. `Loop` carries: tokens and log probabilities of the live beams, how many beams may
-# still live or finish, the best finished caption, the beams that are continued, and the decoder's state.
+# still finish, the best finished caption, the beams that are continued, and the decoder's state.
 OUTER = """
 whole () => () {{
  width = Max(beam, one)
+ {places}
  said, living, left, best, best_logprob, best_score, continued{ends} = Loop(
-  max_length, true, start, surely, width, no_tokens, infinitely_unlikely, worst, first_beam{starts})
+  max_length, true, start, surely, places, no_tokens, infinitely_unlikely, worst, first_beam{starts})
  finished = Greater(best_score, worst)
  tokens, logprob = If(finished) <
   then_branch = ended () => (int64[length] ended_tokens, float ended_logprob) {{
@@ -36,6 +37,16 @@ whole () => () {{
 }}
 """
 
+# How many beams may finish: as many as are live, or `search.patience` times as many.
+PLACES = "places = Identity(width)"
+PATIENT_PLACES = """
+ width_float = Cast<to=11>(width)
+ places_float = Mul(width_float, patience)
+ places_rounded = Round(places_float)
+ places = Cast<to=7>(places_rounded)
+ twice_width = Add(width, width)
+"""
+
 # One iteration, after the decoder's step. `logprobs` (1, beam, word) are the step's output.
 BODY = """
 turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] alive, int64 places, int64[finished]
@@ -49,18 +60,17 @@ turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] aliv
  totals_by_beam = Add(alive_column, {allowed})
  totals = Reshape(totals_by_beam, flat)
  continuations = Size(totals)
- count = Min(width, continuations)
+ count = Min({wanted}, continuations)
  count_list = Reshape(count, flat)
  top, place = TopK<axis=0>(totals, count_list)
- parent = Div(place, words)
+ {parent} = Div(place, words)
  word = Mod(place, words)
- rank = Range(zero, count, one)
- may_live = Less(rank, places)
- chosen = Where(may_live, top, infinitely_unlikely)
- history = Gather<axis=0>(told, parent)
- word_column = Unsqueeze(word, from_1)
- next_told = Concat<axis=1>(history, word_column)
  is_end = Equal(word, end)
+ {kept}
+ chosen = Where(stays, top, infinitely_unlikely)
+ history = Gather<axis=0>(told, {parent})
+ word_column = Unsqueeze(word, from_1)
+ {told} = Concat<axis=1>(history, word_column)
  is_likely = Greater(chosen, infinitely_unlikely)
  has_ended = And(is_end, is_likely)
  length = Add(turn, one)
@@ -76,13 +86,14 @@ turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] aliv
  next_kept_score = Where(is_better, first_score, kept_score)
  next_kept_logprob = Where(is_better, first_logprob, kept_logprob)
  next_kept = If(is_better) <
-  then_branch = better () => (int64[now] better_tokens) {{ better_tokens = Gather<axis=0>(next_told, first) }},
+  then_branch = better () => (int64[now] better_tokens) {{ better_tokens = Gather<axis=0>({told}, first) }},
   else_branch = worse () => (int64[before] former_tokens) {{ former_tokens = Identity(kept) }}
  >
  ended_ones = Cast<to=7>(has_ended)
  ended_number = ReduceSum<keepdims=0>(ended_ones)
  next_places = Sub(places, ended_number)
- next_alive = Where(is_end, infinitely_unlikely, chosen)
+ {alive} = Where(is_end, infinitely_unlikely, chosen)
+ {drop}
  best_alive = ReduceMax<keepdims=0>(next_alive)
  best_alive_float = Cast<to=11>(best_alive)
  longest_float = Cast<to=11>(max_length)
@@ -93,6 +104,35 @@ turn_of_search (int64 turn, bool on, int64[beams, steps] told, float[beams] aliv
  go_on = And(has_places, has_hope)
  next_parents = Unsqueeze(parent, from_0)
 }}
+"""
+
+# Which continuations stay if finished beams are not replaced: as many as may still finish.
+KEPT = """
+ rank = Range(zero, count, one)
+ stays = Less(rank, places)
+"""
+
+# If they are: the live ones up to the width of the beam, and before them as many that have ended as may finish.
+PATIENT_KEPT = """
+ is_live = Not(is_end)
+ live_ones = Cast<to=7>(is_live)
+ live_so_far = CumSum(live_ones, zero)
+ live_before = Sub(live_so_far, live_ones)
+ in_front = Less(live_before, width)
+ end_ones = Cast<to=7>(is_end)
+ ended_so_far = CumSum(end_ones, zero)
+ may_finish = LessOrEqual(ended_so_far, places)
+ lives_or_finishes = Or(is_live, may_finish)
+ stays = And(in_front, lives_or_finishes)
+"""
+
+# Then beams that have ended are dropped.
+DROP = """
+ live_most = Min(width, count)
+ live_list = Reshape(live_most, flat)
+ next_alive, live_places = TopK<axis=0>(alive_then, live_list)
+ next_told = Gather<axis=0>(told_then, live_places)
+ parent = Gather<axis=0>(parent_then, live_places)
 """
 
 # For the rules that forbid words: the words of each beam, and zeros for all words and one column more.
@@ -168,11 +208,12 @@ LEAST_LENGTH = """
 """
 
 
-def outer_text(names: Names) -> str:
+def outer_text(names: Names, search: SearchParams) -> str:
     """From the encoder's outputs, by their names, to `tokens`, `logprob` and `finished`."""
     starts = "".join(f", encoder_{name}" for name in names.state)
     ends = "".join(f", end_{name}" for name in names.state)
-    return OUTER.format(starts=starts, ends=ends)
+    places = PLACES if search.patience is None else PATIENT_PLACES
+    return OUTER.format(starts=starts, ends=ends, places=places)
 
 
 def body_text(search: SearchParams) -> str:
@@ -188,7 +229,12 @@ def body_text(search: SearchParams) -> str:
         scores = f"without_{forbidden}"
     if search.min_length > 1:
         rules, scores = rules + LEAST_LENGTH.format(scores=scores), "long_enough"
-    return BODY.format(rules=rules, allowed=scores)
+    if search.patience is None:
+        parts = {"wanted": "width", "kept": KEPT, "drop": "", **{name: f"next_{name}" for name in ("told", "alive")}}
+        return BODY.format(rules=rules, allowed=scores, parent="parent", **parts)
+    parts = {"wanted": "twice_width", "kept": PATIENT_KEPT, "drop": DROP}
+    then = {name: f"{name}_then" for name in ("told", "alive", "parent")}
+    return BODY.format(rules=rules, allowed=scores, **parts, **then)
 
 
 def _block_ngrams(size: int) -> str:
@@ -220,6 +266,7 @@ def constants(search: SearchParams, vocabulary: Vocabulary) -> dict[str, np.ndar
         "infinitely_unlikely": np.array(-np.inf, np.float32),
         "unchanged": np.array(0, np.float32),
         "worst": np.array(-np.inf),
+        "patience": np.array(search.patience or 1.0),
         "ends": ends,
         "true": np.array(True),
         "always": np.array(True),
