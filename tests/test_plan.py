@@ -17,8 +17,9 @@ from showtell.commands.costs.estimates import Images, estimated
 from showtell.commands.costs.sample import look, make_sample, shorten, sizes
 from showtell.commands.costs.sample_run import FIT, IMAGE_WORK, PARTS, Ran, Times
 from showtell.commands.recipe import flat
+from showtell.core.files import write_json
 from showtell.core.params import load_all
-from showtell.core.paths import SPLITS
+from showtell.core.paths import CAPTIONS_RAW, SPLITS
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.coco import COCO
@@ -221,11 +222,13 @@ def test_stages_after_a_changed_stage_run_too(monkeypatch):
 def test_the_size_of_downloads_is_listed(tmp_path):
     params = load_all(ROOT / "params.yaml")
     with inside(tmp_path):
-        assert list(plan.downloads(params)) == []
-        assert "train2014.zip, 13.5 GB" in list(plan.downloads(params | {"dataset": "coco"}))
+        assert list(plan.downloads(params, {"download"})) == []
+        write_json(CAPTIONS_RAW, {"dataset": "scenes"})  # of the run before
+        assert "train2014.zip, 13.5 GB" in list(plan.downloads(params | {"dataset": "coco"}, {"download"}))
+        assert list(plan.downloads(params | {"dataset": "coco"}, {"evaluate"})) == []
         for weights in ("DEFAULT", "openai", "none", "scenes", "a.pth"):
             encoder = params["encoder"].model_copy(update={"weights": weights})
-            told = any(weights in line for line in plan.downloads(params | {"encoder": encoder}))
+            told = any(weights in line for line in plan.downloads(params | {"encoder": encoder}, {"encoder"}))
             assert told == (weights in ("DEFAULT", "openai"))
 
 
@@ -239,7 +242,7 @@ def test_pictures_that_are_downloaded_need_disk_and_captions_that_are_here_no_do
     def told(**changes: object) -> tuple[list[str], int]:
         changed = params | {"download": params["download"].model_copy(update=changes)}
         with inside(tmp_path):
-            return [line.split(",")[0] for line in plan.downloads(changed)], look(changed).archives
+            return [line.split(",")[0] for line in plan.downloads(changed, {"download"})], look(changed).archives
 
     assert told() == (["caption_datasets.zip", *(file.name for file in COCO.pictures)], zips)
     assert told(captions=str(captions)) == ([file.name for file in COCO.pictures], zips)

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,12 @@ def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
 
 def _print_plan(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole) -> None:
     print(f"images     {', '.join(f'{split} {whole.counts[split]:,}' for split in paths.SPLITS)}")
-    for line in downloads(params):
-        print(f"download   {line}")
     with ThreadPoolExecutor() as side:
         changed = side.submit(to_run, stages)
         runner = Stages()  # meanwhile: each takes seconds
         waiting = changed.result()
+    for line in downloads(params, waiting):
+        print(f"download   {line}")
     if not waiting:
         print("nothing to run: every stage is up to date")
         return
@@ -91,10 +91,10 @@ def _touches(deps: Sequence[str], outs: Sequence[str]) -> bool:
     return any(f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/") for dep in deps for out in outs)
 
 
-def downloads(params: Mapping[str, Any]) -> Iterable[str]:
-    """Downloads that are still to be made, as far as they are known."""
+def downloads(params: Mapping[str, Any], waiting: Collection[str]) -> Iterable[str]:
+    """Downloads that the stages `waiting` to run will make, as far as they are known."""
     dataset = PUBLISHED.get(params["dataset"])
-    if dataset is not None and not paths.CAPTIONS_RAW.exists():
+    if dataset is not None and "download" in waiting:
         for file in to_download(dataset, params["download"]):
             if not (DOWNLOADS / file.name).exists():
                 yield f"{file.name}, {size(file.size) if file.size else 'size unknown'}"
