@@ -19,11 +19,12 @@ from showtell.commands.costs.sample_run import FIT, IMAGE_WORK, PARTS, Ran, Time
 from showtell.commands.recipe import flat
 from showtell.core.files import write_json
 from showtell.core.params import load_all
-from showtell.core.paths import CAPTIONS_RAW, SPLITS
+from showtell.core.paths import CAPTIONS_RAW, SOURCE, SPLITS
 from showtell.core.yaml_files import read_sections, set_values
 from showtell.data.datasets import karpathy
 from showtell.data.datasets.coco import COCO
 from showtell.data.datasets.karpathy import Record
+from showtell.data.datasets.outside import states
 
 IMAGES = Images(
     {"train": 8000, "val": 1000, "test": 1000},
@@ -214,9 +215,25 @@ def test_stages_after_a_changed_stage_run_too(monkeypatch):
         (["download"], set(stages) - {"check", "source"}),
     ):
         monkeypatch.setattr(subprocess, "run", status(changed))
-        assert plan.to_run(stages) == wanted
+        assert plan.to_run(stages, PARAMS) == wanted
     monkeypatch.setattr(subprocess, "run", status(["photos.dvc"]))  # `dvc add photos`, and then a change
-    assert plan.to_run(stages) == set()
+    assert plan.to_run(stages, PARAMS) == set()
+
+
+def test_a_picture_added_since_the_last_run_is_a_change(tmp_path, monkeypatch):
+    """`dvc status` compares the record of the last run, which is as it was."""
+    stages = read_sections(ROOT / "dvc.yaml")["stages"]
+    done = SimpleNamespace(returncode=0, stdout='{"source": ["always changed"]}', stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: done)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "c.csv").write_text("image,caption\na.jpg,a dog\n")
+    params = {"dataset": "custom", "download": None, "custom": SimpleNamespace(images="photos", captions="c.csv")}
+    with inside(tmp_path):
+        found = states({"custom.images": "photos", "custom.captions": "c.csv"}, SOURCE)
+        write_json(SOURCE, {"dataset": "custom", **found})
+        assert plan.to_run(stages, params) == set()
+        (tmp_path / "photos/a.jpg").write_bytes(b"a picture")
+        assert plan.to_run(stages, params) == set(stages) - {"check", "source"}
 
 
 def test_the_size_of_downloads_is_listed(tmp_path):
@@ -282,7 +299,7 @@ def test_a_plan_of_a_tiny_pipeline(tmp_path, capsys):
         return estimated(ran, *others)
 
     with inside(tmp_path), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "to_run", lambda stages: set(stages))
+        patch.setattr(plan, "to_run", lambda stages, params: set(stages))
         patch.setattr(estimates, "estimated", noted)
         assert cli.dispatch(["plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -314,7 +331,7 @@ def test_every_stage_has_its_cost_and_is_up_to_date_or_not(tmp_path, monkeypatch
     monkeypatch.setattr(plan, "Stages", lambda: SimpleNamespace(run=run_stage))
     monkeypatch.setattr(estimates, "fill_vocabulary", lambda folder, words: None)
     monkeypatch.setattr(estimates, "shorten", lambda folder, splits, words=None: 10)
-    monkeypatch.setattr(plan, "to_run", lambda stages: {"finetune", "evaluate"})
+    monkeypatch.setattr(plan, "to_run", lambda stages, params: {"finetune", "evaluate"})
     with inside(tmp_path):
         assert cli.dispatch(["plan"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -335,7 +352,7 @@ def test_a_plan_leaves_no_copy_of_a_compressed_archive(tmp_path, monkeypatch, ca
     own = {"dataset": "custom", "custom.images": "p.tgz", "custom.captions": "c.csv", "custom.val": 0.3}
     set_values(tmp_path / "params.yaml", own | {"custom.test": 0.3, "reinforce.chair": 0.0, "reinforce.truth": 0.0})
     monkeypatch.setattr(plan, "Stages", lambda: None)
-    monkeypatch.setattr(plan, "to_run", lambda stages: set())
+    monkeypatch.setattr(plan, "to_run", lambda stages, params: set())
     with inside(tmp_path):
         assert cli.dispatch(["plan"]) == 0
     assert "nothing to run" in capsys.readouterr().out

@@ -15,11 +15,14 @@ from showtell.commands.costs.sample import PUBLISHED, Whole, look
 from showtell.commands.costs.sample_run import Stages
 from showtell.core import paths
 from showtell.core.errors import UserError
+from showtell.core.files import read_json
 from showtell.core.params import load_all
 from showtell.core.progress import log
 from showtell.core.stage import spent
 from showtell.core.yaml_files import read_sections
+from showtell.data.datasets.outside import states
 from showtell.data.datasets.published import DOWNLOADS, to_download
+from showtell.data.datasets.source import watched
 from showtell.encoders import pretrained
 from showtell.encoders.weights import WEIGHTS_SUFFIXES
 
@@ -49,7 +52,7 @@ def print_plan(stages: Mapping[str, Any], params: Mapping[str, Any]) -> None:
 def _print_plan(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Whole) -> None:
     print(f"images     {', '.join(f'{split} {whole.counts[split]:,}' for split in paths.SPLITS)}")
     with ThreadPoolExecutor() as side:
-        changed = side.submit(to_run, stages)
+        changed = side.submit(to_run, stages, params)
         runner = Stages()  # meanwhile: each takes seconds
         waiting = changed.result()
     for line in downloads(params, waiting):
@@ -73,18 +76,28 @@ def _print_plan(stages: Mapping[str, Any], params: Mapping[str, Any], whole: Who
         print(f"the disk has {size(free)} left: not enough")
 
 
-def to_run(stages: Mapping[str, Any]) -> set[str]:
+def to_run(stages: Mapping[str, Any], params: Mapping[str, Any]) -> set[str]:
     """The stages that `dvc repro` would run: those that changed, and those that depend on their outputs."""
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"dvc status: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
     changed = (json.loads(done.stdout).keys() & stages.keys()) - set(ALWAYS)  # not: what was added by `dvc add`
+    if _changed_outside(params):
+        changed |= {name for name, stage in stages.items() if str(paths.SOURCE) in paths_of(stage, "deps")}
     while True:
         outs = [out for name in changed for out in paths_of(stages[name], "outs", "metrics", "plots")]
         after = {name for name, stage in stages.items() if _touches(paths_of(stage, "deps"), outs)}
         if after <= changed:
             return changed
         changed |= after
+
+
+def _changed_outside(params: Mapping[str, Any]) -> bool:
+    """Whether the stage `source` will find other files outside the repository than it recorded: DVC cannot know."""
+    if not paths.SOURCE.is_file():
+        return False  # `dvc status` says so
+    found = states(watched(params["dataset"], params["download"], params["custom"]), paths.SOURCE)
+    return read_json(paths.SOURCE) != {"dataset": params["dataset"], **found}
 
 
 def _touches(deps: Sequence[str], outs: Sequence[str]) -> bool:
