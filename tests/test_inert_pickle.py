@@ -222,6 +222,13 @@ def test_other_files_are_not_explained_by_the_unpickler(tmp_path, content):
         read_checkpoint(tmp_path / "x.pth")
 
 
+def test_a_download_that_was_cut_short_is_told_as_one(tmp_path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "x.pth")
+    (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:-30])
+    with pytest.raises(UserError, match="a zip archive without its end; get the file again"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
 def test_a_pickle_of_the_first_protocol_is_read(tmp_path):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=0))  # it begins like any text
     assert read_checkpoint(tmp_path / "x.pkl") == {"a": 1}

@@ -144,6 +144,8 @@ def read_checkpoint(path: Path) -> Any:
             start = file.read(2)
             if zipfile.is_zipfile(file):
                 return _finished(_read_zip(file))
+            if start == b"PK":
+                raise zipfile.BadZipFile("it is a zip archive without its end; get the file again")
             file.seek(0)
             return _finished(_read_legacy(file))
     except OSError as error:
