@@ -85,6 +85,20 @@ def test_missing_files_count_as_unchanged(home, tmp_path, capsys):
         state(home)
 
 
+def test_missing_files_count_as_unchanged_in_another_clone_too(home, tmp_path):
+    (tmp_path / "photos").rename(home / "photos")
+    settle(home, images="photos")
+    first = state(home)
+    other = tmp_path / "other"
+    (other / paths.SOURCE).parent.mkdir(parents=True)
+    (other / paths.SOURCE).write_bytes((home / paths.SOURCE).read_bytes())  # as `dvc pull` brings it
+    settle(other, images="photos")
+    assert state(other)["custom.images"] == first["custom.images"]
+    settle(other, images="other/photos")
+    with pytest.raises(UserError, match=r"custom\.images = 'other/photos' does not exist"):
+        state(other)
+
+
 @pytest.fixture
 def copy(home):
     """The copy of the repository in which DVC runs a queued experiment."""

@@ -93,7 +93,7 @@ def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
             found[key] = f"{path} {state_of(path)}"
         elif several:
             found[key] = f"{path} {fingerprint([(str(one), state_of(one)) for one in several])}"
-        elif str(known.get(key, "")).startswith(f"{path} "):
+        elif _is_of(str(known.get(key, "")), name):
             log(f"{key} = {name!r} is not on this machine now; taken as unchanged")
             found[key] = known[key]
         else:
@@ -102,3 +102,9 @@ def states(named: dict[str, str | None], before: Path) -> dict[str, str]:
                 "`dvc repro -s evaluate`"
             )
     return found
+
+
+def _is_of(recorded: str, name: str) -> bool:
+    """Whether a recorded state is of the path `name`; a relative one may have been recorded in another clone."""
+    parts = Path(name).parts
+    return Path(recorded.rpartition(" ")[0]).parts[-len(parts) :] == parts
