@@ -91,6 +91,15 @@ def test_vocabularies_of_another_size_are_refused(tmp_path):
         convert(checkpoint, wordmap, tmp_path / "model")
 
 
+def test_weights_of_words_that_are_one_number_are_refused(tmp_path):
+    checkpoint, wordmap = tutorials.save_attend(tmp_path)
+    content = torch.load(checkpoint, weights_only=False)
+    content["decoder"].fc.bias = torch.nn.Parameter(torch.tensor(1.0))
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match="is of 1 words, the map of words has 14"):
+        convert(checkpoint, wordmap, tmp_path / "model")
+
+
 def test_the_help_names_what_is_read(capsys):
     with pytest.raises(SystemExit, match="0"):
         convert("--help")

@@ -138,8 +138,9 @@ def _renamed(
             continue
         ours = f"{names[prefix]}.{last}"
         if rows is not None and ours in PER_WORD:
-            if len(tensor) != len(rows):
-                raise UserError(f"{source} is of {len(tensor)} words, the map of words has {len(rows)}")
+            count = len(tensor) if tensor.dim() else 1
+            if count != len(rows):
+                raise UserError(f"{source} is of {count} words, the map of words has {len(rows)}")
             tensor = tensor[rows]
         found[ours] = tensor
     return found
