@@ -94,6 +94,12 @@ def test_settings_beyond_the_usual_are_in_the_range_of_the_page(monkeypatch):
             assert least <= value == own[name] <= most
 
 
+def test_what_is_typed_beside_a_slider_counts_as_its_nearest_value():
+    slider = SimpleNamespace(value=1.0, minimum=0.1, maximum=2)
+    half_typed = (None, 0, 0.5, 7)
+    assert [demo.nearest(slider, typed) for typed in half_typed] == [1.0, 0.1, 0.5, 2]
+
+
 def test_other_ports_than_there_are_are_one_line(tmp_path):
     for port in (-1, 65536):
         with pytest.raises(UserError, match=f"--port {port}: must be 0 to 65535"):
@@ -174,6 +180,8 @@ def test_a_photo_dropped_on_the_page(served, tmp_path):
         number = browser.find_element("css selector", "#beam input[type=number]")
         number.send_keys(Keys.BACKSPACE, Keys.BACKSPACE, "2", Keys.TAB)
         wait(browser, f"{rows} === 2")
+        number.send_keys(Keys.BACKSPACE, "0", Keys.TAB)  # less than the least
+        wait(browser, f"{rows} === 1")
         events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
         urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
         hosts = {urlsplit(url).hostname for url in urls if urlsplit(url).scheme in ("http", "https", "ws", "wss")}

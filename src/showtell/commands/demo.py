@@ -5,6 +5,7 @@ import base64
 import io
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,9 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 )  # fmt: skip
             with gradio.Column(scale=3, min_width=320):
                 said = gradio.HTML(elem_id="said")
+        for slider in (least, *knobs.values()):
+            if isinstance(slider, gradio.Slider):  # gradio's own refuses what is typed, also when it is half typed
+                vars(slider)["preprocess"] = partial(nearest, slider)
 
         def shown(path: str | None, sure: float, *values: Any) -> str:
             n_best, settings = asked(captioner.search, dict(zip(knobs, values, strict=True)))
@@ -170,6 +174,12 @@ def _knobs(own: "SearchParams") -> dict[str, Any]:
         for name, label in (("min_length", "At least"), ("max_length", "At most")):
             slider(name, 1, max(50, own.max_length), 1, label)
     return knobs
+
+
+def nearest(slider: "gradio.Slider", typed: float | None) -> float:
+    """The value of a slider for a number in the field beside it, which may be empty or beyond its ends while someone
+    types: the page corrects it only when they leave the field."""
+    return slider.value if typed is None else min(max(typed, slider.minimum), slider.maximum)
 
 
 def _highest(captioner: "Captioner") -> float:
