@@ -202,6 +202,19 @@ def test_a_file_that_is_no_picture_is_a_sentence_on_the_page(served, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
+def test_tiles_of_a_tall_picture_fit_on_the_page(served, tmp_path):
+    photo = write_picture(tmp_path / "tall.png", size=(20, 400))
+    with chromium(tmp_path / "profile") as browser:
+        browser.get(served)
+        wait(browser, "document.querySelector('#photo input[type=file]')")
+        browser.find_element("css selector", "#photo input[type=file]").send_keys(str(photo))
+        heights = "[...document.querySelectorAll('#said figure img')].map(i => i.complete ? i.clientHeight : 0)"
+        wait(browser, f"({heights}).some(h => h > 0)")
+        assert max(browser.execute_script(f"return {heights}")) <= 240
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_the_demo_listens_on_localhost_only(served):
     port = urlsplit(served).port
     assert re.match(r"http://127\.0\.0\.1:\d+/", served)

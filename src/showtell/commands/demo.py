@@ -30,6 +30,7 @@ STYLE = f"""
 .words {{ display: flex; flex-wrap: wrap; gap: 12px 10px; margin: 0; padding: 0; }}
 .words figure {{ margin: 0; width: 112px; text-align: center; }}
 .words img {{ display: block; width: 100%; border-radius: 8px; transition: transform .15s; }}
+.words img {{ max-height: 240px; object-fit: contain; }}
 .words img {{ transform-origin: 50% 100%; }}
 .words figure:hover, .words figure:focus {{ position: relative; z-index: 2; }}
 .words figure:hover img, .words figure:focus img {{ transform: scale(1.55); }}
