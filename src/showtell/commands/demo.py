@@ -136,7 +136,7 @@ def build_page(captioner: "Captioner") -> "gradio.Blocks":
                 said = gradio.HTML(elem_id="said")
         for slider in (least, *knobs.values()):
             if isinstance(slider, gradio.Slider):  # gradio's own refuses what is typed, also when it is half typed
-                vars(slider)["preprocess"] = partial(nearest, slider)
+                slider.preprocess = partial(nearest, slider)  # type: ignore[method-assign]
 
         def shown(path: str | None, sure: float, *values: Any) -> str:
             n_best, settings = asked(captioner.search, dict(zip(knobs, values, strict=True)))
