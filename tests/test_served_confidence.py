@@ -100,6 +100,7 @@ def test_the_reason_prints_enough_digits_to_differ():
         (1.5, {}, "min_confidence = 1.5: must be 0 to 1"),
         (float("nan"), {}, "must be 0 to 1"),
         (0.5, {"beam": 3}, "measured with beam = 2"),
+        (0.5, {"beam": 3, "min_length": 1}, "measured with beam = 2; leave"),  # what is as it was is not named
         (0.5, {"method": "sample"}, "measured with method = beam"),
     ],
 )

@@ -146,8 +146,10 @@ class Captioner:
             raise UserError("min_confidence: it is not known of models that were not scored together")
         if self.confidence is None:
             raise UserError("min_confidence: this model does not know its own; `dvc repro` measures it (evaluate)")
-        if not self._measured(self.search.override(**settings)):
-            own = {key: value for key, value in self.search.model_dump().items() if key in settings}
+        asked = self.search.override(**settings)
+        if not self._measured(asked):
+            known = self.search.model_dump().items()
+            own = {key: value for key, value in known if key in settings and value != getattr(asked, key)}
             told = ", ".join(f"{key} = {'null' if value is None else value}" for key, value in own.items())
             raise UserError(f"min_confidence: it was measured with {told}; leave those settings as they are")
 
