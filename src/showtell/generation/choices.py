@@ -63,7 +63,7 @@ class Beam:
     """Beam search: the `width` most probable continuations of all beams; width 1 is greedy.
 
     With `patience` beams that finish are replaced, and the search ends when `ends` have finished, that many times
-    `width`: Kasai et al., "A Call for Clarity in Beam Search: How It Works and When It Stops" (2022), section 3.
+    `width`: Kasai et al., "A Call for Clarity in Beam Search: How It Works and When It Stops" (2022).
     """
 
     groups = 1
