@@ -201,8 +201,9 @@ def test_generated_captions_end_after_as_many_words_as_given_ones(tmp_path):
     assert found["val"].words == [four[:3], two] and found["val"].captions == ["a b c", "a b"]
 
 
-def test_stages_after_a_changed_stage_run_too(monkeypatch):
+def test_stages_after_a_changed_stage_run_too(tmp_path, monkeypatch):
     stages = read_sections(ROOT / "dvc.yaml")["stages"]
+    monkeypatch.chdir(tmp_path)  # where no run has left its record
 
     def status(changed: list[str]):
         said = json.dumps({name: [] for name in ["source", *changed]})
