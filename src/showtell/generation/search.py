@@ -62,9 +62,10 @@ def generate(
 
     `start` (image,) holds the start tokens; `end` is the token that finishes a beam.
     `step(state, tokens (image, beam)) -> (logits (image, beam, word), state)`. A finished beam is not replaced, as in
-    the tutorials' one-image loop (Xu et al. 2015 code and its descendants). Finished hypotheses come before unfinished
-    ones; an image none of whose beams finishes within `search.max_length` tokens gets its best unfinished ones. The
-    score is (logprob + bonuses) / length ** search.length_penalty, with the end token counted in length.
+    the tutorials' one-image loop (Xu et al. 2015 code and its descendants), unless there is `search.patience`. Finished
+    hypotheses come before unfinished ones; an image none of whose beams finishes within `search.max_length` tokens gets
+    its best unfinished ones. The score is (logprob + bonuses) / length ** search.length_penalty, with the end token
+    counted in length.
     `rules` (`rules_of`) turn logits into log probabilities and forbid words. `names`: a number for each image, which
     determines its samples together with the seed; by default its index.
     """
