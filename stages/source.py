@@ -5,14 +5,12 @@ from showtell.core.files import read_json, write_json
 from showtell.core.params import load
 from showtell.core.stage import run_stage
 from showtell.data.datasets.custom import CustomParams
-from showtell.data.datasets.outside import states
-from showtell.data.datasets.source import DatasetName, DownloadParams, watched
+from showtell.data.datasets.source import DatasetName, DownloadParams, record
 
 
 def main() -> None:
     dataset = load(DatasetName, alone=True)
-    outside = watched(dataset, load(DownloadParams, alone=True), load(CustomParams, alone=True))
-    content = {"dataset": dataset, **states(outside, paths.SOURCE)}
+    content = record(dataset, load(DownloadParams, alone=True), load(CustomParams, alone=True))
     if not paths.SOURCE.is_file() or read_json(paths.SOURCE) != content:
         write_json(paths.SOURCE, content)
 

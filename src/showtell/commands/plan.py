@@ -20,9 +20,8 @@ from showtell.core.params import load_all
 from showtell.core.progress import log
 from showtell.core.stage import spent
 from showtell.core.yaml_files import read_sections
-from showtell.data.datasets.outside import states
 from showtell.data.datasets.published import DOWNLOADS, to_download
-from showtell.data.datasets.source import watched
+from showtell.data.datasets.source import record
 from showtell.encoders import pretrained
 from showtell.encoders.weights import WEIGHTS_SUFFIXES
 
@@ -96,8 +95,7 @@ def _changed_outside(params: Mapping[str, Any]) -> bool:
     """Whether the stage `source` will find other files outside the repository than it recorded: DVC cannot know."""
     if not paths.SOURCE.is_file():
         return False  # `dvc status` says so
-    found = states(watched(params["dataset"], params["download"], params["custom"]), paths.SOURCE)
-    return read_json(paths.SOURCE) != {"dataset": params["dataset"], **found}
+    return read_json(paths.SOURCE) != record(params["dataset"], params["download"], params["custom"])
 
 
 def _touches(deps: Sequence[str], outs: Sequence[str]) -> bool:

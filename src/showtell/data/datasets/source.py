@@ -6,19 +6,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from showtell.core import paths
 from showtell.core.errors import UserError
 from showtell.data.datasets import custom, published, scenes
 from showtell.data.datasets.coco import COCO
 from showtell.data.datasets.custom import CustomParams
 from showtell.data.datasets.flickr import FLICKR8K, FLICKR30K
+from showtell.data.datasets.outside import states
 from showtell.data.datasets.published import DownloadParams, Published
 
 DatasetName = Literal["scenes", "coco", "flickr8k", "flickr30k", "custom"]
 
-__all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare", "watched"]
+__all__ = ["PREPARE", "DatasetName", "DownloadParams", "prepare", "record"]
 
 
-def watched(dataset: DatasetName, download: DownloadParams, own: CustomParams) -> dict[str, str | None]:
+def record(dataset: DatasetName, download: DownloadParams, own: CustomParams) -> dict[str, str]:
+    """What the stage `source` records: the dataset, and the state of each file or folder that it is read from."""
+    return {"dataset": dataset, **states(_watched(dataset, download, own), paths.SOURCE)}
+
+
+def _watched(dataset: DatasetName, download: DownloadParams, own: CustomParams) -> dict[str, str | None]:
     """Paths outside the repository that the dataset is read from, by the key of params.yaml that names each."""
     if dataset == "scenes":
         return {}
