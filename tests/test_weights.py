@@ -235,6 +235,19 @@ def test_a_file_without_what_no_feature_is_computed_from(tmp_path):
         encoder_of(str(path), "resnet18")
 
 
+def test_a_file_of_another_number_of_classes(tmp_path):
+    """As weights that have learnt places or species are published."""
+    whole, path = state("resnet18"), tmp_path / "places.pth"
+    torch.save(whole, tmp_path / "whole.pth")
+    expected = encoder_of(f"{tmp_path}/whole.pth", "resnet18").hash()
+    torch.save({**whole, "fc.weight": torch.zeros(365, 512), "fc.bias": torch.zeros(365)}, path)
+    assert encoder_of(str(path), "resnet18").hash() == expected
+    for classes, inputs, says in ((365, 500, "fc.weight has shape 365 x 500"), (1000, 500, "fc.weight has shape")):
+        torch.save({**whole, "fc.weight": torch.zeros(classes, inputs), "fc.bias": torch.zeros(classes)}, path)
+        with pytest.raises(UserError, match=says):
+            encoder_of(str(path), "resnet18")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_networks_whose_state_dicts_have_versions(tmp_path, suffix):
     """MNASNet refuses a state dict without one, and files of tensors alone have none."""

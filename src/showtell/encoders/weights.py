@@ -73,8 +73,8 @@ def load_weights(network: nn.Module, name: str, weights: str, used: Collection[s
 
     `weights` is DEFAULT or another of torchvision's names (downloaded once, into torch's cache), the name of weights in
     this package that `check_shipped` has accepted, `none`, or the path of a state dict. Only tensors that are not among
-    `used` (None: all) may be missing: networks that learnt without labels have no classifier. `UserError` for anything
-    else, for a file with other content, and when the download fails.
+    `used` (None: all) may be missing, as networks that learnt without labels have no classifier, or be of another
+    number of classes. `UserError` for anything else, for a file with other content, and when the download fails.
     """
     if weights in pretrained.SHIPPED:
         made, state = _shipped(weights)
@@ -218,7 +218,10 @@ def _fill(network: nn.Module, name: str, state: Any, asked: str, used: Collectio
     names = {key: _OLD_DENSE_LAYER.sub(r"\1\2.", key) for key in state if not _AUXILIARY.match(key)}
     kept = _at_size(network, OrderedDict((new, state[key]) for key, new in names.items()))
     wanted = network.state_dict()
-    reason = _difference(wanted, kept, wanted if used is None else used)
+    used = wanted if used is None else used
+    for key in [key for key in kept if key in wanted and key not in used and _other_classes(key, wanted, kept)]:
+        del kept[key]
+    reason = _difference(wanted, kept, used)
     if reason:
         raise UserError(f"{asked} does not hold a state dict of {name}: {reason}")
     # MNASNet asks for the version of its state dict, which .safetensors files do not have.
@@ -237,6 +240,15 @@ def _at_size(network: nn.Module, state: "OrderedDict[str, Tensor]") -> "OrderedD
         return interpolate_embeddings(network.image_size, network.patch_size, state)
     except (KeyError, ValueError):  # not a vision transformer's: told by what is missing
         return state
+
+
+def _other_classes(key: str, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
+    """Whether the layer of `key` has another number of outputs than the network's, all its tensors the same."""
+    layer = key.rpartition(".")[0]
+    parts = [part for part in (f"{layer}.weight", f"{layer}.bias") if part in state]
+    rows = {state[part].shape[:1] for part in parts}
+    fits = all(part in wanted and state[part].shape[1:] == wanted[part].shape[1:] for part in parts)
+    return key in parts and fits and len(rows) == 1 and rows != {wanted[key].shape[:1]}
 
 
 def _difference(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], used: Collection[str]) -> str:
