@@ -61,6 +61,8 @@ def test_a_line_break_in_a_quoted_cell_is_a_space(tmp_path):
         ),
         ("image| n| caption\na.jpg| 0| a dog\nb.jpg| 4   a dog\n", "line 3 has 2"),
         ("image,caption\na.jpg\nb.jpg\nc.jpg\nd.jpg\n", "line 2 has 1, line 3 has 1, line 4 has 1 and 1 more"),
+        ("image,caption\na.jpg,b\nb.jpg\n", "line 3 has 1; every row needs all columns"),
+        ("image,caption,split\na.jpg,b,c,train\nb.jpg\n", "put cells that hold the mark in quotation marks"),
         ("image,caption,caption\na.jpg,b,c\n", 'line 1: two columns are called "caption"'),
         ("a.jpg,a dog\n", r"line 1: the first line must name the columns"),
         ("image,caption,image_id\na.jpg,x,1\nb.jpg,y,1\n", r'line 3: id "1" belongs to a\.jpg and to b\.jpg'),

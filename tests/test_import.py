@@ -68,6 +68,13 @@ def test_the_dataset_is_described_and_params_are_set(home, capsys):
     }  # fmt: skip
 
 
+def test_captions_that_an_image_has_twice_are_counted(home, capsys):
+    (home / "c.csv").write_text((home / "c.csv").read_text() + "0.jpg,a dog number 0\n0.jpg,a dog number 1\n")
+    assert call("my photos", "c.csv") == 0
+    out = capsys.readouterr().out
+    assert "captions          21\n" in out and "captions given again     1 (0.jpg)" in out
+
+
 def changed(home) -> dict:
     """The differences from the repository's params.yaml; comments and order are kept."""
     text = (home / "params.yaml").read_text()

@@ -27,6 +27,20 @@ def test_coco_layout_gives_coco_ids_and_folders(tmp_path):
     assert karpathy.read(path) == [Record(391895, "val2014/0.jpg", "train", ["A dog 0."], [["a", "dog", "0"]])]
 
 
+@pytest.mark.parametrize(
+    ("name", "split"), [("Train", "train"), ("VAL", "val"), (" test ", "test"), ("RestVal", "train")]
+)
+def test_split_names_may_be_in_any_case(tmp_path, name, split):
+    assert [record.split for record in karpathy.read(save(tmp_path, [image(0, split=name)]))] == [split]
+
+
+def test_an_unknown_split_and_no_images_are_told(tmp_path):
+    with pytest.raises(UserError, match=r'`split` is "held out", not one of train, restval, val, test'):
+        karpathy.read(save(tmp_path, [image(0, split="held out")]))
+    with pytest.raises(UserError, match="the list `images` is empty"):
+        karpathy.read(save(tmp_path, []))
+
+
 def test_flickr_layout_has_no_filepath(tmp_path):
     assert [(r.image_id, r.file) for r in karpathy.read(save(tmp_path, [image(0), image(1)]))] == [
         (0, "0.jpg"),

@@ -51,15 +51,18 @@ def read_rows(text: str, where: str) -> Iterator[Row]:
     names = [_unquoted(name).strip().lower() for name in header.cells]
     at = _columns(names, where)
     wrong: list[str] = []
+    longer = False
     for row in rows:
         cells = _fitting(row, len(names), at["caption"] == len(names) - 1)
         if cells is None:
             wrong.append(f"line {row.line} has {len(row.cells)}")
+            longer = longer or len(row.cells) > len(names)
             continue
         yield Row(row.line, {key: cells[n].strip() if n is not None else "" for key, n in at.items()})
     if wrong:
         some = ", ".join(wrong[:SHOWN_ROWS]) + (f" and {len(wrong) - SHOWN_ROWS} more" if wrong[SHOWN_ROWS:] else "")
-        advice = "put cells that hold the mark in quotation marks" if mark in QUOTING else "every row needs all columns"
+        quoting = longer and mark in QUOTING
+        advice = "put cells that hold the mark in quotation marks" if quoting else "every row needs all columns"
         raise UserError(f"{where}: the first line has {len(names)} cells, divided by {mark!r}; {some}; {advice}")
 
 
