@@ -89,6 +89,27 @@ def test_the_example_of_the_documentation(graph, bundle, photo, tmp_path):
         assert (done.stderr, done.stdout.strip()) == ("", Captioner.load(bundle).caption([shown])[0].text)
 
 
+@pytest.mark.parametrize("rules", [[], ["--block-ngrams", "2", "--min-length", "4"]])
+def test_the_search_of_the_documentation(bundle, tmp_path, rules):
+    own = Captioner.load(bundle)
+    photo, size = tmp_path / "photo.png", own.model.transform.size  # of the network's size: no resize that rounds
+    Image.fromarray(picture(size, size, seed=5)).save(photo)
+    text = (ROOT / "docs/export.md").read_text()
+    example = re.search(r"\n((?:    .*\n|\n)*    encoder, step = (?:.*\n)(?:    .*\n|\n)*)", text)[1]
+    (tmp_path / "search.py").write_text("\n".join(line[4:] for line in example.splitlines()))
+    assert cli.dispatch(["export", str(bundle), str(tmp_path / "parts"), "--parts", *rules]) == 0
+    done = run_without_torch(str(tmp_path / "search.py"), str(tmp_path / "parts"), str(photo))
+    settings = {"block_ngrams": 2, "min_length": 4} if rules else {}
+    expected = own.caption([photo], beam=1, **settings)[0].text
+    assert done.returncode == 0 and done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("flags", [["--consensus", "1"], ["--method", "sample"], ["--precision", "bf16"]])
+def test_what_no_graph_can_do_is_not_advised(graph, photo, flags):
+    with pytest.raises(UserError, match=r"an exported graph cannot do that; use the model's folder"):
+        cli.dispatch(["caption", str(photo), "--model", str(graph), *flags])
+
+
 def test_a_graph_that_differs_is_not_written(bundle, tmp_path, monkeypatch):
     honest = OnnxCaptioner.caption
     monkeypatch.setattr(OnnxCaptioner, "caption", lambda *a: honest(*a)._replace(text="a lie", score=-99.0))

@@ -54,7 +54,7 @@ SETTINGS: dict[str, tuple[type, str, str]] = {
     "min_length": (int, "N", "tokens at least, the end counted"),
     "max_length": (int, "N", "tokens at most, the end counted"),
     "length_penalty": (float, "P", "rank by logprob / length^P; 0: by logprob"),
-    "block_ngrams": (int, "N", "no n-gram of this size twice; 0: off"),
+    "block_ngrams": (int, "N", "no n-gram of this size twice, and no word directly after itself; 0: off"),
     "block_around": (str, "WORD", "not the same one or two words before and after this one; '': off"),
     "allow_unknown": (bool, "", "whether captions may hold <unk>"),
     "detection_weight": (float, "W", "weight of words that are found in the image; 0: none"),
@@ -117,8 +117,9 @@ def _is_graph(args: argparse.Namespace, models: Sequence[Path]) -> bool:
         raise UserError(f"--runtime torch takes the folder of a model, and {graphs[0]} is a graph for onnxruntime")
     if not graphs:
         return False
+    if len(models) > 1:
+        raise UserError(f"several --model: an ensemble takes the models' folders, and {graphs[0]} is an exported graph")
     beyond = {
-        "several --model": len(models) > 1,
         "--n-best": args.n_best != 1,
         "--attention": args.attention is not None,
     }

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is not done again unless the picture, the model or its settings have changed. Texts that others wrote or "
         "corrected are kept."
     )
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="FOLDER|FILE", help="folders with all below them")
+    parser.add_argument("pictures", nargs="+", metavar="FOLDER|FILE", help="folders with all below them")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR", help="default %(default)s")
     parser.add_argument(
         "--format", choices=OUTPUT_FORMATS, default="xmp",
@@ -40,11 +40,14 @@ def run(args: argparse.Namespace) -> int:
             f"--model {args.model}: describe takes the folder of a model, not an exported graph; those are for "
             "`showtell caption`"
         )
-    for path in args.pictures:
+    if "" in args.pictures:
+        raise UserError("an empty name: it would be all of this folder, which is named by .")
+    pictures = [Path(name) for name in args.pictures]
+    for path in pictures:
         if not path.exists():
             raise UserError(f"{path} does not exist")
     output = args.output or Path(f"alt-text.{args.format}")
     from showtell.commands.alt_text.session import Wanted, describe  # imports torch
 
     wanted = Wanted(args.format, output, args.embed, args.min_confidence)
-    return 0 if describe(args.pictures, args.model, wanted, args.dry_run) else 1
+    return 0 if describe(pictures, args.model, wanted, args.dry_run) else 1

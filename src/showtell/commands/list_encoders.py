@@ -5,6 +5,7 @@ import fnmatch
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.size is not None and args.size < 1:
         raise UserError(f"--size {args.size}: must be 1 or more")
     names = _matching(args.pattern)
-    if args.pattern is None:
+    if not args.pattern:
         print("\n".join(names))
         print(f"{len(names):,} networks; `showtell encoders PATTERN` says what they take", file=sys.stderr)
         return 0
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     size = args.size or _own_size()
     print(f"at {size} pixels, features of the last map as float16", file=sys.stderr)
     width = max(map(len, (*names, HEAD[0])))
-    for row in (HEAD, *_rows(names, size, args.time)):
+    for row in chain([HEAD], _rows(names, size, args.time)):  # each as soon as it is known
         print(_line(row, width), flush=True)
     return 0
 

@@ -46,15 +46,18 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, shared: bool = False) -> Iterator[Path]:
     """Yield a temporary file beside `path`; it is renamed to `path` on success and removed on failure.
 
     It is flushed to the disk before it is renamed, so that a power cut leaves the old file or the new one. Its mode
-    follows the umask, whatever library writes it.
+    follows the umask, whatever library writes it. A `shared` file is also of people and other programs: it keeps its
+    mode, and where `path` is a link, what it leads to is replaced.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if shared else Path(path)
     with _beside(path) as temporary:
         temporary.touch()
+        if shared and path.exists():
+            shutil.copymode(path, temporary)
         mode = temporary.stat().st_mode
         yield temporary
         if temporary.stat().st_nlink == 1:  # a hard link shares its mode with the file that it links to
@@ -135,8 +138,8 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    with atomic(path) as temporary:
+def write_bytes(path: Path, content: bytes | memoryview, shared: bool = False) -> None:
+    with atomic(path, shared) as temporary:
         temporary.write_bytes(content)
 
 
@@ -150,8 +153,9 @@ def check_readable(path: Path) -> None:
     path.open("rb").close()
 
 
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, shared: bool = False) -> None:
+    """`shared` as in `atomic`."""
+    write_bytes(path, text.encode("utf-8"), shared)
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:

@@ -17,6 +17,9 @@ from showtell.data.words import join
 # Inputs of a graph beside the image, with their minimum and maximum, as in `search_params.py`.
 SETTINGS: dict[str, tuple[float, float]] = {"beam": (1, 100), "max_length": (1, 1000), "length_penalty": (0, 5)}
 FRACTIONS = {"length_penalty"}  # those that are not whole numbers
+# Settings, or values of them, that no graph has: they need training images, random numbers or another precision.
+BEYOND = {"consensus", "neighbour_ngrams", "neighbour_bonus"}
+BEYOND |= {"method=sample", "method=diverse_beam", "precision=bf16", "precision=auto"}
 QUIET = 3  # onnxruntime's log level for errors: it warns of inputs with a default
 
 
@@ -68,7 +71,11 @@ class OnnxCaptioner:
                     raise UserError(f"{name} is not a setting of the search; there are {', '.join(self.search)}")
                 if value == self.search[name]:
                     continue
+                if name in BEYOND or f"{name}={value}" in BEYOND:
+                    raise UserError(f"{name} = {value}: an exported graph cannot do that; use the model's folder")
                 raise UserError(f"{name} is fixed in {self.path}; set it when you export the model")
+            if name == "beam" and value != 1 and self.search["method"] == "greedy":
+                raise UserError(f"beam = {value}: {self.path} was exported with search.method greedy")
             least, most = SETTINGS[name]
             if not isinstance(value, Real if name in FRACTIONS else Integral) or isinstance(value, bool):
                 raise UserError(f"{name} = {value!r}: must be a {'number' if name in FRACTIONS else 'whole number'}")

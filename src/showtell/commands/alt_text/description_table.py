@@ -2,8 +2,11 @@
 
 import codecs
 import csv
+import fcntl
 import io
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -22,24 +25,51 @@ class Table:
     """One file with a row for each image: CSV or JSON lines. Rows are appended as they are made.
 
     The caption of a withheld one is empty, and `abstained` gives the reason. `written` is the caption's hash. Of an
-    image that was described again the last row counts; `finish` removes the earlier ones.
+    image that was described again the last row counts, unless others wrote one; `finish` removes those that do not
+    count. People may save the file while it grows: what they have made of it is read before it is added to. Pictures
+    are named as they were given, and known by where that leads from the current folder.
     """
 
     def __init__(self, path: Path, origin: Origin, as_json: bool):
         self.path, self.origin, self.as_json = path, origin, as_json
+        self._lock: TextIO | None = None
+        self._look()
+
+    def _look(self) -> None:
+        """Read the file, which people may have edited."""
+        self._seen = self._version()
         self._encoding = "utf-8-sig" if self._has_mark() else "utf-8"
-        self._index = self._indexed()
+        self._index = RowIndex(self.path)
+        for row in self._rows():
+            self._index.add(_place(row["file"]), _kept(row))
         self._cut_short = self._is_cut_short()
 
-    def _indexed(self) -> RowIndex:
-        """The index of the rows in the file, which may have been edited by people."""
-        index = RowIndex(self.path)
-        for row in self._rows():
-            index.add(str(row["file"]), _kept(row))
-        return index
+    def _look_again(self) -> None:
+        """Read the file once more where another program has changed it."""
+        if self._version() != self._seen:
+            self._look()
+
+    def _version(self) -> tuple[int, ...] | None:
+        """What differs when the file has changed; None without a file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def kept(self, path: Path) -> Kept | None:
-        return self._index.kept(str(path))
+        self._look_again()
+        return self._index.kept(_place(path))
+
+    def begin(self) -> None:
+        name = f"showtell-{os.getuid()}-{text_hash(os.path.realpath(self.path)).rpartition(':')[2]}.lock"
+        self._lock = open(Path(tempfile.gettempdir(), name), "a")  # noqa: SIM115 (until `finish`, or the process ends)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another showtell describe is writing {self.path}; wait for it, or name another --output"
+            ) from None
 
     def write(self, description: Description) -> None:
         row = {
@@ -48,33 +78,42 @@ class Table:
             "written": None if description.caption is None else text_hash(description.caption),
             "origin": str(self.origin),
         }  # fmt: skip
+        self._look_again()
+        if self._index.kept(_place(description.path)) == BY_OTHERS:
+            return  # corrected since the run looked
         if self._cut_short:  # this row would be appended to an incomplete one
             self._compact()
         new = not self.path.exists() or not self.path.stat().st_size
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open(self.path, "a") as out:
             out.write((self._head() if new else "") + self._line(row))
-        self._index.add(str(description.path), _kept(row))
+        self._index.add(_place(description.path), _kept(row))
+        self._seen = self._version()
 
     def finish(self) -> None:
+        self._look_again()
         if self._index.repeated or self._cut_short:
             self._compact()
+        if self._lock is not None:
+            self._lock.close()
 
     def _compact(self) -> None:
-        """Rewrite the file with the last row of each image."""
-        with atomic(self.path) as temporary, self._open(temporary, "w") as out:
+        """Rewrite the file with the row that counts of each image."""
+        with atomic(self.path, shared=True) as temporary, self._open(temporary, "w") as out:
             out.write(self._head())
             for number, row in enumerate(self._rows()):
-                if self._index.row(str(row["file"])) == number:
+                if self._index.row(_place(row["file"])) == number:
                     out.write(self._line(row))
-        self._index, self._cut_short = self._indexed(), False
+        self._look()
 
     def _head(self) -> str:
         return "" if self.as_json else _csv_line(COLUMNS)
 
     def _line(self, row: dict[str, Any]) -> str:
         if self.as_json:
-            return json.dumps(row, ensure_ascii=False) + "\n"
+            text = json.dumps(row, ensure_ascii=False)
+            # JSON is UTF-8: bytes of a file name that are not become escapes
+            return (text if _is_unicode(text) else json.dumps(row)) + "\n"
         return _csv_line([row[column] for column in COLUMNS])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -126,6 +165,19 @@ class Table:
         with open(self.path, "rb") as file:
             file.seek(-1, io.SEEK_END)
             return file.read(1) != b"\n"
+
+
+def _place(file: Any) -> str:
+    """What a picture is known by: its path as the current folder has it, links and all."""
+    return os.path.abspath(str(file))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _csv_line(values: Any) -> str:

@@ -5,14 +5,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from showtell.commands.alt_text.description import Kept
+from showtell.commands.alt_text.description import BY_OTHERS, Kept
 from showtell.core.errors import UserError
 
 CACHE = 1 << 19  # bytes of the index in memory
 
 
 class RowIndex:
-    """The last row of each image, and what it says of it. `UserError` when there is no room for the index.
+    """The row that counts of each image, and what it says of it: the last one, or the last one by others if there is
+    any. `UserError` when there is no room for the index.
 
     It is a private SQLite database: what exceeds `CACHE` goes to a file in the folder for temporary files, which SQLite
     removes with the connection.
@@ -29,18 +30,22 @@ class RowIndex:
 
     def add(self, file: str, kept: Kept) -> None:
         """Add the next row of the table."""
-        self.repeated |= self.row(file) is not None
+        before = self.kept(file)
+        self.repeated |= before is not None
+        if before == BY_OTHERS != kept:
+            self.rows += 1
+            return
         values = _bytes(file), self.rows, _bytes(kept.origin), _bytes(kept.state), kept.withheld, kept.written
         self._run("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?)", *values)
         self.rows += 1
 
     def row(self, file: str) -> int | None:
-        """The number of the image's last row, from 0; None if it has none."""
+        """The number of the image's row, from 0; None if it has none."""
         found = self._run("SELECT row FROM last WHERE file = ?", _bytes(file))
         return found[0] if found else None
 
     def kept(self, file: str) -> Kept | None:
-        """What the image's last row says; None if it has none."""
+        """What the image's row says; None if it has none."""
         found = self._run("SELECT origin, state, withheld, written FROM last WHERE file = ?", _bytes(file))
         return Kept(_text(found[0]), _text(found[1]), *found[2:]) if found else None
 

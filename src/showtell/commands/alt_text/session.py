@@ -73,7 +73,7 @@ class Session:
         path, state = self._waiting.popleft()
         text = caption.text if caption.abstained is None else None
         if text is None:
-            log(f"{path}: no caption: {caption.abstained}")
+            log(f"{printable(str(path))}: no caption: {caption.abstained}")
         confidence = None if caption.confidence is None else floored(caption.confidence)
         description = Description(path, text, caption.logprob, state, confidence, caption.abstained)
         try:
@@ -120,6 +120,7 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
             session.counts["described"] += 1
         place = "nothing was written"
     else:
+        session.writer.begin()
         for caption, *_ in captioner.stream(
             session.images(undescribed), attention=False, min_confidence=wanted.min_confidence
         ):

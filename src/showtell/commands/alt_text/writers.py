@@ -26,6 +26,10 @@ class Writer(Protocol):
         """The stored description of the image, `BY_OTHERS` if they wrote or corrected it; None if there is none."""
         ...
 
+    def begin(self) -> None:
+        """Called before anything is written; `UserError` where another run writes the same file."""
+        ...
+
     def write(self, description: Description) -> None: ...
 
     def finish(self) -> None: ...
@@ -40,10 +44,13 @@ class XmpSidecars:
     def kept(self, path: Path) -> Kept | None:
         return xmp.kept(xmp.sidecar_of(path))
 
+    def begin(self) -> None:
+        pass
+
     def write(self, description: Description) -> None:
         sidecar = xmp.sidecar_of(description.path)
         with _refusing(sidecar):
-            write_text(sidecar, xmp.sidecar_text(sidecar, description, self.origin))
+            write_text(sidecar, xmp.sidecar_text(sidecar, description, self.origin), shared=True)
 
     def finish(self) -> None:
         pass
@@ -72,11 +79,17 @@ class TextSidecars:
         except OSError:
             return None
 
+    def begin(self) -> None:
+        pass
+
     def _kept_in(self, path: Path) -> Kept | None:
+        """`UserError` for a file without showtell's last line: it may be anything, and hold no description."""
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         found = self._WHOLE.fullmatch(text)
+        if found is None and self._LAST.search(text) is None:
+            raise UserError(f"{path} was not written by showtell; move it away, or choose another --format")
         if found is None:
-            return BY_OTHERS if self._LAST.search(text) else None
+            return BY_OTHERS
         withheld = None if found["withheld"] is None else float(found["withheld"])
         ours = replaceable(found["caption"], found["written"])
         return Kept(found["origin"], found["state"], withheld) if ours else BY_OTHERS
@@ -87,9 +100,10 @@ class TextSidecars:
         withheld = description.caption is None
         fact = f"no caption: {description.abstained}" if withheld else f"written {text_hash(caption)}"
         with _refusing(path):
-            if path.exists() and self._kept_in(path) in (None, BY_OTHERS):
-                raise UserError(f"{path} was not written by showtell; move it away, or choose another --format")
-            write_text(path, f"{caption}\n\n[{self.origin}, picture {description.state}, {fact}]\n")
+            if path.exists() and self._kept_in(path) == BY_OTHERS:
+                return  # corrected since the run looked
+            text = f"{caption}\n\n[{self.origin}, picture {description.state}, {fact}]\n"
+            write_text(path, text, shared=True)
 
     def finish(self) -> None:
         pass

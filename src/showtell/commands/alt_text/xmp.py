@@ -63,7 +63,10 @@ def sidecar_text(existing: Path, description: Description, origin: Origin) -> st
     except ET.ParseError as error:
         reason = f"is not XMP that can be added to ({error})"
         raise UserError(f"{existing} {reason}; move it away to have a new one") from None
-    nodes, caption = _nodes(tree), description.caption
+    try:
+        nodes, caption = _nodes(tree), description.caption
+    except UserError as error:
+        raise UserError(f"{existing}: {error}") from None
     written = _fact(nodes, "Written")
     for name in (DESCRIPTION, ALT_TEXT):
         if not replaceable(_text(nodes, name), written):

@@ -36,7 +36,8 @@ def line_chart(
         *frame.grid(x_title, y_title),
     ]
     drawn = {key: line for key, line in lines.items() if line}
-    heights = _spread([(frame.y(line[-1].y), frame.x(line[-1].x), key) for key, line in drawn.items()])
+    marks = [(y, x) for line in drawn.values() for p in line if p.label for x, y in [_mark(frame, p)]]
+    heights = _spread([(*_end(frame, line), key) for key, line in drawn.items()], marks)
     series = {key: f"series series-{number % 4}" for number, key in enumerate(lines) if key not in guides}
     for key, line in drawn.items():
         parts.append(_line(frame, key, line, series[key], x_title, y_title) if key in series else _guide(frame, line))
@@ -94,22 +95,38 @@ def _guide(frame: _Frame, line: Sequence[Point]) -> str:
 def _labels(frame: _Frame, key: str, line: Sequence[Point], style: str | None, name_y: float) -> str:
     """The points' labels, and the line's name at its end; `style` is None for a guide."""
     parts = [
-        f'<text class="mark" x="{frame.x(p.x)}" y="{frame.y(p.y) + (20 if p.below else -11):.1f}" '
-        f'text-anchor="middle">{escape(p.label)}</text>'
+        f'<text class="mark" x="{x}" y="{y:.1f}" text-anchor="middle">{escape(p.label)}</text>'
         for p in line
         if p.label
+        for x, y in [_mark(frame, p)]
     ]
     kind = "name" if style else "tick"
-    parts.append(f'<text class="{kind}" x="{frame.x(line[-1].x) + 12}" y="{name_y + 4}">{escape(key)}</text>')
+    parts.append(f'<text class="{kind}" x="{_end(frame, line)[1] + 12}" y="{name_y + 4}">{escape(key)}</text>')
     return f'<g class="{style}">{"".join(parts)}</g>' if style else "".join(parts)
 
 
-def _spread(places: Sequence[tuple[float, float, str]]) -> dict[str, float]:
-    """Heights for the names of lines that end at (y, x): near the ends, and without overlap."""
+def _mark(frame: _Frame, point: Point) -> tuple[float, float]:
+    """Where a point's label stands."""
+    return frame.x(point.x), frame.y(point.y) + (20 if point.below else -11)
+
+
+def _end(frame: _Frame, line: Sequence[Point]) -> tuple[float, float]:
+    """(y, x) of a line's rightmost point, beside which its name stands."""
+    last = max(line, key=lambda point: point.x)
+    return frame.y(last.y), frame.x(last.x)
+
+
+def _spread(places: Sequence[tuple[float, float, str]], marks: Sequence[tuple[float, float]] = ()) -> dict[str, float]:
+    """Heights for the names of lines that end at (y, x): near the ends, without overlap of one another and of the
+    `marks` (y, x) to the right of the ends."""
     found: list[tuple[float, float, str]] = []
     for y, x, key in sorted(places):
-        beside = [height for height, other, _ in found if abs(other - x) < RIGHT]
-        found.append((max([y, *(height + APART for height in beside)]), x, key))
+        taken = [height for height, other, _ in found if abs(other - x) < RIGHT]
+        taken += [height for height, other in marks if 0 < other - x < RIGHT]
+        for height in sorted(taken):
+            if abs(height - y) < APART:
+                y = height + APART
+        found.append((y, x, key))
     return {key: height for height, _, key in found}
 
 
