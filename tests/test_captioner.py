@@ -1,3 +1,4 @@
+import io
 import json
 import pickle
 import shutil
@@ -87,7 +88,8 @@ def test_a_model_that_does_not_attend_has_no_attention():
     assert caption.attention is None and caption.text
 
 
-@pytest.mark.parametrize("single", ["photo.jpg", picture(), np.zeros((9, 9, 3), np.uint8), torch.zeros(3, 9, 9)])
+@pytest.mark.parametrize("single", ["photo.jpg", picture(), np.zeros((9, 9, 3), np.uint8), torch.zeros(3, 9, 9),
+                                    bytearray(b"x"), io.BytesIO(b"x")])  # fmt: skip
 def test_a_single_image_outside_a_list_is_refused(single):
     with pytest.raises(UserError, match=r"put a single one in a list"):
         tiny_captioner().caption(single)
@@ -103,12 +105,20 @@ def test_a_single_image_outside_a_list_is_refused(single):
         torch.zeros(5, 5, 3),
         "no such file.jpg",
         b"not a picture",
+        None,
+        3,
     ],
 )
 def test_other_objects_than_images_are_refused_in_one_line(image):
     with pytest.raises(UserError) as caught:
         tiny_captioner().caption([image])
     assert "\n" not in str(caught.value)
+
+
+def test_captions_are_compared_and_in_sets():
+    first, again, other = tiny_captioner().caption([picture(), picture(), picture(seed=3)])
+    assert first == again and len({first, again}) == 1 and first != replace(first, text="another")
+    assert other in [other]
 
 
 @settings(max_examples=20)

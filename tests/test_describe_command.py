@@ -12,6 +12,7 @@ from tiny_model import tiny_captioner
 from showtell.commands import cli
 from showtell.commands.alt_text import xmp
 from showtell.commands.alt_text.description import Description, Origin
+from showtell.core.errors import UserError
 from showtell.generation.bundle import save_model, serve_model
 from showtell.generation.captioner import Captioner
 from showtell.generation.search_params import PLAIN
@@ -97,6 +98,27 @@ def test_hostile_sidecars_are_not_changed(album, model, capsys):
         assert (album / "a.jpg.xmp").read_text() == content
 
 
+def test_a_sidecar_keeps_its_mode_and_its_link(album, model):
+    sidecar, real = album / "a.jpg.xmp", album / "real.xmp"
+    real.write_text(by_hand("dc:title"))
+    real.chmod(0o640)
+    sidecar.symlink_to("real.xmp")
+    assert describe(model, album / "a.jpg") == 0
+    assert sidecar.is_symlink() and real.stat().st_mode & 0o777 == 0o640
+    assert set(alternatives(real).values()) == {caption_of(model, album / "a.jpg")}
+
+
+def test_a_sidecar_that_is_not_xmp_is_named(album, model, capsys):
+    (album / "a.jpg.xmp").write_text("<x/>")
+    assert describe(model, album / "a.jpg") == 1
+    assert f"error: {album / 'a.jpg'}.xmp: a sidecar without rdf:RDF" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_not_all_of_this_folder(model):
+    with pytest.raises(UserError, match="an empty name"):
+        cli.dispatch(["describe", "", "--model", str(model)])
+
+
 def test_comments_of_a_sidecar_are_kept(album, model):
     sidecar = album / "a.jpg.xmp"
     sidecar.write_text(by_hand("dc:title").replace("<rdf:RDF", "<!-- by hand --><rdf:RDF"))
@@ -121,6 +143,9 @@ def test_other_text_files_are_not_changed(album, model, capsys):
     (album / "a.jpg.txt").write_text("my notes")
     assert describe(model, album / "a.jpg", "--format", "txt") == 1
     assert (album / "a.jpg.txt").read_text() == "my notes"
+    capsys.readouterr()
+    assert describe(model, album / "a.jpg", "--format", "txt", "--dry-run") == 1
+    assert "0 would be described" in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(album, model, capsys):

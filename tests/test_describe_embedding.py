@@ -38,6 +38,7 @@ def test_texts_by_people_in_a_picture_stay(album, model, tag, other):
     assert tags[tag] == "mine" and (other in tags) == (tag == "XMP-dc:Description")
     before = (album / "a.jpg").read_bytes()
     assert describe(model, album / "a.jpg", "--embed") == 0 and (album / "a.jpg").read_bytes() == before
+    assert (album / "a.jpg.xmp").exists() == (tag == "XMP-dc:Description")  # no other alt text beside the picture
 
 
 @needs_exiftool

@@ -1,10 +1,12 @@
 """`showtell describe --format csv | jsonl`: tables are continued, and rows by people stay."""
 
+import json
+import os
 import tracemalloc
 from pathlib import Path
 
 import pytest
-from described_albums import describe, rows
+from described_albums import caption_of, describe, rows
 from test_caption_command import write_picture
 
 from showtell.commands.alt_text.description import Kept, Origin
@@ -87,6 +89,63 @@ def test_rows_that_people_added_stay_even_short_ones(album, model, added):
     assert describe(model, album / "a.jpg", "--format", "csv") == 0
     assert [row["caption"] for row in rows("csv") if row["file"] == "mine.jpg"] == ["by hand"]
     assert len(rows("csv")) == 2
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_rows_that_are_saved_while_a_run_goes_on_stay(album, model, monkeypatch, form):
+    """A person corrects captions, and sorts the rows, before the run ends."""
+    (album / "broken.jpg").unlink()
+    describe(model, album / "a.jpg", album / "b.png", "--format", form)
+    for name in ("a.jpg", "b.png"):
+        write_picture(album / name, seed=9)
+    table, honest = Path(f"alt-text.{form}"), Table.finish
+
+    def finish(self):
+        corrected = table.read_text().replace(caption_of(model, album / "a.jpg"), "by hand")
+        head, *body = corrected.splitlines()
+        table.write_text("\n".join([head, *reversed(body)] if form == "csv" else [*reversed(body), head]) + "\n")
+        honest(self)
+
+    monkeypatch.setattr(Table, "finish", finish)
+    assert describe(model, album, "--format", form) == 0
+    assert sorted(Path(row["file"]).name for row in rows(form)) == ["a.jpg", "b.png", "c.jpg"]
+    assert next(row["caption"] for row in rows(form) if row["file"].endswith("a.jpg")) == "by hand"
+
+
+def test_a_second_run_on_the_same_table_is_refused(album, model):
+    table = Table(Path("alt-text.csv"), Origin("1", "m", "s"), as_json=False)
+    with table.alone():
+        with pytest.raises(UserError, match=r"another showtell describe is writing alt-text\.csv; wait for it"):
+            describe(model, album, "--format", "csv")
+        assert not Path("alt-text.csv").exists()
+    assert describe(model, album / "a.jpg", "--format", "csv") == 0
+
+
+def test_a_picture_is_known_by_its_place_not_by_how_it_was_named(album, model, monkeypatch, capsys):
+    describe(model, album / "a.jpg", "--format", "csv")
+    capsys.readouterr()
+    assert describe(model, Path(os.path.relpath(album / "a.jpg")), "--format", "csv") == 0
+    assert "0 described, 1 already described" in capsys.readouterr().err and len(rows("csv")) == 1
+
+
+def test_json_lines_are_utf8_whatever_a_name_is(album, model):
+    os.rename(os.fsencode(album / "a.jpg"), os.fsencode(album) + b"/\xff.jpg")
+    picture = Path(os.fsdecode(os.fsencode(album) + b"/\xff.jpg"))
+    for _ in range(2):
+        assert describe(model, picture, "--format", "jsonl") == 0
+    (line,) = Path("alt-text.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["file"] == str(picture)
+
+
+def test_a_table_keeps_its_mode_and_its_link(album, model):
+    Path("real").mkdir()
+    describe(model, album / "a.jpg", "--format", "csv", "--output", "real/table.csv")
+    Path("real/table.csv").chmod(0o640)
+    Path("alt-text.csv").symlink_to("real/table.csv")
+    write_picture(album / "a.jpg", seed=9)
+    assert describe(model, album / "a.jpg", "--format", "csv") == 0  # two rows, so that the file is written anew
+    assert Path("alt-text.csv").is_symlink() and Path("real/table.csv").stat().st_mode & 0o777 == 0o640
+    assert len(rows("csv")) == 1
 
 
 def test_an_index_without_room_is_one_line(tmp_path):

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     for flag, given in (("--clip-model", args.clip_model), ("--clip-weights", args.clip_weights)):
         if given is not None and args.pictures is None:
             raise UserError(f"{flag} {given}: it says how --pictures are scored, and needs them")
+    if args.pictures is not None and not args.pictures.exists():
+        raise UserError(f"--pictures {args.pictures} does not exist")
     check_caption_file(args.hypotheses, HYPOTHESES)
     check_caption_file(args.references, f"{REFERENCES} (--pictures is for pictures)")
     scores = _scores(args)
@@ -129,8 +131,6 @@ def _pictures(where: Path, references: Path, image_ids: Sequence[str]) -> Iterat
     unnamed = [image_id for image_id in image_ids if image_id not in files]
     if unnamed:
         raise UserError(f"{references} names no picture file of image {unnamed[0]} (`file_name`, or `file`)")
-    if not where.exists():
-        raise UserError(f"{where} does not exist")
     pictures = Pictures.open(where)
     missing = pictures.missing([files[image_id] for image_id in image_ids], str(references))
     if missing:

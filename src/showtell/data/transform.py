@@ -1,6 +1,7 @@
 """The image transform, the same for training and inference: any picture in, a square uint8 RGB image out."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both are handled here
         with _decoding():
-            if isinstance(source, io.BytesIO) and not source.getbuffer().nbytes:
+            if _is_empty(source):
                 raise ImageError("the file is empty", "broken")
             image = Image.open(source, formats=_known_formats())
             if image.width * image.height > MAX_PIXELS:
@@ -60,6 +61,12 @@ def open_image(source: bytes | Path | str | BinaryIO) -> Image.Image:
                 raise ImageError(f"{image.width} x {image.height} pixels, a side above {MAX_SIDE:,}", "oversized")
             image.load()
     return image
+
+
+def _is_empty(source: Path | str | BinaryIO) -> bool:
+    if isinstance(source, io.BytesIO):
+        return not source.getbuffer().nbytes
+    return isinstance(source, Path | str) and os.path.isfile(source) and not os.path.getsize(source)
 
 
 @contextmanager

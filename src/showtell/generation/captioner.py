@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -45,13 +45,13 @@ class Caption:
     """
 
     text: str
-    words: list[str]
+    words: list[str] = field(hash=False)
     logprob: float  # natural log, the end of the caption included when `finished`
     score: float  # (logprob + bonuses) / length ** penalty, with `search.consensus` more: beams are ranked by it
     finished: bool
-    attention: np.ndarray | None
+    attention: np.ndarray | None = field(compare=False)
     shift: float = 0.0
-    probabilities: Sequence[float] = ()  # of each word, by the model
+    probabilities: Sequence[float] = field(default=(), hash=False)  # of each word, by the model
     confidence: float | None = None
     truth: float | None = None
     abstained: str | None = None
@@ -140,8 +140,8 @@ class Captioner:
         search; with None no check is made."""
         if least is None:
             return
-        if not 0 <= least <= 1:
-            raise UserError(f"min_confidence = {least:g}: must be 0 to 1")
+        if not isinstance(least, int | float) or not 0 <= least <= 1:
+            raise UserError(f"min_confidence = {least!r}: must be 0 to 1")
         if self.confidence is None and len(self.models) > 1:
             raise UserError("min_confidence: it is not known of models that were not scored together")
         if self.confidence is None:

@@ -8,13 +8,15 @@ from PIL import Image
 from torch import Tensor
 
 from showtell.core.errors import UserError
+from showtell.core.terminal import one_line
 
 Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
 
 
 def is_single(images: Any) -> bool:
     """Whether `images` is a single image instead of a sequence."""
-    return isinstance(images, Path | str | bytes | Image.Image) or getattr(images, "ndim", 4) < 4
+    single = isinstance(images, Path | str | bytes | bytearray | memoryview | Image.Image) or hasattr(images, "read")
+    return single or getattr(images, "ndim", 4) < 4
 
 
 def as_picture(image: Picture) -> Any:
@@ -26,6 +28,9 @@ def as_picture(image: Picture) -> Any:
             raise UserError(f"an image tensor must be (3, height, width), not {tuple(image.shape)}")
         image = (image.permute(1, 2, 0) if image.dim() == 3 else image).numpy()
     if not isinstance(image, np.ndarray):
+        if image is None or isinstance(image, int | float | list | tuple | dict):
+            kinds = "a path, a file's bytes, a Pillow image, an array or a tensor"
+            raise UserError(f"an image is {kinds}, not {one_line(image)}")
         return image
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]

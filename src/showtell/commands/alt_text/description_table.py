@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -32,7 +33,6 @@ class Table:
 
     def __init__(self, path: Path, origin: Origin, as_json: bool):
         self.path, self.origin, self.as_json = path, origin, as_json
-        self._lock: TextIO | None = None
         self._look()
 
     def _look(self) -> None:
@@ -61,15 +61,17 @@ class Table:
         self._look_again()
         return self._index.kept(_place(path))
 
-    def begin(self) -> None:
+    @contextmanager
+    def alone(self) -> Iterator[None]:
         name = f"showtell-{os.getuid()}-{text_hash(os.path.realpath(self.path)).rpartition(':')[2]}.lock"
-        self._lock = open(Path(tempfile.gettempdir(), name), "a")  # noqa: SIM115 (until `finish`, or the process ends)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another showtell describe is writing {self.path}; wait for it, or name another --output"
-            ) from None
+        with open(Path(tempfile.gettempdir(), name), "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another showtell describe is writing {self.path}; wait for it, or name another --output"
+                ) from None
+            yield
 
     def write(self, description: Description) -> None:
         row = {
@@ -94,8 +96,6 @@ class Table:
         self._look_again()
         if self._index.repeated or self._cut_short:
             self._compact()
-        if self._lock is not None:
-            self._lock.close()
 
     def _compact(self) -> None:
         """Rewrite the file with the row that counts of each image."""

@@ -58,6 +58,12 @@ def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> bool:
     return True
 
 
+def is_by_others(exiftool: str, picture: Path) -> bool:
+    """Whether the image's metadata has an alt text that showtell has not written, or that was corrected."""
+    present = _embedded(exiftool, picture)
+    return not replaceable(present.alt_text, present.written)
+
+
 def is_embedded(exiftool: str, picture: Path, origin: Origin) -> bool:
     """Whether a caption of this origin, or an alt text by others, is in the image's metadata."""
     if _holds(picture, str(origin).encode()):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from showtell.commands.alt_text.description import Description, Kept, Origin, picture_state
 from showtell.commands.alt_text.description_table import Table
-from showtell.commands.alt_text.embedding import embed, find_exiftool, is_embedded
+from showtell.commands.alt_text.embedding import embed, find_exiftool, is_by_others, is_embedded
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
 from showtell.commands.caption_output import tell_highest_confidence
 from showtell.commands.folder_walk import comes_by, image_files, log_passed_over
@@ -42,7 +42,10 @@ class Session:
                 state = picture_state(path)
                 kept = self.writer.kept(path)
                 if kept is None or not self._is_done(path, state, kept):
-                    yield path, state
+                    if self.exiftool is not None and is_by_others(self.exiftool, path):
+                        self.counts["already described"] += 1
+                    else:
+                        yield path, state
                 else:
                     self.below += kept.is_below(self.min_confidence)
                     self.counts["already described" if kept.withheld is None else "still not sure enough"] += 1
@@ -120,12 +123,11 @@ def describe(roots: Sequence[Path], model: Path, wanted: Wanted, dry_run: bool) 
             session.counts["described"] += 1
         place = "nothing was written"
     else:
-        session.writer.begin()
-        for caption, *_ in captioner.stream(
-            session.images(undescribed), attention=False, min_confidence=wanted.min_confidence
-        ):
-            session.write(caption)
-        session.writer.finish()
+        images = session.images(undescribed)
+        with session.writer.alone():
+            for caption, *_ in captioner.stream(images, attention=False, min_confidence=wanted.min_confidence):
+                session.write(caption)
+            session.writer.finish()
     counts = {what: count for what, count in session.counts.items() if count or "sure" not in what}
     if dry_run:
         counts = {"would be described" if what == "described" else what: count for what, count in counts.items()}

@@ -6,7 +6,7 @@ Each knows which images are done, so that a run continues where it stopped.
 import errno
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +26,8 @@ class Writer(Protocol):
         """The stored description of the image, `BY_OTHERS` if they wrote or corrected it; None if there is none."""
         ...
 
-    def begin(self) -> None:
-        """Called before anything is written; `UserError` where another run writes the same file."""
+    def alone(self) -> AbstractContextManager[None]:
+        """Around everything that is written; `UserError` where another run writes the same file."""
         ...
 
     def write(self, description: Description) -> None: ...
@@ -44,8 +44,8 @@ class XmpSidecars:
     def kept(self, path: Path) -> Kept | None:
         return xmp.kept(xmp.sidecar_of(path))
 
-    def begin(self) -> None:
-        pass
+    def alone(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def write(self, description: Description) -> None:
         sidecar = xmp.sidecar_of(description.path)
@@ -79,8 +79,8 @@ class TextSidecars:
         except OSError:
             return None
 
-    def begin(self) -> None:
-        pass
+    def alone(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _kept_in(self, path: Path) -> Kept | None:
         """`UserError` for a file without showtell's last line: it may be anything, and hold no description."""
