@@ -154,6 +154,9 @@ def test_score_has_both_as_rows_with_the_model_beside_them(weights, tmp_path, ca
         found = json.loads(capsys.readouterr().out)
         shutil.make_archive("archived/photos", "zip", "photos")  # as data/raw/images holds them
         assert status_of([*command, "--pictures", "archived"]) == 0 and capsys.readouterr().out == table
+        assert status_of([*command, "--pictures", "nowhere", "--json"]) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and "--pictures nowhere does not exist" in said.err  # before other scores are computed
         (tmp_path / "photos/1.png").unlink()
         assert status_of(command) == 1
         said = capsys.readouterr()

@@ -66,6 +66,16 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(tmp_path):
     assert not (tmp_path / "ran").exists() and not (tmp_path / "model").exists()
 
 
+def test_what_is_wrong_with_an_encoder_is_told(tmp_path):
+    encoder, decoder, *rest = tutorials.save_inject(tmp_path, seed=1)
+    with pytest.raises(UserError, match="it looks like the decoder: the encoder comes first"):
+        convert(decoder, encoder, *rest, tmp_path / "model")
+    state = torch.load(encoder, weights_only=True)
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, encoder)
+    with pytest.raises(UserError, match=r"its names begin with module\.: save model\.module\.state_dict\(\)"):
+        convert(encoder, decoder, *rest, tmp_path / "model")
+
+
 def test_a_small_file_cannot_ask_for_a_large_decoder(tmp_path):
     """Its sizes multiply: 65,536 for each of three, in vectors of one number each, are a decoder of 70 GB."""
     checkpoint, wordmap = tutorials.save_attend(tmp_path)

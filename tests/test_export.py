@@ -118,6 +118,8 @@ def test_words_are_not_repeated_around_another(after, free, blocked, tmp_path):
         graph_writer.export_whole(own.model, search, tmp_path / "model.onnx")
         told = own.caption([pixels], attention=False, block_around=around)[0].words
         assert told == OnnxCaptioner(tmp_path / "model.onnx").caption(pixels).words == [words[t] for t in expected]
+    with pytest.raises(UserError, match=r"beam = 2: .* was exported with search\.method greedy"):
+        OnnxCaptioner(tmp_path / "model.onnx").caption(pixels, beam=2)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop"])

@@ -40,6 +40,16 @@ def test_labels_stand_above_or_below_their_point_and_cover_lines():
     assert chart.rindex("<polyline") < chart.index(">over<"), "text is drawn last"
 
 
+def test_a_name_stands_right_of_its_line_and_below_marks_there():
+    """A wider beam may be the faster one: a line then turns back."""
+    lines = {"back": [Point(1, 5, "1"), Point(9, 5, "5"), Point(6, 5, "10")], "short": [Point(7, 5)]}
+    chart = line_chart("Sweep", lines, "ms", "CIDEr-D")
+    (x,) = (float(found) for found in re.findall(r'class="name" x="([0-9.]+)"[^>]*>back<', chart))
+    assert x > max(float(found) for found in re.findall(r'cx="([0-9.]+)"', chart))
+    names, marks = heights(chart, "name"), heights(chart, "mark")
+    assert abs(names["short"] - 4 - marks["5"]) >= 15
+
+
 def test_names_of_lines_that_end_close_together_are_spread():
     def chart(x: float) -> dict[str, float]:
         lines = {"train": [Point(0, 0), Point(10, 50)], "finetune": [Point(0, 100), Point(x, 50.1)]}

@@ -61,10 +61,12 @@ class Fields:
         return value
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
+        """One of `allowed`, which are lower case; the file may have it in any case."""
         value = self.content.get(name)
-        if not isinstance(value, str) or value not in allowed:
+        found = value.strip().lower() if isinstance(value, str) else ""
+        if found not in allowed:
             raise self.refuse(name, f"one of {', '.join(allowed)}")
-        return value
+        return found
 
     def image_id(self, *names: str) -> int | str:
         """The first of these fields that exists, as an image id: a whole number (5.0 is 5) or text.

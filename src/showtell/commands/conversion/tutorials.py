@@ -120,7 +120,8 @@ def _encoder(state: Mapping[str, Tensor], source: Path, config: dict[str, Any]) 
     convolutions = {name.split(".")[2] for name in weights if name.startswith("layer3.0.conv")}
     network = RESNETS.get((len(blocks), len(convolutions)))
     if network is None:
-        kind = "; it looks like the decoder: the encoder comes first" if "linear.weight" in state else ""
+        decoder = any(name.startswith("lstm.") for name in state)
+        kind = "; it looks like the decoder: the encoder comes first" if decoder else ""
         kind = kind or ("; its names begin with module.: save model.module.state_dict()" if _parallel(state) else "")
         raise UserError(
             f"{source} holds no ResNet that the tutorials use (its encoder has {len(weights)} tensors){kind}"

@@ -126,7 +126,7 @@ def _entry(image: Fields) -> Entry:
     if not name:
         raise image.refuse("filename", "the name of a picture")
     image_id = image.image_id("cocoid", "imgid")
-    split = _split(image) if "split" in image else None
+    split = SPLIT_OF[image.choice("split", tuple(SPLIT_OF))] if "split" in image else None
     captions, words, blank = [], [], 0
     for number, sentence in enumerate(image.list("sentences")):
         caption, given = _sentence(Fields(sentence, f"{image.where} ({shown(name)[1:-1]}): sentences[{number}]"))
@@ -137,13 +137,6 @@ def _entry(image: Fields) -> Entry:
         words.append(given)
     folder = image.text("filepath") if "filepath" in image else ""
     return Entry(image_id, picture_name(f"{folder}/{name}" if folder else name), split, captions, words, blank, image)
-
-
-def _split(image: Fields) -> str:
-    split = SPLIT_OF.get(image.text("split").strip().lower())
-    if split is None:
-        raise image.refuse("split", f"one of {', '.join(SPLIT_OF)}")
-    return split
 
 
 def _sentence(sentence: Fields) -> tuple[str, list[str]]:
