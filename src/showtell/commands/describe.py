@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=OUTPUT_FORMATS, default="xmp",
         help="xmp: sidecars, photo.jpg.xmp | txt: photo.jpg.txt | csv, jsonl: one table (default xmp)",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE", help="of csv and jsonl (default alt-text.csv, .jsonl)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help="of csv and jsonl (default alt-text.csv, .jsonl); pictures are named as from the current folder",
+    )  # fmt: skip
     parser.add_argument("--embed", action="store_true", help="also write into the pictures themselves, by exiftool")
     add_min_confidence(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be described, and write nothing")
