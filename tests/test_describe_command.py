@@ -114,6 +114,12 @@ def test_a_sidecar_that_is_not_xmp_is_named(album, model, capsys):
     assert f"error: {album / 'a.jpg'}.xmp: a sidecar without rdf:RDF" in capsys.readouterr().err
 
 
+def test_an_empty_file_is_called_empty(album, model, capsys):
+    (album / "a.jpg").write_bytes(b"")
+    assert describe(model, album / "a.jpg") == 1
+    assert f"{album / 'a.jpg'}: the file is empty" in capsys.readouterr().err
+
+
 def test_an_empty_name_is_not_all_of_this_folder(model):
     with pytest.raises(UserError, match="an empty name"):
         cli.dispatch(["describe", "", "--model", str(model)])

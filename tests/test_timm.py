@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from showtell.commands import cli
+from showtell.commands import cli, list_encoders
 from showtell.core.errors import UserError
 from showtell.encoders.encoder_params import EncoderParams, image_statistics
 from showtell.encoders.network import Encoder, build_encoder
@@ -298,6 +298,19 @@ def test_the_list_has_size_and_licence(capsys):
         assert {"resnet18", "timm/resnet18"} <= set(names)
     with pytest.raises(UserError, match="no network of torchvision or timm has 'resnet17' in its name"):
         cli.dispatch(["encoders", "resnet17"])
+
+
+def test_each_row_is_printed_as_soon_as_it_is_known(capsys, monkeypatch):
+    printed = []
+
+    def slow(name, size, real):
+        printed.append(capsys.readouterr().out)
+        raise UserError("takes minutes")
+
+    monkeypatch.setattr(list_encoders, "_encoder", slow)
+    assert cli.dispatch(["encoders", "vgg1*_bn", "--size", "64"]) == 0
+    head, first, *_ = printed
+    assert head.startswith("encoder.name") and first.split() == ["vgg11_bn", "takes", "minutes"]
 
 
 def test_the_transform_is_that_of_the_weights():
