@@ -12,7 +12,7 @@ from PIL import Image
 from showtell.commands.drawings import mark
 from showtell.commands.inputs import Source
 from showtell.core.errors import UserError
-from showtell.core.files import atomic
+from showtell.core.files import atomic, json_line
 from showtell.core.progress import log
 from showtell.core.terminal import printable
 from showtell.data.transform import Transform, load_image
@@ -167,12 +167,7 @@ def _entry(caption: "Caption | GraphCaption") -> dict[str, Any]:
 
 def _json(content: Mapping[str, Any]) -> str:
     """JSON on one line; control characters, and those that the encoding lacks, are escaped."""
-    text = json.dumps(content, ensure_ascii=False)
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return json.dumps(content)
+    text = json_line(content, getattr(sys.stdout, "encoding", None) or "utf-8")
     return text if printable(text) == text else json.dumps(content)
 
 

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from showtell.commands.caption_images import add_min_confidence
+from showtell.commands.inputs import NO_NAME
 from showtell.core.errors import UserError
 from showtell.core.paths import MODEL
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             "`showtell caption`"
         )
     if "" in args.pictures:
-        raise UserError("an empty name: it would be all of this folder, which is named by .")
+        raise UserError(NO_NAME)
     pictures = [Path(name) for name in args.pictures]
     for path in pictures:
         if not path.exists():

@@ -173,9 +173,9 @@ def describe(
     unnamed = _unnamed(images, pictures)
     blank = [image.file for image in images if image.blank]
     said = [f"captions without text    {sum(image.blank for image in images)}{_some(blank)}"] if blank else []
-    repeats = {image.file: len(image.captions) - len(set(image.captions)) for image in images}
-    if again := [file for file, count in repeats.items() if count]:
-        said.append(f"captions given again     {sum(repeats.values())}{_some(again)}")
+    again = {image.file: more for image in images if (more := len(image.captions) - len(set(image.captions)))}
+    if again:
+        said.append(f"captions given again     {sum(again.values())}{_some(list(again))}")
     gone = [
         f"images without captions  {len(uncaptioned) + len(unnamed)}{_some([*uncaptioned, *unnamed])}",
         f"captions without images  {len(missing)}{_some(missing)}",

@@ -17,6 +17,7 @@ from showtell.core.files import without_waiting
 LARGEST_STREAM = 200 << 20  # bytes of one picture; the largest camera files are about half of that
 TIMEOUT = 30  # seconds without an answer from a server
 LONGEST_FETCH = 300.0  # seconds for all of a picture
+NO_NAME = "an empty name: it would be all of this folder, which is named by ."
 clock = time.monotonic
 
 
@@ -67,7 +68,7 @@ def picture_sources(arguments: Sequence[str], allow_urls: bool) -> Iterator[Sour
         if argument == "-":
             yield Source(argument)
         elif not argument:
-            yield Source(argument, "an empty name: it would be all of this folder, which is named by .")
+            yield Source(argument, NO_NAME)
         elif _is_url(argument):
             yield Source(argument, None if allow_urls else f"{argument}: URLs are fetched only with --allow-urls")
         elif os.path.isdir(argument):  # unlike pathlib, False for names that cannot be looked up: `load` tells why

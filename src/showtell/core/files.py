@@ -163,6 +163,16 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, indent=indent) + "\n")
 
 
+def json_line(content: Any, encoding: str = "utf-8") -> str:
+    """JSON on one line; characters that the encoding lacks, as bytes of a file name that is not UTF-8, are escaped."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(content)
+    return text
+
+
 def write_json_list(path: Path, items: Iterable[Any]) -> None:
     """The same bytes as `write_json` of a list, written item by item."""
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:

@@ -18,8 +18,10 @@ from showtell.data.words import join
 SETTINGS: dict[str, tuple[float, float]] = {"beam": (1, 100), "max_length": (1, 1000), "length_penalty": (0, 5)}
 FRACTIONS = {"length_penalty"}  # those that are not whole numbers
 # Settings, or values of them, that no graph has: they need training images, random numbers or another precision.
-BEYOND = {"consensus", "neighbour_ngrams", "neighbour_bonus"}
-BEYOND |= {"method=sample", "method=diverse_beam", "precision=bf16", "precision=auto"}
+BEYOND = {
+    "consensus", "neighbour_ngrams", "neighbour_bonus", "method=sample", "method=diverse_beam", "precision=bf16",
+    "precision=auto",
+}  # fmt: skip
 QUIET = 3  # onnxruntime's log level for errors: it warns of inputs with a default
 
 

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any, Literal, TextIO
 from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, replaceable, text_hash
 from showtell.commands.alt_text.row_index import RowIndex
 from showtell.core.errors import UserError
-from showtell.core.files import atomic
+from showtell.core.files import atomic, json_line
 
 COLUMNS = ("file", "caption", "logprob", "confidence", "abstained", "picture", "written", "origin")
 _OTHER_COLUMNS = "has other columns than this version of showtell describe writes; name another --output"
@@ -63,8 +64,8 @@ class Table:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        name = f"showtell-{os.getuid()}-{text_hash(os.path.realpath(self.path)).rpartition(':')[2]}.lock"
-        with open(Path(tempfile.gettempdir(), name), "a") as lock:
+        table = hashlib.sha256(os.fsencode(os.path.realpath(self.path))).hexdigest()[:16]
+        with open(Path(tempfile.gettempdir(), f"showtell-{os.getuid()}-{table}.lock"), "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -74,6 +75,7 @@ class Table:
             yield
 
     def write(self, description: Description) -> None:
+        place = _place(description.path)
         row = {
             "file": str(description.path), "caption": description.caption, "logprob": round(description.logprob, 4),
             "confidence": description.confidence, "abstained": description.abstained, "picture": description.state,
@@ -81,7 +83,7 @@ class Table:
             "origin": str(self.origin),
         }  # fmt: skip
         self._look_again()
-        if self._index.kept(_place(description.path)) == BY_OTHERS:
+        if self._index.kept(place) == BY_OTHERS:
             return  # corrected since the run looked
         if self._cut_short:  # this row would be appended to an incomplete one
             self._compact()
@@ -89,7 +91,7 @@ class Table:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open(self.path, "a") as out:
             out.write((self._head() if new else "") + self._line(row))
-        self._index.add(_place(description.path), _kept(row))
+        self._index.add(place, _kept(row))
         self._seen = self._version()
 
     def finish(self) -> None:
@@ -111,9 +113,7 @@ class Table:
 
     def _line(self, row: dict[str, Any]) -> str:
         if self.as_json:
-            text = json.dumps(row, ensure_ascii=False)
-            # JSON is UTF-8: bytes of a file name that are not become escapes
-            return (text if _is_unicode(text) else json.dumps(row)) + "\n"
+            return json_line(row) + "\n"
         return _csv_line([row[column] for column in COLUMNS])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -170,14 +170,6 @@ class Table:
 def _place(file: Any) -> str:
     """What a picture is known by: its path as the current folder has it, links and all."""
     return os.path.abspath(str(file))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
 
 
 def _csv_line(values: Any) -> str:

@@ -33,6 +33,11 @@ class Embedded(NamedTuple):
     written: str | None
     origin: str | None
 
+    @property
+    def by_others(self) -> bool:
+        """Whether there is an alt text that showtell has not written, or that was corrected."""
+        return not replaceable(self.alt_text, self.written)
+
 
 def find_exiftool() -> str:
     found = shutil.which("exiftool")
@@ -45,7 +50,7 @@ def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> bool:
     """Write `caption` into `picture` as XMP, in place, unless it has an alt text by others; its pixels stay unchanged.
     Returns whether it was written; `UserError` when that fails."""
     present = _embedded(exiftool, picture)
-    if not replaceable(present.alt_text, present.written):
+    if present.by_others:
         return False
     text = " ".join(legal(caption).split())  # one line of the argument file
     # The default alone: without a language exiftool would delete the texts in all others
@@ -59,9 +64,8 @@ def embed(exiftool: str, picture: Path, caption: str, origin: Origin) -> bool:
 
 
 def is_by_others(exiftool: str, picture: Path) -> bool:
-    """Whether the image's metadata has an alt text that showtell has not written, or that was corrected."""
-    present = _embedded(exiftool, picture)
-    return not replaceable(present.alt_text, present.written)
+    """Whether the image's metadata has an alt text by others."""
+    return _embedded(exiftool, picture).by_others
 
 
 def is_embedded(exiftool: str, picture: Path, origin: Origin) -> bool:
@@ -69,7 +73,7 @@ def is_embedded(exiftool: str, picture: Path, origin: Origin) -> bool:
     if _holds(picture, str(origin).encode()):
         return True  # an alt text beside it is of this origin, or was corrected
     present = _embedded(exiftool, picture)
-    return present.origin == str(origin) or not replaceable(present.alt_text, present.written)
+    return present.origin == str(origin) or present.by_others
 
 
 def _embedded(exiftool: str, picture: Path) -> Embedded:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from showtell.commands.alt_text.description import Description, Kept, Origin, picture_state
+from showtell.commands.alt_text.description import BY_OTHERS, Description, Kept, Origin, picture_state
 from showtell.commands.alt_text.description_table import Table
 from showtell.commands.alt_text.embedding import embed, find_exiftool, is_by_others, is_embedded
 from showtell.commands.alt_text.writers import TextSidecars, Writer, XmpSidecars
@@ -42,10 +42,9 @@ class Session:
                 state = picture_state(path)
                 kept = self.writer.kept(path)
                 if kept is None or not self._is_done(path, state, kept):
-                    if self.exiftool is not None and is_by_others(self.exiftool, path):
-                        self.counts["already described"] += 1
-                    else:
-                        yield path, state
+                    kept = BY_OTHERS if self.exiftool is not None and is_by_others(self.exiftool, path) else None
+                if kept is None:
+                    yield path, state
                 else:
                     self.below += kept.is_below(self.min_confidence)
                     self.counts["already described" if kept.withheld is None else "still not sure enough"] += 1

@@ -44,7 +44,7 @@ def sidecar_of(picture: Path) -> Path:
 def kept(sidecar: Path) -> Kept | None:
     """The description in a sidecar by showtell, or an alt text by others; None where there is neither."""
     try:
-        nodes = _nodes(_parsed(sidecar))
+        nodes = _nodes(_parsed(sidecar), sidecar)
         if not replaceable(_text(nodes, ALT_TEXT), _fact(nodes, "Written")):
             return BY_OTHERS
         origin, state = _fact(nodes, "Origin"), _fact(nodes, "PictureState")
@@ -63,10 +63,7 @@ def sidecar_text(existing: Path, description: Description, origin: Origin) -> st
     except ET.ParseError as error:
         reason = f"is not XMP that can be added to ({error})"
         raise UserError(f"{existing} {reason}; move it away to have a new one") from None
-    try:
-        nodes, caption = _nodes(tree), description.caption
-    except UserError as error:
-        raise UserError(f"{existing}: {error}") from None
+    nodes, caption = _nodes(tree, existing), description.caption
     written = _fact(nodes, "Written")
     for name in (DESCRIPTION, ALT_TEXT):
         if not replaceable(_text(nodes, name), written):
@@ -106,13 +103,13 @@ def _empty() -> ET.Element:
     return tree
 
 
-def _nodes(tree: ET.Element) -> list[ET.Element]:
-    """The nodes that hold the properties, at least one; new properties are added to the first."""
+def _nodes(tree: ET.Element, sidecar: Path) -> list[ET.Element]:
+    """The nodes of `sidecar` that hold the properties, at least one; new properties are added to the first."""
     for prefix, uri in NAMESPACES.items():
         ET.register_namespace(prefix, uri)
     rdf = tree if tree.tag == _name("rdf:RDF") else tree.find(_name("rdf:RDF"))
     if rdf is None:
-        raise UserError("a sidecar without rdf:RDF is not XMP; move it away to have a new one")
+        raise UserError(f"{sidecar}: a sidecar without rdf:RDF is not XMP; move it away to have a new one")
     node = _name("rdf:Description")
     return rdf.findall(node) or [ET.SubElement(rdf, node, {_name("rdf:about"): ""})]
 

@@ -120,21 +120,21 @@ def _encoder(state: Mapping[str, Tensor], source: Path, config: dict[str, Any]) 
     convolutions = {name.split(".")[2] for name in weights if name.startswith("layer3.0.conv")}
     network = RESNETS.get((len(blocks), len(convolutions)))
     if network is None:
-        decoder = any(name.startswith("lstm.") for name in state)
-        kind = "; it looks like the decoder: the encoder comes first" if decoder else ""
-        kind = kind or ("; its names begin with module.: save model.module.state_dict()" if _parallel(state) else "")
-        raise UserError(
-            f"{source} holds no ResNet that the tutorials use (its encoder has {len(weights)} tensors){kind}"
-        )
+        held = f"its encoder has {len(weights)} tensors"
+        raise UserError(f"{source} holds no ResNet that the tutorials use ({held}){_likely_cause(state)}")
     imagenet = ImageStatistics()
     encoder = Encoder({"name": network, "node": None, **config, "mean": imagenet.mean, "std": imagenet.std})
     _fill(encoder.backbone.network, _complete(encoder.backbone.network, weights, source))
     return encoder.eval()
 
 
-def _parallel(state: Mapping[str, Tensor]) -> bool:
-    """Whether the network was wrapped in DataParallel."""
-    return bool(state) and all(name.startswith("module.") for name in state)
+def _likely_cause(state: Mapping[str, Tensor]) -> str:
+    """Why `state` holds no encoder, and what to do, where its names tell; else empty."""
+    if any(name.startswith("lstm.") for name in state):
+        return "; it looks like the decoder: the encoder comes first"
+    if state and all(name.startswith("module.") for name in state):  # of DataParallel
+        return "; its names begin with module.: save model.module.state_dict()"
+    return ""
 
 
 def _renamed(

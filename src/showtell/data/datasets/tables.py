@@ -56,7 +56,7 @@ def read_rows(text: str, where: str) -> Iterator[Row]:
         cells = _fitting(row, len(names), at["caption"] == len(names) - 1)
         if cells is None:
             wrong.append(f"line {row.line} has {len(row.cells)}")
-            longer = longer or len(row.cells) > len(names)
+            longer |= len(row.cells) > len(names)
             continue
         yield Row(row.line, {key: cells[n].strip() if n is not None else "" for key, n in at.items()})
     if wrong:

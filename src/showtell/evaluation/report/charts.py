@@ -36,7 +36,7 @@ def line_chart(
         *frame.grid(x_title, y_title),
     ]
     drawn = {key: line for key, line in lines.items() if line}
-    marks = [(y, x) for line in drawn.values() for p in line if p.label for x, y in [_mark(frame, p)]]
+    marks = [_mark(frame, point) for line in drawn.values() for point in line if point.label]
     heights = _spread([(*_end(frame, line), key) for key, line in drawn.items()], marks)
     series = {key: f"series series-{number % 4}" for number, key in enumerate(lines) if key not in guides}
     for key, line in drawn.items():
@@ -98,7 +98,7 @@ def _labels(frame: _Frame, key: str, line: Sequence[Point], style: str | None, n
         f'<text class="mark" x="{x}" y="{y:.1f}" text-anchor="middle">{escape(p.label)}</text>'
         for p in line
         if p.label
-        for x, y in [_mark(frame, p)]
+        for y, x in [_mark(frame, p)]
     ]
     kind = "name" if style else "tick"
     parts.append(f'<text class="{kind}" x="{_end(frame, line)[1] + 12}" y="{name_y + 4}">{escape(key)}</text>')
@@ -106,8 +106,8 @@ def _labels(frame: _Frame, key: str, line: Sequence[Point], style: str | None, n
 
 
 def _mark(frame: _Frame, point: Point) -> tuple[float, float]:
-    """Where a point's label stands."""
-    return frame.x(point.x), frame.y(point.y) + (20 if point.below else -11)
+    """(y, x) of a point's label."""
+    return frame.y(point.y) + (20 if point.below else -11), frame.x(point.x)
 
 
 def _end(frame: _Frame, line: Sequence[Point]) -> tuple[float, float]:
@@ -116,7 +116,7 @@ def _end(frame: _Frame, line: Sequence[Point]) -> tuple[float, float]:
     return frame.y(last.y), frame.x(last.x)
 
 
-def _spread(places: Sequence[tuple[float, float, str]], marks: Sequence[tuple[float, float]] = ()) -> dict[str, float]:
+def _spread(places: Sequence[tuple[float, float, str]], marks: Sequence[tuple[float, float]]) -> dict[str, float]:
     """Heights for the names of lines that end at (y, x): near the ends, without overlap of one another and of the
     `marks` (y, x) to the right of the ends."""
     found: list[tuple[float, float, str]] = []
