@@ -13,7 +13,7 @@ import pytest
 
 from showtell.core import errors
 from showtell.core.errors import UserError, explained
-from showtell.core.files import naming, write_json, write_json_list
+from showtell.core.files import atomic, atomic_folder, naming, write_json, write_json_list
 from showtell.core.progress import log
 
 STAGE = """
@@ -68,6 +68,17 @@ def test_a_file_where_a_folder_must_be_is_one_line(name, tmp_path):
     done = run(tmp_path, "write_json(Path('data/a.json'), 1)")
     assert done.returncode == 1
     assert re.fullmatch(rb"error: %b: (file exists|not a directory); .*: move it away\n" % name.encode(), done.stderr)
+
+
+@pytest.mark.parametrize("write", [atomic, atomic_folder])
+@pytest.mark.parametrize("name", ["a.json", "b/a.json"])
+def test_a_folder_that_was_deleted_while_in_use_is_named(name, write, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = f"{name}: nothing can be created in .*; choose another folder"
+    with pytest.raises(UserError, match=told), write(Path(name)):
+        pass
 
 
 @pytest.mark.parametrize(("owner", "name"), [(Path, "touch"), (os, "replace"), (os, "fsync")])

@@ -27,7 +27,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which do
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """Yield an unused name beside `path`; a file or folder that still has it at the end is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _possible(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     shortened = os.fsencode(path.name)[:LONGEST_NAME].decode(errors="ignore")  # file systems allow 255 bytes
     temporary = path.with_name(f".{shortened}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -35,6 +36,15 @@ def _beside(path: Path) -> Iterator[Path]:
             yield temporary
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def _possible(path: Path) -> Iterator[None]:
+    """Name `path` where it cannot be created: in a folder that was deleted while in use, or in /proc."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: nothing can be created in {path.parent}; choose another folder") from error
 
 
 def _remove(path: Path) -> None:
@@ -55,7 +65,8 @@ def atomic(path: Path, shared: bool = False) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path)) if shared else Path(path)
     with _beside(path) as temporary:
-        temporary.touch()
+        with _possible(path):
+            temporary.touch()
         if shared and path.exists():
             shutil.copymode(path, temporary)
         mode = temporary.stat().st_mode
@@ -72,7 +83,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it replaces what `path` was, on failure it is removed."""
     path = Path(path)
     with _beside(path) as temporary:
-        temporary.mkdir()
+        with _possible(path):
+            temporary.mkdir()
         yield temporary
         move(temporary, path)
 
