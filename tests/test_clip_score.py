@@ -102,6 +102,17 @@ def test_weights_that_cannot_be_downloaded_are_named(weights, monkeypatch):
         load_clip("ViT-B-32", "laion2b_s34b_b79k")
 
 
+def test_a_hub_out_of_reach_is_one_line_without_retries(tmp_path, monkeypatch, caplog):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # refused at once
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot get the weights laion2b_s34b_b79k of ViT-B-32 \("):
+        load_clip("ViT-B-32", "laion2b_s34b_b79k")
+    assert not caplog.records
+    assert not constants.HF_HUB_OFFLINE
+
+
 def test_weights_are_computed_with_the_activation_that_they_learnt_with(weights, monkeypatch):
     import open_clip
 

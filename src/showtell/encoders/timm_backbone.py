@@ -4,8 +4,8 @@ timm brings the maps of all networks into one form (`forward_intermediates`): ch
 and register tokens left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError
+from showtell.core.hub import asking_hub
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.terminal import cut
@@ -22,7 +23,6 @@ from showtell.encoders.timm_names import PREFIX, full_name, image_statistics, ti
 from showtell.encoders.trace import Trace, trace
 from showtell.encoders.weights import WEIGHTS_SUFFIXES, check_state_dict, read_state
 
-REACHED = 10.0  # seconds in which the Hub answers, or counts as out of reach
 # Exceptions of networks that cannot do what is asked: remove the head, normalise a map, take another image size.
 _REFUSALS = (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError)
 
@@ -132,7 +132,7 @@ def _from_hub(full: str, size: int) -> nn.Module:
     for note in config.notes or ():
         log(f"timm on {full}: {note}")
     try:
-        with _asking_hub():
+        with asking_hub():
             return _network(full, size, config.num_classes, pretrained=True)
     except Exception as error:  # the Hub's client raises exceptions of its own
         where = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
@@ -142,25 +142,6 @@ def _from_hub(full: str, size: int) -> nn.Module:
             f"cannot get the weights {full} ({_one_line(error)}); bring {file} and set encoder.weights to its path, "
             f"and encoder.name to {PREFIX}{tagged}, which tells the image statistics"
         ) from None
-
-
-@contextmanager
-def _asking_hub() -> Iterator[None]:
-    """While the Hub cannot be reached, its client looks in its cache alone; it would try for a minute, with a warning
-    each time."""
-    import httpx  # imported late, with timm
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    try:
-        if not before:
-            httpx.head(constants.ENDPOINT, timeout=REACHED)
-    except httpx.HTTPError:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _from_file(full: str, size: int, weights: str) -> nn.Module:

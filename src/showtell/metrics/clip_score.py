@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from showtell.core.errors import UserError, extra
+from showtell.core.hub import asking_hub
 from showtell.core.precision import device
 from showtell.core.terminal import one_line
 from showtell.metrics.bootstrap import Measured, mean
@@ -142,7 +143,8 @@ def _downloaded(open_clip: Any, model: str, weights: str) -> str:
     """The file of the published weights called `weights`, downloaded once into the Hub's cache."""
     config = open_clip.get_pretrained_cfg(model, weights)
     try:
-        return open_clip.download_pretrained(config)
+        with asking_hub():
+            return open_clip.download_pretrained(config)
     except Exception as error:  # the Hub's client raises exceptions of its own
         reason = one_line(str(error) or type(error).__name__, 100)
         quick = f"{model}{QUICK_GELU}"
