@@ -13,6 +13,7 @@ import torch
 
 from showtell.core import paths
 from showtell.core.errors import UserError
+from showtell.core.initialisation import shapes_only
 from showtell.core.params import validate
 from showtell.core.terminal import one_line
 from showtell.core.yaml_files import read_sections
@@ -97,7 +98,7 @@ def _encoder(name: str, size: int, real: bool) -> Encoder:
     config |= {"mean": statistics.mean, "std": statistics.std}
     if not real:
         try:
-            with torch.device("meta"):
+            with shapes_only():
                 return Encoder(config)
         except Exception:  # some networks read values of tensors while they are built
             pass

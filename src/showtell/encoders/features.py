@@ -11,6 +11,7 @@ import torch
 
 from showtell.core.errors import UserError
 from showtell.core.files import check_space, parse_json, read_json, write_json
+from showtell.core.initialisation import Uninitialised
 from showtell.core.precision import Precision
 from showtell.core.processes import broadcast, fair, gather_to_main, is_main, rank, world
 from showtell.core.progress import log, track
@@ -184,7 +185,8 @@ def load_encoder(folder: Path) -> StoredEncoder:
     """Read what `save_encoder` wrote."""
     config = read_json(folder / CONFIG)
     try:
-        encoder, detector = Encoder(config["encoder"]), None
+        with Uninitialised():
+            encoder, detector = Encoder(config["encoder"]), None
         encoder.load_state_dict(load_tensors(folder / WEIGHTS))
         if config["detector"]:
             tensors = load_tensors(folder / DETECTOR)

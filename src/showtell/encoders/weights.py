@@ -28,6 +28,7 @@ from showtell.core.terminal import cut
 from showtell.data.transform import Filter
 from showtell.encoders import pretrained
 from showtell.encoders.backbone import ImageStatistics
+from showtell.encoders.torchvision_package import torchvision_models
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 WEIGHTS_FILE = f"a file whose name ends in {', '.join(WEIGHTS_SUFFIXES[:-1])} or {WEIGHTS_SUFFIXES[-1]}"
@@ -43,16 +44,14 @@ _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # na
 
 def networks() -> list[str]:
     """torchvision's classification networks, as `encoder.name` spells them."""
-    from torchvision import models
-
+    models = torchvision_models()
     return sorted(models.list_models(module=models))
 
 
 def bare_network(name: str, size: int = 224) -> nn.Module:
     """A classification network of torchvision with random initial weights, for pictures of `size` pixels where its
     weights depend on that: those of vision transformers do."""
-    from torchvision import models  # imported late: slow, and not needed to check params.yaml
-
+    models = torchvision_models()
     if name not in (known := models.list_models(module=models)):
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`showtell encoders` lists them"
@@ -100,9 +99,7 @@ def image_statistics(name: str, weights: str) -> ImageStatistics:
 
 def _known(name: str, weights: str) -> Any:
     """torchvision's enum member for these weights."""
-    from torchvision.models import get_model_weights
-
-    known = get_model_weights(name)
+    known = torchvision_models().get_model_weights(name)
     if weights not in known.__members__:
         names = ", ".join(entry.name for entry in known)
         raise UserError(

@@ -15,6 +15,7 @@ from torch import nn
 
 from showtell.core.errors import UserError
 from showtell.core.files import link, read_json, write_json
+from showtell.core.initialisation import Uninitialised, shapes_only
 from showtell.core.tensor_files import difference, load_tensors, read_header, save_tensors
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
@@ -171,14 +172,15 @@ def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
     encoder = _encoder(config, folder / CONFIG)
     networks: dict[str, nn.Module] = {"encoder": encoder}
     try:
-        with torch.device("meta"):  # shapes only: the configuration may ask for any size
+        with shapes_only():  # the configuration may ask for any size
             networks |= _speaking(config, encoder, len(vocabulary))
     except (RuntimeError, OverflowError) as error:
         raise UserError(f"{folder / CONFIG} describes no network that can be built: {one_line(error)}") from None
     wanted = {f"{name}.{key}": t for name, network in networks.items() for key, t in network.state_dict().items()}
     if reason := difference(wanted, header):
         raise UserError(f"{path} does not hold the weights that config.json describes: {reason}")
-    networks = {"encoder": encoder, **_speaking(config, encoder, len(vocabulary))}
+    with Uninitialised():
+        networks = {"encoder": encoder, **_speaking(config, encoder, len(vocabulary))}
     weights = load_tensors(path)
     for name, network in networks.items():
         mine = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
@@ -191,9 +193,10 @@ def _built(config: BundleConfig, vocabulary: Vocabulary, folder: Path) -> Model:
 
 
 def _encoder(config: BundleConfig, where: Path) -> Encoder:
-    """The encoder with random weights."""
+    """The encoder, with any weights."""
     try:
-        encoder = Encoder(config.encoder)
+        with Uninitialised():
+            encoder = Encoder(config.encoder)
         encoder.output(torch.zeros(1, encoder.cells, encoder.channels))  # uses the keys that building does not read
         return encoder
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -12,6 +12,7 @@ import torch
 
 from showtell.core.errors import UserError
 from showtell.core.files import fingerprint, write_text
+from showtell.core.initialisation import Uninitialised
 from showtell.core.paths import given
 from showtell.core.progress import log
 from showtell.core.workplace import ROOT
@@ -69,9 +70,10 @@ def _build(params: Mapping[str, Any]) -> None:
     asked, pretrain, finetune = params["encoder"], params["pretrain"], params["finetune"]
     image_statistics(asked)  # raises for unknown names of weights
     local = asked.weights in pretrained.SHIPPED or asked.weights.endswith(WEIGHTS_SUFFIXES)
-    encoder = build_encoder(
-        asked.model_copy(update={"weights": asked.weights if local else "none"}), params["resize"].size, 0
-    )
+    with Uninitialised():
+        encoder = build_encoder(
+            asked.model_copy(update={"weights": asked.weights if local else "none"}), params["resize"].size, 0
+        )
     pretrains = pretrain.applies_to(asked.weights)
     for key, section in (("pretrain", pretrain if pretrains else None), ("finetune", finetune)):
         if section is not None and section.epochs:
@@ -82,7 +84,8 @@ def _build(params: Mapping[str, Any]) -> None:
     shape = params["decoder"]
     if isinstance(shape, WordParams) and shape.embeddings is not None and shape.embedding is not None:
         check_size(given(shape.embeddings), shape.embedding)
-    decoder = build_decoder(shape, encoder.channels, WORDS).eval()
+    with Uninitialised():
+        decoder = build_decoder(shape, encoder.channels, WORDS).eval()
     with torch.no_grad():
         images = torch.zeros(1, 3, params["resize"].size, params["resize"].size, dtype=torch.uint8)
         decoder.start(encoder.eval()(images))  # raises for features that the decoder cannot use

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from showtell.commands.conversion.inert_pickle import Record, module_state, read_checkpoint
 from showtell.core.errors import UserError
 from showtell.core.files import read_json
+from showtell.core.initialisation import Uninitialised, shapes_only
 from showtell.core.terminal import one_line
 from showtell.data.transform import Transform
 from showtell.data.vocabulary import SPECIALS, Vocabulary
@@ -123,7 +124,8 @@ def _encoder(state: Mapping[str, Tensor], source: Path, config: dict[str, Any]) 
         held = f"its encoder has {len(weights)} tensors"
         raise UserError(f"{source} holds no ResNet that the tutorials use ({held}){_likely_cause(state)}")
     imagenet = ImageStatistics()
-    encoder = Encoder({"name": network, "node": None, **config, "mean": imagenet.mean, "std": imagenet.std})
+    with Uninitialised():
+        encoder = Encoder({"name": network, "node": None, **config, "mean": imagenet.mean, "std": imagenet.std})
     _fill(encoder.backbone.network, _complete(encoder.backbone.network, weights, source))
     return encoder.eval()
 
@@ -178,9 +180,10 @@ def _model(
         params = DecoderParams.model_validate(shape)
     except ValidationError as error:
         raise UserError(f"{source} is not a decoder of the tutorial: {one_line(error.errors()[0]['msg'])}") from None
-    with torch.device("meta"):  # sizes of the file multiply: a small one could ask for all of the memory
+    with shapes_only():  # sizes of the file multiply: a small one could ask for all of the memory
         complete = _complete(build_decoder(params, encoder.channels, len(vocabulary)), weights, source)
-    decoder = build_decoder(params, encoder.channels, len(vocabulary))
+    with Uninitialised():
+        decoder = build_decoder(params, encoder.channels, len(vocabulary))
     _fill(decoder, complete)
     return Model(encoder, decoder, params, vocabulary, transform, "fp32")
 

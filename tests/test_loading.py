@@ -1,0 +1,79 @@
+"""Networks that are built to be filled from a file, and what their start imports."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from showtell.core.initialisation import Uninitialised, shapes_only
+
+COMPILER = "torch._dynamo"  # its import takes longer than that of torch
+
+
+def modules_after(code: str) -> list[str]:
+    """Names of the modules that are imported after this code, in a process of its own."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_an_encoder_is_built_without_torchs_compiler():
+    built = modules_after("from showtell.encoders.weights import bare_network\nbare_network('squeezenet1_1')")
+    assert "torchvision.models" in built and COMPILER not in built
+
+
+def test_shapes_are_known_without_torchs_compiler():
+    code = """
+from torch import nn
+from showtell.core.initialisation import shapes_only
+with shapes_only():
+    nn.init.normal_(nn.Linear(3, 3).weight)
+    nn.init.kaiming_normal_(nn.Embedding(3, 3).weight)
+"""
+    assert COMPILER not in modules_after(code)
+
+
+def test_torchvision_asks_the_compiler_when_it_is_called():
+    code = """
+import sys
+from showtell.encoders.torchvision_package import torchvision_models
+torchvision_models()
+asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+from torch._dynamo import utils
+assert asked == utils.is_compile_supported("cpu")
+"""
+    assert COMPILER in modules_after(code)
+
+
+def test_a_torchvision_that_needs_more_of_the_compiler_is_imported(tmp_path):
+    """With the stand-ins its import fails; then it is imported as usual."""
+    (tmp_path / "torchvision/models").mkdir(parents=True)
+    (tmp_path / "torchvision/__init__.py").write_text("from torchvision import models\n")
+    (tmp_path / "torchvision/models/__init__.py").write_text("from torch._dynamo.config import verbose\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from showtell.encoders.torchvision_package import torchvision_models
+assert torchvision_models().verbose in (True, False)
+"""
+    assert COMPILER in modules_after(code)
+
+
+@pytest.mark.parametrize("initialise", [nn.init.trunc_normal_, nn.init.kaiming_normal_, nn.init.xavier_uniform_])
+def test_initialisations_that_draw_by_themselves_do(initialise):
+    """One that draws again until all numbers lie in its bounds would not end if none were drawn."""
+    weight = torch.full((64, 64), 9.0)
+    with Uninitialised():
+        initialise(weight)
+    assert (weight != 9.0).all()
+
+
+@pytest.mark.parametrize("context", [Uninitialised, shapes_only])
+def test_layers_are_built_without_random_weights(context):
+    state = torch.get_rng_state()
+    with context():
+        layers = nn.Linear(3, 4), nn.Conv2d(3, 4, 3), nn.Embedding(5, 6), nn.LSTMCell(3, 4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [layer.weight.shape for layer in layers[:3]] == [(4, 3), (4, 3, 3, 3), (5, 6)]
+    assert all(tensor.is_meta == (context is shapes_only) for layer in layers for tensor in layer.parameters())
