@@ -1,9 +1,11 @@
-"""Time of the import of the package, of `showtell --help`, and of `dvc repro` when all stages are up to date.
+"""Time of the import of the package, of torchvision's networks, of `showtell --help`, and of `dvc repro` when all
+stages are up to date.
 
     python benchmarks/startup.py [--quick] [--rounds 5] [--json]
 
-Times are of whole processes, with the start of the interpreter, and should be below their targets. `dvc repro` is
-timed in this repository, so it needs a finished pipeline: run `make repro` first. With --quick it is left out.
+Times are of whole processes, with the start of the interpreter, and should be below their targets. The networks of
+torchvision are imported as the stages do it and by `import torchvision.models`, in turn. `dvc repro` is timed in this
+repository, so it needs a finished pipeline: run `make repro` first. With --quick it is left out.
 """
 
 import argparse
@@ -14,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from measure import Result, arguments, report, threads, timed
+from measure import Result, alternate, arguments, report, threads, timed
 
 ROOT = Path(__file__).resolve().parents[1]
+NETWORKS = "from showtell.encoders.torchvision_package import torchvision_models; torchvision_models()"
 IMPORT = "import sys, showtell; sys.exit('importing showtell imports torch' if 'torch' in sys.modules else 0)"
 
 
@@ -45,6 +48,10 @@ def results(args: argparse.Namespace) -> Iterator[Result]:
     python = [sys.executable]
     yield time_of([*python, "-c", IMPORT], "import showtell", 0.3, "without torch", args.rounds)
     yield time_of([*python, "-m", "showtell.commands.cli", "--help"], "showtell --help", 0.5, "all of it", args.rounds)
+    imported = alternate(
+        lambda: run([*python, "-c", "import torchvision.models"]), lambda: run([*python, "-c", NETWORKS]), args.rounds
+    )
+    yield Result("import of torchvision's networks", imported.ratio, 1.5, "with torch", threads(), str(imported))
     if args.quick:
         return
     dvc = [*python, "-m", "dvc"]

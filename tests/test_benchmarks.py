@@ -107,7 +107,7 @@ def test_script_can_be_started(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "lines"), [("storage", 1), ("metrics", 1), ("rewards", 2), ("startup", 2), ("extraction", 2)]
+    ("name", "lines"), [("storage", 1), ("metrics", 1), ("rewards", 2), ("startup", 3), ("extraction", 2)]
 )
 def test_script_compares_both_sides_and_prints_the_result(name, lines, capsys):
     if name in ("metrics", "rewards"):
