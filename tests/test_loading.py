@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from showtell.core.initialisation import Uninitialised, shapes_only
+from showtell.core.initialisation import Uninitialised, built, shapes_only
+from showtell.encoders.network import Encoder
 
 COMPILER = "torch._dynamo"  # its import takes longer than that of torch
 
@@ -77,3 +78,46 @@ def test_layers_are_built_without_random_weights(context):
     assert torch.equal(torch.get_rng_state(), state)
     assert [layer.weight.shape for layer in layers[:3]] == [(4, 3), (4, 3, 3, 3), (5, 6)]
     assert all(tensor.is_meta == (context is shapes_only) for layer in layers for tensor in layer.parameters())
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "swin_t", "regnet_y_400mf"])  # the last one reads values
+def test_an_encoder_that_is_filled_equals_one_with_random_weights_before(name):
+    config = {"name": name, "output": "grid", "node": None, "size": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+    first = Encoder(config).eval()
+    with Uninitialised():
+        filled = Encoder(first.config).eval()
+    filled.load_state_dict(first.state_dict())
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(filled(images), first(images))
+    assert filled.hash() == first.hash()
+
+
+class Computed(nn.Module):
+    """With a tensor that no state dict has."""
+
+    def __init__(self, as_buffer: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        if as_buffer:
+            self.register_buffer("computed", torch.arange(3.0), persistent=False)
+        else:
+            self.computed = torch.arange(3.0)
+
+
+@pytest.mark.parametrize("as_buffer", [True, False])
+def test_tensors_that_no_file_has_are_computed(as_buffer):
+    with Uninitialised():
+        network = built(lambda: Computed(as_buffer))
+    assert network.computed.tolist() == [0, 1, 2]
+
+
+def test_a_network_is_built_by_its_shapes_only_where_its_weights_are_any():
+    network = built(lambda: nn.BatchNorm2d(3))
+    assert network.weight.tolist() == [1, 1, 1]
+    with Uninitialised():
+        allocated = built(lambda: nn.BatchNorm2d(3))
+    assert allocated.weight.device.type == "cpu" and allocated.num_batches_tracked == 0
+    with shapes_only():
+        assert built(lambda: nn.BatchNorm2d(3)).weight.is_meta
+    assert built(lambda: nn.BatchNorm2d(3)).weight.tolist() == [1, 1, 1]  # nothing is left of the contexts

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from showtell.core.errors import UserError
 from showtell.core.files import atomic, check_readable
+from showtell.core.initialisation import built
 from showtell.core.paths import given
 from showtell.core.tensor_files import unusable
 from showtell.core.terminal import cut
@@ -49,8 +50,8 @@ def networks() -> list[str]:
 
 
 def bare_network(name: str, size: int = 224) -> nn.Module:
-    """A classification network of torchvision with random initial weights, for pictures of `size` pixels where its
-    weights depend on that: those of vision transformers do."""
+    """A classification network of torchvision with random initial weights (`initialisation.built`), for pictures of
+    `size` pixels where its weights depend on that: those of vision transformers do."""
     models = torchvision_models()
     if name not in (known := models.list_models(module=models)):
         near = get_close_matches(name, known, n=1)
@@ -64,7 +65,7 @@ def bare_network(name: str, size: int = 224) -> nn.Module:
                 f"{name} cuts pictures into patches of {patch} x {patch} pixels: set resize.size (or encoder.crop) to "
                 f"a multiple of {patch}, not {size}"
             )
-    return models.get_model(name, weights=None, **options)
+    return built(lambda: models.get_model(name, weights=None, **options))
 
 
 def load_weights(network: nn.Module, name: str, weights: str, used: Collection[str] | None = None) -> ImageStatistics:
