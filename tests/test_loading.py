@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -121,3 +122,10 @@ def test_a_network_is_built_by_its_shapes_only_where_its_weights_are_any():
     with shapes_only():
         assert built(lambda: nn.BatchNorm2d(3)).weight.is_meta
     assert built(lambda: nn.BatchNorm2d(3)).weight.tolist() == [1, 1, 1]  # nothing is left of the contexts
+
+
+def test_other_threads_have_random_weights():
+    with Uninitialised(), ThreadPoolExecutor(1) as thread:
+        layer = thread.submit(built, lambda: nn.Linear(64, 64)).result()
+        again = thread.submit(built, lambda: nn.Linear(64, 64)).result()
+    assert 0 < layer.weight.abs().max() < 1 and not torch.equal(layer.weight, again.weight)

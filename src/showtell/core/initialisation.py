@@ -1,5 +1,6 @@
 """Building networks whose weights are read from a file next, or never needed."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,6 +16,15 @@ _FILLING = {nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
 _RANDOM = {Tensor.uniform_, Tensor.normal_}
 
 
+class _Here(threading.local):
+    """Of this thread, as function modes are."""
+
+    active = 0  # how many `Uninitialised` are
+
+
+_here = _Here()
+
+
 class Uninitialised(TorchFunctionMode):
     """While active, torch's layers are built without drawing random weights: theirs are any.
 
@@ -22,15 +32,13 @@ class Uninitialised(TorchFunctionMode):
     Elsewhere those are drawn that an initialisation asks for itself: it may draw again until it likes the values.
     """
 
-    active = 0  # how many are
-
     def __enter__(self) -> "Uninitialised":
-        Uninitialised.active += 1
+        _here.active += 1
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        Uninitialised.active -= 1
+        _here.active -= 1
         super().__exit__(*error)
 
     def __torch_function__(
@@ -54,7 +62,7 @@ def shapes_only() -> Iterator[None]:
 def built(build: Callable[[], N]) -> N:
     """The network that `build` gives. While `Uninitialised` is active, only its shapes are computed, and its tensors
     allocated then: those of floating-point numbers have any values, the others are 0."""
-    if not Uninitialised.active or torch.get_default_device().type == "meta":
+    if not _here.active or torch.get_default_device().type == "meta":
         return build()
     try:
         with shapes_only():
