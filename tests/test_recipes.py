@@ -66,6 +66,13 @@ def test_any_system_goes_with_any_dataset(names):
     recipe.check(params_of(*names))
 
 
+@pytest.mark.parametrize("name", FOR_PHOTOGRAPHS)
+def test_photographs_are_swept_over_beams_at_the_recipes_own_settings(name):
+    params = params_of(name)
+    assert params["sweep"]["length_penalties"] == [params["search"]["length_penalty"]]
+    assert 5 in params["sweep"]["beams"] and params["beam"] not in params["sweep"]["beams"]  # that one is added
+
+
 def test_weights_that_learnt_with_quickgelu_are_in_networks_that_compute_with_it():
     timm = pytest.importorskip("timm", reason="timm is not installed")
     names = {params_of(name)["encoder"]["name"] for name in (*SYSTEMS, *FOR_PHOTOGRAPHS)}
