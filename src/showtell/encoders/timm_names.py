@@ -6,7 +6,6 @@ from types import ModuleType
 from showtell.core.errors import UserError, extra
 from showtell.data.transform import Filter
 from showtell.encoders.backbone import ImageStatistics
-from showtell.encoders.torchvision_package import torchvision_models
 from showtell.encoders.weights import WEIGHTS_FILE, WEIGHTS_SUFFIXES
 
 PREFIX = "timm/"
@@ -54,7 +53,6 @@ def full_name(name: str, weights: str) -> str:
 
 def timm_package() -> ModuleType:
     """The module timm; `UserError` where it is not installed."""
-    torchvision_models()  # which timm imports
     try:
         import timm  # imported late: it takes seconds
     except ImportError:

@@ -11,6 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ WEIGHTS_FILE = f"a file whose name ends in {', '.join(WEIGHTS_SUFFIXES[:-1])} or
 # differ.
 _INCEPTIONS = {"init_weights": False, "transform_input": True, "aux_logits": False}
 _OPTIONS: dict[str, dict[str, Any]] = {"googlenet": _INCEPTIONS, "inception_v3": _INCEPTIONS}
+# Networks that compute with tensors while they are built: on the meta device torch would import its compiler for that.
+_COMPUTING = ("convnext_", "maxvit_", "regnet_", "swin_")
 _AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
 _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # names in the published DenseNet weights
 
@@ -65,7 +68,8 @@ def bare_network(name: str, size: int = 224) -> nn.Module:
                 f"{name} cuts pictures into patches of {patch} x {patch} pixels: set resize.size (or encoder.crop) to "
                 f"a multiple of {patch}, not {size}"
             )
-    return built(lambda: models.get_model(name, weights=None, **options))
+    network = partial(models.get_model, name, weights=None, **options)
+    return network() if name.startswith(_COMPUTING) else built(network)
 
 
 def load_weights(network: nn.Module, name: str, weights: str, used: Collection[str] | None = None) -> ImageStatistics:
