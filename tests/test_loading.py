@@ -11,7 +11,8 @@ from torch import nn
 from showtell.core.initialisation import Uninitialised, built, shapes_only
 from showtell.encoders.network import Encoder
 
-COMPILER = "torch._dynamo"  # its import takes longer than that of torch
+COMPILER = "torch._dynamo"  # its import takes as long as that of torch
+SLOW = {COMPILER, "sympy"}  # of symbolic shapes
 
 
 def modules_after(code: str) -> list[str]:
@@ -31,7 +32,7 @@ with Uninitialised():
 encoder.load_state_dict(encoder.state_dict())
 """
     imported = modules_after(code)
-    assert "torchvision.models" in imported and COMPILER not in imported
+    assert "torchvision.models" in imported and not SLOW & {*imported}
 
 
 def test_shapes_are_known_without_torchs_compiler():
@@ -42,7 +43,7 @@ with shapes_only():
     nn.init.normal_(nn.Linear(3, 3).weight)
     nn.init.kaiming_normal_(nn.Embedding(3, 3).weight)
 """
-    assert COMPILER not in modules_after(code)
+    assert not SLOW & {*modules_after(code)}
 
 
 def test_torchvision_asks_the_compiler_when_it_is_called():

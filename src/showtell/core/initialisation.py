@@ -71,11 +71,12 @@ def built(build: Callable[[], N]) -> N:
         return build()
     if _computed(network):
         return build()
-    network.to_empty(device=torch.get_default_device())
-    for tensor in network.buffers():
-        if not tensor.is_floating_point():
-            tensor.zero_()
-    return network
+    return network._apply(_allocated)  # Module.to_empty imports torch's symbolic shapes
+
+
+def _allocated(tensor: Tensor) -> Tensor:
+    make = torch.empty if tensor.is_floating_point() else torch.zeros
+    return make(tensor.shape, dtype=tensor.dtype)
 
 
 def _computed(network: nn.Module) -> bool:
