@@ -101,7 +101,7 @@ def _first(value: Any) -> Any:
 
 def _extractor(network: nn.Module, nodes: list[str] | dict[str, str]) -> GraphModule:
     """`network` up to `nodes`, whose outputs it returns by name."""
-    from torchvision.models.feature_extraction import create_feature_extractor  # imported late, as in weights.py
+    from torchvision.models.feature_extraction import create_feature_extractor  # imported late: it is slow
 
     return create_feature_extractor(network, nodes, suppress_diff_warning=True)
 

@@ -48,7 +48,7 @@ def cut_out(images: Tensor, least_area: float) -> Tensor:
     part of the one object is enough; captions describe the whole image. Where the area leaves no room for such a ratio,
     it is drawn from those that fit.
     """
-    from torchvision.transforms.v2.functional import resized_crop  # imported late, as in weights.py
+    from torchvision.transforms.v2.functional import resized_crop  # imported late: it is slow
 
     size = list(images.shape[2:])
     areas = torch.empty(len(images)).uniform_(least_area, 1.0)
@@ -85,7 +85,7 @@ def greyed(images: Tensor, share: float) -> Tensor:
 
     Its captions still name the colours: the model learns that a greyscale image does not show them.
     """
-    from torchvision.transforms.v2.functional import rgb_to_grayscale  # imported late, as in weights.py
+    from torchvision.transforms.v2.functional import rgb_to_grayscale  # imported late: it is slow
 
     return torch.where(_some(images, share), rgb_to_grayscale(images, num_output_channels=3), images)
 
